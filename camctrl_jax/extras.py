@@ -1,0 +1,21 @@
+"""Optional dependencies, imported where they are used and named by the extra that brings them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import ``module``, or raise an ImportError that names the extra to install.
+
+    Example: ``av = require("av", extra="data")``.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise  # the package is there, something inside it is broken: do not hide that
+        raise ImportError(
+            f"{module} is needed here but is not installed. Install it with: pip install 'camctrl_jax[{extra}]'"
+        ) from error
