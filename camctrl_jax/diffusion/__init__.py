@@ -1,0 +1,1 @@
+"""Flow matching, conditions, guidance and sampling: pure functions over arrays."""

@@ -1,0 +1,1 @@
+"""Training state, step functions, optimizer, checkpoints, the loop, and where its numbers are written."""

@@ -1,0 +1,307 @@
+"""Checkpoints of state, data position and config; the only module that imports Orbax.
+
+A run directory holds ``config.json`` (the effective config, written at the start) and ``checkpoints/<step>/`` with
+the items ``state`` (arrays), ``data`` (position of the input stream of every process) and ``config`` (the
+config and what was measured in training). Checkpoints appear under their name only when complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+CHECKPOINTS = "checkpoints"
+CONFIG_FILE = "config.json"
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be written, found or used; the message says which, why, and what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run directory, open for writing.
+
+    Args:
+        run_dir: created if it does not exist.
+        keep: how many of the newest checkpoints stay.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike, keep: int = 3) -> None:
+        import orbax.checkpoint as ocp
+
+        # Orbax logs a failed write as pages of tracebacks from its threads; it is raised here as one sentence.
+        logging.getLogger("absl").addFilter(_not_orbax)
+        self.directory = Path(run_dir).absolute() / CHECKPOINTS
+        with _write_errors(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+            handlers = {
+                "state": ocp.StandardCheckpointHandler(),
+                "data": ocp.JsonCheckpointHandler(),
+                "config": ocp.JsonCheckpointHandler(),
+            }
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, data: dict, config: dict) -> None:
+        """Start writing a checkpoint; arrays are copied before this returns, the disk is written behind it.
+
+        Args:
+            step: finished updates; the name of the checkpoint.
+            state: pytree of arrays.
+            data: this process's stream position, JSON-able.
+            config: JSON-able, the same on every process.
+
+        Raises:
+            CheckpointError: this or the previous save failed. Earlier checkpoints are untouched.
+        """
+        import orbax.checkpoint as ocp
+
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave({"processes": _gather_json(data)}),
+            config=ocp.args.JsonSave(config),
+        )
+        self.wait()
+        try:
+            with _write_errors(self.directory):
+                self._manager.save(step, args=args, force=True)
+        except CheckpointError:
+            self._remove_partial()
+            raise
+
+    def wait(self) -> None:
+        """Block until the last save is on disk.
+
+        Raises:
+            CheckpointError: it failed; its partial files are removed, so that a full disk has room again.
+        """
+        try:
+            with _write_errors(self.directory):
+                self._manager.wait_until_finished()
+                self._manager.check_for_errors()
+        except CheckpointError:
+            self._remove_partial()
+            raise
+
+    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict]:
+        """Read a state onto the shardings of ``abstract_state``, and this process's stream position.
+
+        Args:
+            abstract_state: pytree of ``jax.ShapeDtypeStruct`` with shardings.
+            step: which checkpoint; the newest by default.
+
+        Raises:
+            CheckpointError: the checkpoint holds other parameters; named before anything is read.
+        """
+        import orbax.checkpoint as ocp
+
+        step = self._manager.latest_step() if step is None else step
+        if step is None:
+            raise CheckpointError(f"{self.directory} holds no complete checkpoint.")
+        saved = self._manager.item_metadata(step)["state"].tree
+        check_same_shapes(flat_shapes(saved), flat_shapes(abstract_state), str(self.directory / str(step)))
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract_state), data=ocp.args.JsonRestore()
+            ),
+        )
+        positions = restored["data"]["processes"]
+        if len(positions) != jax.process_count():
+            raise CheckpointError(
+                f"{self.directory / str(step)} was written by {len(positions)} processes, this run has "
+                f"{jax.process_count()}; resume with the same number, or start a new run with "
+                "--config.init_from=<this run directory>."
+            )
+        return restored["state"], positions[jax.process_index()]
+
+    def _remove_partial(self) -> None:
+        if jax.process_index() == 0:
+            for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def preempted(self, step: int) -> bool:
+        """True on every process once any was told to stop (needs ``jax.distributed``)."""
+        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
+    def close(self) -> None:
+        """Finish the last save and release the writer threads."""
+        try:
+            with _write_errors(self.directory):
+                self._manager.close()
+        finally:
+            logging.getLogger("absl").removeFilter(_not_orbax)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file so that it is either complete or absent."""
+    partial = path.with_name(f".{path.name}.partial")
+    with _write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(partial, path)
+
+
+def load_run_config(run_dir: str | os.PathLike) -> dict:
+    """The effective config of a run, from its newest checkpoint (from ``config.json`` before the first).
+
+    Returns:
+        Nested dict; that of a finished VAE run also has ``vae.latents_mean`` and ``vae.latents_std``.
+
+    Raises:
+        CheckpointError: ``run_dir`` is not a run directory.
+    """
+    import orbax.checkpoint as ocp
+
+    step = latest_step(run_dir)
+    if step is not None:
+        with _reader(run_dir) as manager:
+            return manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+    path = Path(run_dir).absolute() / CONFIG_FILE
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{run_dir} is no run directory: it has no {CONFIG_FILE}.") from error
+
+
+def load_params(run_dir: str | os.PathLike, step: int | None = None, ema: bool = True) -> dict:
+    """Parameters of a run as a nested dict of numpy arrays; nothing else is read from disk.
+
+    Args:
+        run_dir: what ``--workdir`` was.
+        step: which checkpoint; the newest by default.
+        ema: the moving average rather than the raw parameters.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+    """
+    import orbax.checkpoint as ocp
+
+    steps = checkpoint_steps(run_dir)
+    if not steps or (step is not None and step not in steps):
+        wanted = "" if step is None else f" of step {step}"
+        raise CheckpointError(f"{run_dir} holds no complete checkpoint{wanted}; it has steps {steps}.")
+    step = steps[-1] if step is None else step
+    name = "ema" if ema else "params"
+    with _reader(run_dir) as manager:
+        saved = manager.item_metadata(step)["state"].tree[name]
+        args = ocp.args.PyTreeRestore(
+            item={name: jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), saved)},
+            restore_args={name: jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), saved)},
+            partial_restore=True,
+        )
+        return manager.restore(step, args=ocp.args.Composite(state=args))["state"][name]
+
+
+def checkpoint_steps(run_dir: str | os.PathLike) -> list[int]:
+    """Steps of the complete checkpoints of a run, ascending; empty where there are none."""
+    import orbax.checkpoint as ocp
+
+    directory = Path(run_dir).absolute() / CHECKPOINTS
+    return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+
+
+def latest_step(run_dir: str | os.PathLike) -> int | None:
+    """Step of the newest complete checkpoint of a run, or None."""
+    steps = checkpoint_steps(run_dir)
+    return steps[-1] if steps else None
+
+
+def check_same_shapes(saved: dict[str, tuple], wanted: dict[str, tuple], origin: str) -> None:
+    """Compare two flat {parameter: shape} tables.
+
+    Raises:
+        CheckpointError: names the first parameter that differs, both shapes, and how many differ in all.
+    """
+    differing = [name for name in wanted if saved.get(name) != wanted[name]]
+    differing += [name for name in saved if name not in wanted]
+    if differing:
+        first = differing[0]
+        raise CheckpointError(
+            f"{origin} does not fit the model of this run: {first} has shape {saved.get(first, 'none (absent)')} "
+            f"there and {wanted.get(first, 'none (absent)')} here ({len(differing)} of {len(wanted)} arrays differ). "
+            "Choose the preset that it was trained with (--config.model.preset), or another --workdir."
+        )
+
+
+def flat_shapes(tree: Any) -> dict[str, tuple]:
+    """{"params.block_0.kernel": (3, 4)} for any pytree of things that have a shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {".".join(_key_name(key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _key_name(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+@contextlib.contextmanager
+def _reader(run_dir: str | os.PathLike) -> Iterator[Any]:
+    """A read-only manager, in which ``state`` may be read in part."""
+    import orbax.checkpoint as ocp
+
+    handlers = {
+        "state": ocp.PyTreeCheckpointHandler(),
+        "data": ocp.JsonCheckpointHandler(),
+        "config": ocp.JsonCheckpointHandler(),
+    }
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    directory = Path(run_dir).absolute() / CHECKPOINTS
+    logging.getLogger("absl").addFilter(_not_orbax)
+    try:
+        with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
+            yield manager
+    finally:
+        logging.getLogger("absl").removeFilter(_not_orbax)
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    """Log filter: drops what Orbax reports about itself."""
+    return "orbax" not in record.pathname
+
+
+def _gather_json(content: dict) -> list[dict]:
+    """One process's content -> the list of all processes' contents, on every process."""
+    if jax.process_count() == 1:
+        return [content]
+    from jax.experimental import multihost_utils
+
+    encoded = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(encoded.size))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: encoded.size] = encoded
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths)]
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn what a failed write looks like (from Python, or from tensorstore's C++) into a CheckpointError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = full or any(text in str(error) for text in ("No space left", "quota", "File too large"))
+        if not full and not isinstance(error, OSError):
+            raise
+        reason = "the disk is full" if full else str(error)
+        raise CheckpointError(
+            f"cannot write {path}: {reason}. Checkpoints that were complete stay as they are; "
+            "free some space (or mend the path) and start the same command again to continue from the last one."
+        ) from error

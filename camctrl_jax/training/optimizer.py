@@ -1,0 +1,84 @@
+"""AdamW with the paper's schedule: linear warm-up, cosine decay, global-norm clipping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import optax
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Defaults are those of CameraCtrl II, section 5 of its appendix.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        initial_learning_rate: where the warm-up starts.
+        final_learning_rate: where the cosine ends, at the last step.
+        warmup_steps: length of the linear warm-up.
+        b1, b2: decay rates of the Adam moments.
+        weight_decay: decoupled decay of matrices and convolutions; vectors (norms, biases) have none.
+        clip_norm: largest global gradient norm; 0 switches clipping off.
+    """
+
+    learning_rate: float = 1e-4
+    initial_learning_rate: float = 5e-5
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 500
+    b1: float = 0.9
+    b2: float = 0.95
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"optimizer.learning_rate={self.learning_rate} must be positive.")
+        if self.warmup_steps < 0:
+            raise ValueError(f"optimizer.warmup_steps={self.warmup_steps} must not be negative.")
+        if self.clip_norm < 0:
+            raise ValueError(f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 switches it off.")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
+
+
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate as a pure function of the step, so that a resumed run sees the same values.
+
+    Args:
+        config: peak, ends and warm-up.
+        steps: length of the run; the cosine reaches ``final_learning_rate`` there.
+    """
+    if config.warmup_steps >= steps:
+        raise ValueError(
+            f"optimizer.warmup_steps={config.warmup_steps} must be smaller than steps={steps}; "
+            f"lower it with --config.optimizer.warmup_steps={max(steps // 10, 0)}."
+        )
+    return optax.warmup_cosine_decay_schedule(
+        init_value=config.initial_learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=steps,
+        end_value=config.final_learning_rate,
+    )
+
+
+def decay_mask(params: dict) -> dict:
+    """True for leaves that weight decay applies to: matrices and convolutions, never norms or biases."""
+    # A gain may be stored as [C, 1, 1, 1], so it is the axes longer than one that count.
+    return jax.tree.map(lambda leaf: sum(length > 1 for length in leaf.shape) > 1, params)
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clip, AdamW, schedule: the transformation a run of ``steps`` steps uses."""
+    adamw = optax.adamw(
+        learning_rate_schedule(config, steps),
+        b1=config.b1,
+        b2=config.b2,
+        weight_decay=config.weight_decay,
+        mask=decay_mask,
+    )
+    if config.clip_norm == 0:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
