@@ -1,0 +1,1 @@
+"""Clips and batches: video files, annotated-clip datasets, tasks, text embeddings and batch streams."""

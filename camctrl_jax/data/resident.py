@@ -1,0 +1,439 @@
+"""Clips that live in device memory, and the stream that draws batches from them.
+
+For worlds and other small sets: 20,000 clips of normalised latents are 2 GB. A batch is one jitted gather;
+all that crosses from the host is a small integer table, drawn from (seed, step) alone, so the position is one
+number.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from camctrl_jax.data.randomness import generator_at
+from camctrl_jax.data.stream import Batch, Bucket, Interleaving
+from camctrl_jax.data.tasks import TaskConfig, draw_tasks
+from camctrl_jax.data.text import TextEmbedder
+
+_ORDER, _DRAWS, _UNLABELLED = 1, 2, 3  # what a generator is for, as part of its position
+
+
+def null_intrinsics(height: int, width: int) -> np.ndarray:
+    """f32 [4]: intrinsics given to clips without cameras: square pixels, fy/H = 1, centred."""
+    return np.asarray([height / width, 1.0, 0.5, 0.5], np.float32)
+
+
+def embed_captions(
+    embedder: TextEmbedder, captions: Sequence[Sequence[str]], slots: int | None = None
+) -> dict[str, np.ndarray]:
+    """Embed every caption of every clip.
+
+    Args:
+      embedder: how.
+      captions: per clip one or more phrasings.
+      slots: K, room for phrasings per clip; None takes the largest count, more than K are cut.
+
+    Returns: ``text`` f16 [C, K, N, D], ``text_mask`` bool [C, K, N], ``caption_count`` i32 [C].
+    """
+    counts = np.asarray([len(phrasings) for phrasings in captions], np.int32)
+    if counts.size == 0 or counts.min() < 1:
+        raise ValueError(
+            "embed_captions needs at least one caption per clip; use '' for a clip without a caption."
+        )
+    slots = int(counts.max()) if slots is None else slots
+    counts = np.minimum(counts, slots)
+    flat = [phrasing for phrasings, count in zip(captions, counts) for phrasing in phrasings[:count]]
+    unique = {text: row for row, text in enumerate(dict.fromkeys(flat))}
+    texts = list(unique)
+    blocks = [embedder.embed(texts[start : start + 2048]) for start in range(0, len(texts), 2048)]
+    vectors = np.concatenate([block.astype(np.float16) for block, _ in blocks])
+    mask = np.concatenate([block for _, block in blocks])
+    text = np.zeros((len(captions), slots, *vectors.shape[1:]), np.float16)
+    text_mask = np.zeros((len(captions), slots, mask.shape[1]), bool)
+    for clip, (phrasings, count) in enumerate(zip(captions, counts)):
+        rows = [unique[phrasing] for phrasing in phrasings[:count]]
+        text[clip, :count], text_mask[clip, :count] = vectors[rows], mask[rows]
+    return {"text": text, "text_mask": text_mask, "caption_count": counts}
+
+
+@dataclass(frozen=True)
+class ResidentClips:
+    """C clips of equal shape with everything training needs, as device arrays.
+
+    Attributes:
+      arrays: ``video`` u8 [C, T, H, W, 3] or ``latents`` f16 [C, L, h, w, 16] (normalised);
+        ``world_from_camera`` f32 [C, T, 4, 4] relative to frame 0; ``intrinsics`` f32 [C, T, 4]; ``text`` f16
+        [C, K, N, D]; ``text_mask`` bool [C, K, N]; ``empty_text`` f16 [N, D] and ``empty_mask`` bool [N] of
+        the empty prompt.
+      caption_count: i32 [C] on the host, phrasings in use of the K slots.
+      labelled: bool [C] on the host; clips that are not carry identity poses.
+      ids: C names, for logs.
+    """
+
+    arrays: dict[str, Array]
+    caption_count: np.ndarray
+    labelled: np.ndarray
+    ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        arrays = self.arrays
+        if ("video" in arrays) == ("latents" in arrays):
+            raise ValueError(f"ResidentClips needs either 'video' or 'latents', got {sorted(arrays)}.")
+        count = len(self.ids)
+        per_clip = {name: array.shape[0] for name, array in arrays.items() if not name.startswith("empty_")}
+        per_clip |= {"caption_count": len(self.caption_count), "labelled": len(self.labelled)}
+        wrong = {name: size for name, size in per_clip.items() if size != count}
+        if count == 0 or wrong:
+            raise ValueError(
+                f"ResidentClips: {count} ids, but these fields hold another number of clips: {wrong}."
+            )
+        if "video" in arrays and arrays["video"].shape[1] != self.frames:
+            raise ValueError(
+                f"ResidentClips: {arrays['video'].shape[1]} video frames with {self.frames} poses."
+            )
+        if "latents" in arrays and 4 * (arrays["latents"].shape[1] - 1) + 1 != self.frames:
+            raise ValueError(
+                f"ResidentClips: {arrays['latents'].shape[1]} latents need "
+                f"{4 * (arrays['latents'].shape[1] - 1) + 1} poses, got {self.frames}."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        world_from_camera: np.ndarray,
+        intrinsics: np.ndarray,
+        captions: Sequence[Sequence[str]],
+        embedder: TextEmbedder,
+        ids: Sequence[str],
+        video: Array | np.ndarray | None = None,
+        latents: Array | np.ndarray | None = None,
+        labelled: np.ndarray | None = None,
+    ) -> ResidentClips:
+        """Put clips on the default device.
+
+        Args:
+          world_from_camera: f64 [C, T, 4, 4] in any world; made relative to frame 0 in float64.
+          intrinsics: [C, T, 4], normalised.
+          captions: per clip one or more phrasings, all embedded with ``embedder``.
+          ids: C names.
+          video or latents: see ``arrays``.
+          labelled: bool [C]; None means all are.
+        """
+        empty, empty_mask = embedder.embed([""])
+        text = embed_captions(embedder, captions)
+        frames = {"video": video} if video is not None else {"latents": latents}
+        clips = cls(
+            arrays={
+                name: jnp.asarray(value)
+                for name, value in {
+                    **frames,
+                    "world_from_camera": relative_to_first(world_from_camera).astype(np.float32),
+                    "intrinsics": np.asarray(intrinsics, np.float32),
+                    "text": text["text"],
+                    "text_mask": text["text_mask"],
+                    "empty_text": empty[0].astype(np.float16),
+                    "empty_mask": empty_mask[0],
+                }.items()
+            },
+            caption_count=text["caption_count"],
+            labelled=np.ones(len(ids), bool),
+            ids=tuple(ids),
+        )
+        return clips if labelled is None else clips._hiding(~np.asarray(labelled, bool))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def frames(self) -> int:
+        """T, frames of every clip."""
+        return self.arrays["world_from_camera"].shape[1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        if "video" in self.arrays:
+            return self.arrays["video"].shape[2], self.arrays["video"].shape[3]
+        return 8 * self.arrays["latents"].shape[2], 8 * self.arrays["latents"].shape[3]
+
+    @property
+    def bytes_on_device(self) -> int:
+        """Size of all arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def with_unlabelled(self, share: float, seed: int) -> ResidentClips:
+        """The same clips, a share of which loses its cameras: which ones depends on the seed alone.
+
+        Joint training on worlds is exercised this way: hidden clips carry identity poses and square-pixel
+        intrinsics, as real videos without poses do.
+        """
+        if not 0.0 <= share < 1.0:
+            raise ValueError(f"unlabelled share is {share}; expected at least 0 and less than 1.")
+        chosen = generator_at(seed, _UNLABELLED).permutation(len(self))[: round(share * len(self))]
+        hidden = np.zeros(len(self), bool)
+        hidden[chosen] = True
+        return self._hiding(hidden)
+
+    def _hiding(self, hidden: np.ndarray) -> ResidentClips:
+        """The same clips with the cameras of ``hidden`` (bool [C]) replaced by those of unlabelled clips."""
+        if not hidden.any():
+            return self
+        here = jnp.asarray(hidden)
+        poses = jnp.where(here[:, None, None, None], jnp.eye(4), self.arrays["world_from_camera"])
+        intrinsics = jnp.where(
+            here[:, None, None], null_intrinsics(*self.image_size), self.arrays["intrinsics"]
+        )
+        return replace(
+            self,
+            arrays={**self.arrays, "world_from_camera": poses, "intrinsics": intrinsics},
+            labelled=self.labelled & ~hidden,
+        )
+
+    def placed(self, sharding: jax.sharding.Sharding) -> ResidentClips:
+        """The same clips under another sharding, usually replicated over a mesh."""
+        return replace(
+            self, arrays={name: jax.device_put(array, sharding) for name, array in self.arrays.items()}
+        )
+
+    def stream(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        tasks: TaskConfig | None = None,
+        labelled_to_unlabelled: tuple[int, int] | None = None,
+        buckets: Sequence[Bucket] | None = None,
+        batch_sharding: jax.sharding.Sharding | None = None,
+    ) -> ResidentStream:
+        """An endless stream of batches; see ``ResidentStream``. Without buckets, whole clips of
+        ``batch_size``.
+        """
+        return ResidentStream(
+            self,
+            buckets=tuple(buckets) if buckets else (Bucket(frames=self.frames, batch_size=batch_size),),
+            seed=seed,
+            tasks=TaskConfig() if tasks is None else tasks,
+            labelled_to_unlabelled=labelled_to_unlabelled,
+            batch_sharding=batch_sharding,
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the clips as .npy files and a JSON, so that the next run need not render them again.
+        Atomic.
+        """
+        folder = Path(folder)
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        partial.mkdir(parents=True)
+        try:
+            for name, array in self.arrays.items():
+                np.save(partial / f"{name}.npy", np.asarray(array), allow_pickle=False)
+            facts = {
+                "ids": list(self.ids),
+                "caption_count": self.caption_count.tolist(),
+                "labelled": self.labelled.tolist(),
+                "arrays": sorted(self.arrays),
+            }
+            (partial / "clips.json").write_text(json.dumps(facts))
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ResidentClips:
+        """Read what ``save`` wrote onto the default device."""
+        folder = Path(folder)
+        facts = json.loads((folder / "clips.json").read_text())
+        return cls(
+            arrays={
+                name: jnp.asarray(np.load(folder / f"{name}.npy", allow_pickle=False, mmap_mode="r"))
+                for name in facts["arrays"]
+            },
+            caption_count=np.asarray(facts["caption_count"], np.int32),
+            labelled=np.asarray(facts["labelled"], bool),
+            ids=tuple(facts["ids"]),
+        )
+
+
+def relative_to_first(world_from_camera: np.ndarray) -> np.ndarray:
+    """Poses f64 [..., T, 4, 4] seen from the camera of frame 0, which becomes exactly the identity."""
+    poses = np.asarray(world_from_camera, np.float64)
+    first = poses[..., :1, :, :]
+    rotation = np.swapaxes(first[..., :3, :3], -1, -2)
+    relative = np.zeros_like(poses)
+    relative[..., :3, :3] = rotation @ poses[..., :3, :3]
+    relative[..., :3, 3] = np.squeeze(rotation @ (poses[..., :3, 3:] - first[..., :3, 3:]), -1)
+    relative[..., 3, 3] = 1.0
+    relative[..., 0, :, :] = np.eye(4)
+    return relative
+
+
+def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
+    """One batch. ``picks`` i32 [B, 5 + L]: clip, caption, first frame, camera valid, text dropped, condition
+    mask.
+    """
+    clip, caption, start = picks[:, 0], picks[:, 1], picks[:, 2]
+    latents = (frames - 1) // 4 + 1
+
+    def window(array: Array, length: int) -> Array:
+        """[B, length, ...]: frames start .. start + length of the chosen clips."""
+        sizes = (1, length, *array.shape[2:])
+        zeros = (0,) * (array.ndim - 2)
+        return jax.vmap(lambda c, s: lax.dynamic_slice(array, (c, s, *zeros), sizes)[0])(clip, start)
+
+    batch: Batch = {}
+    if "video" in arrays:
+        batch["video"] = window(arrays["video"], frames)
+    else:
+        batch["latents"] = window(
+            arrays["latents"], latents
+        )  # start is 0: latents are a prefix of their clip's
+    poses = window(arrays["world_from_camera"], frames)  # [B, T, 4, 4]
+    rotation = jnp.swapaxes(poses[:, :1, :3, :3], -1, -2)
+    # Rigid inverse of the first pose times every pose; float32 on values of a few metres, written out so that
+    # no
+    # backend's reduced matmul precision touches geometry.
+    turned = jnp.sum(rotation[..., :, :, None] * poses[:, :, None, :3, :3], axis=-2)
+    moved = jnp.sum(rotation * (poses[:, :, :3, 3] - poses[:, :1, :3, 3])[..., None, :], axis=-1)
+    first = (jnp.arange(frames) == 0)[None, :, None, None]
+    top = jnp.concatenate([turned, moved[..., None]], axis=-1)
+    bottom = jnp.broadcast_to(jnp.asarray([0.0, 0.0, 0.0, 1.0], poses.dtype), (*top.shape[:2], 1, 4))
+    batch["world_from_camera"] = jnp.where(first, jnp.eye(4), jnp.concatenate([top, bottom], axis=-2))
+    batch["intrinsics"] = window(arrays["intrinsics"], frames)
+    batch["camera_valid"] = picks[:, 3].astype(bool)
+    batch["condition_mask"] = picks[:, 5 : 5 + latents].astype(bool)
+    dropped = picks[:, 4].astype(bool)
+    text = jnp.where(dropped[:, None, None], arrays["empty_text"], arrays["text"][clip, caption])
+    batch["text"] = text.astype(jnp.float32)
+    batch["text_mask"] = jnp.where(dropped[:, None], arrays["empty_mask"], arrays["text_mask"][clip, caption])
+    batch["clip_index"] = clip
+    return batch
+
+
+class ResidentStream:
+    """Batches from ``ResidentClips``: every clip once per pass, in an order drawn anew for each pass.
+
+    Everything about step n follows from (seed, n). With ``labelled_to_unlabelled=(4, 1)`` each run of five
+    samples holds exactly four labelled clips and one unlabelled one, so a batch size divisible by five has
+    constant composition. With several buckets (say windows of 17 frames and single images for a VAE) steps
+    take turns by their weights. Windows of a video start at a random frame; windows of latents are prefixes,
+    because a causal VAE's first latent stands for a single frame.
+    """
+
+    def __init__(
+        self,
+        clips: ResidentClips,
+        *,
+        buckets: tuple[Bucket, ...],
+        seed: int,
+        tasks: TaskConfig,
+        labelled_to_unlabelled: tuple[int, int] | None = None,
+        batch_sharding: jax.sharding.Sharding | None = None,
+    ) -> None:
+        for bucket in buckets:
+            if bucket.frames > clips.frames:
+                raise ValueError(
+                    f"a bucket of {bucket.frames} frames cannot be cut from clips of {clips.frames}."
+                )
+            if bucket.height is not None and (bucket.height, bucket.width) != clips.image_size:
+                raise ValueError(
+                    f"a bucket of {bucket.height}x{bucket.width} pixels cannot be served from resident "
+                    f"clips of "
+                    f"{clips.image_size[0]}x{clips.image_size[1]}; leave height and width out."
+                )
+        self.clips, self.buckets, self.seed, self.tasks = clips, buckets, seed, tasks
+        self.batch_sharding = batch_sharding
+        if labelled_to_unlabelled is None:
+            self._pools = (np.arange(len(clips)),)
+            self._mix = Interleaving((1,))
+        else:
+            self._pools = (np.flatnonzero(clips.labelled), np.flatnonzero(~clips.labelled))
+            self._mix = Interleaving(labelled_to_unlabelled)
+            for name, pool, weight in zip(("labelled", "unlabelled"), self._pools, labelled_to_unlabelled):
+                if weight and not len(pool):
+                    raise ValueError(
+                        f"labelled:unlabelled is {labelled_to_unlabelled}, but none of the {len(clips)} "
+                        f"clips is {name}."
+                    )
+        self._turns = Interleaving(tuple(bucket.weight for bucket in buckets))
+        self._order = functools.lru_cache(maxsize=4 * len(buckets))(self._draw_order)
+        jit_options = {} if batch_sharding is None else {"out_shardings": batch_sharding}
+        self._gather = jax.jit(_gather, static_argnames="frames", **jit_options)
+        self._step = 0
+
+    def _draw_order(self, bucket: int, pool: int, epoch: int) -> np.ndarray:
+        """The clips of a pool in the order of one pass over them."""
+        return generator_at(self.seed, _ORDER, bucket, pool, epoch).permutation(self._pools[pool])
+
+    def picks_at(self, step: int) -> tuple[Bucket, np.ndarray]:
+        """The bucket of a step and its integer table i32 [B, 5 + L] (see ``_gather``); pure host work."""
+        chosen, turn = self._turns(np.asarray(step))
+        which, turn = int(chosen), int(turn)
+        bucket = self.buckets[which]
+        pool, place = self._mix(turn * bucket.batch_size + np.arange(bucket.batch_size))
+        clip = np.empty(bucket.batch_size, np.int64)
+        for index, members in enumerate(self._pools):
+            here = np.flatnonzero(pool == index)
+            epoch, offset = np.divmod(place[here], max(len(members), 1))
+            for each in np.unique(epoch):
+                rows = here[epoch == each]
+                clip[rows] = self._order(which, index, int(each))[offset[epoch == each]]
+        rng = generator_at(self.seed, _DRAWS, step)
+        tasks = draw_tasks(self.tasks, rng, self.clips.labelled[clip], bucket.latents)
+        draw_caption, draw_start = rng.random((2, bucket.batch_size))
+        starts = self.clips.frames - bucket.frames + 1 if "video" in self.clips.arrays else 1
+        columns = (
+            clip,
+            np.floor(draw_caption * self.clips.caption_count[clip]),
+            np.floor(draw_start * starts),
+            tasks.camera_valid,
+            tasks.text_dropped,
+        )
+        return bucket, np.concatenate([np.stack(columns, axis=1), tasks.condition_mask], axis=1).astype(
+            np.int32
+        )
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of any step, without moving the position."""
+        bucket, picks = self.picks_at(step)
+        return self._gather(self.clips.arrays, picks, frames=bucket.frames)
+
+    def __iter__(self) -> ResidentStream:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self.batch_at(self._step)
+        self._step += 1
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """The number of the next batch, with what it is only valid for."""
+        return {"kind": "resident", "step": self._step, "seed": self.seed, "clips": len(self.clips)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue at a saved position; a state of other data or another seed is refused."""
+        expected = {**self.state(), "step": state.get("step")}
+        if state != expected or not isinstance(state["step"], int):
+            raise ValueError(
+                f"this data position does not belong to this stream: it says {state}, the stream is "
+                f"{expected}. "
+                "Resume with the data settings and the seed of the run that saved it."
+            )
+        self._step = state["step"]
+
+    def describe(self, batch: Batch) -> list[str]:
+        """The ids of a batch's clips."""
+        return [self.clips.ids[index] for index in np.asarray(batch["clip_index"]).tolist()]

@@ -1,0 +1,131 @@
+"""What every source of training batches offers, and how several kinds of batch take turns.
+
+A batch is a dictionary of arrays (B clips, T = 4k+1 frames, L = k+1 latents, N text tokens of width D):
+
+=====================  ======================  ==========================================================
+``video``              u8 [B, T, H, W, 3]      or, in its place,
+``latents``            f16 [B, L, h, w, 16]    normalised latents of the causal VAE
+``world_from_camera``  f32 [B, T, 4, 4]        OpenCV axes, relative to the first frame of the window
+``intrinsics``         f32 [B, T, 4]           fx/W, fy/H, cx/W, cy/H
+``camera_valid``       bool [B]                false: unlabelled clip, or the camera was dropped
+``condition_mask``     bool [B, L]             true: clean condition latent
+``text``               f32 [B, N, D]           dropped text is the embedding of the empty prompt
+``text_mask``          bool [B, N]             prefix mask of the tokens in use
+``clip_index``         i32 [B]                 which clip each row came from: ``stream.describe`` names it
+=====================  ======================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Batch = dict[str, Any]
+
+
+@runtime_checkable
+class BatchStream(Protocol):
+    """An endless, resumable source of batches."""
+
+    def __iter__(self) -> BatchStream:
+        """The stream itself."""
+        ...
+
+    def __next__(self) -> Batch:
+        """The next batch; see the module docstring for its fields."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The position before the next batch, as JSON-able values."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a position that ``state`` returned: the following batches are identical."""
+        ...
+
+    def describe(self, batch: Batch) -> list[str]:
+        """The clip ids of a batch's rows, for logs and for the report of a step that went wrong."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One batch shape: how long and how large its clips are, and how often its turn comes.
+
+    Attributes:
+      frames: T = 4k+1 frames of a window; 1 is an image.
+      batch_size: clips in a batch, over all processes.
+      weight: turns in a cycle over all buckets, a positive integer.
+      height, width: pixels, multiples of 16; None keeps the stored size.
+    """
+
+    frames: int
+    batch_size: int
+    weight: int = 1
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.frames % 4 != 1:
+            raise ValueError(
+                f"Bucket.frames is {self.frames}; expected 4k+1, e.g. {max(self.frames // 4 * 4, 0) + 1}."
+            )
+        if self.batch_size < 1 or self.weight < 1:
+            raise ValueError(
+                f"Bucket needs batch_size >= 1 and weight >= 1, got {self.batch_size} and {self.weight}."
+            )
+        if (self.height is None) != (self.width is None):
+            raise ValueError(
+                f"Bucket needs both height and width, or neither; got {self.height} and {self.width}."
+            )
+        for name, size in (("height", self.height), ("width", self.width)):
+            if size is not None and (size < 16 or size % 16):
+                raise ValueError(
+                    f"Bucket.{name} is {size}; expected a multiple of 16 pixels (8 for the VAE, 2 for the "
+                    f"patch)."
+                )
+
+    @property
+    def latents(self) -> int:
+        """L = k+1 latent frames of T = 4k+1 frames."""
+        return latent_count(self.frames)
+
+
+def latent_count(frames: int) -> int:
+    """Latent frames of ``frames`` = 4k+1 frames: one for the first, one for every further four."""
+    return (frames - 1) // 4 + 1
+
+
+class Interleaving:
+    """An endless, evenly spread sequence over several choices with integer weights.
+
+    Every cycle of ``sum(weights)`` turns holds choice i exactly ``weights[i]`` times: weights (4, 1) give
+    0 0 1 0 0, over and over. The place of a turn within its own choice is known in closed form, so any
+    position can be entered without walking to it.
+    """
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        if not weights or any(int(weight) != weight or weight < 0 for weight in weights) or sum(weights) == 0:
+            raise ValueError(
+                f"Interleaving weights are {tuple(weights)}; expected non-negative integers, not all 0."
+            )
+        self.weights = np.asarray(weights, np.int64)
+        credit = np.zeros(len(weights), np.int64)
+        pattern = []
+        for _ in range(int(self.weights.sum())):  # smooth weighted round robin
+            credit += self.weights
+            chosen = int(np.argmax(np.where(self.weights > 0, credit, np.iinfo(np.int64).min)))
+            credit[chosen] -= self.weights.sum()
+            pattern.append(chosen)
+        self.pattern = np.asarray(pattern, np.int64)
+        one_hot = self.pattern[:, None] == np.arange(len(weights))
+        self._before = np.cumsum(one_hot, axis=0) - one_hot  # [cycle, choices] earlier turns within the cycle
+
+    def __call__(self, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For turns i64 [...]: the choice of each, and how many earlier turns had the same choice."""
+        cycle, offset = np.divmod(np.asarray(turns, np.int64), len(self.pattern))
+        choice = self.pattern[offset]
+        return choice, cycle * self.weights[choice] + self._before[offset, choice]
