@@ -1,0 +1,1 @@
+"""How good a video is: measures over arrays, without a model, Flax or torch."""

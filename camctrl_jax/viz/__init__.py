@@ -1,0 +1,1 @@
+"""Figures: trajectories, grids and strips of video frames."""
