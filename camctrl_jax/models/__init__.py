@@ -1,0 +1,35 @@
+"""The networks: causal video autoencoder and multimodal diffusion transformer, in Flax Linen.
+
+Outside this package parameters are a plain nested dict of arrays: ``model.init(rng, ...)["params"]`` makes
+them and ``model.apply({"params": params}, ...)`` uses them. Nothing here knows of data, files or training
+configurations.
+"""
+
+from camctrl_jax.models.mmdit import CameraConfig, MMDiT, MMDiTConfig, stack_layers, unstack_layers
+from camctrl_jax.models.presets import mmdit_preset, vae_preset
+from camctrl_jax.models.vae import (
+    VAE,
+    VAEConfig,
+    decode_streaming,
+    denormalise,
+    encode_streaming,
+    normalise,
+    sample_latents,
+)
+
+__all__ = [
+    "VAE",
+    "CameraConfig",
+    "MMDiT",
+    "MMDiTConfig",
+    "VAEConfig",
+    "decode_streaming",
+    "denormalise",
+    "encode_streaming",
+    "mmdit_preset",
+    "normalise",
+    "sample_latents",
+    "stack_layers",
+    "unstack_layers",
+    "vae_preset",
+]
