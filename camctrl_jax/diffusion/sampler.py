@@ -82,6 +82,7 @@ def sample(
     guidance: Guidance,
     steps: int = 32,
     shift: float,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Array:
     """Sample latents for a batch of clips in one compiled loop.
 
@@ -100,6 +101,8 @@ def sample(
         guidance: weights; see ``Guidance``.
         steps: Euler steps.
         shift: timestep shift of the grid.
+        progress: called with (steps done, steps) after each step, which then waits for the device; the
+            result is the same.
 
     Returns:
         f32 [B, L, h, w, C]: the sampled latents, with the clean ones at condition positions.
@@ -109,7 +112,14 @@ def sample(
     weights = np.asarray([branch.weight for branch in branches], np.float32)
     grid = time_grid(steps, shift)
     arrays = (noise, clean, condition_mask, text, text_mask, null_text, null_text_mask, plucker)
-    return _euler(velocity, calls, params, weights, grid, *arrays)
+    if progress is None:
+        return _euler(velocity, calls, params, weights, grid, 0, steps, noise, *arrays)
+    state = noise
+    for index in range(steps):
+        state = _euler(velocity, calls, params, weights, grid, index, index + 1, state, *arrays)
+        jax.block_until_ready(state)
+        progress(index + 1, steps)
+    return state
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -119,6 +129,9 @@ def _euler(
     params: Any,
     weights: Array,  # f32 [branches]
     grid: Array,  # f32 [steps + 1]
+    first: Array,  # i32 []; the bounds are traced, so that segments of the loop are the same program
+    last: Array,  # i32 []
+    state: Array,  # f32 [B, L, h, w, C] before step `first`
     noise: Array,
     clean: Array,
     condition_mask: Array,
@@ -150,5 +163,5 @@ def _euler(
         )
         return state + (grid[index + 1] - grid[index]) * change
 
-    state = jax.lax.fori_loop(0, grid.shape[0] - 1, step, noise)
+    state = jax.lax.fori_loop(first, last, step, state.astype(jnp.float32))
     return jnp.where(given, clean, state)

@@ -158,3 +158,12 @@ def test_impossible_grids_are_refused(steps, shift, message):
 def test_seeds_out_of_range_are_refused(seed):
     with pytest.raises(ValueError, match="seed is"):
         initial_noise([seed], SHAPE)
+
+
+def test_progress_is_reported_per_step_and_changes_nothing():
+    inputs, calls = make_inputs(), []
+    run = {"guidance": Guidance(3.0, 2.0), "steps": 5, "shift": 2.0}
+    whole = sample(curved, jnp.float32(1), **inputs, **run)
+    stepwise = sample(curved, jnp.float32(1), **inputs, **run, progress=lambda *done: calls.append(done))
+    np.testing.assert_array_equal(stepwise, whole)
+    assert calls == [(i, 5) for i in range(1, 6)]
