@@ -1,0 +1,25 @@
+"""Procedural dynamic scenes with exact cameras, depth, motion masks, flow and captions.
+
+``sample_world(seed)`` is a world; ``render(world, height, width)`` gives its frames with all their truth;
+``render_rgb(worlds, height, width)`` renders many worlds on the default device.
+"""
+
+from camctrl_jax.worlds.captions import caption_phrasings, vocabulary
+from camctrl_jax.worlds.rendering import Frames, iterate_rgb, render, render_rgb
+from camctrl_jax.worlds.sampling import sample_world
+from camctrl_jax.worlds.scene import Move, Scene, World, WorldObject, WorldsConfig
+
+__all__ = [
+    "Frames",
+    "Move",
+    "Scene",
+    "World",
+    "WorldObject",
+    "WorldsConfig",
+    "caption_phrasings",
+    "iterate_rgb",
+    "render",
+    "render_rgb",
+    "sample_world",
+    "vocabulary",
+]

@@ -1,0 +1,114 @@
+"""Captions from the scene grammar, with a closed vocabulary.
+
+Captions name objects, colours, materials, motions, the surroundings and the light. They do not speak of the camera,
+so that only the camera condition can carry its motion; ``caption_phrasings(world, camera=True)`` adds it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from camctrl_jax.worlds.scene import SHAPES, Move, World, WorldObject
+from camctrl_jax.worlds.surfaces import COLOR_NAMES
+
+_GROUND = {
+    "grass": "on grass", "sand": "on sand", "plaza": "on a paved plaza", "planks": "on wooden planks",
+    "snow": "on snow", "carpet": "on a patchwork carpet", "asphalt": "on asphalt",
+}
+_WALL = {
+    "brick": "a brick wall", "dotted": "a dotted wall", "striped": "a striped wall",
+    "checkered": "a checkered wall", "tiled": "a tiled wall", "wooden": "a wooden wall",
+    "concrete": "a concrete wall",
+}
+_LIGHT = {
+    "midday": "under a midday sun", "morning": "in morning light", "evening": "in warm evening light",
+    "dusk": "at dusk", "overcast": "under an overcast sky",
+}
+_TWO_COLORS = ("striped", "checkered", "dotted", "tiled", "marbled")
+_MOTION = {
+    "rest": ("stands still", "rests"), "return": ("moves back and forth", "goes back and forth"),
+    "bounce": ("bounces", "jumps up and down"), "orbit": ("moves in a circle", "circles"),
+    "spin": ("spins", "turns"),
+}
+_DIRECTION = {"left": "to the left", "right": "to the right", "away": "away", "closer": "closer"}
+_MOVE = {
+    "pan_left": "pans left", "pan_right": "pans right", "tilt_up": "tilts up", "tilt_down": "tilts down",
+    "roll_left": "rolls left", "roll_right": "rolls right", "truck_left": "trucks left",
+    "truck_right": "trucks right", "pedestal_up": "rises", "pedestal_down": "sinks", "dolly_in": "dollies in",
+    "dolly_out": "dollies out", "orbit_left": "orbits left", "orbit_right": "orbits right",
+    "arc_left": "curves left", "arc_right": "curves right",
+}
+
+
+def _noun(item: WorldObject, full: bool) -> str:
+    """'a red and white striped ball', or short 'a red ball'."""
+    words = [item.color]
+    if full and item.material in _TWO_COLORS:
+        words = [item.color, "and", item.second_color, item.material]
+    elif full and item.material in ("wooden", "shiny"):
+        words = [item.material, item.color]
+    phrase = " ".join([*words, item.shape])
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def _verb(item: WorldObject, style: int) -> str:
+    if item.motion == "slide":
+        return f"{('rolls', 'moves')[style] if item.shape == 'ball' else ('slides', 'moves')[style]} " \
+               f"{_DIRECTION[item.direction]}"
+    return _MOTION[item.motion][style]
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _place(world: World, light: bool) -> str:
+    parts = [_GROUND[world.ground]]
+    if world.wall:
+        parts.append(f"in front of {_WALL[world.wall]}")
+    if light:
+        parts.append(_LIGHT[world.lighting])
+    return " ".join(parts)
+
+
+def _camera(moves: tuple[Move, ...]) -> str:
+    return "the camera " + (_joined([_MOVE[move.name] for move in moves]) if moves else "stays still")
+
+
+def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
+    """Several phrasings of one world, short to long, lower case without full stops, at most 40 words each.
+
+    With ``camera`` every phrasing ends with the camera's moves (and may be longer).
+    """
+    moving = [item for item in world.objects if item.motion != "rest"]
+    still = [item for item in world.objects if item.motion == "rest"]
+    actors = (moving + still)[:2]
+    first = actors[0] if actors else None
+    if first is None:
+        phrasings = [_place(world, light=True)]
+    else:
+        phrasings = [
+            f"{_noun(first, False)} {_verb(first, 0)} {_GROUND[world.ground]}",
+            f"{_joined([f'{_noun(item, True)} {_verb(item, 0)}' for item in actors])} {_place(world, False)}",
+            f"{_joined([f'{_noun(item, False)} {_verb(item, 1)}' for item in (moving + still)[:3]])} "
+            f"{_place(world, True)}",
+            f"a scene {_place(world, True)} with {_joined([_noun(item, False) for item in world.objects[:4]])}",
+        ]
+    if camera:
+        phrasings = [f"{phrasing}, {_camera(world.moves)}" for phrasing in phrasings]
+    return tuple(phrasings)
+
+
+def words(caption: str) -> list[str]:
+    """The words of a caption, lower case, punctuation dropped."""
+    return re.findall(r"[a-z]+", caption.lower())
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word that a caption can hold, sorted."""
+    phrases = [
+        *_GROUND.values(), *_WALL.values(), *_LIGHT.values(), *_DIRECTION.values(), *_MOVE.values(),
+        *(phrase for pair in _MOTION.values() for phrase in pair), *_TWO_COLORS, *COLOR_NAMES, *(shape for kind in SHAPES.values() for shape in kind),
+        "a an and in front of rolls slides moves scene with the camera stays still wooden shiny",
+    ]
+    return tuple(sorted({word for phrase in phrases for word in words(phrase)}))

@@ -1,0 +1,322 @@
+"""Sampling a world from a seed: looks, layout, motion, then a camera path that is clear of all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.worlds.captions import caption_phrasings
+from camctrl_jax.worlds.motion import Motion, rotations, sample_motion
+from camctrl_jax.worlds.paths import Start, path_class, path_poses, project, sample_moves, surface_distance
+from camctrl_jax.worlds.scene import (
+    BOXES,
+    CYLINDERS,
+    FIRST_BOX,
+    FIRST_CYLINDER,
+    FIRST_SPHERE,
+    FIRST_WALL,
+    GROUND,
+    SHAPES,
+    SPHERES,
+    SURFACES,
+    WALLS,
+    Scene,
+    World,
+    WorldObject,
+    WorldsConfig,
+)
+from camctrl_jax.worlds.surfaces import (
+    COLOR_NAMES,
+    GROUNDS,
+    MATERIALS,
+    PATTERN,
+    WALL_STYLES,
+    Surface,
+    contrasting,
+    ground_surface,
+    linear,
+    object_surface,
+    wall_surface,
+)
+
+LIGHTINGS = ("midday", "evening", "overcast", "dusk", "morning")
+_PLACES = 24  # places tried at once for one object
+_PATHS = 40  # camera paths tried for one world
+_GAP = 0.12  # least gap between two objects, metres
+
+
+@dataclass
+class _Draft:
+    """Scene arrays while they are being filled."""
+
+    position: np.ndarray
+    rotation: np.ndarray
+    half_size: np.ndarray
+    texture: np.ndarray
+    offset: np.ndarray
+    colors: np.ndarray
+    pattern: np.ndarray
+
+    @classmethod
+    def empty(cls, frames: int) -> _Draft:
+        position = np.zeros((frames + 1, SURFACES, 3))
+        position[..., 1] = 50.0  # absent slots lie under the ground
+        rotation = np.zeros((frames + 1, SURFACES, 3, 3))
+        rotation[...] = np.eye(3)
+        return cls(position, rotation, np.zeros((SURFACES, 3)), np.zeros((SURFACES, 3, 3)),
+                   np.full((SURFACES, 3), 0.5), np.zeros((SURFACES, 3, 3)), np.zeros((SURFACES, len(PATTERN))))
+
+    def paint(self, slot: int, surface: Surface) -> None:
+        self.texture[slot], self.offset[slot] = surface.texture, surface.offset
+        self.colors[slot], self.pattern[slot] = surface.colors, surface.pattern
+
+
+def _lighting(rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+    """(name, Scene.sun, Scene.sky)."""
+    name = LIGHTINGS[rng.choice(len(LIGHTINGS), p=[0.35, 0.2, 0.15, 0.1, 0.2])]
+    # The sun stands behind the camera or beside it, so that the sides in view are mostly lit.
+    azimuth = rng.uniform(-2.0, 2.0) + np.pi
+    elevation, sun, sky_light, zenith, horizon, cloud, amount = {
+        "midday": (1.0, (1.0, 0.96, 0.88), (0.30, 0.36, 0.46), (0.30, 0.52, 0.85), (0.72, 0.82, 0.92),
+                   (0.97, 0.97, 0.97), 0.85),
+        "morning": (0.7, (1.0, 0.92, 0.78), (0.32, 0.36, 0.42), (0.42, 0.64, 0.88), (0.86, 0.88, 0.88),
+                    (0.98, 0.96, 0.93), 0.6),
+        "evening": (0.45, (1.15, 0.76, 0.48), (0.30, 0.30, 0.38), (0.38, 0.50, 0.72), (0.95, 0.76, 0.56),
+                    (0.98, 0.84, 0.70), 0.7),
+        "dusk": (0.42, (0.85, 0.58, 0.56), (0.30, 0.27, 0.38), (0.38, 0.36, 0.60), (0.90, 0.64, 0.62),
+                 (0.80, 0.58, 0.66), 0.7),
+        "overcast": (0.9, (0.30, 0.30, 0.30), (0.66, 0.68, 0.72), (0.66, 0.70, 0.75), (0.82, 0.84, 0.86),
+                     (0.92, 0.92, 0.93), 0.7),
+    }[name]
+    elevation += rng.uniform(-0.12, 0.12)
+    direction = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
+    bounce = 0.55 * np.asarray(sky_light)
+    sky = np.stack([linear(zenith), linear(horizon), linear(cloud),
+                    [amount, rng.uniform(0.0, 50.0), rng.uniform(0.008, 0.03)]])
+    return name, np.stack([direction, sun, sky_light, bounce]), sky
+
+
+def _walls(rng: np.random.Generator, draft: _Draft) -> str:
+    """Place none to three walls round the far side of the scene; returns the style of the back wall or ''."""
+    number = rng.choice([0, 1, 2, 3], p=[0.12, 0.33, 0.3, 0.25])
+    if number == 0:
+        return ""
+    style = WALL_STYLES[rng.integers(len(WALL_STYLES))]
+    color = COLOR_NAMES[rng.integers(len(COLOR_NAMES))]
+    second = contrasting(rng, color)
+    height = rng.uniform(1.6, 3.4)
+    turn, back = rng.normal(0.0, 0.12), rng.uniform(8.2, 10.5)
+    sides = [0, *rng.permutation([-1, 1])][:number]
+    for index, side in enumerate(sides):
+        slot = FIRST_WALL + index
+        length = rng.uniform(9.0, 15.0) if side == 0 else rng.uniform(5.0, 7.5)
+        center = np.array([0.0, 0.0, back]) if side == 0 else np.array([side * rng.uniform(4.3, 5.6), 0.0, back - 4.0])
+        yaw = turn + (0.0 if side == 0 else side * (np.pi / 2 + rng.normal(0.0, 0.06)))
+        cos, sin = np.cos(turn), np.sin(turn)
+        center[0], center[2] = cos * center[0] + sin * (center[2] - 5.0), 5.0 - sin * center[0] + cos * (center[2] - 5.0)
+        center[1] = -0.5 * height
+        draft.position[:, slot] = center
+        draft.rotation[:, slot] = rotations(np.array([yaw]), np.array([1.0, 0.0, 0.0]), np.zeros(1))[0]
+        draft.half_size[slot] = 0.5 * length, 0.5 * height, 0.12
+        if index and rng.random() < 0.5:
+            look = WALL_STYLES[rng.integers(len(WALL_STYLES))]
+        else:
+            look = style
+        draft.paint(slot, wall_surface(rng, look, color, second))
+    return style
+
+
+def _shape(rng: np.random.Generator, kind: str) -> tuple[str, np.ndarray]:
+    """(shape word, half size [3]) of a box, sphere or cylinder."""
+    if kind == "sphere":
+        return SHAPES["sphere"][0], np.full(3, rng.uniform(0.28, 0.6))
+    if kind == "box":
+        word = SHAPES["box"][rng.integers(len(SHAPES["box"]))]
+        if word == "cube":
+            half = np.full(3, rng.uniform(0.28, 0.5))
+        elif word == "bench":
+            half = np.array([rng.uniform(0.6, 0.9), rng.uniform(0.18, 0.28), rng.uniform(0.25, 0.4)])
+        elif word == "tower":
+            half = np.array([rng.uniform(0.22, 0.35), rng.uniform(0.7, 1.2), rng.uniform(0.22, 0.35)])
+        else:
+            half = rng.uniform(0.3, 0.55, 3)
+        return word, half
+    word = SHAPES["cylinder"][rng.integers(len(SHAPES["cylinder"]))]
+    radius, height = {
+        "drum": (rng.uniform(0.28, 0.5), rng.uniform(0.3, 0.5)),
+        "pillar": (rng.uniform(0.17, 0.28), rng.uniform(0.8, 1.4)),
+        "disc": (rng.uniform(0.45, 0.75), rng.uniform(0.12, 0.2)),
+    }[word]
+    return word, np.array([radius, height, radius])
+
+
+def _motion_kind(rng: np.random.Generator, kind: str, word: str) -> str:
+    if word in ("pillar", "tower"):
+        return ("rest", "rest", "rest", "spin", "slide")[rng.integers(5)]
+    if kind == "sphere":
+        return ("rest", "slide", "slide", "return", "bounce", "bounce", "orbit")[rng.integers(7)]
+    if kind == "cylinder":
+        return ("rest", "rest", "slide", "return", "orbit", "spin", "bounce")[rng.integers(7)]
+    return ("rest", "rest", "spin", "spin", "slide", "return", "orbit", "bounce")[rng.integers(8)]
+
+
+def _place(rng: np.random.Generator, motion: Motion, radius: float, tracks: np.ndarray, radii: np.ndarray) -> np.ndarray | None:
+    """A ground place (x, z) where the whole motion stays in the scene and apart from the objects placed so far.
+
+    ``tracks`` f64 [K, T+1, 2] and ``radii`` [K] are the ground tracks of those objects.
+    """
+    z = rng.uniform(2.8, 7.6, _PLACES)
+    x = rng.uniform(-1.0, 1.0, _PLACES) * (0.62 * z + 0.2)
+    track = np.stack([x, z], axis=1)[:, None] + motion.shift[None, :, ::2]  # [places, T+1, 2]
+    low, high = track.min(axis=1) - radius, track.max(axis=1) + radius
+    good = (low[:, 1] > 2.0) & (high[:, 1] < 8.4) & (np.abs(low[:, 0]) < 3.9) & (np.abs(high[:, 0]) < 3.9)
+    if len(radii):
+        apart = np.linalg.norm(track[:, None, ::4] - tracks[None, :, ::4], axis=-1).min(axis=-1)
+        good &= (apart > radius + radii + _GAP).all(axis=1)
+    found = np.flatnonzero(good)
+    return track[found[0], 0] if len(found) else None
+
+
+def _direction_word(motion: Motion) -> str:
+    """Where a slide goes first, seen from the first frame (which looks along +z, more or less)."""
+    if motion.kind != "slide":
+        return ""
+    x, _, z = motion.shift[-1]
+    if abs(x) >= abs(z):
+        return "right" if x > 0 else "left"
+    return "away" if z > 0 else "closer"
+
+
+def _objects(rng: np.random.Generator, config: WorldsConfig, draft: _Draft) -> list[WorldObject]:
+    target = int(rng.integers(config.min_objects, config.max_objects + 1))
+    slots = [*range(FIRST_BOX, SURFACES)]
+    chosen = rng.permutation(slots)[:target]
+    frames = config.frames
+    objects: list[WorldObject] = []
+    tracks, radii = np.zeros((target, frames + 1, 2)), np.zeros(target)
+    colors = rng.permutation(len(COLOR_NAMES))
+    for slot in chosen:
+        kind = "box" if slot < FIRST_SPHERE else "sphere" if slot < FIRST_CYLINDER else "cylinder"
+        word, half = _shape(rng, kind)
+        radius = float(np.hypot(half[0], half[2])) if kind == "box" else float(half[0])
+        place = None
+        motion_kind = _motion_kind(rng, kind, word)
+        for attempt in range(3):
+            motion = sample_motion(rng, motion_kind if attempt < 2 else "rest", kind, radius, frames, config.fps)
+            place = _place(rng, motion, radius, tracks[: len(objects)], radii[: len(objects)])
+            if place is not None:
+                break
+        if place is None:
+            continue  # the scene is full: this slot stays absent
+        color = COLOR_NAMES[colors[len(objects) % len(colors)]]
+        material = MATERIALS[rng.integers(len(MATERIALS))]
+        second = contrasting(rng, color)
+        draft.paint(slot, object_surface(rng, material, color, second, half))
+        draft.half_size[slot] = half
+        start_yaw = rng.uniform(-np.pi, np.pi) if kind != "box" else rng.uniform(-0.9, 0.9)
+        base = np.array([place[0], -half[1], place[1]])
+        if config.static:
+            motion = dataclasses.replace(
+                motion, kind="rest", shift=np.zeros_like(motion.shift), yaw=np.zeros_like(motion.yaw),
+                roll=np.zeros_like(motion.roll), pauses=False,
+            )
+        draft.position[:, slot] = base + motion.shift
+        draft.rotation[:, slot] = rotations(motion.yaw + start_yaw, motion.axle, motion.roll)
+        tracks[len(objects)], radii[len(objects)] = place + motion.shift[:, ::2], radius
+        objects.append(WorldObject(int(slot), word, color, second, material, motion.kind, _direction_word(motion)))
+    return objects
+
+
+def _intrinsics(rng: np.random.Generator, aspect: float) -> np.ndarray:
+    focal = rng.uniform(0.60, 0.75)
+    return np.array([focal, focal * aspect, 0.5, 0.5])
+
+
+def _path(rng: np.random.Generator, config: WorldsConfig, scene: Scene, slots: list[int], intrinsics: np.ndarray):
+    """(poses, moves, class) of a path that is clear of everything and keeps the scene in view."""
+    centers = scene.position[: config.frames, slots].astype(np.float64)  # [T, K, 3]
+    last = config.frames - 1
+    moves: tuple = ()
+    for attempt in range(_PATHS):
+        center = np.array([rng.uniform(-1.0, 1.0), -rng.uniform(1.0, 2.0), rng.uniform(-0.9, 0.5)])
+        target = np.array([0.0, -0.6, 5.0]) + np.array([rng.normal(0, 0.35), 0.0, 0.0]) - center
+        yaw = np.arctan2(target[0], target[2]) + rng.normal(0.0, 0.06)
+        pitch = np.arctan2(-target[1], np.hypot(target[0], target[2])) + rng.normal(0.0, 0.03)
+        start = Start(center, float(yaw), float(pitch), float(rng.uniform(4.0, 5.5)))
+        # Late attempts give up moving rather than clearance.
+        moves, easing = sample_moves(rng, config.frames) if attempt < _PATHS - 8 else ((), "linear")
+        poses = path_poses(start, moves, easing, config.frames)
+        height = -poses[:, 1, 3]
+        if height.min() < 0.55 or height.max() > 2.9:
+            continue
+        ends = project(poses[[0, last]][:, None], intrinsics, centers[[0, last]])
+        seen = ((np.abs(ends[..., :2] - 0.5) < 0.49).all(axis=-1)) & (ends[..., 2] > 0.8)
+        need = min(3, len(slots))
+        if seen[0].sum() < need or seen[1].sum() < min(2, need) or (seen[0] & seen[1]).sum() < 0.5 * seen[0].sum():
+            continue
+        if surface_distance(scene, poses[:, :3, 3]).min() < config.clearance:
+            continue
+        return poses, moves, path_class(moves)
+    return None
+
+
+def sample_world(seed: int, config: WorldsConfig = WorldsConfig()) -> World:  # noqa: B008 (frozen)
+    """The world of ``seed``: the same arrays and captions on every call and every machine.
+
+    Raises ValueError for a configuration no world can have.
+    """
+    config.validate()
+    for attempt in range(20):
+        world = _sample(np.random.default_rng([int(seed), attempt]), int(seed), config)
+        if world is not None:
+            return world
+    raise ValueError(
+        f"no clear camera path in 20 scenes of seed {seed}; lower WorldsConfig.clearance ({config.clearance} m) "
+        f"or max_objects ({config.max_objects})"
+    )
+
+
+def _sample(rng: np.random.Generator, seed: int, config: WorldsConfig) -> World | None:
+    draft = _Draft.empty(config.frames)
+    lighting, sun, sky = _lighting(rng)
+    ground = GROUNDS[rng.integers(len(GROUNDS))]
+    draft.position[:, GROUND] = 0.0, 0.5, 0.0
+    draft.half_size[GROUND] = 1e6, 0.5, 1e6
+    draft.paint(GROUND, ground_surface(rng, ground))
+    wall = _walls(rng, draft)
+    objects = _objects(rng, config, draft)
+    position, rotation = draft.position.astype(np.float32), draft.rotation.astype(np.float32)
+    moving = ((np.abs(np.diff(position, axis=0)).max(axis=-1) > 1e-5)
+              | (np.abs(np.diff(rotation, axis=0)).max(axis=(-1, -2)) > 1e-5))
+    scene = Scene(
+        position, rotation, draft.half_size.astype(np.float32), moving, draft.texture.astype(np.float32),
+        draft.offset.astype(np.float32), draft.colors.astype(np.float32), draft.pattern.astype(np.float32),
+        sun.astype(np.float32), sky.astype(np.float32),
+    )
+    intrinsics = _intrinsics(rng, config.aspect)
+    path = _path(rng, config, scene, [item.slot for item in objects], intrinsics)
+    if path is None:
+        return None
+    poses, moves, name = path
+    cameras = Cameras(poses, np.tile(intrinsics, (config.frames, 1)), np.arange(config.frames) / config.fps, metric=True)
+    objects = _by_visibility(objects, scene, poses[0], intrinsics)
+    world = World(seed, config.fps, scene, cameras, (), name, moves, tuple(objects), ground, wall, lighting)
+    return dataclasses.replace(world, captions=caption_phrasings(world))
+
+
+def _by_visibility(
+    objects: list[WorldObject], scene: Scene, pose: np.ndarray, intrinsics: np.ndarray
+) -> list[WorldObject]:
+    """Objects by their size in the first frame; those outside it come last."""
+    slots = [item.slot for item in objects]
+    seen = project(pose, intrinsics, scene.position[0, slots].astype(np.float64))
+    inside = ((np.abs(seen[:, :2] - 0.5) < 0.55).all(axis=1)) & (seen[:, 2] > 0.5)
+    size = scene.half_size[slots, :2].prod(axis=1) / np.maximum(seen[:, 2], 0.5) ** 2
+    order = np.argsort(-(size + 1e3 * inside), kind="stable")
+    return [objects[i] for i in order]
+
+
+__all__ = ["BOXES", "CYLINDERS", "LIGHTINGS", "SPHERES", "WALLS", "sample_world"]
