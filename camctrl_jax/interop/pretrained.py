@@ -1,0 +1,440 @@
+"""Weights by name: what a weights spec stands for, and the weights folders that releases are made of.
+
+A weights spec is a string that names trained weights wherever the package takes some:
+
+* ``default``: the small worlds model that is embedded in the package;
+* a run directory, as ``--workdir`` of ``camctrl_jax.train`` made it (the moving average of its newest
+checkpoint);
+* a weights folder: ``model.json``, ``vae*.safetensors``, ``mmdit*.safetensors`` and a model card,
+``README.md``.
+
+A weights folder holds an autoencoder, a transformer, or both; parameters are one flat list of tensors per
+network, named by their path in the parameter tree. Matrices are bfloat16, vectors (biases, gains) float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import json
+import os
+import shutil
+import tempfile
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+import camctrl_jax
+from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.interop.safetensors import flatten, load_sharded, save_sharded, unflatten
+from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
+
+DEFAULT_SPEC = "default"
+MODEL_FILE = "model.json"
+CARD_FILE = "README.md"
+FORMAT = "camctrl_jax weights"
+FORMAT_VERSION = 1
+MAX_SHARD_BYTES = 16_000_000 - 1
+
+# How a network is run, not what it is: a weights folder does not fix these.
+_RUN_TIME_FIELDS = ("attention", "fuse_projections", "remat", "scan_layers")
+
+Params = dict[str, Any]
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be found or used; the message names the spec, what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What sampling uses unless it is told otherwise: the clips a model was trained on, and good guidance.
+
+    Attributes:
+        frames: T = 4k + 1.
+        height, width: pixels.
+        fps: frames per second.
+        shift: timestep shift of training, or None if it followed the number of tokens.
+        text_guidance, camera_guidance: weights of ``Guidance``.
+    """
+
+    frames: int
+    height: int
+    width: int
+    fps: float = 12.0
+    shift: float | None = None
+    text_guidance: float = 1.0
+    camera_guidance: float = 2.0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights spec stands for. Opening reads configurations; parameters are read when asked for.
+
+    Attributes:
+        spec: as given.
+        path: the folder or run directory.
+        vae_config: sizes of the autoencoder, or None if there is none here.
+        mmdit_config: sizes of the transformer, or None if there is none here.
+        text: settings of the text embedder (``camctrl_jax.data.text.embedder_from_settings``), with the
+            transformer.
+        sampling: the clips the transformer was trained on, and guidance; with the transformer.
+        vae_spec: weights spec of the autoencoder that belongs to the transformer.
+        facts: whatever else is known about the training; for people and reports.
+    """
+
+    spec: str
+    path: Path
+    vae_config: VAEConfig | None = None
+    mmdit_config: MMDiTConfig | None = None
+    text: Mapping[str, Any] | None = None
+    sampling: SamplingDefaults | None = None
+    vae_spec: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is a run directory rather than a weights folder."""
+        return not (self.path / MODEL_FILE).exists()
+
+    def vae_params(self) -> Params:
+        """Parameters of the autoencoder, float32, checked by name and shape."""
+        if self.vae_config is None:
+            raise WeightsError(
+                f"{self.path} holds no autoencoder. Name one that does with --vae: a run of configs/vae.py, "
+                f"a weights folder, or '{DEFAULT_SPEC}'."
+            )
+        return self._read("vae", expected_vae(self.vae_config))
+
+    def mmdit_params(self) -> Params:
+        """Parameters of the transformer, float32, checked by name and shape."""
+        if self.mmdit_config is None:
+            raise WeightsError(
+                f"{self.path} holds no transformer, only an autoencoder. Name a run of configs/base.py or "
+                f"configs/stage1.py, a weights folder, or '{DEFAULT_SPEC}'."
+            )
+        return self._read("mmdit", expected_mmdit(self.mmdit_config))
+
+    def _read(self, stem: str, expected: Params) -> Params:
+        if self.is_run:
+            from camctrl_jax.training.checkpoint import load_params
+
+            flat = flatten(load_params(self.path))
+        else:
+            flat = load_sharded(self.path, stem)
+        check_tensors(flat, flatten(expected), f"{self.path} ({stem})")
+        # bfloat16 is exact in float32; training and sampling choose their own compute dtype.
+        return unflatten({name: np.asarray(array, np.float32) for name, array in flat.items()})
+
+
+def default_folder() -> Path:
+    """The folder of the embedded default weights, whether or not it is there."""
+    return Path(str(importlib.resources.files(camctrl_jax))) / "weights" / "worlds"
+
+
+def open_weights(spec: str | os.PathLike) -> Weights:
+    """Find what a weights spec names and read its configurations.
+
+    Raises:
+        WeightsError: nothing is there, it is neither a run nor a weights folder, or its ``model.json`` is
+            damaged.
+    """
+    spec = os.fspath(spec)
+    if spec == DEFAULT_SPEC:
+        path = default_folder()
+        if not (path / MODEL_FILE).exists():
+            raise WeightsError(
+                f"The embedded default weights are absent ({path} has no {MODEL_FILE}). A source checkout "
+                "may come without them: install the released package, or name other weights, for example the "
+                "directory of a run of your own (--checkpoint runs/stage1)."
+            )
+        return _open_folder(spec, path)
+    path = Path(spec)
+    if not path.exists():
+        raise WeightsError(
+            f"No weights at {spec!r}: expected '{DEFAULT_SPEC}', a run directory or a weights folder. "
+            f"Is the path right? It was looked up from {Path.cwd()}."
+        )
+    if (path / MODEL_FILE).exists():
+        return _open_folder(spec, path)
+    return _open_run(spec, path)
+
+
+def load_vae(spec: str | os.PathLike) -> tuple[VAEConfig, Params]:
+    """Configuration and float32 parameters of the autoencoder that ``spec`` names.
+
+    For a run of the transformer this is the autoencoder that it was trained with.
+    """
+    weights = open_weights(spec)
+    if weights.vae_config is None and weights.vae_spec:
+        weights = open_weights(weights.vae_spec)
+    return weights.vae_config, weights.vae_params()
+
+
+def load_mmdit(spec: str | os.PathLike) -> tuple[MMDiTConfig, Params, dict[str, Any]]:
+    """Configuration, float32 parameters and text settings of the transformer that ``spec`` names."""
+    weights = open_weights(spec)
+    params = weights.mmdit_params()
+    return weights.mmdit_config, params, dict(weights.text or {})
+
+
+def _open_folder(spec: str, path: Path) -> Weights:
+    file = path / MODEL_FILE
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}, expected {FORMAT!r}")
+        if content["format_version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"its format version is {content['format_version']}, this package reads up to "
+                f"{FORMAT_VERSION}; update camctrl_jax"
+            )
+        vae, mmdit, sampling = content.get("vae"), content.get("mmdit"), content.get("sampling")
+        return Weights(
+            spec=spec,
+            path=path,
+            vae_config=None if vae is None else config_from_json(VAEConfig, vae),
+            mmdit_config=None if mmdit is None else config_from_json(MMDiTConfig, mmdit),
+            text=content.get("text"),
+            sampling=None if sampling is None else config_from_json(SamplingDefaults, sampling),
+            vae_spec=spec if vae is not None else None,
+            facts=content.get("facts", {}),
+        )
+    except KeyError as error:
+        raise WeightsError(f"{file}: the entry {error} is missing: not a complete weights folder.") from error
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{file}: {error}.") from error
+
+
+def _open_run(spec: str, path: Path) -> Weights:
+    from camctrl_jax.training.checkpoint import CheckpointError, load_run_config
+
+    try:
+        config = load_run_config(path)
+    except CheckpointError as error:
+        raise WeightsError(
+            f"{path} is neither a weights folder (it has no {MODEL_FILE}) nor a run directory ({error})"
+        ) from error
+    facts = {"run": str(path), "config": config}
+    if config["objective"] == "vae":
+        statistics = {name: config["vae"].get(name) for name in ("latents_mean", "latents_std")}
+        if not all(statistics.values()):
+            raise WeightsError(
+                f"{path} is a run of an autoencoder that has not finished: the statistics of its latents are "
+                "measured at the end. Let it finish (the same command resumes it), or lower --config.steps."
+            )
+        statistics = {name: tuple(values) for name, values in statistics.items()}
+        return Weights(
+            spec, path, vae_config=vae_config_of_run(config, **statistics), vae_spec=spec, facts=facts
+        )
+    data, sample = config["data"], config["sample"]
+    return Weights(
+        spec,
+        path,
+        mmdit_config=mmdit_config_of_run(config),
+        text=WordEmbedder(**data["text"]).settings(),
+        sampling=SamplingDefaults(
+            frames=data["frames"],
+            height=data["height"],
+            width=data["width"],
+            shift=config["flow"]["shift"],
+            text_guidance=sample["text_guidance"],
+            camera_guidance=sample["camera_guidance"],
+        ),
+        vae_spec=config["vae"]["weights"],
+        facts=facts,
+    )
+
+
+def vae_config_of_run(config: Mapping[str, Any], **changes: Any) -> VAEConfig:
+    """Sizes of the autoencoder that a run's effective config asks for."""
+    return vae_preset(config["model"]["preset"], **changes)
+
+
+def mmdit_config_of_run(config: Mapping[str, Any]) -> MMDiTConfig:
+    """Sizes of the transformer that a run's effective config asks for."""
+    model = config["model"]
+    sizes = ("width", "heads", "num_dual", "num_single")
+    changes = {name: model[name] for name in sizes if model.get(name) is not None}
+    if not model["camera"]:
+        changes["camera"] = None
+    return mmdit_preset(model["preset"], text_dim=config["data"]["text"]["dim"], **changes)
+
+
+def save_weights_folder(
+    directory: str | os.PathLike,
+    *,
+    vae: tuple[VAEConfig, Params] | None = None,
+    mmdit: tuple[MMDiTConfig, Params] | None = None,
+    text: Mapping[str, Any] | None = None,
+    sampling: SamplingDefaults | None = None,
+    facts: Mapping[str, Any] | None = None,
+    card: str,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> Path:
+    """Write a weights folder. It appears under its name only when complete.
+
+    Args:
+        directory: must not exist, or be empty: weights are never overwritten.
+        vae: configuration and parameters of the autoencoder.
+        mmdit: configuration and parameters of the transformer, one entry per layer.
+        text: settings of the text embedder; required with ``mmdit``.
+        sampling: the clips the transformer was trained on, and guidance; required with ``mmdit``.
+        facts: JSON-able facts about the training (data, seeds, compute, figures).
+        card: the model card, Markdown.
+        max_shard_bytes: largest file.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: parameters that do not belong to their configuration, missing settings, or a folder
+            that is already in use.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise WeightsError(f"{directory} already exists and is not an empty folder: choose another --out.")
+    if vae is None and mmdit is None:
+        raise WeightsError("A weights folder needs an autoencoder, a transformer, or both.")
+    if mmdit is not None and (text is None or sampling is None):
+        raise WeightsError("A transformer is saved with its text settings and its sampling defaults.")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": camctrl_jax.__version__,
+    }
+    networks: dict[str, dict[str, Any]] = {}
+    if vae is not None:
+        config, params = vae
+        networks["vae"] = _stored(params, expected_vae(config), "autoencoder")
+        content["vae"] = config_to_json(config)
+    if mmdit is not None:
+        config, params = mmdit
+        networks["mmdit"] = _stored(params, expected_mmdit(config), "transformer")
+        content |= {"mmdit": config_to_json(config), "text": dict(text), "sampling": config_to_json(sampling)}
+    content["facts"] = dict(facts or {})
+    serialised = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse facts: before any file
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    try:
+        for stem, tensors in networks.items():
+            save_sharded(partial, tensors, stem=stem, max_file_bytes=max_shard_bytes)
+        (partial / CARD_FILE).write_text(card, "utf-8")
+        (partial / MODEL_FILE).write_text(serialised, "utf-8")
+        partial.chmod(0o755)
+        if directory.exists():
+            directory.rmdir()
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return directory
+
+
+def _stored(params: Params, expected: Params, what: str) -> dict[str, np.ndarray]:
+    flat = flatten(params)
+    check_tensors(flat, flatten(expected), f"The {what}'s parameters")
+    stored = {}
+    for name, array in flat.items():
+        array = np.asarray(array)
+        if not np.all(np.isfinite(array.astype(np.float32))):
+            raise WeightsError(f"The {what}'s parameter {name!r} holds NaN or infinity: the run diverged.")
+        # Vectors are few and sensitive: gains, biases and tables keep float32.
+        stored[name] = array.astype(ml_dtypes.bfloat16 if array.ndim >= 2 else np.float32)
+    return stored
+
+
+def expected_vae(config: VAEConfig) -> Params:
+    """Shapes of the autoencoder's parameters, a nested dict of ``jax.ShapeDtypeStruct``."""
+    side, frames = config.spatial_stride, 1 + config.temporal_stride
+    video = jax.ShapeDtypeStruct((1, frames, side, side, 3), jnp.float32)
+    return jax.eval_shape(VAE(config).init, jax.random.key(0), video)["params"]
+
+
+def expected_mmdit(config: MMDiTConfig) -> Params:
+    """Shapes of the transformer's parameters, per layer, a nested dict of ``jax.ShapeDtypeStruct``."""
+    config = dataclasses.replace(config, scan_layers=False)
+    latents = jax.ShapeDtypeStruct((1, *config.patch, config.in_channels), jnp.float32)
+    time = jax.ShapeDtypeStruct((1,), jnp.float32)
+    text = jax.ShapeDtypeStruct((1, 1, config.text_dim), jnp.float32)
+    return jax.eval_shape(MMDiT(config).init, jax.random.key(0), latents, time, text)["params"]
+
+
+def check_tensors(found: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:
+    """Compare names and shapes of flat parameters.
+
+    Raises:
+        WeightsError: naming the missing, the unexpected and the misshaped tensors.
+    """
+    problems = []
+    for what, names in (
+        ("missing", expected.keys() - found.keys()),
+        ("unexpected", found.keys() - expected.keys()),
+    ):
+        if names:
+            problems.append(f"{len(names)} {what}: {_some(names)}")
+    shapes = [
+        f"{name} {list(np.shape(found[name]))} instead of {list(expected[name].shape)}"
+        for name in sorted(found.keys() & expected.keys())
+        if tuple(np.shape(found[name])) != tuple(expected[name].shape)
+    ]
+    if shapes:
+        problems.append(f"{len(shapes)} of another shape: {_some(shapes)}")
+    if problems:
+        raise WeightsError(
+            f"{source} and the configuration do not belong together: {'; '.join(problems)}. "
+            "The weights are of another preset or version: use the configuration they were trained with."
+        )
+
+
+def _some(names: Any, limit: int = 5) -> str:
+    names = sorted(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def config_to_json(config: Any) -> dict[str, Any]:
+    """A frozen dataclass as JSON-able values, its run-time fields left out."""
+    values = dataclasses.asdict(config)
+    return json.loads(
+        json.dumps({name: value for name, value in values.items() if name not in _RUN_TIME_FIELDS})
+    )
+
+
+def config_from_json(kind: type, values: Mapping[str, Any]) -> Any:
+    """The dataclass that ``config_to_json`` took apart; lists become tuples, fields left out their defaults.
+
+    Raises:
+        ValueError: an unknown or missing field, or values that the dataclass refuses.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(values.keys() - hints.keys())
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(hints))}")
+    required = {
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+    }
+    if required - values.keys():
+        raise ValueError(f"{kind.__name__} needs the fields {', '.join(sorted(required - values.keys()))}")
+    return kind(**{name: _value_from_json(hints[name], value) for name, value in values.items()})
+
+
+def _value_from_json(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, Mapping):
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        kinds = [option for option in options if dataclasses.is_dataclass(option)]
+        if kinds:
+            return config_from_json(kinds[0], value)
+    return value
