@@ -21,17 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from camctrl_jax.data.framing import null_intrinsics
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.stream import Batch, Bucket, Interleaving
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import TextEmbedder
 
 _ORDER, _DRAWS, _UNLABELLED = 1, 2, 3  # what a generator is for, as part of its position
-
-
-def null_intrinsics(height: int, width: int) -> np.ndarray:
-    """f32 [4]: intrinsics given to clips without cameras: square pixels, fy/H = 1, centred."""
-    return np.asarray([height / width, 1.0, 0.5, 0.5], np.float32)
 
 
 def embed_captions(

@@ -15,9 +15,9 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,12 @@ import numpy as np
 from absl import logging
 from jax import Array, lax
 
+from camctrl_jax.data.clips.record import ClipRecord
 from camctrl_jax.data.latents import LatentEncoder
+from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.resident import ResidentClips, embed_captions, relative_to_first
 from camctrl_jax.data.text import TextEmbedder
+from camctrl_jax.data.video import encode_mp4
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
 
 Progress = Callable[[int, int], None]
@@ -107,7 +110,7 @@ def worlds_clips(
       seeds: one clip per seed; the same seed is the same clip everywhere.
       height, width: pixels, multiples of 16.
       embedder: for all captions of all clips.
-      config: of the worlds; None is ``WorldsConfig()``.
+      config: of the worlds; None is ``WorldsConfig()``. Its aspect follows height and width.
       samples: rays per pixel and axis.
       vae: (VAEConfig, parameters): store normalised latents in float16. None: store u8 video.
       unlabelled_share: this share of clips loses its cameras, see ``ResidentClips.with_unlabelled``.
@@ -123,7 +126,7 @@ def worlds_clips(
         raise ValueError(f"worlds of {height}x{width} pixels; expected multiples of 16.")
     if len(seeds) == 0:
         raise ValueError(f"no world seeds in {seeds}; give a range such as range(0, 1000).")
-    config = WorldsConfig() if config is None else config
+    config = _at_size(WorldsConfig() if config is None else config, height, width)
     encoder = None if vae is None else LatentEncoder(*vae)
     stored = None
     if cache is not None:
@@ -149,6 +152,18 @@ def worlds_clips(
     return clips.with_unlabelled(unlabelled_share, seeds.start) if unlabelled_share else clips
 
 
+def _at_size(config: WorldsConfig, height: int, width: int) -> WorldsConfig:
+    """The configuration with the aspect ratio of the pictures, so that pixels are square."""
+    return replace(config, aspect=width / height)
+
+
+def _worker_count(workers: int | None, clips: int) -> int:
+    """Starting processes takes seconds: it pays for many clips only."""
+    if workers is not None:
+        return workers
+    return 0 if clips < 256 else min(16, os.cpu_count() or 1)
+
+
 def _build(
     seeds: range,
     config: WorldsConfig,
@@ -162,8 +177,7 @@ def _build(
     progress: Progress | None,
 ) -> ResidentClips:
     count, chunk = len(seeds), min(chunk, len(seeds))
-    if workers is None:
-        workers = 0 if count < 256 else min(16, os.cpu_count() or 1)
+    workers = _worker_count(workers, count)
     store: Array | None = None
     poses, intrinsics, texts = [], [], []
     done = 0
@@ -214,3 +228,59 @@ def _build(
 def _with_slots(array: np.ndarray, slots: int) -> np.ndarray:
     """[n, K, ...] padded with zeros to [n, slots, ...]."""
     return np.pad(array, [(0, 0), (0, slots - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
+
+
+def world_records(
+    seeds: range,
+    *,
+    height: int,
+    width: int,
+    config: WorldsConfig | None = None,
+    samples: int = 2,
+    encoder: LatentEncoder | None = None,
+    crf: float = 12.0,
+    unlabelled_share: float = 0.0,
+    text: TextEmbedder | None = None,
+    chunk: int = 8,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[ClipRecord]:
+    """Records for a dataset of the worlds of ``seeds``, one per seed and in their order.
+
+    Args: as those of ``worlds_clips``; with an ``encoder`` records hold latents, otherwise mp4 of quality
+      ``crf``.
+      text: store embeddings of the captions too.
+    """
+    config = _at_size(WorldsConfig() if config is None else config, height, width)
+    hidden = generator_at(seeds.start, 0).permutation(len(seeds))[: round(unlabelled_share * len(seeds))]
+    hidden_seeds = {seeds[int(index)] for index in hidden}
+    chunk = min(chunk, len(seeds))
+    done = 0
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for worlds in sampled_worlds(seeds, config, chunk=chunk, workers=_worker_count(workers, len(seeds))):
+            video = render_rgb(worlds + [worlds[-1]] * (chunk - len(worlds)), height, width, samples)
+            if encoder is None:
+                frames = np.asarray(video)[: len(worlds)]
+                videos = threads.map(lambda clip: encode_mp4(clip, config.fps, crf=crf), frames)
+                contents = [{"video": content} for content in videos]
+            else:
+                latents = np.asarray(encoder(video))[: len(worlds)]
+                contents = [{"latents": clip} for clip in latents]
+            for world, content in zip(worlds, contents):
+                if text is not None:
+                    vectors, mask = text.embed(world.captions)
+                    content |= {"text": vectors.astype(np.float16), "text_mask": mask}
+                yield ClipRecord(
+                    id=f"world-{world.seed}",
+                    num_frames=config.frames,
+                    height=height,
+                    width=width,
+                    fps=config.fps,
+                    cameras=None if world.seed in hidden_seeds else world.cameras,
+                    captions=tuple(world.captions),
+                    source=f"world of seed {world.seed}",
+                    **content,
+                )
+            done += len(worlds)
+            if progress is not None:
+                progress(done, len(seeds))

@@ -1,0 +1,300 @@
+"""Build a dataset of annotated clips: ``python -m camctrl_jax.build_dataset worlds|videos --out DIR ...``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from camctrl_jax import __version__
+
+_DESCRIPTION = """\
+Build a dataset of annotated clips (TFDS, ArrayRecord files) that train.py reads.
+
+  worlds   procedural dynamic scenes with exact cameras and captions: no input needed
+  videos   your own videos or image folders, with or without camera poses and captions
+"""
+
+_EPILOG = """\
+examples:
+  # 200 labelled clips of 49 frames at 12 fps, 96x160 pixels
+  python -m camctrl_jax.build_dataset worlds --out data/worlds --count 200
+
+  # every video below a folder, as unlabelled clips (no poses)
+  python -m camctrl_jax.build_dataset videos --source my_videos --out data/mine --captions captions.json
+
+  # one video with a pose per frame, in any format that `python -m camctrl_jax.camera info FILE` understands
+  python -m camctrl_jax.build_dataset videos --source walk.mp4 --poses walk_re10k.txt --out data/walk
+
+  # training on both, four labelled clips to one unlabelled: see configs/stage1.py
+"""
+
+_VIDEOS = """\
+Cut videos into clips: pick frames at --fps by their time stamps, resize to cover --height x --width, crop the
+centre (intrinsics follow), and pair them with poses and captions.
+
+--source  a video (mp4, mov, mkv, webm, avi, ...), an image, a folder of images (the frames of one video), or
+a folder
+          with any of these below it.
+--poses   a file for a single source, or a folder with one pose file (or pose folder) per source of the same
+name:
+          RealEstate10K, COLMAP, transforms.json, TUM, MotionCtrl JSON, poses.npy, ... One pose per source
+          frame. Sources without a pose file become unlabelled clips.
+--captions  a folder with NAME.txt per source (one phrasing per line), one .txt for all, a .json (name -> text
+or
+          list of texts), a .jsonl ({"file": .., "caption": ..}) or a .csv with the columns file and caption.
+
+A source that cannot be used (truncated video, wrong number of poses, NaN pose, empty caption file, ...) is
+skipped, counted and listed with its reason in report.json. More than --max-bad-share of them stops the run.
+"""
+
+_WORLDS = """\
+Render procedural dynamic scenes: every seed is one world with moving objects, a camera path, exact poses and
+several caption phrasings. The same seed gives the same clip on every machine.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    main_parser = argparse.ArgumentParser(
+        prog="python -m camctrl_jax.build_dataset",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=raw,
+    )
+    main_parser.add_argument("--version", action="version", version=f"camctrl_jax {__version__}")
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="worlds|videos")
+
+    worlds = commands.add_parser("worlds", help="procedural scenes", description=_WORLDS, formatter_class=raw)
+    _add_common(worlds)
+    worlds.add_argument("--count", type=int, default=100, metavar="N", help="number of worlds (default 100)")
+    worlds.add_argument("--seed", type=int, default=0, metavar="S", help="seeds S to S+N-1 (default 0)")
+    worlds.add_argument("--static", action="store_true", help="the same worlds with every object at rest")
+    worlds.add_argument(
+        "--samples", type=int, default=2, metavar="K", help="KxK rays per pixel (default 2: anti-aliased)"
+    )
+    worlds.add_argument(
+        "--unlabelled-share",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="hide the cameras of this share of clips, to try joint training (default 0)",
+    )
+    worlds.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes that sample scenes (default: by count)",
+    )
+
+    videos = commands.add_parser("videos", help="your own videos", description=_VIDEOS, formatter_class=raw)
+    videos.add_argument("--source", required=True, metavar="PATH", help="see above")
+    _add_common(videos)
+    videos.add_argument("--poses", metavar="PATH", help="see above; without it all clips are unlabelled")
+    videos.add_argument("--metric", action="store_true", help="the poses' translations are metres")
+    videos.add_argument("--captions", metavar="PATH", help="see above; without it captions are empty")
+    videos.add_argument(
+        "--min-frames", type=int, default=17, metavar="T", help="shortest clip to keep, 4k+1 (default 17)"
+    )
+    videos.add_argument(
+        "--stride", type=int, default=None, metavar="N", help="frames between clip starts (default: --frames)"
+    )
+    videos.add_argument(
+        "--image-fps", type=float, default=None, metavar="F", help="rate of image folders (default: --fps)"
+    )
+    videos.add_argument("--stills", action="store_true", help="every image is a clip of one frame")
+    videos.add_argument(
+        "--max-bad-share", type=float, default=0.2, metavar="X", help="stop beyond this share (default 0.2)"
+    )
+    return main_parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--out", required=True, metavar="DIR", help="dataset folder to write; must not exist yet")
+    add("--overwrite", action="store_true", help="replace the dataset that is at --out")
+    add("--frames", type=int, default=49, metavar="T", help="frames per clip, 4k+1 (default 49)")
+    add("--fps", type=float, default=12.0, metavar="F", help="frames per second of the clips (default 12)")
+    add("--height", type=int, default=96, metavar="H", help="pixels, a multiple of 16 (default 96)")
+    add("--width", type=int, default=160, metavar="W", help="pixels, a multiple of 16 (default 160)")
+    add("--crf", type=float, default=12.0, metavar="Q", help="mp4 quality, lower is better (default 12)")
+    add(
+        "--latents",
+        metavar="SPEC",
+        help="store latents of this VAE in place of video: 'default', a run directory or a weights folder",
+    )
+    add(
+        "--text-embeddings",
+        metavar="NPZ",
+        help="store embeddings of the captions too, from a file of precomputed text",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    # A terminated build removes its unfinished folder on the way out.
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    from camctrl_jax.data.bad_clips import ClipError, TooManyBadClips
+    from camctrl_jax.data.clips.writing import EmptyDataset
+
+    try:
+        build(arguments)
+    except (ClipError, TooManyBadClips, EmptyDataset, OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Build the dataset that the parsed ``arguments`` ask for and print where it is."""
+    import tensorflow_datasets as tfds
+
+    from camctrl_jax.data.bad_clips import SkipTally, TooManyBadClips
+    from camctrl_jax.data.clips.writing import EmptyDataset, check_target, write_clips
+
+    tfds.disable_progress_bar()  # progress is counted in worlds and videos, below
+    out = check_target(arguments.out, arguments.overwrite)  # before any work is done
+    tally = SkipTally(getattr(arguments, "max_bad_share", 0.0))
+    totals = {"clips": 0, "frames": 0, "labelled": 0}
+    started = time.monotonic()
+
+    def counted(records):
+        for record in records:
+            totals["clips"] += 1
+            totals["frames"] += record.num_frames
+            totals["labelled"] += record.labelled
+            yield record
+
+    def report() -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "settings": {name: value for name, value in vars(arguments).items() if name != "overwrite"},
+            "totals": totals,
+            "sources": {"used": tally.used, "skipped": len(tally.skipped)},
+            "skipped_by_reason": tally.by_reason(),
+            "skipped": [vars(skipped) for skipped in tally.skipped],
+        }
+
+    records = _world_records(arguments) if arguments.command == "worlds" else _video_records(arguments, tally)
+    try:
+        count = write_clips(out, counted(records), report=report, overwrite=arguments.overwrite)
+    except (TooManyBadClips, EmptyDataset) as error:
+        if not tally.skipped:
+            raise
+        listing = _failed_report(out, report())
+        raise type(error)(f"{error} All skipped sources: {listing}") from error
+    seconds = time.monotonic() - started
+    print(
+        f"{count} clips ({totals['labelled']} labelled, {totals['frames']} frames) in {seconds:.0f} s, "
+        f"{len(tally.skipped)} sources skipped{': ' * bool(tally.skipped)}{tally.describe_reasons()}"
+    )
+    print(f"dataset: {out}")
+    print(f"report:  {out / 'report.json'}")
+
+
+def _failed_report(out: Path, report: dict[str, Any]) -> Path:
+    path = out.with_name(f"{out.name}.failed.json")
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path
+
+
+def _encoder(spec: str | None) -> Any:
+    """The latent encoder of a weights spec, or None."""
+    if spec is None:
+        return None
+    from camctrl_jax.data.latents import LatentEncoder
+    from camctrl_jax.interop.pretrained import load_vae
+
+    return LatentEncoder(*load_vae(spec))
+
+
+def _text(path: str | None) -> Any:
+    """The precomputed text of a file, or None."""
+    if path is None:
+        return None
+    from camctrl_jax.data.text import PrecomputedText
+
+    return PrecomputedText.load(path)
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """Prints a line to stderr every few seconds."""
+    started = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 5.0 or done == total:
+            last = now
+            left = (now - started) / max(done, 1) * (total - done)
+            print(f"{done}/{total} {what}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _world_records(arguments: argparse.Namespace) -> Any:
+    from camctrl_jax.data.clips.record import check_clip_shape
+    from camctrl_jax.data.worlds_clips import world_records
+    from camctrl_jax.worlds import WorldsConfig
+
+    check_clip_shape(arguments.frames, arguments.height, arguments.width)
+    if arguments.count < 1 or arguments.seed < 0:
+        raise ValueError(
+            f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 world, no negative seed."
+        )
+    return world_records(
+        range(arguments.seed, arguments.seed + arguments.count),
+        height=arguments.height,
+        width=arguments.width,
+        config=WorldsConfig(frames=arguments.frames, fps=arguments.fps, static=arguments.static),
+        samples=arguments.samples,
+        encoder=_encoder(arguments.latents),
+        crf=arguments.crf,
+        unlabelled_share=arguments.unlabelled_share,
+        text=_text(arguments.text_embeddings),
+        workers=arguments.workers,
+        progress=_progress("worlds"),
+    )
+
+
+def _video_records(arguments: argparse.Namespace, tally: Any) -> Any:
+    from camctrl_jax.data.video import IMAGE_SUFFIXES
+    from camctrl_jax.data.video_clips import Captions, CutSettings, Poses, find_sources, video_records
+
+    root = Path(arguments.source)
+    stills = arguments.stills or root.suffix.lower() in IMAGE_SUFFIXES
+    settings = CutSettings(
+        fps=arguments.fps,
+        frames=1 if stills else arguments.frames,
+        min_frames=1 if stills else min(arguments.min_frames, arguments.frames),
+        stride=arguments.stride,
+        height=arguments.height,
+        width=arguments.width,
+        image_fps=arguments.image_fps,
+        crf=arguments.crf,
+    )
+    return video_records(
+        find_sources(root, stills=stills),
+        root,
+        settings,
+        tally,
+        poses=Poses(arguments.poses, metric=arguments.metric) if arguments.poses else None,
+        captions=Captions(arguments.captions) if arguments.captions else None,
+        text=_text(arguments.text_embeddings),
+        encoder=_encoder(arguments.latents),
+        progress=_progress("sources"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Reading a dataset of annotated clips."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.data.clips.record import ClipRecord
+
+INDEX_FILE, REPORT_FILE = "index.npz", "report.json"
+INDEX_FIELDS = {
+    "id": np.str_,
+    "num_frames": np.int32,
+    "height": np.int32,
+    "width": np.int32,
+    "fps": np.float64,
+    "labelled": np.bool_,
+    "metric": np.bool_,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ClipDataset:
+    """The clips of one folder, by number. Can be pickled, so worker processes can open it too.
+
+    Attributes:
+      folder: where it lies.
+      index: per field of ``INDEX_FIELDS`` an array over all clips.
+      latents: whether clips hold cached latents in place of videos.
+      source: the TFDS data source; use ``dataset[i]`` instead.
+    """
+
+    folder: Path
+    index: dict[str, np.ndarray]
+    latents: bool
+    source: Any
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, number: int) -> ClipRecord:
+        return ClipRecord.from_features(self.source[int(number)])
+
+    def __iter__(self) -> Iterator[ClipRecord]:
+        return (self[number] for number in range(len(self)))
+
+    def report(self) -> dict[str, Any]:
+        """How the dataset was made: settings, counts, skipped clips. Empty if others made it."""
+        path = self.folder / REPORT_FILE
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def is_dataset(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder looks like a TFDS dataset."""
+    return all((Path(folder) / name).is_file() for name in ("dataset_info.json", "features.json"))
+
+
+def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
+    """Open a dataset folder that ``build_dataset`` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such folder, or no dataset in it.
+      ValueError: a dataset of something else, or one whose files do not belong together.
+    """
+    import tensorflow_datasets as tfds
+
+    folder = Path(folder)
+    if not is_dataset(folder):
+        state = "holds no dataset of clips" if folder.is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"{folder} {state}. Make one with: python -m camctrl_jax.build_dataset --help"
+        )
+    builder = tfds.builder_from_directory(folder)
+    missing = {"id", "world_from_camera", "captions", "num_frames", "labelled"} - set(builder.info.features)
+    if missing or not {"video", "latents"} & set(builder.info.features):
+        raise ValueError(
+            f"{folder} is a TFDS dataset, but not one of annotated clips: it has the features "
+            f"{sorted(builder.info.features)}."
+        )
+    source = builder.as_data_source(split="train")
+    dataset = ClipDataset(folder, {}, "latents" in builder.info.features, source)
+    path = folder / INDEX_FILE
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            dataset.index.update({name: stored[name] for name in INDEX_FIELDS})
+    else:
+        dataset.index.update(_scanned_index(dataset))
+    if len(dataset.index["id"]) != len(source):
+        raise ValueError(
+            f"{folder}: {INDEX_FILE} lists {len(dataset.index['id'])} clips, the dataset holds "
+            f"{len(source)}. The "
+            f"files do not belong together; build the dataset again, or delete {INDEX_FILE} to have it "
+            f"ignored."
+        )
+    return dataset
+
+
+def _scanned_index(dataset: ClipDataset) -> dict[str, np.ndarray]:
+    """The index of a dataset that has none, by reading every record once."""
+    columns: dict[str, list] = {name: [] for name in INDEX_FIELDS}
+    for record in dataset:
+        for name, values in columns.items():
+            values.append(getattr(record, name))
+    return {name: np.asarray(values, INDEX_FIELDS[name]) for name, values in columns.items()}

@@ -1,0 +1,158 @@
+"""Writing a dataset of annotated clips so that it is either there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.data.clips.dataset import INDEX_FIELDS, INDEX_FILE, REPORT_FILE, is_dataset, open_clips
+from camctrl_jax.data.clips.record import ClipRecord
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class EmptyDataset(Exception):
+    """There was not one usable clip to write."""
+
+
+def check_target(out: str | os.PathLike[str], overwrite: bool) -> Path:
+    """The folder to write, as a path. Raises FileExistsError where writing would lose something."""
+    out = Path(out)
+    if not out.exists() and not out.is_symlink():
+        return out
+    if out.is_dir() and not any(out.iterdir()):
+        return out
+    if not is_dataset(out):
+        raise FileExistsError(
+            f"{out} exists and is not a dataset of clips: it will not be touched. Choose another --out."
+        )
+    if not overwrite:
+        raise FileExistsError(
+            f"{out} already holds a dataset. Add --overwrite to replace it, or choose another --out."
+        )
+    return out
+
+
+def write_clips(
+    out: str | os.PathLike[str],
+    records: Iterable[ClipRecord],
+    *,
+    report: Callable[[], dict[str, Any]] = dict,
+    overwrite: bool = False,
+) -> int:
+    """Write a dataset and return its number of clips.
+
+    Everything is built in a hidden folder beside ``out``, read back, and renamed when complete; whatever goes
+    wrong before leaves no trace under the final name, and an older dataset there stays as it was.
+
+    Args:
+      out: the dataset folder.
+      records: valid records, all with videos or all with latents of one size, all with text embeddings or
+        none.
+      report: called when all records are written; its result becomes ``report.json``.
+      overwrite: replace a dataset that is already there.
+
+    Raises:
+      FileExistsError: see ``check_target``.
+      EmptyDataset: there is no record.
+      OSError: also for a full disk, with what to do about it.
+    """
+    out = check_target(out, overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    with _cleared(partial), _explained_disk_errors(out):
+        records = iter(records)
+        first = next(records, None)
+        if first is None:
+            raise EmptyDataset(f"{out}: no usable clip was found; nothing was written.")
+        index: dict[str, list] = {name: [] for name in INDEX_FIELDS}
+        complete = _build(partial, itertools.chain([first], records), first, index)
+        with open(complete / INDEX_FILE, "wb") as file:
+            np.savez(file, **{name: np.asarray(values, INDEX_FIELDS[name]) for name, values in index.items()})
+        (complete / REPORT_FILE).write_text(json.dumps(report(), indent=2) + "\n")
+        count = _read_back(complete, len(index["id"]))
+        _publish(complete, out)
+    return count
+
+
+def _build(partial: Path, records: Iterator[ClipRecord], first: ClipRecord, index: dict[str, list]) -> Path:
+    """Run the builder inside ``partial``; returns the folder that it made."""
+    from camctrl_jax.data.clips.builder import Clips
+
+    def noted() -> Iterator[ClipRecord]:
+        for record in records:
+            record.validate()
+            for name, values in index.items():
+                values.append(getattr(record, name))
+            yield record
+
+    builder = Clips(
+        noted(),
+        latent_shape=None if first.latents is None else tuple(first.latents.shape[1:]),
+        text_shape=None if first.text is None else tuple(first.text.shape[1:]),
+        data_dir=partial,
+    )
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+def _read_back(folder: Path, expected: int) -> int:
+    """Open what was written and read its last record: a file cut short by a full disk fails here."""
+    dataset = open_clips(folder)
+    if len(dataset) != expected:
+        raise OSError(
+            errno.EIO, f"{expected} clips were written, {len(dataset)} can be read back", str(folder)
+        )
+    dataset[expected - 1]
+    return expected
+
+
+def _publish(complete: Path, out: Path) -> None:
+    """Give a finished folder its final name, replacing an older dataset only after it moved aside."""
+    if not out.exists():
+        os.replace(complete, out)
+        return
+    aside = out.with_name(f".{out.name}.{os.getpid()}.replaced")
+    os.replace(out, aside)
+    try:
+        os.replace(complete, out)
+    except OSError:
+        os.replace(aside, out)
+        raise
+    shutil.rmtree(aside)
+
+
+@contextlib.contextmanager
+def _cleared(partial: Path) -> Iterator[None]:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explained_disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        free = shutil.disk_usage(out.parent).free
+        raise OSError(
+            error.errno,
+            f"the disk is full ({free / 2**20:.0f} MiB free); the unfinished dataset was removed and "
+            f"nothing was "
+            "written under its name. Free some space or choose another --out",
+            str(out),
+        ) from error
