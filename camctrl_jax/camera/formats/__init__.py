@@ -1,0 +1,249 @@
+"""Pose files: which format a file has, reading it, writing it, describing it.
+
+Each module of this folder holds one format and states its convention. A format is recognised by what the file
+holds, never by its name. Everything a reader returns is in the conventions of
+:mod:`camctrl_jax.camera.cameras`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.camera import rotations
+from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats import (
+    colmap,
+    gsplat,
+    lingbot,
+    motionctrl,
+    open3d,
+    opensfm,
+    realestate10k,
+    recammaster,
+    tartanair,
+    transforms_json,
+    tum,
+)
+from camctrl_jax.camera.formats.posefile import Format, PoseFile, PoseFileError, Source
+from camctrl_jax.camera.inspection import hints
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "PoseFile",
+    "PoseFileError",
+    "describe_file",
+    "detect_format",
+    "existing_path",
+    "load_cameras",
+    "read_pose_file",
+    "save_cameras",
+]
+
+FORMATS: tuple[Format, ...] = (
+    realestate10k.FORMAT,
+    colmap.BINARY,
+    colmap.TEXT,
+    transforms_json.FORMAT,
+    tum.FORMAT,
+    tartanair.FORMAT,
+    motionctrl.FORMAT,
+    lingbot.FORMAT,
+    recammaster.FORMAT,
+    open3d.LOG,
+    open3d.JSON,
+    opensfm.FORMAT,
+    gsplat.FORMAT,
+)
+"""All formats, in the order in which a file is tried."""
+
+
+def format_named(name: str) -> Format:
+    """The format that ``format=`` names."""
+    for pose_format in FORMATS:
+        if pose_format.name == name:
+            return pose_format
+    raise ValueError(f"unknown pose format {name!r}; known are {', '.join(known.name for known in FORMATS)}")
+
+
+def existing_path(path: str | Path) -> Path | None:
+    """The file or folder that ``path`` names, without a ``#camera`` behind it; None when nothing is there."""
+    for candidate in (str(path), str(path).rpartition("#")[0]):
+        try:
+            if candidate and Path(candidate).exists():
+                return Path(candidate)
+        except OSError:  # a long sentence is no file name
+            return None
+    return None
+
+
+def _source(path: str | Path) -> Source:
+    found = existing_path(path)
+    if found is None:
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    whole = str(path)
+    return Source(found, "" if Path(whole).exists() else whole.rpartition("#")[2])
+
+
+def detect_format(path: str | Path) -> Format:
+    """The format of a file or folder, judged by its content.
+
+    Raises:
+        PoseFileError: when it looks like none of them, with what it was compared to.
+    """
+    return _detected(_source(path))
+
+
+def _detected(source: Source) -> Format:
+    if not source.path.is_dir() and not source.head:
+        source.fail("", "is empty; expected a camera path")
+    for pose_format in FORMATS:
+        if pose_format.matches(source):
+            if pose_format is colmap.BINARY and _holds_text_model(source.path):
+                return colmap.TEXT
+            return pose_format
+    known = "\n".join(f"  {known.name}: {known.summary}" for known in FORMATS)
+    if source.path.is_dir():
+        found = "a folder of " + (
+            ", ".join(sorted(entry.name for entry in source.path.iterdir())[:8]) or "nothing"
+        )
+    elif source.rows:
+        line, words = source.rows[0]
+        found = f"text whose line {line} holds {len(words)} words: {' '.join(words)[:60]!r}"
+    elif source.is_text:
+        found = "text without data lines"
+    else:
+        found = f"a binary file that begins with {source.head[:8]!r}"
+    source.fail("", f"is not a pose file of a known format: it is {found}. Known formats:\n{known}")
+
+
+def _holds_text_model(path: Path) -> bool:
+    folder = colmap.model_folder(path)
+    if path.is_file():
+        return path.suffix == ".txt"
+    return folder is not None and not (folder / "images.bin").is_file()
+
+
+def read_pose_file(
+    path: str | Path, *, format: str | None = None, image_size: tuple[int, int] | None = None
+) -> tuple[Format, PoseFile]:
+    """A pose file with everything it says, checked. See :func:`load_cameras`."""
+    source = _source(path)
+    pose_format = _detected(source) if format is None else format_named(format)
+    if format is not None and not pose_format.matches(source):
+        source.fail(
+            "",
+            f"does not look like {pose_format.name} ({pose_format.summary}); leave format out to detect it",
+        )
+    pose_file = _right_handed(pose_format.read(source, image_size))
+    pose_file.cameras.validate(str(source.path), pose_file.locations)
+    return pose_format, pose_file
+
+
+def _right_handed(pose_file: PoseFile) -> PoseFile:
+    """Turn a left-handed world over, so that rotations are rotations; relative poses stay what they were.
+
+    Some published presets (CamI2V's look, orbit and rotate) have determinant -1 in every frame: their world
+    is a mirror image. Only a path whose frames all agree is converted; validation refuses the others.
+    """
+    cameras = pose_file.cameras
+    determinant = np.linalg.det(cameras.rotations)
+    if not (len(cameras) and (determinant < 0).all()):
+        return pose_file
+    if (rotations.deviation(cameras.rotations) > 0.1).any():
+        return pose_file  # not rotations at all: validation says so
+    return dataclasses.replace(
+        pose_file,
+        cameras=cameras.transformed(np.diag([-1.0, 1.0, 1.0, 1.0])),
+        notes=(
+            *pose_file.notes,
+            "every rotation has determinant -1: the file's world is left-handed. Its x axis was turned "
+            "round; poses "
+            "relative to one another are those of the file",
+        ),
+    )
+
+
+def load_cameras(
+    path: str | Path, *, format: str | None = None, image_size: tuple[int, int] | None = None
+) -> Cameras:
+    """Read a camera path.
+
+    Args:
+        path: a file or folder; ``file.json#cam05`` picks one camera of a file that holds several.
+        format: name of the format; None detects it by content.
+        image_size: (height, width) of the pictures, for files with pixel intrinsics that do not say it.
+
+    Returns:
+        A checked path in OpenCV axes. Formats without intrinsics give
+        :data:`camctrl_jax.camera.intrinsics.DEFAULT_INTRINSICS`.
+
+    Raises:
+        FileNotFoundError: when nothing is there.
+        CameraError: naming the file, the line or frame, the value, what was expected and the remedy.
+    """
+    return read_pose_file(path, format=format, image_size=image_size)[1].cameras
+
+
+def save_cameras(
+    cameras: Cameras,
+    path: str | Path,
+    format: str = "realestate10k",
+    *,
+    image_size: tuple[int, int] | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Write a camera path; the file appears under its name only when it is complete.
+
+    Args:
+        cameras: checked before anything is written.
+        path: a file; a folder for ``colmap``, ``colmap_text`` and ``lingbot``.
+        format: name of the format. What a format cannot hold (times, intrinsics, the metric flag) is lost.
+        image_size: (height, width) in pixels, needed by formats that store pixels.
+        names: picture names, one per frame, for formats that store them; frame_00000.png and so on otherwise.
+    """
+    pose_format = format_named(format)
+    cameras.validate(f"path to be written to {path}")
+    pose_format.write(cameras, Path(path), image_size, names)
+
+
+def describe_file(
+    path: str | Path, *, format: str | None = None, image_size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """What a pose file holds, as plain values for a table or JSON.
+
+    Keys: path, format, summary, convention, frames, unit ("m" or "units"), path_length, net_distance,
+    total_rotation_deg, net_rotation_deg, fov_deg (first frame: horizontal, vertical), intrinsics (first
+    frame), intrinsics_vary, intrinsics_from, image_size, duration_s, fps, largest_rotation_deviation,
+    notes, hints.
+    """
+    pose_format, pose_file = read_pose_file(path, format=format, image_size=image_size)
+    cameras = pose_file.cameras
+    duration = None if cameras.times is None else float(cameras.times[-1] - cameras.times[0])
+    return {
+        "path": str(path),
+        "format": pose_format.name,
+        "summary": pose_format.summary,
+        "convention": pose_format.convention,
+        "frames": len(cameras),
+        "unit": "m" if cameras.metric else "units",
+        "path_length": cameras.path_length,
+        "net_distance": float(np.linalg.norm(cameras.positions[-1] - cameras.positions[0])),
+        "total_rotation_deg": cameras.total_rotation,
+        "net_rotation_deg": cameras.net_rotation,
+        "fov_deg": cameras.fov_degrees[0].tolist(),
+        "intrinsics": cameras.intrinsics[0].tolist(),
+        "intrinsics_vary": bool((cameras.intrinsics != cameras.intrinsics[0]).any()),
+        "intrinsics_from": pose_file.intrinsics_from,
+        "image_size": None if pose_file.image_size is None else list(pose_file.image_size),
+        "duration_s": duration,
+        "fps": (len(cameras) - 1) / duration if duration else None,
+        "largest_rotation_deviation": float(rotations.deviation(cameras.rotations).max()),
+        "notes": list(pose_file.notes),
+        "hints": hints(cameras),
+    }

@@ -1,0 +1,323 @@
+"""COLMAP sparse models, text and binary: ``cameras``, ``images`` and ``points3D``.
+
+World-to-camera: a quaternion w x y z and a translation, OpenCV axes. Intrinsics are in pixels with pixel
+centres at +0.5, as here. The path may name the folder with the files, one of the files, or a folder above
+them: COLMAP's and pycolmap's ``sparse/0``, ``sparse`` and ``0``, VGGSfM's ``sparse``. Frames come in the
+natural order of picture names ("9.jpg" before "10.jpg"); unregistered pictures are simply not there. Lens
+distortion is reported and ignored.
+Write: PINHOLE cameras (one if all frames share it), no points, straight into the given folder.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from camctrl_jax.camera import rotations
+from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.atomic import write_file, write_text
+from camctrl_jax.camera.formats.posefile import (
+    Format,
+    PoseFile,
+    Source,
+    numbers,
+    picture_names,
+    required_size,
+)
+from camctrl_jax.camera.formats.tum import poses_from_quaternions
+from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
+
+# Name: (id, number of parameters, index of fx, fy, cx, cy). What remains is distortion.
+_MODELS = {
+    "SIMPLE_PINHOLE": (0, 3, (0, 0, 1, 2)),
+    "PINHOLE": (1, 4, (0, 1, 2, 3)),
+    "SIMPLE_RADIAL": (2, 4, (0, 0, 1, 2)),
+    "RADIAL": (3, 5, (0, 0, 1, 2)),
+    "OPENCV": (4, 8, (0, 1, 2, 3)),
+    "FULL_OPENCV": (6, 12, (0, 1, 2, 3)),
+}
+_MODEL_NAMES = {model[0]: name for name, model in _MODELS.items()}
+_FILE_NAMES = ("cameras.bin", "images.bin", "points3D.bin", "cameras.txt", "images.txt", "points3D.txt")
+
+
+class _Camera(NamedTuple):
+    intrinsics: np.ndarray  # fractions [4]
+    size: tuple[int, int]  # height, width
+    distorted: bool
+
+
+class _Image(NamedTuple):
+    quaternion: tuple[float, ...]  # w x y z
+    translation: tuple[float, ...]
+    camera: int
+    name: str
+    location: str
+
+
+def model_folder(path: Path) -> Path | None:
+    """The folder that holds the model's files, looked for where SfM tools put it; None when there is none."""
+    if path.is_file():
+        return path.parent if path.name in _FILE_NAMES else None
+    for folder in (path, path / "sparse", path / "sparse" / "0", path / "0"):
+        if any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
+            return folder
+    return None
+
+
+def _matches(source: Source) -> bool:
+    return model_folder(source.path) is not None
+
+
+def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
+    folder = model_folder(source.path)
+    if folder is None:
+        source.fail(
+            "", "holds no COLMAP model (cameras and images as .bin or .txt, here or in sparse/0, sparse, 0)"
+        )
+    suffix = source.path.suffix if source.path.is_file() else ""
+    if not suffix:
+        suffix = ".bin" if (folder / "images.bin").is_file() else ".txt"
+    cameras_source, images_source = Source(folder / f"cameras{suffix}"), Source(folder / f"images{suffix}")
+    for part in (cameras_source, images_source):
+        if not part.path.is_file():
+            source.fail(
+                "", f"has no {part.path.name}; a COLMAP model needs cameras{suffix} and images{suffix}"
+            )
+    if suffix == ".bin":
+        cameras, images = _cameras_binary(cameras_source), _images_binary(images_source)
+    else:
+        cameras, images = _cameras_text(cameras_source), _images_text(images_source)
+    if not images:
+        images_source.fail("", "holds no registered images")
+    images.sort(key=lambda image: _natural(image.name))
+    for image in images:
+        if image.camera not in cameras:
+            images_source.fail(
+                image.location, f"{image.name} uses camera {image.camera}, which {cameras_source.path} lacks"
+            )
+    locations = [f"{image.location} ({image.name})" for image in images]
+    wxyz = np.array([image.quaternion for image in images])
+    translations = np.array([image.translation for image in images])
+    camera_from_world = poses_from_quaternions(images_source, translations, wxyz[:, [1, 2, 3, 0]], locations)
+    used = [cameras[image.camera] for image in images]
+    notes: tuple[str, ...] = ()
+    if any(camera.distorted for camera in used):
+        notes = ("lens distortion is ignored; undistort the pictures for exact rays",)
+    sizes = {camera.size for camera in used}
+    return PoseFile(
+        Cameras(np.linalg.inv(camera_from_world), np.stack([camera.intrinsics for camera in used])),
+        locations,
+        image_size=sizes.pop() if len(sizes) == 1 else image_size,
+        names=tuple(image.name for image in images),
+        notes=notes,
+    )
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _camera(
+    source: Source, where: str, model: str, width: int, height: int, parameters: Sequence[float]
+) -> _Camera:
+    if model not in _MODELS:
+        source.fail(
+            where, f"camera model {model} is not a pinhole; known are {', '.join(_MODELS)}. Undistort first"
+        )
+    count, index = _MODELS[model][1:]
+    if len(parameters) != count:
+        source.fail(where, f"{model} has {count} parameters, found {len(parameters)}")
+    if width <= 0 or height <= 0:
+        source.fail(where, f"the picture size {width} x {height} is not positive")
+    values = np.array(parameters, dtype=np.float64)
+    rest = np.delete(values, list(set(index)))
+    return _Camera(
+        intrinsics_from_pixels(values[list(index)], height, width), (height, width), bool(rest.any())
+    )
+
+
+def _cameras_text(source: Source) -> dict[int, _Camera]:
+    cameras = {}
+    for line, words in source.rows:
+        where = f"line {line}"
+        if len(words) < 5:
+            source.fail(where, f"holds {len(words)} values, expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS...")
+        identity, width, height = (_integer(source, line, word) for word in (words[0], words[2], words[3]))
+        parameters = source.numbers(line, words[4:], len(words) - 4, "camera parameters")
+        cameras[identity] = _camera(source, where, words[1], width, height, parameters)
+    return cameras
+
+
+def _images_text(source: Source) -> list[_Image]:
+    meaning = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
+    images = []
+    # Every second line lists 2-D points and may be blank, so blank lines count here.
+    lines = [
+        (number, line)
+        for number, line in enumerate(source.text.splitlines(), 1)
+        if not line.lstrip().startswith("#")
+    ]
+    while lines and not lines[0][1].strip():
+        lines.pop(0)
+    for line, text in lines[::2]:
+        if not text.strip():
+            continue
+        words = text.split(maxsplit=9)
+        if len(words) != 10:
+            source.fail(
+                f"line {line}",
+                f"holds {len(words)} values, expected {meaning}, and a line of points after it",
+            )
+        values = source.numbers(line, words[1:8], 7, meaning)
+        camera = _integer(source, line, words[8])
+        images.append(_Image(tuple(values[:4]), tuple(values[4:]), camera, words[9].strip(), f"line {line}"))
+    return images
+
+
+def _integer(source: Source, line: int, word: str) -> int:
+    if not word.lstrip("-").isdigit():
+        source.fail(f"line {line}", f"{word!r} is not an integer")
+    return int(word)
+
+
+class _Reader:
+    """Little-endian fields of one binary file, with errors that say where it breaks off."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.data = source.path.read_bytes()
+        self.place = 0
+
+    def take(self, layout: str) -> tuple:
+        try:
+            fields = struct.unpack_from("<" + layout, self.data, self.place)
+        except struct.error:
+            self.truncated()
+        self.place += struct.calcsize("<" + layout)
+        return fields
+
+    def name(self) -> str:
+        end = self.data.find(b"\0", self.place)
+        if end < 0:
+            self.truncated()
+        name = self.data[self.place : end].decode("utf-8", errors="replace")
+        self.place = end + 1
+        return name
+
+    def skip(self, size: int) -> None:
+        if self.place + size > len(self.data):
+            self.truncated()
+        self.place += size
+
+    def truncated(self) -> None:
+        self.source.fail(
+            f"byte {self.place}",
+            f"the file ends after {len(self.data)} bytes; it is cut short or not COLMAP's",
+        )
+
+
+def _cameras_binary(source: Source) -> dict[int, _Camera]:
+    reader = _Reader(source)
+    cameras = {}
+    for _ in range(reader.take("Q")[0]):
+        where = f"byte {reader.place}"
+        identity, model, width, height = reader.take("iiQQ")
+        if model not in _MODEL_NAMES:
+            source.fail(
+                where,
+                f"camera model number {model} is not a pinhole; known are {', '.join(_MODELS)}. Undistort "
+                "first",
+            )
+        name = _MODEL_NAMES[model]
+        cameras[identity] = _camera(source, where, name, width, height, reader.take(f"{_MODELS[name][1]}d"))
+    return cameras
+
+
+def _images_binary(source: Source) -> list[_Image]:
+    reader = _Reader(source)
+    images = []
+    for index in range(reader.take("Q")[0]):
+        fields = reader.take("i7di")
+        name = reader.name()
+        reader.skip(reader.take("Q")[0] * struct.calcsize("<ddq"))
+        images.append(_Image(fields[1:5], fields[5:8], fields[8], name, f"image {index}"))
+    return images
+
+
+class _Model(NamedTuple):
+    """What both writers write: cameras as (id, height, width, pixels) and one camera id per image."""
+
+    cameras: list[tuple[int, int, int, np.ndarray]]
+    camera_of_image: list[int]
+    quaternions: np.ndarray  # w x y z
+    translations: np.ndarray
+    names: list[str]
+
+
+def _model(cameras: Cameras, image_size: tuple[int, int] | None, names: Sequence[str]) -> _Model:
+    height, width = required_size(image_size, "COLMAP")
+    pixels = intrinsics_in_pixels(cameras.intrinsics, height, width)
+    shared = bool((pixels == pixels[0]).all())
+    rows = pixels[:1] if shared else pixels
+    return _Model(
+        [(index, height, width, row) for index, row in enumerate(rows, start=1)],
+        [1] * len(pixels) if shared else list(range(1, len(pixels) + 1)),
+        rotations.to_quaternions(cameras.camera_from_world[:, :3, :3])[:, [3, 0, 1, 2]],
+        cameras.camera_from_world[:, :3, 3],
+        picture_names(names, len(cameras)),
+    )
+
+
+def _write_text(
+    cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]
+) -> None:
+    model = _model(cameras, image_size, names)
+    lines = ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]"]
+    lines += [
+        f"{identity} PINHOLE {width} {height} {numbers(row)}"
+        for identity, height, width, row in model.cameras
+    ]
+    write_text(path / "cameras.txt", "\n".join(lines) + "\n")
+    write_text(path / "points3D.txt", "# POINT3D_ID X Y Z R G B ERROR TRACK[]\n")
+    lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME", "# POINTS2D[] as X Y POINT3D_ID"]
+    images = zip(model.quaternions, model.translations, model.camera_of_image, model.names)
+    for index, (quaternion, translation, camera, name) in enumerate(images, start=1):
+        lines += [f"{index} {numbers(quaternion)} {numbers(translation)} {camera} {name}", ""]
+    write_text(path / "images.txt", "\n".join(lines) + "\n")
+
+
+def _write_binary(
+    cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]
+) -> None:
+    model = _model(cameras, image_size, names)
+    content = struct.pack("<Q", len(model.cameras))
+    for identity, height, width, row in model.cameras:
+        content += struct.pack("<iiQQ4d", identity, _MODELS["PINHOLE"][0], width, height, *row)
+    write_file(path / "cameras.bin", lambda file, content=content: file.write(content))
+    write_file(path / "points3D.bin", lambda file: file.write(struct.pack("<Q", 0)))
+    content = struct.pack("<Q", len(model.names))
+    images = zip(model.quaternions, model.translations, model.camera_of_image, model.names)
+    for index, (quaternion, translation, camera, name) in enumerate(images, start=1):
+        content += struct.pack("<i7di", index, *quaternion, *translation, camera)
+        content += name.encode("utf-8") + b"\0" + struct.pack("<Q", 0)
+    write_file(path / "images.bin", lambda file, content=content: file.write(content))
+
+
+_CONVENTION = (
+    "world-to-camera quaternion w x y z and translation, OpenCV axes; intrinsics in pixels; no times"
+)
+
+BINARY = Format(
+    "colmap",
+    "COLMAP sparse model folder, binary (VGGSfM, pycolmap)",
+    _CONVENTION,
+    _matches,
+    _read,
+    _write_binary,
+)
+TEXT = Format("colmap_text", "COLMAP sparse model folder, text", _CONVENTION, _matches, _read, _write_text)

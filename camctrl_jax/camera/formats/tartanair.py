@@ -1,0 +1,66 @@
+"""TartanAir trajectories: ``tx ty tz qx qy qz qw`` per line, camera-to-world, metres.
+
+No times, no intrinsics. Axes are NED for camera and world alike: x forward, y right, z down. Read: both are
+renamed to OpenCV's (x right, y down, z forward), as the data set's own tools do, which is a rotation of
+either side. Write: the reverse, so a round trip restores every number. DROID-SLAM and others write
+estimates of arbitrary scale in this form: the reader leaves ``metric`` false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from camctrl_jax.camera import rotations
+from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.atomic import write_text
+from camctrl_jax.camera.formats.posefile import (
+    NO_INTRINSICS,
+    Format,
+    PoseFile,
+    Source,
+    default_intrinsics,
+    numbers,
+)
+from camctrl_jax.camera.formats.tum import poses_from_quaternions
+
+_MEANING = "tx ty tz qx qy qz qw"
+
+_OPENCV_FROM_NED = np.array(
+    [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+def _matches(source: Source) -> bool:
+    return source.json is None and bool(source.rows) and len(source.rows[0][1]) == 7
+
+
+def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
+    if not source.rows:
+        source.fail("", f"holds no poses; expected one line per frame: {_MEANING}")
+    values = np.array([source.numbers(line, words, 7, _MEANING) for line, words in source.rows])  # [T, 7]
+    locations = [f"line {line}" for line, _ in source.rows]
+    ned = poses_from_quaternions(source, values[:, :3], values[:, 3:], locations)
+    poses = _OPENCV_FROM_NED @ ned @ _OPENCV_FROM_NED.T
+    return PoseFile(Cameras(poses, default_intrinsics(len(poses))), locations, NO_INTRINSICS, image_size)
+
+
+def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:
+    ned = _OPENCV_FROM_NED.T @ cameras.world_from_camera @ _OPENCV_FROM_NED
+    quaternions = rotations.to_quaternions(ned[:, :3, :3])
+    lines = [f"{numbers(pose[:3, 3])} {numbers(quaternion)}" for pose, quaternion in zip(ned, quaternions)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+FORMAT = Format(
+    "tartanair",
+    "TartanAir trajectory: also DROID-SLAM estimates",
+    "camera-to-world translation and quaternion x y z w, NED axes (x forward, y right, z down) on both "
+    "sides; "
+    "no intrinsics, no times",
+    _matches,
+    _read,
+    _write,
+)

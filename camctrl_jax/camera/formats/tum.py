@@ -1,0 +1,93 @@
+"""TUM RGB-D trajectories: ``timestamp tx ty tz qx qy qz qw`` per line, ``#`` starts a comment.
+
+Camera-to-world: the translation is the camera's centre, the quaternion (scalar last) turns camera axes into
+world axes. The benchmark's cameras are optical frames, that is OpenCV axes. Timestamps are seconds. No
+intrinsics. Lengths are metres by the benchmark's definition, but monocular SLAM writes its arbitrary scale
+in the same form: the reader leaves ``metric`` false. Write: unit quaternions with scalar part not negative;
+a path without times gets its frame numbers as timestamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from camctrl_jax.camera import rotations
+from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.atomic import write_text
+from camctrl_jax.camera.formats.posefile import (
+    NO_INTRINSICS,
+    Format,
+    PoseFile,
+    Source,
+    default_intrinsics,
+    increasing,
+    number,
+    numbers,
+)
+
+_MEANING = "timestamp tx ty tz qx qy qz qw"
+
+
+def _matches(source: Source) -> bool:
+    return source.json is None and bool(source.rows) and len(source.rows[0][1]) == 8
+
+
+def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
+    if not source.rows:
+        source.fail("", f"holds no poses; expected one line per frame: {_MEANING}")
+    values = np.array([source.numbers(line, words, 8, _MEANING) for line, words in source.rows])  # [T, 8]
+    locations = [f"line {line}" for line, _ in source.rows]
+    poses = poses_from_quaternions(source, values[:, 1:4], values[:, 4:], locations)
+    notes: tuple[str, ...] = ()
+    times: np.ndarray | None = values[:, 0]
+    if not increasing(times):
+        times = None
+        notes = ("the timestamps do not increase and were left out",)
+    return PoseFile(
+        Cameras(poses, default_intrinsics(len(poses)), times),
+        locations,
+        NO_INTRINSICS,
+        image_size,
+        notes=notes,
+    )
+
+
+def poses_from_quaternions(
+    source: Source, translations: np.ndarray, xyzw: np.ndarray, locations: Sequence[str]
+) -> np.ndarray:
+    """Float64 [T, 4, 4] of translations [T, 3] and quaternions [T, 4], scalar last, that are nearly unit."""
+    length = np.linalg.norm(xyzw, axis=1)
+    for frame in np.flatnonzero(~(np.abs(length - 1.0) < 0.01)):  # not (a < b): true for NaN as well
+        source.fail(
+            locations[frame],
+            f"the quaternion ({numbers(xyzw[frame]).replace(' ', ', ')}) has length {length[frame]:.6g}, "
+            "expected 1; "
+            "check the order of the columns",
+        )
+    poses = np.tile(np.eye(4), (len(xyzw), 1, 1))
+    poses[:, :3, :3] = rotations.from_quaternions(xyzw)
+    poses[:, :3, 3] = translations
+    return poses
+
+
+def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:
+    times = np.arange(len(cameras)) if cameras.times is None else cameras.times
+    lines = [f"# {_MEANING}" if cameras.times is not None else f"# {_MEANING} (timestamp = frame number)"]
+    for time, position, quaternion in zip(
+        times, cameras.positions, rotations.to_quaternions(cameras.rotations)
+    ):
+        lines.append(f"{number(time)} {numbers(position)} {numbers(quaternion)}")
+    write_text(path, "\n".join(lines) + "\n")
+
+
+FORMAT = Format(
+    "tum",
+    "TUM RGB-D trajectory: SLAM benchmarks, evo",
+    "camera-to-world translation and quaternion x y z w, OpenCV axes; no intrinsics; times in seconds",
+    _matches,
+    _read,
+    _write,
+)

@@ -1,0 +1,86 @@
+"""Rotation matrices: angles, quaternions, projection and interpolation. NumPy float64, leading axes are free.
+
+SciPy is imported where it is used: it takes longer to import than most commands of this package take to run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def deviation(matrices: np.ndarray) -> np.ndarray:
+    """How far [..., 3, 3] are from orthonormal: the largest entry of ``|R^T R - I|``. Float64 [...]."""
+    return np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max(axis=(-1, -2))
+
+
+def nearest(matrices: np.ndarray) -> np.ndarray:
+    """The rotations nearest to [..., 3, 3] in the Frobenius norm (orthogonal Procrustes)."""
+    u, _, vt = np.linalg.svd(matrices)
+    u[..., :, 2] *= np.linalg.det(u @ vt)[..., None]
+    return u @ vt
+
+
+def angle_degrees(matrices: np.ndarray) -> np.ndarray:
+    """Rotation angles of [..., 3, 3] in degrees, 0 to 180, precise at both ends. Float64 [...]."""
+    twice_sine = np.linalg.norm(
+        np.stack(
+            [
+                matrices[..., 2, 1] - matrices[..., 1, 2],
+                matrices[..., 0, 2] - matrices[..., 2, 0],
+                matrices[..., 1, 0] - matrices[..., 0, 1],
+            ]
+        ),
+        axis=0,
+    )
+    return np.degrees(np.arctan2(twice_sine, np.trace(matrices, axis1=-2, axis2=-1) - 1.0))
+
+
+def about(axis: np.ndarray, radians: np.ndarray) -> np.ndarray:
+    """Rotations [N, 3, 3] by [N] angles about one unit axis [3], right-handed (Rodrigues' formula)."""
+    x, y, z = axis
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    radians = np.asarray(radians, dtype=np.float64)[..., None, None]
+    return np.eye(3) + np.sin(radians) * cross + (1.0 - np.cos(radians)) * (cross @ cross)
+
+
+def from_quaternions(xyzw: np.ndarray) -> np.ndarray:
+    """Rotation matrices [N, 3, 3] of quaternions [N, 4], scalar last; they need not have unit length."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_quat(xyzw).as_matrix()
+
+
+def to_quaternions(matrices: np.ndarray) -> np.ndarray:
+    """Unit quaternions [N, 4], scalar last and not negative, of nearly orthonormal [N, 3, 3]."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(nearest(matrices)).as_quat(canonical=True)
+
+
+def from_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Rotation matrices [N, 3, 3] of rotation vectors [N, 3] (axis times angle in radians)."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(vectors).as_matrix()
+
+
+def to_vectors(matrices: np.ndarray) -> np.ndarray:
+    """Rotation vectors [N, 3] (axis times angle in radians) of nearly orthonormal [N, 3, 3]."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(nearest(matrices)).as_rotvec()
+
+
+def slerp(knots: np.ndarray, matrices: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Spherical linear interpolation of [K, 3, 3] given at increasing knots [K]. Float64 [N, 3, 3]."""
+    from scipy.spatial.transform import Rotation, Slerp
+
+    return Slerp(knots, Rotation.from_matrix(nearest(matrices)))(np.clip(at, knots[0], knots[-1])).as_matrix()
+
+
+def spline(knots: np.ndarray, matrices: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Like :func:`slerp`, with continuous angular velocity and acceleration through the knots."""
+    from scipy.spatial.transform import Rotation, RotationSpline
+
+    rotation_spline = RotationSpline(knots, Rotation.from_matrix(nearest(matrices)))
+    return rotation_spline(np.clip(at, knots[0], knots[-1])).as_matrix()
