@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from camctrl_jax.worlds.scene import (
-    FIRST_BOX,
     FIRST_CYLINDER,
     FIRST_SPHERE,
     FIRST_WALL,
@@ -102,49 +101,57 @@ def _quadric_interval(a, b, c):
     return near, (spread - b) * inverse
 
 
-def _intervals(scene, origin, direction):
-    """Yield (slot, near, far) of every solid but the ground; the ray is inside where near < far.
+def _to_locals(scene, vector):
+    """One world vector [3] in the axes of every slot's object: [S, 3]."""
+    return jnp.sum(scene["rotation"] * vector[:, None], axis=1)
 
-    ``origin`` and ``direction`` are planar; either may be scalars (one eye, or one sun).
-    """
-    for slot in range(FIRST_WALL, SURFACES):
-        offset = tuple(origin[i] - scene["position"][slot, i] for i in range(3))
-        half = scene["half_size"][slot]
-        if FIRST_SPHERE <= slot < FIRST_CYLINDER:
-            yield slot, *_quadric_interval(
-                _dot(direction, direction), _dot(direction, offset), _dot(offset, offset) - half[0] * half[0]
-            )
-            continue
-        rotation = scene["rotation"][slot]
-        o, d = _rotate_back(rotation, offset), _rotate_back(rotation, direction)
-        if slot < FIRST_SPHERE:
-            yield slot, *_box_interval(o, tuple(_reciprocal(x) for x in d), half)
-        else:
-            near, far = _quadric_interval(
-                d[0] * d[0] + d[2] * d[2], d[0] * o[0] + d[2] * o[2], o[0] * o[0] + o[2] * o[2] - half[0] * half[0]
-            )
-            top, bottom = _slab(o[1], _reciprocal(d[1]), half[1])
-            yield slot, jnp.maximum(near, top), jnp.minimum(far, bottom)
+
+def _interval(slot, origin, direction, half):
+    """(near, far) of a solid along a ray in its own coordinates; the ray is inside where near < far."""
+    if slot < FIRST_SPHERE:
+        return _box_interval(origin, tuple(_reciprocal(x) for x in direction), half)
+    if slot < FIRST_CYLINDER:
+        a, b, c = _dot(direction, direction), _dot(direction, origin), _dot(origin, origin)
+        return _quadric_interval(a, b, c - half[0] * half[0])
+    (dx, dy, dz), (ox, oy, oz) = direction, origin
+    near, far = _quadric_interval(dx * dx + dz * dz, dx * ox + dz * oz, ox * ox + oz * oz - half[0] * half[0])
+    top, bottom = _slab(oy, _reciprocal(dy), half[1])
+    return jnp.maximum(near, top), jnp.minimum(far, bottom)
 
 
 def _nearest(scene, origin, direction):
-    """(z-depth, slot) of the nearest surface along rays from ``origin`` (scalars); slot 15 is the sky."""
+    """Nearest surface along rays from one ``origin`` [3], packed in one int32; see ``_unpack_hit``."""
     bits = partial(jax.lax.bitcast_convert_type, new_dtype=jnp.int32)
     below = direction[1] > 1e-6
     ground = jnp.where(below, -origin[1] / jnp.where(below, direction[1], 1.0), _FAR)
     best = jnp.where(below, (bits(ground) & ~_SLOT_BITS) | GROUND, bits(jnp.float32(_FAR)) | _SLOT_BITS)
-    for slot, near, far in _intervals(scene, origin, direction):
+    origins = jnp.sum(scene["rotation"] * (origin - scene["position"])[:, :, None], axis=1)  # [S, 3]
+    for slot in range(FIRST_WALL, SURFACES):
+        # A sphere needs no turning: its own coordinates are used in world axes.
+        round_ = FIRST_SPHERE <= slot < FIRST_CYLINDER
+        start = origin - scene["position"][slot] if round_ else origins[slot]
+        way = direction if round_ else _rotate_back(scene["rotation"][slot], direction)
+        near, far = _interval(slot, start, way, scene["half_size"][slot])
         hit = (near < far) & (near > 1e-3)
         best = jnp.minimum(best, (bits(jnp.where(hit, near, _FAR)) & ~_SLOT_BITS) | slot)
-    depth = jax.lax.bitcast_convert_type(best & ~_SLOT_BITS, jnp.float32)
-    return depth, jnp.where(depth < 0.5 * _FAR, best & _SLOT_BITS, _SLOT_BITS)
+    return best
+
+
+def _unpack_hit(packed):
+    """(z-depth, slot) of a packed hit; the sky has slot ``_SLOT_BITS`` and a depth of about ``_FAR``."""
+    depth = jax.lax.bitcast_convert_type(packed & ~_SLOT_BITS, jnp.float32)
+    return depth, jnp.where(depth < 0.5 * _FAR, packed & _SLOT_BITS, _SLOT_BITS)
 
 
 def _sunlight(scene, point):
     """Share of sunlight at ``point``, 0 to 1, soft where the sun's ray only grazes an object."""
-    sun = scene["sun"][0]
+    suns = _to_locals(scene, scene["sun"][0])
     blocked = 0.0
-    for slot, near, far in _intervals(scene, point, (sun[0], sun[1], sun[2])):
+    for slot in range(FIRST_WALL, SURFACES):
+        round_ = FIRST_SPHERE <= slot < FIRST_CYLINDER
+        offset = tuple(point[i] - scene["position"][slot, i] for i in range(3))
+        start = offset if round_ else _rotate_back(scene["rotation"][slot], offset)
+        near, far = _interval(slot, start, scene["sun"][0] if round_ else suns[slot], scene["half_size"][slot])
         chord = jnp.maximum(far - jnp.maximum(near, 0.0), 0.0)
         softness = 0.5 * scene["half_size"][slot, 0] + 0.02
         blocked = jnp.maximum(blocked, jnp.minimum(chord / softness, 1.0))
@@ -154,7 +161,7 @@ def _sunlight(scene, point):
 def _lookup(table, slot):
     """Rows of a small table by slot: table [S, ...] -> nested tuples of planar arrays."""
     if table.ndim == 1:
-        return jnp.take(table, slot, mode="clip")
+        return table.at[jnp.minimum(slot, SURFACES - 1)].get(mode="promise_in_bounds")
     return tuple(_lookup(table[:, i], slot) for i in range(table.shape[1]))
 
 
@@ -179,11 +186,13 @@ def _clip01(x):
     return jnp.clip(x, 0.0, 1.0)
 
 
-def _albedo(scene, slot, local, normal, step_x, step_y):
-    """Linear RGB (planar) at local points; ``step_x``, ``step_y`` are the local extent of one pixel there."""
+def _painting(scene, slot, local, normal, step_x, step_y):
+    """(mix of the second colour 0..1, brightness 0..2, tint -1..1) at points of a surface, in its own coordinates.
+
+    ``step_x``, ``step_y`` are the local extent of one pixel there.
+    """
     pattern = dict(zip(PATTERN, _lookup(scene["pattern"], slot), strict=True))
     texture, offset = _lookup(scene["texture"], slot), _lookup(scene["offset"], slot)
-    colors = _lookup(scene["colors"], slot)
 
     # Slow variation: four waves, each bending the next; a wave fades out as its period nears two pixels.
     waves, bend = [], 0.0
@@ -232,33 +241,22 @@ def _albedo(scene, slot, local, normal, step_x, step_y):
 
     mix = jnp.maximum(mix, dot)
     light = (1.0 + pattern["cell_shade"] * fade * (2.0 * other - 1.0)) * (1.0 + pattern["wave_shade"] * shade)
-    light = light * (1.0 - joint)
-    return tuple(
-        jnp.maximum((colors[0][i] + mix * (colors[1][i] - colors[0][i])) * light + colors[2][i] * tint, 0.004)
-        for i in range(3)
-    )
+    return mix, light * (1.0 - joint), tint
 
 
-def _sky(scene, direction, length):
-    zenith, horizon, cloud, (amount, phase, _) = scene["sky"]
+def _clouds(scene, direction, length):
+    """(cloud cover 0..1, glow round the sun 0..1) of the sky."""
+    amount, phase = scene["sky"][3, 0], scene["sky"][3, 1]
     up = -direction[1] / length
-    height = _clip01(up)
-    height = height * (2.0 - height)
     spread = 1.2 / (jnp.abs(up) + 0.25) / length
     x, z = direction[0] * spread, direction[2] * spread
     first = _wave(0.31 * x + 0.23 * z + phase)
     second = _wave(-0.27 * x + 0.45 * z + 1.7 * phase + 0.2 * first)
     third = _wave(0.83 * x + 0.51 * z + 2.3 * phase + 0.25 * second)
     cover = _clip01(0.45 * (first + second + 0.7 * third)) * amount * _clip01(4.0 * up)
-    sun = scene["sun"]
-    glow = jnp.maximum(_dot(direction, sun[0]) / length, 0.0)
+    glow = jnp.maximum(_dot(direction, scene["sun"][0]) / length, 0.0)
     glow = glow * glow
-    glow = 0.25 * glow * glow
-    colors = []
-    for i in range(3):
-        clear = horizon[i] + height * (zenith[i] - horizon[i]) + glow * sun[1, i]
-        colors.append(clear + cover * (cloud[i] - clear))
-    return tuple(colors)
+    return cover, glow * glow
 
 
 def _normal(scene, slot, local):
@@ -280,46 +278,87 @@ def _normal(scene, slot, local):
     return tuple(jnp.where(sphere, u[i] * round_length, jnp.where(cylinder, tube[i], box[i])) for i in range(3))
 
 
-def _color(scene, eye, camera, focal, direction):
-    """Linear RGB (planar) seen along ``direction`` from ``eye``; ``camera`` [3, 3], ``focal`` [2] in pixels."""
-    depth, slot = _nearest(scene, eye, direction)
+def _hit(scene, eye, direction, packed):
+    """(sky, depth, slot, local point, rotation, local normal) of packed hits; the sky stands at 10 m."""
+    depth, slot = _unpack_hit(packed)
     sky = slot == _SLOT_BITS
     depth = jnp.where(sky, 10.0, depth)
-    point = tuple(eye[i] + depth * direction[i] for i in range(3))
     position, rotation = _lookup(scene["position"], slot), _lookup(scene["rotation"], slot)
-    local = _rotate_back(rotation, tuple(point[i] - position[i] for i in range(3)))
-    normal_local = _normal(scene, slot, local)
-    normal = _rotate(rotation, normal_local)
+    local = _rotate_back(rotation, tuple(eye[i] + depth * direction[i] - position[i] for i in range(3)))
+    return sky, depth, slot, local, rotation, _normal(scene, slot, local)
 
+
+def _paint_pass(scene, eye, camera, focal, direction, packed):
+    """What is painted at the hits, packed in one int32; for the sky, its clouds. ``focal`` [2] in pixels."""
+    sky, depth, slot, local, rotation, normal_local = _hit(scene, eye, direction, packed)
     # How far the hit point moves on its tangent plane when the ray moves by one pixel.
-    facing = _dot(normal, direction)
-    slope = 1.0 / jnp.minimum(facing, -1e-3)
+    normal = _rotate(rotation, normal_local)
+    slope = 1.0 / jnp.minimum(_dot(normal, direction), -1e-3)
     steps = []
     for axis in range(2):
         shift = tuple(camera[i, axis] / focal[axis] for i in range(3))
         along = _dot(normal, shift) * slope
         steps.append(_rotate_back(rotation, tuple(depth * (shift[i] - along * direction[i]) for i in range(3))))
+    mix, light, tint = _painting(scene, slot, local, normal_local, *steps)
+    cover, glow = _clouds(scene, direction, jnp.sqrt(_dot(direction, direction)))
+    return _pack((jnp.where(sky, cover, mix), 11), (jnp.where(sky, glow, 0.5 * light), 11), (0.5 + 0.5 * tint, 10))
 
-    albedo = _albedo(scene, slot, local, normal_local, *steps)
-    sun = scene["sun"]
-    lit = jnp.maximum(_dot(normal, sun[0]), 0.0) * _sunlight(scene, point)
-    upward = 0.5 - 0.5 * normal[1]
-    length = jnp.sqrt(_dot(direction, direction))
+
+def _light_pass(scene, eye, direction, packed):
+    """Sunlight that reaches the hits and their highlight, packed in one int32."""
+    _, depth, slot, _, rotation, normal_local = _hit(scene, eye, direction, packed)
+    normal, sun = _rotate(rotation, normal_local), scene["sun"][0]
+    point = tuple(eye[i] + depth * direction[i] for i in range(3))
+    lit = jnp.maximum(_dot(normal, sun), 0.0) * _sunlight(scene, point)
+    facing = _dot(normal, direction)
     mirrored = tuple(direction[i] - 2.0 * facing * normal[i] for i in range(3))
-    shine = jnp.maximum(_dot(mirrored, sun[0]) / length, 0.0)
+    shine = _clip01(_dot(mirrored, sun) * jax.lax.rsqrt(_dot(direction, direction)))
     for _ in range(4):
         shine = shine * shine
-    shine = shine * jnp.take(scene["pattern"][:, PATTERN.index("gloss")], slot, mode="clip") * (lit > 0)
+    gloss = _lookup(scene["pattern"][:, PATTERN.index("gloss")], slot)
+    upward = 0.5 - 0.5 * normal[1]
+    return _pack((lit, 12), (jnp.where(lit > 0, gloss * shine, 0.0), 10), (upward, 10))
 
-    background = _sky(scene, direction, length)
+
+def _color_pass(scene, direction, packed, painted, lighted):
+    """Linear RGB (planar) from the packed passes."""
+    depth, slot = _unpack_hit(packed)
+    sky = slot == _SLOT_BITS
+    length = jnp.sqrt(_dot(direction, direction))
     clear = jnp.exp(-jnp.maximum(depth * length - 6.0, 0.0) * scene["sky"][3, 2])
+    mix, light, tint = _unpack(painted, (11, 11, 10))
+    lit, shine, upward = _unpack(lighted, (12, 10, 10))
+    height = _clip01(-direction[1] / length)
+    height = height * (2.0 - height)
+    sun = scene["sun"]
     colors = []
     for i in range(3):
-        light = lit * sun[1, i] + upward * sun[2, i] + (1.0 - upward) * sun[3, i]
-        surface = albedo[i] * light + shine * sun[1, i]
-        surface = scene["sky"][1, i] + clear * (surface - scene["sky"][1, i])
-        colors.append(jnp.where(sky, background[i], surface))
+        base, second, hue = _lookup(scene["colors"][:, :, i], slot)
+        albedo = jnp.maximum((base + mix * (second - base)) * (2.0 * light) + hue * (2.0 * tint - 1.0), 0.004)
+        ambient = sun[3, i] + upward * (sun[2, i] - sun[3, i])
+        surface = albedo * (lit * sun[1, i] + ambient) + shine * sun[1, i]
+        zenith, horizon, cloud = (scene["sky"][j, i] for j in range(3))
+        surface = horizon + clear * (surface - horizon)
+        background = horizon + height * (zenith - horizon) + 0.25 * light * sun[1, i]
+        background = background + mix * (cloud - background)
+        colors.append(jnp.where(sky, background, surface))
     return tuple(colors)
+
+
+def _pack(*channels):
+    """Values 0..1 with their numbers of bits -> one int32."""
+    packed = 0
+    for value, bits in channels:
+        packed = (packed << bits) | (_clip01(value) * (2**bits - 1) + 0.5).astype(jnp.int32)
+    return packed
+
+
+def _unpack(packed, bits):
+    values = []
+    for count in reversed(bits):
+        values.append((packed & (2**count - 1)).astype(jnp.float32) / (2**count - 1))
+        packed = packed >> count
+    return values[::-1]
 
 
 # ----------------------------------------------------------------------------------------------------- images
@@ -338,24 +377,37 @@ def _directions(camera, intrinsics, u, v):
 
 
 def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
-    """RGB u8 [T, H, W, 3] of one world. ``poses`` f32 [T, 4, 4], ``intrinsics`` f32 [T, 4]."""
+    """RGB u8 [T, H, W, 3] of one world. ``poses`` f32 [T, 4, 4], ``intrinsics`` f32 [T, 4].
+
+    Every pass is a loop of its own over bands of rows. The results of a loop are stored, so a pass that several
+    later expressions need is computed once, and the compiler sees small expressions.
+    """
     rows = height // bands
+    s = (jnp.arange(samples, dtype=jnp.float32) + 0.5) / samples
 
-    def band(index):
-        t, first = index // bands, (index % bands) * rows
-        pose, lens = poses[t], intrinsics[t]
-        eye = (pose[0, 3], pose[1, 3], pose[2, 3])
-        s = jnp.arange(samples, dtype=jnp.float32)
-        v = (first + jnp.arange(rows)[None, None, :, None] + (s[:, None, None, None] + 0.5) / samples) / height
-        u = (jnp.arange(width)[None, None, None, :] + (s[None, :, None, None] + 0.5) / samples) / width
-        u, v = jnp.broadcast_arrays(u, v)  # [samples, samples, rows, W]
+    def frame(t):
+        here, pose, lens = _at_frame(scene, t), poses[t], intrinsics[t]
+        eye, camera = pose[:3, 3], pose[:3, :3]
         focal = (lens[0] * width, lens[1] * height)
-        colors = _color(_at_frame(scene, t), eye, pose[:3, :3], focal, _directions(pose[:3, :3], lens, u, v))
-        colors = jnp.stack([jnp.mean(c, axis=(0, 1)) for c in colors], axis=-1)  # [rows, W, 3]
-        return (jnp.sqrt(_clip01(colors)) * 255.0 + 0.5).astype(jnp.uint8)
 
-    frames = jax.lax.map(band, jnp.arange(poses.shape[0] * bands))
-    return frames.reshape(poses.shape[0], height, width, 3)
+        def rays(band):
+            v = (band * rows + jnp.arange(rows)[None, None, :, None] + s[:, None, None, None]) / height
+            u = (jnp.arange(width)[None, None, None, :] + s[None, :, None, None]) / width
+            return _directions(camera, lens, *jnp.broadcast_arrays(u, v))  # each [samples, samples, rows, W]
+
+        def finish(args):
+            band, hits, painted, lighted = args
+            colors = _color_pass(here, rays(band), hits, painted, lighted)
+            colors = jnp.stack([jnp.mean(c, axis=(0, 1)) for c in colors], axis=-1)  # [rows, W, 3]
+            return (jnp.sqrt(_clip01(colors)) * 255.0 + 0.5).astype(jnp.uint8)
+
+        index = jnp.arange(bands)
+        hits = jax.lax.map(lambda band: _nearest(here, eye, rays(band)), index)
+        painted = jax.lax.map(lambda x: _paint_pass(here, eye, camera, focal, rays(x[0]), x[1]), (index, hits))
+        lighted = jax.lax.map(lambda x: _light_pass(here, eye, rays(x[0]), x[1]), (index, hits))
+        return jax.lax.map(finish, (index, hits, painted, lighted)).reshape(height, width, 3)
+
+    return jax.lax.map(frame, jnp.arange(poses.shape[0]))
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
@@ -370,47 +422,61 @@ def _truth(scene, poses, intrinsics, height, width):
     frames = poses.shape[0]
     v, u = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
 
-    def frame(t):
-        now, pose = _at_frame(scene, t), poses[t]
-        direction = _directions(pose[:3, :3], intrinsics[t], u / width, v / height)
-        eye = (pose[0, 3], pose[1, 3], pose[2, 3])
-        depth, slot = _nearest(now, eye, direction)
-        sky = slot == _SLOT_BITS
-        moving = jnp.take(scene["moving"][t], slot, mode="clip") & ~sky
+    def camera(t):
+        pose = poses[t]
+        return pose[:3, 3], pose[:3, :3], intrinsics[t]
 
-        # The same material point one frame later; the sky is a direction.
+    def first_hits(t):
+        eye, axes, lens = camera(t)
+        return _nearest(_at_frame(scene, t), eye, _directions(axes, lens, u / width, v / height))
+
+    def follow(args):
+        """Ray [3, H, W] from the next frame's eye to the same material point, in that camera's axes."""
+        t, packed = args
         after = jnp.minimum(t + 1, frames - 1)
-        later, pose_later, lens = _at_frame(scene, after), poses[after], intrinsics[after]
-        eye_later = (pose_later[0, 3], pose_later[1, 3], pose_later[2, 3])
-        reach = jnp.where(sky, 1.0, depth)
-        position, rotation = _lookup(now["position"], slot), _lookup(now["rotation"], slot)
-        local = _rotate_back(rotation, tuple(eye[i] + reach * direction[i] - position[i] for i in range(3)))
+        eye, axes, lens = camera(t)
+        eye_later, axes_later, _ = camera(after)
+        direction = _directions(axes, lens, u / width, v / height)
+        sky, _, slot, local, _, _ = _hit(_at_frame(scene, t), eye, direction, packed)
+        later = _at_frame(scene, after)
         carried = _rotate(_lookup(later["rotation"], slot), local)
         position = _lookup(later["position"], slot)
-        ray = tuple(
-            jnp.where(sky, direction[i], carried[i] + position[i] - eye_later[i]) for i in range(3)
-        )
-        seen = _rotate_back(pose_later[:3, :3], ray)
+        ray = tuple(jnp.where(sky, direction[i], carried[i] + position[i] - eye_later[i]) for i in range(3))
+        return jnp.stack(_rotate_back(axes_later, ray))
+
+    def flow_and_occlusion(args):
+        t, packed, seen = args
+        after = jnp.minimum(t + 1, frames - 1)
+        eye, axes, lens = camera(after)
+        sky = _unpack_hit(packed)[1] == _SLOT_BITS
         ahead = seen[2] > 1e-3
         z = jnp.where(ahead, seen[2], 1.0)
-        u_later = (lens[0] * seen[0] / z + lens[2]) * width
-        v_later = (lens[1] * seen[1] / z + lens[3]) * height
-        flow = jnp.where(ahead[..., None], jnp.stack([u_later - u, v_later - v], axis=-1), 0.0)
-
-        towards = tuple(component / z for component in ray)  # unit along the later optical axis
-        depth_later, _ = _nearest(later, eye_later, towards)
+        x, y = seen[0] / z, seen[1] / z
+        u_later, v_later = (lens[0] * x + lens[2]) * width, (lens[1] * y + lens[3]) * height
+        towards = tuple(axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] for i in range(3))
+        depth_later, _ = _unpack_hit(_nearest(_at_frame(scene, after), eye, towards))
         hidden = depth_later < jnp.where(sky, 0.5 * _FAR, z * (1.0 - 1e-3) - 1e-3)
         inside = (u_later >= 0) & (u_later <= width) & (v_later >= 0) & (v_later <= height)
-        instances = jnp.where(sky, SKY_INSTANCE, slot + 1)
-        return jnp.where(sky, jnp.inf, depth), instances, moving, flow, hidden | ~inside | ~ahead
+        flow = jnp.where(ahead[..., None], jnp.stack([u_later - u, v_later - v], axis=-1), 0.0)
+        return flow, hidden | ~inside | ~ahead
 
-    return jax.lax.map(frame, jnp.arange(frames))
+    def surface(args):
+        t, packed = args
+        depth, slot = _unpack_hit(packed)
+        sky = slot == _SLOT_BITS
+        moving = _lookup(scene["moving"][t], slot) & ~sky
+        return jnp.where(sky, jnp.inf, depth), jnp.where(sky, SKY_INSTANCE, slot + 1), moving
+
+    index = jnp.arange(frames)
+    hits = jax.lax.map(first_hits, index)
+    seen = jax.lax.map(follow, (index, hits))
+    return (*jax.lax.map(surface, (index, hits)), *jax.lax.map(flow_and_occlusion, (index, hits, seen)))
 
 
 def _bands(height: int, width: int, samples: int, worlds: int) -> int:
     """Into how many bands of rows a frame is cut: the rays of one step should stay in a CPU core's cache."""
     limit = 16_384 if jax.default_backend() == "cpu" else 1 << 22
-    for bands in range(1, height + 1):
+    for bands in range(min(2, height), height + 1):
         if height % bands == 0 and worlds * (height // bands) * width * samples**2 <= limit:
             return bands
     return height

@@ -1,0 +1,23 @@
+"""Which world seeds train and which judge. Nothing that is measured may have been trained on.
+
+Training uses seeds below ``HELD_OUT_FIRST_SEED``; evaluation, samples during training and published figures
+use seeds from it on.
+"""
+
+from __future__ import annotations
+
+HELD_OUT_FIRST_SEED = 1_000_000
+
+
+def check_held_out(seeds: range) -> range:
+    """The seeds themselves, if none of them can have been trained on.
+
+    Raises:
+        ValueError: some are training seeds.
+    """
+    if len(seeds) and min(seeds) < HELD_OUT_FIRST_SEED:
+        raise ValueError(
+            f"World seeds {seeds[0]} to {seeds[-1]} are partly training seeds (below {HELD_OUT_FIRST_SEED}); "
+            f"held-out worlds start at {HELD_OUT_FIRST_SEED}."
+        )
+    return seeds
