@@ -10,6 +10,13 @@ import tensorflow_datasets as tfds
 from camctrl_jax.data.clips.record import ClipRecord
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Facts about a dataset that no bucket knows."""
+
+    def initialize_from_bucket(self) -> None:
+        """Look nothing up; the stock method would also leave an empty temporary folder behind."""
+
+
 class Clips(tfds.core.GeneratorBasedBuilder):
     """Writes ``ClipRecord``s as ArrayRecord files, in the order in which they come.
 
@@ -56,7 +63,8 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         if self._text_shape is not None:
             features["text"] = tensor(shape=(None, *self._text_shape), dtype=np.float16)
             features["text_mask"] = tensor(shape=(None, self._text_shape[0]), dtype=np.bool_)
-        return self.dataset_info_from_configs(
+        return _LocalInfo(
+            builder=self,
             description="Clips with camera poses, intrinsics and captions.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # the order of the source; training shuffles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import json
 import os
@@ -101,7 +102,8 @@ def _build(partial: Path, records: Iterator[ClipRecord], first: ClipRecord, inde
         text_shape=None if first.text is None else tuple(first.text.shape[1:]),
         data_dir=partial,
     )
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces the temporary folder to the user
+        builder.download_and_prepare()
     return Path(builder.data_dir)
 
 
@@ -145,14 +147,22 @@ def _cleared(partial: Path) -> Iterator[None]:
 def _explained_disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
+    except (OSError, RuntimeError) as error:
+        number = _disk_error_number(error)
+        if number is None:
             raise
         free = shutil.disk_usage(out.parent).free
         raise OSError(
-            error.errno,
-            f"the disk is full ({free / 2**20:.0f} MiB free); the unfinished dataset was removed and "
-            f"nothing was "
+            number,
+            f"{os.strerror(number)} ({free / 2**20:.0f} MiB free); the unfinished dataset was removed and "
+            "nothing was "
             "written under its name. Free some space or choose another --out",
             str(out),
         ) from error
+
+
+def _disk_error_number(error: OSError | RuntimeError) -> int | None:
+    """The errno of a full disk, else None. ArrayRecord raises RuntimeError with the system's words for it."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return error.errno
+    return next((number for number in _DISK_FULL if os.strerror(number) in str(error)), None)
