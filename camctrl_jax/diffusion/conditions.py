@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from camctrl_jax.camera import latent_frame_indices, plucker_map
+from camctrl_jax.camera.plucker import latent_frame_indices, plucker_map
 
 
 def assemble_input(noisy: Array, clean: Array, condition_mask: Array) -> Array:

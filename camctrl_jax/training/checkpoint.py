@@ -39,10 +39,10 @@ class Checkpoints:
     def __init__(self, run_dir: str | os.PathLike, keep: int = 3) -> None:
         import orbax.checkpoint as ocp
 
-        # Orbax logs a failed write as pages of tracebacks from its threads; it is raised here as one sentence.
-        logging.getLogger("absl").addFilter(_not_orbax)
+        self._log_filter = _WithoutOrbax()
+        logging.getLogger("absl").addFilter(self._log_filter)
         self.directory = Path(run_dir).absolute() / CHECKPOINTS
-        with _write_errors(self.directory):
+        with write_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
             handlers = {
@@ -77,7 +77,7 @@ class Checkpoints:
         )
         self.wait()
         try:
-            with _write_errors(self.directory):
+            with write_errors(self.directory):
                 self._manager.save(step, args=args, force=True)
         except CheckpointError:
             self._remove_partial()
@@ -90,7 +90,7 @@ class Checkpoints:
             CheckpointError: it failed; its partial files are removed, so that a full disk has room again.
         """
         try:
-            with _write_errors(self.directory):
+            with write_errors(self.directory):
                 self._manager.wait_until_finished()
                 self._manager.check_for_errors()
         except CheckpointError:
@@ -141,16 +141,16 @@ class Checkpoints:
     def close(self) -> None:
         """Finish the last save and release the writer threads."""
         try:
-            with _write_errors(self.directory):
+            with write_errors(self.directory):
                 self._manager.close()
         finally:
-            logging.getLogger("absl").removeFilter(_not_orbax)
+            logging.getLogger("absl").removeFilter(self._log_filter)
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file so that it is either complete or absent."""
     partial = path.with_name(f".{path.name}.partial")
-    with _write_errors(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(partial, path)
@@ -160,7 +160,11 @@ def load_run_config(run_dir: str | os.PathLike) -> dict:
     """The effective config of a run, from its newest checkpoint (from ``config.json`` before the first).
 
     Returns:
-        Nested dict; that of a finished VAE run also has ``vae.latents_mean`` and ``vae.latents_std``.
+        Nested dict: the keys of ``training.config.default_config`` and ``architecture``, which says what the
+        parameters are without reference to presets: ``vae`` (fields of ``VAEConfig``, with the measured latent
+        statistics) for a VAE run, ``mmdit`` (fields of ``MMDiTConfig``), ``text`` (settings of the embedder), ``clip``
+        (``frames``, ``height``, ``width``, ``fps``, ``shift``) and ``vae_spec`` (weights spec of the frozen VAE) for a
+        denoising run. Entries that a run does not have are None.
 
     Raises:
         CheckpointError: ``run_dir`` is not a run directory.
@@ -261,19 +265,23 @@ def _reader(run_dir: str | os.PathLike) -> Iterator[Any]:
         "data": ocp.JsonCheckpointHandler(),
         "config": ocp.JsonCheckpointHandler(),
     }
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    directory = Path(run_dir).absolute() / CHECKPOINTS
-    logging.getLogger("absl").addFilter(_not_orbax)
+    log_filter = _WithoutOrbax()
+    logging.getLogger("absl").addFilter(log_filter)
     try:
+        options = ocp.CheckpointManagerOptions(read_only=True)
+        directory = Path(run_dir).absolute() / CHECKPOINTS
         with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
             yield manager
     finally:
-        logging.getLogger("absl").removeFilter(_not_orbax)
+        logging.getLogger("absl").removeFilter(log_filter)
 
 
-def _not_orbax(record: logging.LogRecord) -> bool:
-    """Log filter: drops what Orbax reports about itself."""
-    return "orbax" not in record.pathname
+class _WithoutOrbax(logging.Filter):
+    """Drops Orbax's own log records: it reports a failed write as pages of tracebacks from its threads, which
+    here becomes one exception with one sentence."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
 
 
 def _gather_json(content: dict) -> list[dict]:
@@ -291,7 +299,7 @@ def _gather_json(content: dict) -> list[dict]:
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turn what a failed write looks like (from Python, or from tensorstore's C++) into a CheckpointError."""
     try:
         yield

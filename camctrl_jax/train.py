@@ -1,0 +1,325 @@
+"""Train the autoencoder or the diffusion model.
+
+  python -m camctrl_jax.train --config=configs/stage1.py:worlds_cpu --workdir=runs/first
+
+A config file is a recipe; what follows the colon is its variant:
+
+  configs/vae.py      the causal video autoencoder
+  configs/base.py     the diffusion model without a camera, on images and videos
+  configs/stage1.py   camera control, on labelled and unlabelled videos together
+
+  (none)        full size, on datasets that `python -m camctrl_jax.build_dataset` made
+  :worlds       one GPU, on procedural worlds: no data to download
+  :worlds_cpu   a laptop, about two minutes
+  :nano         seconds, to see every part run once
+
+Any value can be changed on the command line, and --print_config shows them all:
+
+  python -m camctrl_jax.train --config=configs/stage1.py:worlds --config.steps=2000 --print_config
+
+Where a run starts, in this order:
+  1. the newest checkpoint in --workdir: the same command, started again, continues where it was;
+  2. --config.init_from: 'default' (the weights in the package), a run directory, or a weights folder;
+  3. from scratch.
+
+--workdir then holds config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Ctrl-C and SIGTERM save a
+checkpoint and end the run with exit code 0. Set JAX_COMPILATION_CACHE_DIR to compile only once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
+    from camctrl_jax.models import VAE, VAEConfig
+    from camctrl_jax.training.config import RunParts
+    from camctrl_jax.training.state import Params, TrainState
+    from camctrl_jax.training.writers import ProgressLine, TensorBoard
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe and variant, e.g. configs/stage1.py:worlds.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; created, or continued if it holds a checkpoint.")
+_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the effective config and stop.")
+
+
+def main(argv: list[str]) -> int | None:
+    """Entry point; expected failures end with one message on standard error and exit code 1."""
+    from camctrl_jax.data.bad_clips import TooManyBadClips
+    from camctrl_jax.interop.pretrained import WeightsError
+    from camctrl_jax.training.checkpoint import CheckpointError
+    from camctrl_jax.training.config import ConfigError, check_config
+    from camctrl_jax.training.loop import NonFiniteLoss
+
+    try:
+        if len(argv) > 1:
+            raise ConfigError(f"unexpected argument {argv[1]!r}; every option is written --name=value")
+        if _CONFIG.value is None:
+            raise ConfigError("--config is missing, e.g. --config=configs/stage1.py:worlds_cpu; see --help")
+        check_config(_CONFIG.value)
+        if _PRINT_CONFIG.value:
+            print(_CONFIG.value)
+            return None
+        if not _WORKDIR.value:
+            raise ConfigError("--workdir is missing; choose a directory for this run, e.g. --workdir=runs/first")
+        train(_CONFIG.value, Path(_WORKDIR.value).absolute())
+    except (CheckpointError, ConfigError, NonFiniteLoss, TooManyBadClips, WeightsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return None
+
+
+def train(config: ConfigDict, workdir: Path) -> Path:
+    """Run a recipe from its current position to its end; returns the path of the last checkpoint."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from camctrl_jax.models import VAE, MMDiT
+    from camctrl_jax.parallel.mesh import make_mesh
+    from camctrl_jax.parallel.sharding import ShardingRules, batch_shards, place_batch
+    from camctrl_jax.training import loop
+    from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
+    from camctrl_jax.training.autoencode import LatentStatistics, init_discriminators, make_autoencode_step
+    from camctrl_jax.training.checkpoint import CHECKPOINTS, CONFIG_FILE, Checkpoints, load_run_config, write_json
+    from camctrl_jax.training.config import ConfigError, as_json, autoencode_config, differences, run_parts
+    from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
+    from camctrl_jax.training.initialise import init_autoencoder, init_denoiser, merge_initial
+    from camctrl_jax.training.inputs import open_inputs
+    from camctrl_jax.training.optimizer import make_optimizer
+    from camctrl_jax.training.state import create_state
+    from camctrl_jax.training.writers import ProgressLine
+
+    # 1. Settings and devices.
+    parts = run_parts(config)
+    denoising = config.objective == "denoise"
+    dtype = jnp.dtype(config.dtype)
+    mesh = make_mesh(parts.mesh)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    for size in (config.batch_size, config.data.image_batch):
+        if size % batch_shards(mesh):
+            raise ConfigError(
+                f"a batch of {size} cannot be split into the {batch_shards(mesh)} parts of mesh.data x mesh.fsdp; "
+                "choose a multiple for config.batch_size (and data.image_batch)"
+            )
+
+    # 2. The model, and the step that trains it.
+    optimizer = make_optimizer(parts.optimizer, config.steps)
+    if denoising:
+        vae_config, vae_params = _frozen_vae(config)
+        vae_params = jax.device_put(vae_params, everywhere)
+        vae, model = VAE(vae_config, dtype), MMDiT(parts.model, dtype)
+        settings = DenoiseConfig(parts.flow, config.ema_decay, config.vae.encode_chunk)
+        step = make_denoise_step(model, optimizer, settings, vae)
+    else:
+        vae_params = None
+        vae = model = VAE(parts.model, dtype, remat=config.model.remat != "none")
+        settings = autoencode_config(config)
+        step = make_autoencode_step(vae, optimizer, settings, optimizer)
+
+    # 3. Its state: where every array lives, then the newest own checkpoint, config.init_from, or scratch.
+    def fresh_params(key: jax.Array) -> Any:
+        return init_denoiser(model, key) if denoising else init_autoencoder(vae, key)
+
+    def state_of(params: Any, key: jax.Array) -> Any:
+        if denoising or settings.adversarial == 0:
+            return create_state(params, optimizer)
+        return create_state(params, optimizer, (init_discriminators(settings, key), optimizer))
+
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    abstract = jax.eval_shape(lambda key: state_of(fresh_params(key), key), init_key)
+    shardings = ShardingRules().shardings(abstract, mesh)
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    position = None
+    start = checkpoints.latest_step() or 0
+    if start:
+        placed = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
+        )
+        state, position = checkpoints.restore(placed)
+        origin = f"{workdir / CHECKPOINTS / str(start)}"
+    else:
+        params, origin = jax.jit(fresh_params)(init_key), "scratch"
+        if config.init_from:
+            loaded = _initial_weights(config, vae.config)
+            params, kept = merge_initial(params, loaded, f"config.init_from={config.init_from!r}")
+            origin = config.init_from + (f" (new: {', '.join(kept)})" if kept else "")
+        state = jax.jit(state_of, out_shardings=shardings)(params, init_key)
+    count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
+    print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
+    print(f"on {mesh.size} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}")
+
+    # 4. The data, at the position that belongs to the state.
+    progress = ProgressLine(config.steps, start)
+    inputs = open_inputs(
+        config, mesh, (vae.config, vae_params) if denoising else None, partial(_show_rendered, progress)
+    )
+    if position is not None:
+        inputs.stream.restore(position)
+
+    # 5. What is stored with every checkpoint, and what is shown now and then.
+    statistics = LatentStatistics(vae)
+
+    def describe(state: TrainState) -> dict:
+        if denoising:
+            clip = {name: config.data[name] for name in ("frames", "height", "width")}
+            clip |= {"fps": inputs.fps, "shift": config.flow.shift}
+            architecture = denoiser_architecture(parts.model, inputs.text, clip, config.vae.weights)
+        else:
+            measured = statistics.measure(state.ema, inputs.probe(config.vae_loss.measure_clips))
+            architecture = autoencoder_architecture(parts.model, *measured)
+        return as_json(config) | {"architecture": architecture}
+
+    sample = None
+    if config.sample_every and jax.process_index() == 0:
+        sample = _sampler(config, parts, model, vae, vae_params, workdir)
+    if jax.process_index() == 0:
+        for change in differences(load_run_config(workdir), as_json(config)) if start else ():
+            print(f"changed since the checkpoint: {change}")
+        write_json(workdir / CONFIG_FILE, as_json(config))
+
+    # 6. Train.
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere))
+    try:
+        outcome = loop.train(
+            state,
+            inputs.stream,
+            lambda state, batch, rng: compiled(state, batch, rng, vae_params),
+            jax.device_put(step_key, everywhere),
+            loop.LoopConfig(config.steps, config.log_every, config.checkpoint_every, config.sample_every),
+            start=start,
+            run_dir=workdir,
+            checkpoints=checkpoints,
+            describe=describe,
+            place=partial(place_batch, mesh=mesh),
+            progress=progress,
+            sample=sample,
+        )
+    finally:
+        checkpoints.close()
+    path = workdir / CHECKPOINTS / str(outcome.step)
+    if outcome.stopped_by:
+        print(f"stopped by {outcome.stopped_by} at step {outcome.step}; start the same command again to continue")
+    print(f"checkpoint: {path}")
+    return path
+
+
+def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
+    """Config and parameters of the autoencoder that ``config.vae.weights`` names."""
+    import jax
+
+    from camctrl_jax.interop.pretrained import load_vae
+    from camctrl_jax.models import VAE, vae_preset
+    from camctrl_jax.training.initialise import init_autoencoder
+
+    if config.vae.weights != "random":
+        return load_vae(config.vae.weights)
+    vae_config = vae_preset(config.model.preset)
+    return vae_config, jax.jit(partial(init_autoencoder, VAE(vae_config)))(jax.random.key(0))
+
+
+def _initial_weights(config: ConfigDict, vae_config: VAEConfig) -> Params:
+    """Parameters that ``config.init_from`` names, once it is known that they belong with the rest of the run."""
+    from camctrl_jax.interop.pretrained import load_mmdit, load_vae, open_weights
+    from camctrl_jax.training.config import ConfigError
+    from camctrl_jax.training.inputs import embedder_of
+
+    spec = config.init_from
+    if config.objective == "vae":
+        return load_vae(spec)[1]
+    _, params, text = load_mmdit(spec)
+    if text != embedder_of(config).settings():
+        raise ConfigError(
+            f"config.init_from={spec!r} was trained with the text embedder {text}, this run has "
+            f"{embedder_of(config).settings()}; set --config.data.text.* alike"
+        )
+    vae_spec = open_weights(spec).vae_spec
+    if vae_spec not in (None, "random", config.vae.weights) and load_vae(vae_spec)[0] != vae_config:
+        raise ConfigError(
+            f"config.init_from={spec!r} was trained on latents of the autoencoder {vae_spec!r}, this run has "
+            f"config.vae.weights={config.vae.weights!r}; use --config.vae.weights={vae_spec}"
+        )
+    return params
+
+
+def _show_rendered(progress: ProgressLine, done: int, count: int) -> None:
+    """Tell how far the rendering of the training worlds is, in tenths."""
+    if done == count or done * 10 // count > (done - 1) * 10 // count:
+        progress.say(f"rendered {done}/{count} worlds")
+
+
+def _sampler(
+    config: ConfigDict, parts: RunParts, model: Any, vae: VAE, vae_params: Params | None, workdir: Path
+) -> Callable[[int, TrainState, TensorBoard], Mapping[str, float]]:
+    """A callback that draws held-out samples, writes them as a picture (and a video), and returns what to log."""
+    import importlib.util
+
+    from camctrl_jax.data.video import write_mp4
+    from camctrl_jax.diffusion.guidance import Guidance
+    from camctrl_jax.training.inputs import embedder_of, held_out_clips, tokens_of
+    from camctrl_jax.training.samples import ReconstructionSampler, VideoSampler
+    from camctrl_jax.viz.video import frame_strip, video_grid, write_png
+
+    clips = held_out_clips(config)
+    if config.objective == "vae":
+        sampler = ReconstructionSampler(vae, clips)
+    else:
+        sampler = VideoSampler(
+            model,
+            vae,
+            vae_params,
+            clips,
+            embedder_of(config),
+            guidance=Guidance(config.sample.text_guidance, config.sample.camera_guidance),
+            steps=config.sample.steps,
+            shift=parts.flow.shift_of(tokens_of(config)),
+        )
+    folder = workdir / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def sample(step: int, state: TrainState, tensorboard: TensorBoard) -> Mapping[str, float]:
+        made = sampler(state.ema)
+        columns = sorted({round(i * (made.video.shape[1] - 1) / 5) for i in range(6)})
+        rows = [clip for pair in zip(made.truth, made.video) for clip in pair]  # truth above, model below
+        strip = frame_strip(rows, columns)
+        write_png(folder / f"{step:07d}.png", strip)
+        tensorboard.write_image(step, "samples", strip)
+        if importlib.util.find_spec("av") is not None:
+            rows = [*made.truth, *made.video]
+            write_mp4(folder / f"{step:07d}.mp4", video_grid(np.stack(rows), columns=len(made.truth)), fps=12.0)
+        return made.metrics
+
+    return sample
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse the command line; an unknown config key ends in one sentence that names the nearest key."""
+    from camctrl_jax.training.config import ConfigError, check_overrides
+
+    # A first look at the config file alone: once overrides are applied to it, absl fails with a traceback.
+    alone = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=alone)
+    alone([argv[0], *(argument for argument in argv if argument.startswith(("--config=", "-config=")))])
+    try:
+        if alone.config is not None:
+            check_overrides(argv[1:], alone.config)
+    except (ConfigError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    return app.parse_flags_with_usage(argv)
+
+
+def run() -> None:
+    """Run :func:`main` under absl."""
+    app.run(main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,36 @@
+"""What the parameters of a run are, in plain values: stored with every checkpoint, read by whoever loads one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from camctrl_jax.models import MMDiTConfig, VAEConfig
+
+
+def autoencoder_architecture(
+    config: VAEConfig, latents_mean: tuple[float, ...], latents_std: tuple[float, ...]
+) -> dict[str, Any]:
+    """The ``architecture`` entry of a VAE run, with the latent statistics measured on its data."""
+    measured = dataclasses.replace(config, latents_mean=latents_mean, latents_std=latents_std)
+    return {"vae": dataclasses.asdict(measured), "mmdit": None, "text": None, "clip": None, "vae_spec": None}
+
+
+def denoiser_architecture(
+    config: MMDiTConfig, text: dict[str, Any], clip: dict[str, Any], vae_spec: str
+) -> dict[str, Any]:
+    """The ``architecture`` entry of a denoising run.
+
+    Args:
+        config: the transformer.
+        text: settings of the text embedder.
+        clip: ``frames``, ``height``, ``width``, ``fps`` and ``shift`` (None: from the number of tokens).
+        vae_spec: weights spec of the frozen autoencoder.
+    """
+    return {
+        "vae": None,
+        "mmdit": dataclasses.asdict(config),
+        "text": text,
+        "clip": clip,
+        "vae_spec": vae_spec,
+    }

@@ -1,0 +1,301 @@
+"""The configuration of a run: every key with its meaning, and the checks that come before any work.
+
+Files in ``configs/`` start from :func:`default_config` and change values; the command line changes single values
+(``--config.optimizer.learning_rate=3e-4``). A key that is not listed here is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from camctrl_jax.data.tasks import TaskConfig
+from camctrl_jax.diffusion.flow import FlowConfig
+from camctrl_jax.models import MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
+from camctrl_jax.models.discriminator import DiscriminatorConfig
+from camctrl_jax.parallel.mesh import MeshConfig
+from camctrl_jax.training.autoencode import AutoencodeConfig
+from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+
+OBJECTIVES = ("denoise", "vae")
+DTYPES = ("bfloat16", "float32")
+
+
+class ConfigError(Exception):
+    """The configuration cannot work; the message names the key, its value, and what to write instead."""
+
+
+def default_config() -> ConfigDict:
+    """Every key of a run. ``None`` is "not given"."""
+    config = ConfigDict()
+    config.objective = "denoise"  # 'denoise': the diffusion model; 'vae': the autoencoder
+    config.seed = 0
+    config.steps = 10_000
+    config.batch_size = 64  # clips per step, over all devices
+    config.dtype = "bfloat16"  # of matrix products; parameters are float32
+    config.init_from = ""  # '' from scratch, 'default' the embedded weights, a run directory, or a weights folder
+    config.ema_decay = 0.9999
+
+    # The model to train: sizes of a preset (camctrl_jax/models/presets.py), single fields changed where given.
+    config.model = ConfigDict()
+    config.model.preset = "worlds"
+    config.model.camera = True  # False: no camera layer at all (the base model)
+    config.model.width = placeholder(int)
+    config.model.heads = placeholder(int)
+    config.model.num_dual = placeholder(int)
+    config.model.num_single = placeholder(int)
+    config.model.attention = "auto"  # 'auto', 'xla' or 'cudnn'
+    config.model.remat = "none"  # 'none', 'dots' or 'full': what the backward pass computes again
+
+    # The frozen autoencoder of a denoising run.
+    config.vae = ConfigDict()
+    config.vae.weights = "default"  # as init_from; 'random' is an untrained one of model.preset's size, for tests
+    config.vae.encode_chunk = 16  # clips encoded at a time inside a step, where batches hold video
+
+    config.data = ConfigDict()
+    config.data.kind = "worlds"  # 'worlds': rendered into device memory; 'datasets': what build_dataset made
+    config.data.height = 96
+    config.data.width = 160
+    config.data.frames = 49  # of a training clip, 4k+1
+    config.data.video_turns = 1  # of every video_turns + image_turns steps, so many train on clips ...
+    config.data.image_turns = 0  # ... and so many on images (clips of one frame)
+    config.data.image_batch = 0  # images per step; 0 is batch_size
+    config.data.labelled_to_unlabelled = (4, 1)
+    config.data.text = ConfigDict({"dim": 64, "max_tokens": 32})
+    config.data.worlds = ConfigDict()
+    config.data.worlds.seeds = (0, 20_000)  # first, one past the last
+    config.data.worlds.frames = 49  # rendered per world; training windows are cut from them
+    config.data.worlds.samples = 2  # rays per pixel and axis
+    config.data.worlds.unlabelled_share = 0.2  # of the clips lose their cameras, as unlabelled videos have none
+    config.data.worlds.encode = True  # keep latents of the frozen VAE instead of video
+    config.data.worlds.workers = -1  # processes that sample scenes; -1 picks
+    config.data.worlds.cache = ""  # folder in which rendered sets are kept between runs
+    config.data.labelled = ()  # dataset folders with cameras (comma-separated on the command line)
+    config.data.unlabelled = ()  # dataset folders without
+    config.data.workers = 0  # decoding processes per host
+
+    config.tasks = ConfigDict(dataclasses.asdict(TaskConfig()))
+    config.flow = ConfigDict(dataclasses.asdict(FlowConfig()))
+    config.flow.shift = placeholder(float)  # None: from the number of tokens
+    config.optimizer = ConfigDict(dataclasses.asdict(OptimizerConfig()))
+    config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))
+
+    # Weights of the VAE's loss (camctrl_jax/training/autoencode.py).
+    config.vae_loss = ConfigDict()
+    config.vae_loss.l1 = 1.0
+    config.vae_loss.l2 = 0.5
+    config.vae_loss.structure = 0.5
+    config.vae_loss.kl = 1e-6
+    config.vae_loss.adversarial = 0.0
+    config.vae_loss.adversarial_start = 0
+    config.vae_loss.discriminator_dim = 64
+    config.vae_loss.measure_clips = 512  # clips over which latent mean and std are measured at the end
+
+    config.log_every = 50
+    config.checkpoint_every = 1000
+    config.keep_checkpoints = 3
+    config.sample_every = 0  # 0: no samples
+    config.sample = ConfigDict()
+    config.sample.seeds = (1_000_000, 1_000_004)  # held-out worlds that are shown: first, one past the last
+    config.sample.steps = 32
+    config.sample.text_guidance = 1.0
+    config.sample.camera_guidance = 2.0
+    return config
+
+
+def choose_variant(config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> None:
+    """Apply the changes of a named variant to a config.
+
+    Raises:
+        ConfigError: there is no such variant; names those there are.
+    """
+    if variant not in variants:
+        near = difflib.get_close_matches(variant, variants, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"unknown variant {variant!r}: {hint}choose one of {', '.join(variants)}")
+    variants[variant](config)
+
+
+def check_overrides(arguments: Iterable[str], config: ConfigDict, flag: str = "config") -> None:
+    """Check the ``--config.some.key=value`` arguments of a command line against the keys of a config.
+
+    Raises:
+        ConfigError: a key does not exist; names it and the nearest that does.
+    """
+    keys = list(flat_keys(config))
+    for argument in arguments:
+        name = argument.lstrip("-").split("=")[0]
+        if not argument.startswith("-") or not name.startswith(f"{flag}."):
+            continue
+        key = name[len(flag) + 1 :]
+        if key not in keys:
+            raise ConfigError(f"unknown config key {key!r}{_suggestion(key, keys)}.")
+
+
+def flat_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all values and groups, e.g. ["steps", "optimizer", "optimizer.learning_rate"]."""
+    keys = []
+    for name, value in config.items():
+        keys.append(prefix + name)
+        if isinstance(value, (ConfigDict, dict)):
+            keys += flat_keys(value, f"{prefix}{name}.")
+    return keys
+
+
+def _suggestion(key: str, keys: list[str]) -> str:
+    # Whole names first; then the last part alone, for a right name in the wrong group.
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    if not near:
+        leaves = {name.split(".")[-1]: name for name in reversed(keys)}
+        near = [leaves[leaf] for leaf in difflib.get_close_matches(key.split(".")[-1], leaves, n=1, cutoff=0.6)]
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; the groups are {', '.join(name for name in keys if '.' not in name)}"
+
+
+def check_config(config: ConfigDict) -> None:
+    """Check everything that can be known without data, devices or weights.
+
+    Raises:
+        ConfigError: names the key, the value, and what to write instead.
+    """
+    known = flat_keys(default_config())
+    for key in flat_keys(config):
+        if key not in known:
+            raise ConfigError(f"unknown config key {key!r}{_suggestion(key, known)}.")
+
+    def require(condition: bool, key: str, expectation: str) -> None:
+        if not condition:
+            value = config
+            for part in key.split("."):
+                value = value[part]
+            raise ConfigError(f"config.{key}={value!r}: {expectation}.")
+
+    data = config.data
+    require(config.objective in OBJECTIVES, "objective", f"expected one of {OBJECTIVES}")
+    require(config.dtype in DTYPES, "dtype", f"expected one of {DTYPES}")
+    require(config.steps >= 1, "steps", "expected at least 1")
+    require(config.batch_size >= 1, "batch_size", "expected at least 1")
+    require(0 <= config.ema_decay < 1, "ema_decay", "expected 0 <= decay < 1")
+    require(config.log_every >= 1, "log_every", "expected at least 1")
+    require(config.checkpoint_every >= 1, "checkpoint_every", "expected at least 1")
+    require(config.keep_checkpoints >= 1, "keep_checkpoints", "expected at least 1")
+    require(config.sample_every >= 0, "sample_every", "expected 0 (off) or more")
+    require(data.kind in ("worlds", "datasets"), "data.kind", "expected 'worlds' or 'datasets'")
+    for key in ("data.frames", "data.worlds.frames"):
+        frames = data.frames if key == "data.frames" else data.worlds.frames
+        near = max((frames - 1) // 4, 0) * 4 + 1
+        require(frames >= 1 and frames % 4 == 1, key, f"expected 4k+1 frames, for example {near} or {near + 4}")
+    for key in ("height", "width"):
+        size = data[key]
+        require(size >= 16 and size % 16 == 0, f"data.{key}", "expected a multiple of 16 pixels")
+    require(data.video_turns >= 0, "data.video_turns", "expected 0 or more")
+    require(data.image_turns >= 0, "data.image_turns", "expected 0 or more")
+    require(data.video_turns + data.image_turns > 0, "data.video_turns", "images or clips need at least one turn")
+    if data.kind == "worlds":
+        seeds = data.worlds.seeds
+        require(len(seeds) == 2 and seeds[0] < seeds[1], "data.worlds.seeds", "expected (first, one past the last)")
+        require(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
+        require(0 <= data.worlds.unlabelled_share < 1, "data.worlds.unlabelled_share", "expected a share below 1")
+    else:
+        require(
+            len(data.labelled) + len(data.unlabelled) > 0,
+            "data.labelled",
+            "expected dataset folders here or in data.unlabelled; make one with python -m camctrl_jax.build_dataset",
+        )
+    if config.objective == "denoise":
+        require(config.vae.weights != "", "vae.weights", "a denoising run needs an autoencoder, e.g. 'default'")
+    try:
+        run_parts(config)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class RunParts:
+    """The frozen settings that the parts of a run take."""
+
+    model: MMDiTConfig | VAEConfig
+    optimizer: OptimizerConfig
+    flow: FlowConfig
+    tasks: TaskConfig
+    mesh: MeshConfig
+
+
+def run_parts(config: ConfigDict) -> RunParts:
+    """Build the frozen settings from a config; ValueError where a value cannot work."""
+    optimizer = OptimizerConfig(**config.optimizer)
+    learning_rate_schedule(optimizer, config.steps)
+    autoencode_config(config)
+    return RunParts(
+        model=mmdit_config(config) if config.objective == "denoise" else vae_preset(config.model.preset),
+        optimizer=optimizer,
+        flow=FlowConfig(**config.flow),
+        tasks=TaskConfig(**config.tasks),
+        mesh=MeshConfig(**config.mesh),
+    )
+
+
+def mmdit_config(config: ConfigDict) -> MMDiTConfig:
+    """The transformer of a denoising run: the preset with the fields that ``config.model`` gives."""
+    model = config.model
+    changes = {
+        name: model[name] for name in ("width", "heads", "num_dual", "num_single") if model[name] is not None
+    }
+    if not model.camera:
+        changes["camera"] = None
+    # Fused projections would mix the shards of a tensor-parallel matrix product.
+    return mmdit_preset(
+        model.preset,
+        text_dim=config.data.text.dim,
+        attention=model.attention,
+        remat=model.remat,
+        fuse_projections=config.mesh.tensor == 1,
+        **changes,
+    )
+
+
+def autoencode_config(config: ConfigDict) -> AutoencodeConfig:
+    """The loss of a VAE run."""
+    loss = config.vae_loss
+    return AutoencodeConfig(
+        l1=loss.l1,
+        l2=loss.l2,
+        structure=loss.structure,
+        kl=loss.kl,
+        ema_decay=config.ema_decay,
+        adversarial=loss.adversarial,
+        adversarial_start=loss.adversarial_start,
+        image=DiscriminatorConfig(loss.discriminator_dim),
+        video=DiscriminatorConfig(loss.discriminator_dim, temporal=True),
+    )
+
+
+def as_json(config: ConfigDict) -> dict:
+    """The effective config as nested JSON-able dicts."""
+    return json.loads(config.to_json())
+
+
+def differences(saved: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Lines such as ``optimizer.learning_rate: 0.0001 -> 0.0003`` for what differs between two configs."""
+    before, after = _flat_values(saved), _flat_values(config)
+    keys = [*after, *(key for key in before if key not in after)]
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)
+    ]
+
+
+def _flat_values(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat_values(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

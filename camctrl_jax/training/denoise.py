@@ -1,0 +1,123 @@
+"""The denoising step: labelled and unlabelled clips together, one velocity regression.
+
+Axes: B batch, T frames, L latent frames, h w latent height and width, C latent channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from camctrl_jax.diffusion.conditions import assemble_input, camera_condition
+from camctrl_jax.diffusion.flow import FlowConfig, generation_loss, interpolate, sample_times, velocity_target
+from camctrl_jax.models.mmdit import MMDiT
+from camctrl_jax.models.vae import VAE, normalise
+from camctrl_jax.training.state import Params, StepFunction, TrainState, apply_gradients
+
+
+@dataclass(frozen=True)
+class DenoiseConfig:
+    """What a denoising step needs to know beside its model.
+
+    Attributes:
+        flow: distribution of training times.
+        ema_decay: decay of the moving average.
+        encode_chunk: clips that the frozen VAE encodes at a time, to bound its memory; 0 encodes all at once.
+    """
+
+    flow: FlowConfig = FlowConfig()
+    ema_decay: float = 0.9999
+    encode_chunk: int = 0
+
+
+def make_denoise_step(
+    model: MMDiT,
+    optimizer: optax.GradientTransformation,
+    config: DenoiseConfig,
+    vae: VAE | None = None,
+) -> StepFunction:
+    """Build ``step(state, batch, rng, frozen) -> (state, metrics)``.
+
+    The batch has the fields of ``camctrl_jax.data.stream``; if it holds ``video`` instead of ``latents``, the frozen VAE
+    encodes it inside the step. An image is a clip of one frame. ``rng`` is one key for the whole run: the step
+    folds its number into it, so step n draws the same noise in a resumed run. ``frozen`` are the VAE's
+    parameters (None where batches hold latents).
+
+    Metrics (f32 []): ``loss``, ``loss_labelled`` and ``loss_unlabelled`` (NaN where a batch has none), ``grad_norm``.
+    """
+
+    def loss_of(params: Params, latents: Array, batch: dict[str, Array], key: Array) -> tuple[Array, Array]:
+        time_key, noise_key = jax.random.split(key)
+        tokens = latents.shape[1] * latents.shape[2] * latents.shape[3] // _patch_volume(model)
+        time = sample_times(time_key, latents.shape[0], tokens, config.flow)
+        noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
+        inputs = assemble_input(interpolate(latents, noise, time), latents, batch["condition_mask"])
+        velocity = model.apply(
+            {"params": params}, inputs, time, batch["text"], batch["text_mask"], plucker_of(batch, latents.shape)
+        )
+        return generation_loss(velocity, velocity_target(latents, noise), batch["condition_mask"])
+
+    def plucker_of(batch: dict[str, Array], shape: tuple[int, ...]) -> Array | None:
+        if model.config.camera is None:
+            return None
+        return camera_condition(
+            batch["world_from_camera"], batch["intrinsics"], batch["camera_valid"], shape[2], shape[3]
+        )
+
+    def step(
+        state: TrainState, batch: dict[str, Array], rng: Array, frozen: Params | None = None
+    ) -> tuple[TrainState, dict[str, Array]]:
+        key = jax.random.fold_in(rng, state.step)
+        if "latents" in batch:
+            latents = batch["latents"].astype(jnp.float32)
+        else:
+            latents = encode_latents(vae, frozen, batch["video"], config.encode_chunk)
+        grad_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, per_sample), grads = grad_of(state.params, latents, batch, key)
+        labelled = batch["camera_valid"]
+        metrics = {
+            "loss": loss,
+            "loss_labelled": jnp.mean(per_sample, where=labelled),
+            "loss_unlabelled": jnp.mean(per_sample, where=jnp.logical_not(labelled)),
+            "grad_norm": optax.global_norm(grads),
+        }
+        return apply_gradients(state, grads, optimizer, config.ema_decay), metrics
+
+    return step
+
+
+def encode_latents(vae: VAE, params: Any, video: Array, chunk: int = 0) -> Array:
+    """Normalised latent means of u8 video.
+
+    Args:
+        vae: the module, whose config holds the latent statistics.
+        params: its parameters.
+        video: u8 [B, T, H, W, 3].
+        chunk: clips encoded at a time; 0 encodes all at once.
+
+    Returns:
+        f32 [B, L, h, w, C].
+    """
+
+    def encode(clips: Array) -> Array:
+        mean, _ = vae.apply({"params": params}, to_unit_range(clips), method=VAE.encode)
+        return normalise(mean, vae.config)
+
+    if chunk == 0 or chunk >= video.shape[0]:
+        return encode(video)
+    return jax.lax.map(lambda clip: encode(clip[None])[0], video, batch_size=chunk)
+
+
+def to_unit_range(video: Array) -> Array:
+    """u8 0..255 -> f32 -1..1."""
+    return video.astype(jnp.float32) / 127.5 - 1.0
+
+
+def _patch_volume(model: MMDiT) -> int:
+    t, h, w = model.config.patch
+    return t * h * w

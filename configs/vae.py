@@ -1,0 +1,98 @@
+"""The causal video autoencoder: 4x in time, 8x in space, 16 channels.
+
+Full size (the Wan 2.1 sizes, with discriminators), on datasets that build_dataset made:
+  python -m camctrl_jax.train --config=configs/vae.py --workdir=runs/vae --config.data.unlabelled=data/videos
+
+One GPU, about six minutes on an H200, nothing to download:
+  python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae
+
+A laptop, about two minutes, a small autoencoder:
+  python -m camctrl_jax.train --config=configs/vae.py:worlds_cpu --workdir=runs/vae_cpu
+
+Seconds, to see every part run once:
+  python -m camctrl_jax.train --config=configs/vae.py:nano --workdir=runs/vae_nano
+"""
+
+from ml_collections import ConfigDict
+
+from camctrl_jax.training.config import choose_variant, default_config
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    """The recipe in one of its variants: full, worlds, worlds_cpu, nano."""
+    config = default_config()
+    config.objective = "vae"
+    config.optimizer.weight_decay = 0.0
+    config.data.video_turns = 4
+    config.data.image_turns = 1
+    choose_variant(config, variant, {"full": full, "worlds": worlds, "worlds_cpu": worlds_cpu, "nano": nano})
+    return config
+
+
+def full(config: ConfigDict) -> None:
+    """64 devices, 192x320, windows of 17 frames."""
+    config.model.preset = "wan21"
+    config.model.remat = "full"
+    config.data.kind = "datasets"
+    config.data.height, config.data.width, config.data.frames = 192, 320, 17
+    config.data.workers = 8
+    config.batch_size = 128
+    config.data.image_batch = 512
+    config.steps = 300_000
+    config.vae_loss.adversarial = 0.1
+    config.vae_loss.adversarial_start = 50_000
+    config.optimizer.warmup_steps = 2000
+    config.checkpoint_every = 5000
+    config.sample_every = 5000
+
+
+def worlds(config: ConfigDict) -> None:
+    """One GPU: 96x160, windows of 17 frames from worlds of 49 that stay in device memory."""
+    config.data.worlds.seeds = (0, 8000)
+    config.data.frames = 17
+    config.batch_size = 24
+    config.data.image_batch = 128
+    config.steps = 4000
+    config.ema_decay = 0.999
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.initial_learning_rate = 1e-5
+    config.optimizer.warmup_steps = 100
+    config.checkpoint_every = 1000
+    config.sample_every = 500
+
+
+def worlds_cpu(config: ConfigDict) -> None:
+    """Two cores: a small autoencoder at half the size."""
+    config.dtype = "float32"
+    config.model.preset = "nano"
+    config.data.height, config.data.width, config.data.frames = 48, 80, 9
+    config.data.worlds.seeds = (0, 48)
+    config.data.worlds.frames = 17
+    config.batch_size = 4
+    config.data.image_batch = 16
+    config.steps = 300
+    config.ema_decay = 0.99
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.initial_learning_rate = 1e-4
+    config.optimizer.warmup_steps = 20
+    config.vae_loss.measure_clips = 16
+    config.log_every = 10
+    config.checkpoint_every = 100
+    config.sample_every = 100
+
+
+def nano(config: ConfigDict) -> None:
+    """Seconds: 16x32 pixels, five frames."""
+    worlds_cpu(config)
+    config.data.height, config.data.width, config.data.frames = 16, 32, 5
+    config.data.worlds.frames = 5
+    config.data.worlds.seeds = (0, 8)
+    config.data.worlds.samples = 1
+    config.batch_size = 2
+    config.data.image_batch = 4
+    config.steps = 20
+    config.optimizer.warmup_steps = 2
+    config.vae_loss.measure_clips = 4
+    config.log_every = 5
+    config.checkpoint_every = 10
+    config.sample_every = 0
