@@ -35,7 +35,7 @@ import numpy as np
 import camctrl_jax
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.interop.safetensors import flatten, load_sharded, save_sharded, unflatten
-from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
+from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig, vae_preset
 
 DEFAULT_SPEC = "default"
 MODEL_FILE = "model.json"
@@ -215,7 +215,10 @@ def _open_folder(spec: str, path: Path) -> Weights:
 
 
 def _open_run(spec: str, path: Path) -> Weights:
+    from ml_collections import ConfigDict
+
     from camctrl_jax.training.checkpoint import CheckpointError, load_run_config
+    from camctrl_jax.training.config import mmdit_config
 
     try:
         config = load_run_config(path)
@@ -233,13 +236,17 @@ def _open_run(spec: str, path: Path) -> Weights:
             )
         statistics = {name: tuple(values) for name, values in statistics.items()}
         return Weights(
-            spec, path, vae_config=vae_config_of_run(config, **statistics), vae_spec=spec, facts=facts
+            spec,
+            path,
+            vae_config=vae_preset(config["model"]["preset"], **statistics),
+            vae_spec=spec,
+            facts=facts,
         )
     data, sample = config["data"], config["sample"]
     return Weights(
         spec,
         path,
-        mmdit_config=mmdit_config_of_run(config),
+        mmdit_config=_as_built(mmdit_config(ConfigDict(config))),
         text=WordEmbedder(**data["text"]).settings(),
         sampling=SamplingDefaults(
             frames=data["frames"],
@@ -252,21 +259,6 @@ def _open_run(spec: str, path: Path) -> Weights:
         vae_spec=config["vae"]["weights"],
         facts=facts,
     )
-
-
-def vae_config_of_run(config: Mapping[str, Any], **changes: Any) -> VAEConfig:
-    """Sizes of the autoencoder that a run's effective config asks for."""
-    return vae_preset(config["model"]["preset"], **changes)
-
-
-def mmdit_config_of_run(config: Mapping[str, Any]) -> MMDiTConfig:
-    """Sizes of the transformer that a run's effective config asks for."""
-    model = config["model"]
-    sizes = ("width", "heads", "num_dual", "num_single")
-    changes = {name: model[name] for name in sizes if model.get(name) is not None}
-    if not model["camera"]:
-        changes["camera"] = None
-    return mmdit_preset(model["preset"], text_dim=config["data"]["text"]["dim"], **changes)
 
 
 def save_weights_folder(
@@ -399,6 +391,11 @@ def check_tensors(found: Mapping[str, Any], expected: Mapping[str, Any], source:
 def _some(names: Any, limit: int = 5) -> str:
     names = sorted(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _as_built(config: MMDiTConfig) -> MMDiTConfig:
+    """The configuration without the run-time choices of a training run."""
+    return config_from_json(MMDiTConfig, config_to_json(config))
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

@@ -1,0 +1,279 @@
+"""A trained model as a whole: text, autoencoder and transformer, from prompts and cameras to video.
+
+``generate`` and ``evaluate`` both sample through this; training uses the same parts on its own.
+
+Axes: B batch, T = 4k + 1 frames, L = k + 1 latent frames, H, W pixels, h = H / 8, w = W / 8.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.data.text import TextEmbedder, embedder_from_settings
+from camctrl_jax.diffusion.conditions import camera_condition
+from camctrl_jax.diffusion.flow import shift_for_tokens
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.diffusion.sampler import initial_noise, sample
+from camctrl_jax.interop.pretrained import SamplingDefaults, Weights, WeightsError, open_weights
+from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig, denormalise, normalise
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The transformer as a pure function of its parameters. Equal settings share compilations."""
+
+    config: MMDiTConfig
+    dtype: Any
+
+    def __call__(
+        self,
+        params: Params,
+        inputs: Array,
+        time: Array,
+        text: Array,
+        text_mask: Array,
+        plucker: Array | None,
+    ) -> Array:
+        """The velocity; shapes as in ``camctrl_jax.diffusion.guidance.Velocity``."""
+        return MMDiT(self.config, self.dtype).apply(
+            {"params": params}, inputs, time, text, text_mask, plucker
+        )
+
+
+@partial(jax.jit, static_argnames=("config", "dtype"))
+def _encode(params: Params, video: Array, *, config: VAEConfig, dtype: Any) -> Array:
+    scaled = video.astype(jnp.float32) / 127.5 - 1.0
+    mean, _ = VAE(config, dtype).apply({"params": params}, scaled, method=VAE.encode)
+    return normalise(mean, config)
+
+
+@partial(jax.jit, static_argnames=("config", "dtype"))
+def _decode(params: Params, latents: Array, *, config: VAEConfig, dtype: Any) -> Array:
+    video = VAE(config, dtype).apply({"params": params}, denormalise(latents, config), method=VAE.decode)
+    return jnp.round((video.astype(jnp.float32) + 1.0) * 127.5).astype(jnp.uint8)
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """The frozen VAE: u8 video to normalised latents and back.
+
+    Attributes:
+        config, params: the network.
+        dtype: of its convolutions.
+        batch_size: clips in one call, which bounds memory; the result does not depend on it.
+    """
+
+    config: VAEConfig
+    params: Params
+    dtype: Any
+    batch_size: int
+
+    def encode(self, video: np.ndarray | Array) -> Array:
+        """u8 [B, T, H, W, 3] to normalised latent means, f32 [B, L, h, w, C]."""
+        return self._in_batches(_encode, jnp.asarray(video))
+
+    def decode(self, latents: Array) -> np.ndarray:
+        """Normalised latents f [B, L, h, w, C] to u8 [B, T, H, W, 3], on the host."""
+        return np.asarray(self._in_batches(_decode, latents))
+
+    def _in_batches(self, function: Callable, batch: Array) -> Array:
+        pieces = [
+            function(self.params, batch[i : i + self.batch_size], config=self.config, dtype=self.dtype)
+            for i in range(0, len(batch), self.batch_size)
+        ]
+        return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
+
+
+def compute_dtype(float32: bool = False) -> Any:
+    """bfloat16 on an accelerator; float32 where it is asked for, and on a CPU, where it is faster."""
+    return jnp.float32 if float32 or jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def load_autoencoder(weights: Weights, dtype: Any) -> Autoencoder:
+    """Read an autoencoder onto the default device."""
+    batch_size = 1 if jax.default_backend() == "cpu" else 16
+    return Autoencoder(weights.vae_config, jax.device_put(weights.vae_params()), dtype, batch_size)
+
+
+def open_model(
+    checkpoint: str | os.PathLike, vae: str | os.PathLike | None = None
+) -> tuple[Weights, Weights]:
+    """The weights of a transformer and of its autoencoder, configurations only.
+
+    Args:
+        checkpoint: weights spec of the transformer.
+        vae: weights spec of the autoencoder; by default the one the transformer was trained with.
+
+    Raises:
+        WeightsError: something is absent, or the two do not fit together.
+    """
+    model = open_weights(checkpoint)
+    if model.mmdit_config is None:
+        raise WeightsError(
+            f"{checkpoint} holds an autoencoder but no transformer: name a run of configs/base.py or "
+            "configs/stage1.py, a weights folder, or 'default'; the autoencoder goes to --vae."
+        )
+    if vae is None and model.vae_spec is None:
+        raise WeightsError(f"{checkpoint} does not say which autoencoder it belongs to: name one with --vae.")
+    if vae is None and model.vae_spec == "random":
+        raise WeightsError(
+            f"{checkpoint} was trained on an untrained autoencoder: name another one with --vae."
+        )
+    autoencoder = (
+        model if vae is None and model.vae_config is not None else open_weights(vae or model.vae_spec)
+    )
+    if autoencoder.vae_config is None and vae is not None and autoencoder.vae_spec:
+        autoencoder = open_weights(autoencoder.vae_spec)  # a run of a transformer stands for its autoencoder
+    if autoencoder.vae_config is None:
+        raise WeightsError(f"{vae or model.vae_spec} holds no autoencoder: name one that does with --vae.")
+    if autoencoder.vae_config.z_dim != model.mmdit_config.out_channels:
+        raise WeightsError(
+            f"The transformer of {checkpoint} takes {model.mmdit_config.out_channels} latent channels but "
+            f"the autoencoder of {autoencoder.spec} has {autoencoder.vae_config.z_dim}: name another --vae."
+        )
+    return model, autoencoder
+
+
+def check_clip_size(model: Weights, autoencoder: Weights, frames: int, height: int, width: int) -> None:
+    """Check that a model can make clips of this size.
+
+    Raises:
+        ValueError: it cannot; names the value and the nearest that works.
+    """
+    stride = autoencoder.vae_config.temporal_stride
+    if frames < 1 + stride or (frames - 1) % stride:
+        low = max(1, (frames - 1) // stride) * stride + 1
+        raise ValueError(
+            f"frames={frames}: clips have {stride}k+1 frames, for example {low} or {low + stride}."
+        )
+    _, *patch = model.mmdit_config.patch
+    for name, size, side in zip(("height", "width"), (height, width), patch, strict=True):
+        multiple = autoencoder.vae_config.spatial_stride * side
+        if size < multiple or size % multiple:
+            near = max(1, round(size / multiple)) * multiple
+            raise ValueError(f"{name}={size}: expected a multiple of {multiple}, for example {near}.")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that sampling needs, on the default device.
+
+    Attributes:
+        autoencoder: the VAE.
+        denoiser, params: the transformer.
+        embedder: of prompts.
+        defaults: the clips it was trained on.
+    """
+
+    autoencoder: Autoencoder
+    denoiser: Denoiser
+    params: Params
+    embedder: TextEmbedder
+    defaults: SamplingDefaults
+
+    @classmethod
+    def load(cls, model: Weights, autoencoder: Weights, *, float32: bool = False) -> Pipeline:
+        """Read the parameters of what ``open_model`` found."""
+        dtype = compute_dtype(float32)
+        return cls(
+            autoencoder=load_autoencoder(autoencoder, dtype),
+            denoiser=Denoiser(model.mmdit_config, dtype),
+            params=jax.device_put(model.mmdit_params()),
+            embedder=embedder_from_settings(model.text),
+            defaults=model.sampling,
+        )
+
+    def shift(self, frames: int, height: int, width: int) -> float:
+        """Timestep shift for clips of this size, as in training."""
+        if self.defaults.shift is not None:
+            return self.defaults.shift
+        shape = self.autoencoder.config.latent_shape(frames, height, width)
+        return shift_for_tokens(int(np.prod(shape[:3])) // int(np.prod(self.denoiser.config.patch)))
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        frames: int,
+        height: int,
+        width: int,
+        guidance: Guidance,
+        steps: int,
+        cameras: Sequence[Cameras] | None = None,
+        condition: np.ndarray | None = None,
+        shift: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Array:
+        """Sample a batch of clips; a clip depends on its own inputs and seed, not on the batch around it.
+
+        Args:
+            prompts: B texts; "" is no text.
+            seeds: B seeds of the noise.
+            frames, height, width: of the clips.
+            guidance, steps: see ``camctrl_jax.diffusion.sampler.sample``.
+            cameras: B paths of T frames, or None for a model without a camera or for no camera condition.
+            condition: u8 [B, T', H, W, 3], the given T' = 4k + 1 < T first frames (one: I2V), or None: T2V.
+            shift: timestep shift; by default as in training.
+            progress: as for the sampler.
+
+        Returns:
+            Normalised latents, f32 [B, L, h, w, C]; ``autoencoder.decode`` makes video of them.
+        """
+        batch, config = len(prompts), self.denoiser.config
+        shape = self.autoencoder.config.latent_shape(frames, height, width)
+        clean = jnp.zeros((batch, *shape), jnp.float32)
+        given = 0
+        if condition is not None:
+            latents = self.autoencoder.encode(condition)
+            given = latents.shape[1]
+            if given >= shape[0]:
+                raise ValueError(
+                    f"{condition.shape[1]} frames are given and a clip has {frames}: nothing to sample."
+                )
+            clean = clean.at[:, :given].set(latents)
+        text, text_mask = self.embedder.embed(list(prompts))
+        null_text, null_mask = self.embedder.embed([""])
+        return sample(
+            self.denoiser,
+            self.params,
+            initial_noise(seeds, shape),
+            clean,
+            jnp.broadcast_to(jnp.arange(shape[0]) < given, (batch, shape[0])),
+            jnp.asarray(text),
+            jnp.asarray(text_mask),
+            jnp.asarray(null_text),
+            jnp.asarray(null_mask),
+            None if config.camera is None else self._plucker(cameras, batch, shape, (height, width)),
+            guidance=guidance,
+            steps=steps,
+            shift=self.shift(frames, height, width) if shift is None else shift,
+            progress=progress,
+        )
+
+    def _plucker(
+        self, cameras: Sequence[Cameras] | None, batch: int, shape: tuple[int, ...], size: tuple[int, int]
+    ) -> Array:
+        height, width = shape[1:3] if self.denoiser.config.camera.plucker_res == "latent" else size
+        if cameras is None:
+            return jnp.zeros((batch, shape[0], height, width, 6), jnp.float32)
+        paths = [path.relative_to(0) for path in cameras]
+        return camera_condition(
+            jnp.asarray(np.stack([path.world_from_camera for path in paths]), jnp.float32),
+            jnp.asarray(np.stack([path.intrinsics for path in paths]), jnp.float32),
+            jnp.ones(batch, bool),
+            height,
+            width,
+        )
