@@ -62,3 +62,16 @@ class Framing:
 def null_intrinsics(height: int, width: int) -> np.ndarray:
     """f32 [4]: intrinsics given to clips without cameras: square pixels, fy/H = 1, centred."""
     return np.asarray([height / width, 1.0, 0.5, 0.5], np.float32)
+
+
+def relative_to_first(world_from_camera: np.ndarray) -> np.ndarray:
+    """Poses f64 [..., T, 4, 4] seen from the camera of frame 0, which becomes exactly the identity."""
+    poses = np.asarray(world_from_camera, np.float64)
+    first = poses[..., :1, :, :]
+    rotation = np.swapaxes(first[..., :3, :3], -1, -2)
+    relative = np.zeros_like(poses)
+    relative[..., :3, :3] = rotation @ poses[..., :3, :3]
+    relative[..., :3, 3] = np.squeeze(rotation @ (poses[..., :3, 3:] - first[..., :3, 3:]), -1)
+    relative[..., 3, 3] = 1.0
+    relative[..., 0, :, :] = np.eye(4)
+    return relative

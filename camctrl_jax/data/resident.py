@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from camctrl_jax.data.framing import null_intrinsics
+from camctrl_jax.data.framing import null_intrinsics, relative_to_first
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.stream import Batch, Bucket, Interleaving
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
@@ -264,19 +264,6 @@ class ResidentClips:
         )
 
 
-def relative_to_first(world_from_camera: np.ndarray) -> np.ndarray:
-    """Poses f64 [..., T, 4, 4] seen from the camera of frame 0, which becomes exactly the identity."""
-    poses = np.asarray(world_from_camera, np.float64)
-    first = poses[..., :1, :, :]
-    rotation = np.swapaxes(first[..., :3, :3], -1, -2)
-    relative = np.zeros_like(poses)
-    relative[..., :3, :3] = rotation @ poses[..., :3, :3]
-    relative[..., :3, 3] = np.squeeze(rotation @ (poses[..., :3, 3:] - first[..., :3, 3:]), -1)
-    relative[..., 3, 3] = 1.0
-    relative[..., 0, :, :] = np.eye(4)
-    return relative
-
-
 def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
     """One batch. ``picks`` i32 [B, 5 + L]: clip, caption, first frame, camera valid, text dropped, condition
     mask.
@@ -433,3 +420,6 @@ class ResidentStream:
     def describe(self, batch: Batch) -> list[str]:
         """The ids of a batch's clips."""
         return [self.clips.ids[index] for index in np.asarray(batch["clip_index"]).tolist()]
+
+    def close(self) -> None:
+        """Nothing runs in the background; here so that every stream can be closed."""

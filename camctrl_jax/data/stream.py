@@ -50,6 +50,10 @@ class BatchStream(Protocol):
         """The clip ids of a batch's rows, for logs and for the report of a step that went wrong."""
         ...
 
+    def close(self) -> None:
+        """Stop what runs in the background."""
+        ...
+
 
 @dataclass(frozen=True)
 class Bucket:

@@ -307,6 +307,7 @@ def read_video(
     start: int = 0,
     frames: int | None = None,
     size: tuple[int, int] | None = None,
+    framing: Framing | None = None,
     name: str | None = None,
 ) -> np.ndarray:
     """Decode consecutive frames u8 [T, H, W, 3], without changing the frame rate.
@@ -315,23 +316,35 @@ def read_video(
       source: path of a video, image folder or image, or the bytes of a video file.
       start, frames: the window; None reads to the end. A shorter source raises ClipError ``too_short``.
       size: true (height, width) of a video that was padded to even sizes on writing.
+      framing: resize and crop on the way, from the true size.
       name: what errors call the source.
     """
     name = _name(source, name)
     pictures = []
     for frame in read_frames(source, name=name):
         if frame.index >= start:
-            pictures.append(frame.rgb())
+            if size is None or frame.size == size:
+                pictures.append(frame.rgb(framing))
+            else:
+                pictures.append(_reframed(frame.rgb()[: size[0], : size[1]], framing))
         if frames is not None and len(pictures) == frames:
             break
     if not pictures or (frames is not None and len(pictures) < frames):
         raise ClipError(
             "too_short",
-            f"{name}: frames {start} to {start + (frames or 1) - 1} were asked for, {start + len(pictures)} "
-            f"are there.",
+            f"{name}: frames {start} to {start + (frames or 1) - 1} were asked for, "
+            f"{start + len(pictures)} are there.",
         )
-    video = np.stack(pictures)
-    return video if size is None else video[:, : size[0], : size[1]]
+    return np.stack(pictures)
+
+
+def _reframed(picture: np.ndarray, framing: Framing | None) -> np.ndarray:
+    """Resize and crop one u8 [H, W, 3] picture that is already decoded."""
+    if framing is None:
+        return picture
+    av = require("av", extra="data")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    return SourceFrame(0, 0.0, frame).rgb(framing)
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:

@@ -29,9 +29,10 @@ from absl import logging
 from jax import Array, lax
 
 from camctrl_jax.data.clips.record import ClipRecord
+from camctrl_jax.data.framing import relative_to_first
 from camctrl_jax.data.latents import LatentEncoder
 from camctrl_jax.data.randomness import generator_at
-from camctrl_jax.data.resident import ResidentClips, embed_captions, relative_to_first
+from camctrl_jax.data.resident import ResidentClips, embed_captions
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.data.video import encode_mp4
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world

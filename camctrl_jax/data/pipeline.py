@@ -1,0 +1,396 @@
+"""Batches from datasets of annotated clips on disk, with Grain.
+
+Per bucket and per pool (labelled, unlabelled): this process's share of the clips -> shuffle -> repeat ->
+decode, cut, resize, crop, draw the task. Then the pools are mixed at a fixed ratio, batched, and the
+buckets take turns. All of it is a function of one position, so a restored stream continues with identical
+batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from camctrl_jax.camera import flip_horizontal
+from camctrl_jax.data.bad_clips import ClipError, TooManyBadClips
+from camctrl_jax.data.clips import ClipDataset, ClipRecord, open_clips
+from camctrl_jax.data.framing import Framing, null_intrinsics, relative_to_first
+from camctrl_jax.data.randomness import generator_at
+from camctrl_jax.data.stream import Batch, Bucket
+from camctrl_jax.data.tasks import TaskConfig, draw_tasks
+from camctrl_jax.data.text import TextEmbedder
+from camctrl_jax.data.video import read_video
+
+_REPLACEMENTS = 8  # clips tried in the place of one that cannot be decoded
+_REPLACED = "replaced"  # element field: numbers of the clips that failed, -1 where none
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """What to draw batches from, and how.
+
+    Attributes:
+      datasets: dataset folders; each clip says itself whether it is labelled.
+      unlabelled: dataset folders whose cameras are ignored.
+      buckets: batch shapes; see ``Bucket``. A bucket without a size needs clips of one size.
+      labelled_to_unlabelled: exact ratio in every run of that many samples; None draws from all clips alike.
+      tasks: task weights and dropout.
+      seed: of everything random.
+      fps: only clips of this rate (within 5 %) are used; None takes all.
+      max_upscale: clips that would have to be enlarged more than this to fill a bucket are not used in it.
+      random_crop: crop at a random place instead of the centre; intrinsics follow.
+      flip: share of clips mirrored left to right with their cameras. Captions that say left or right turn
+          wrong.
+      max_bad_share: stop when more than this share of the drawn clips cannot be decoded.
+      threads, prefetch: reading threads, and batches held ready.
+      workers: decoding processes; 0 decodes in the threads. Processes need a ``__main__`` guard and parsed
+          absl
+        flags, and the position they save is valid for the same number of them only.
+    """
+
+    datasets: tuple[str, ...]
+    buckets: tuple[Bucket, ...]
+    unlabelled: tuple[str, ...] = ()
+    labelled_to_unlabelled: tuple[int, int] | None = (4, 1)
+    tasks: TaskConfig = field(default_factory=TaskConfig)
+    seed: int = 0
+    fps: float | None = 12.0
+    max_upscale: float = 1.0
+    random_crop: bool = False
+    flip: float = 0.0
+    max_bad_share: float = 0.05
+    threads: int = 4
+    prefetch: int = 4
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.datasets and not self.unlabelled:
+            raise ValueError("no dataset is given; name folders that build_dataset wrote.")
+        if not self.buckets:
+            raise ValueError("no bucket is given; e.g. buckets=(Bucket(frames=49, batch_size=8),).")
+        for name in ("flip", "max_bad_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Clips:
+    """All clips of all datasets under one running number. Can be pickled for worker processes."""
+
+    datasets: tuple[ClipDataset, ...]
+    hidden: tuple[bool, ...]  # per dataset: its cameras are ignored
+    offsets: np.ndarray  # i64 [datasets + 1]
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Dataset and number in it."""
+        which = int(np.searchsorted(self.offsets, number, side="right")) - 1
+        return which, int(number - self.offsets[which])
+
+    def column(self, name: str) -> np.ndarray:
+        """A field of the index over all clips."""
+        return np.concatenate([dataset.index[name] for dataset in self.datasets])
+
+    def labelled(self) -> np.ndarray:
+        """bool over all clips."""
+        return np.concatenate(
+            [dataset.index["labelled"] & (not hide) for dataset, hide in zip(self.datasets, self.hidden)]
+        )
+
+    def name(self, number: int) -> str:
+        """Folder and id of a clip."""
+        which, inside = self.locate(number)
+        dataset = self.datasets[which]
+        return f"{dataset.folder.name}/{dataset.index['id'][inside]}"
+
+    def record(self, number: int) -> ClipRecord:
+        """Read a clip. Raises ClipError when its bytes are damaged."""
+        which, inside = self.locate(number)
+        try:
+            return self.datasets[which][inside]
+        except (ValueError, RuntimeError, UnicodeDecodeError, EOFError) as error:
+            raise ClipError(
+                "unreadable", f"{self.name(number)}: the record cannot be read ({error})."
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class _MakeElement:
+    """Clip number -> one element of a batch. A Grain random map: ``rng`` depends on the position only."""
+
+    clips: _Clips
+    members: np.ndarray  # the clips of this pool, in which replacements are found
+    labelled: bool
+    size: tuple[int, int]
+    bucket: Bucket
+    config: PipelineConfig
+    embedder: TextEmbedder
+
+    def __call__(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        failed = np.full(_REPLACEMENTS, -1, np.int32)
+        draws = rng.random(5)
+        tasks = draw_tasks(self.config.tasks, rng, np.asarray([self.labelled]), self.bucket.latents)
+        for attempt in range(_REPLACEMENTS):
+            try:
+                element = self._element(int(number), draws, bool(tasks.text_dropped[0]))
+            except ClipError as error:
+                logging.warning("clip %s is replaced: %s", self.clips.name(int(number)), error)
+                failed[attempt] = number
+                number = self.members[rng.integers(len(self.members))]
+                continue
+            return element | {
+                "camera_valid": tasks.camera_valid[0],
+                "condition_mask": tasks.condition_mask[0],
+                _REPLACED: failed,
+            }
+        names = ", ".join(self.clips.name(int(each)) for each in failed)
+        raise TooManyBadClips(f"{_REPLACEMENTS} clips drawn one after another cannot be decoded: {names}.")
+
+    def _element(self, number: int, draws: np.ndarray, text_dropped: bool) -> dict[str, Any]:
+        record = self.clips.record(number)
+        frames, (height, width) = self.bucket.frames, self.size
+        choose_caption, choose_start, choose_top, choose_left, choose_flip = draws
+        anchor = (choose_top, choose_left) if self.config.random_crop else (0.5, 0.5)
+        framing = Framing.cover((record.height, record.width), self.size, anchor)
+        flipped = choose_flip < self.config.flip
+        element: dict[str, Any] = {"clip_index": np.int32(number)}
+        if record.latents is not None:
+            start = 0  # a causal VAE's first latent stands for one frame: only a prefix is a clip of its own
+            element["latents"] = record.latents[: self.bucket.latents]
+        else:
+            start = int(choose_start * (record.num_frames - frames + 1))
+            video = read_video(
+                record.video,
+                start=start,
+                frames=frames,
+                size=(record.height, record.width),
+                framing=None if framing.is_identity else framing,
+                name=record.id,
+            )
+            element["video"] = np.ascontiguousarray(video[:, :, ::-1]) if flipped else video
+        if self.labelled and record.cameras is not None:
+            cameras = record.cameras[start : start + frames]
+            cameras = cameras.with_intrinsics(framing.intrinsics(cameras.intrinsics))
+            cameras = flip_horizontal(cameras) if flipped else cameras
+            poses = relative_to_first(cameras.world_from_camera)
+            if not np.isfinite(poses).all():
+                raise ClipError("bad_pose", f"{record.id}: a pose is not finite.")
+            intrinsics = cameras.intrinsics
+        else:
+            poses = np.tile(np.eye(4), (frames, 1, 1))
+            intrinsics = np.tile(null_intrinsics(height, width), (frames, 1))
+        element["world_from_camera"] = poses.astype(np.float32)
+        element["intrinsics"] = intrinsics.astype(np.float32)
+        phrasing = int(choose_caption * len(record.captions))
+        if text_dropped or record.text is None:
+            text, mask = self.embedder.embed(["" if text_dropped else record.captions[phrasing]])
+            element["text"], element["text_mask"] = text[0], mask[0]
+        else:
+            element["text"] = record.text[phrasing].astype(np.float32)
+            element["text_mask"] = record.text_mask[phrasing]
+        return element
+
+
+class ClipStream:
+    """Batches of numpy arrays from datasets on disk; each process gets its own share of every batch.
+
+    Unlabelled clips have ``camera_valid`` False, identity poses and square-pixel intrinsics. A clip that
+    cannot be decoded is replaced by another one, which follows from the position too; it is counted and
+    logged with its id, and too large a share stops the run.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        embedder: TextEmbedder,
+        *,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> None:
+        """Open the datasets and sort out which clips fit which bucket.
+
+        Raises:
+          ValueError: a bucket for which no clip is left (the message counts why), datasets that cannot be
+            mixed, or a batch size that does not divide among the processes.
+        """
+        self.config, self.embedder = config, embedder
+        self._process = (process_index, process_count)
+        datasets = tuple(open_clips(folder) for folder in (*config.datasets, *config.unlabelled))
+        hidden = (False,) * len(config.datasets) + (True,) * len(config.unlabelled)
+        self._clips = _Clips(datasets, hidden, np.cumsum([0, *(len(dataset) for dataset in datasets)]))
+        if len({dataset.latents for dataset in datasets}) > 1:
+            kinds = ", ".join(f"{d.folder}: {'latents' if d.latents else 'video'}" for d in datasets)
+            raise ValueError(f"datasets with cached latents and with videos cannot be mixed ({kinds}).")
+        self._latents = datasets[0].latents
+        if self._latents and (config.flip or config.random_crop):
+            raise ValueError("flip and random_crop need videos; these datasets hold cached latents.")
+        self._drawn = self._replaced = 0
+        self._dataset = self._build()
+        self._iterator = iter(self._dataset)
+
+    def _build(self) -> Any:
+        import grain
+
+        config = self.config
+        batches = [self._bucket_batches(number, bucket) for number, bucket in enumerate(config.buckets)]
+        weights = np.asarray([bucket.weight for bucket in config.buckets], np.float64)
+        # Bucket turns depend on the weights alone, so every process draws the same shape at the same step.
+        mixed = grain.MapDataset.mix(batches, weights=list(weights / weights.sum()))
+        ready = mixed.to_iter_dataset(
+            grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
+        )
+        if config.workers:
+            ready = ready.mp_prefetch(
+                grain.MultiprocessingOptions(
+                    num_workers=config.workers, per_worker_buffer_size=config.prefetch
+                )
+            )
+        return ready
+
+    def _bucket_batches(self, number: int, bucket: Bucket) -> Any:
+        """The endless batches of one bucket, for this process."""
+        import grain
+
+        process_index, process_count = self._process
+        if bucket.batch_size % process_count:
+            raise ValueError(
+                f"a batch of {bucket.batch_size} cannot be split among {process_count} processes."
+            )
+        eligible, size = self._eligible(bucket)
+        labelled = self._clips.labelled()
+        pools = (eligible & labelled, eligible & ~labelled)
+        if self.config.labelled_to_unlabelled is None:
+            ratio = tuple(int(pool.sum()) for pool in pools)  # every clip alike
+        else:
+            ratio = self.config.labelled_to_unlabelled
+        parts, weights = [], []
+        for kind, (pool, weight) in enumerate(zip(pools, ratio)):
+            members = np.flatnonzero(pool)[process_index::process_count]
+            if not weight:
+                continue
+            name = ("labelled", "unlabelled")[kind]
+            if not len(members):
+                raise ValueError(
+                    f"no {name} clip fits the bucket {bucket} in process {process_index} of {process_count}: "
+                    f"{self._why_not(bucket, labelled == (kind == 0))}"
+                )
+            # Seeds differ between processes, so that equal positions do not draw equal tasks everywhere.
+            seeds = (
+                generator_at(self.config.seed, number, kind, process_index).integers(2**31, size=2).tolist()
+            )
+            make = _MakeElement(self._clips, members, kind == 0, size, bucket, self.config, self.embedder)
+            parts.append(
+                grain.MapDataset.source(members)
+                .shuffle(seed=seeds[0])
+                .repeat()
+                .random_map(make, seed=seeds[1])
+            )
+            weights.append(weight)
+        samples = grain.MapDataset.mix(parts, weights=[weight / sum(weights) for weight in weights])
+        return samples.batch(bucket.batch_size // process_count, drop_remainder=True)
+
+    def _eligible(self, bucket: Bucket) -> tuple[np.ndarray, tuple[int, int]]:
+        """Which clips fit a bucket, bool over all clips, and its size in pixels."""
+        checks = self._checks(bucket)
+        eligible = np.logical_and.reduce(list(checks.values()))
+        if bucket.height is not None and bucket.width is not None:
+            return eligible, (bucket.height, bucket.width)
+        sizes = np.unique(
+            np.stack([self._clips.column("height"), self._clips.column("width")], axis=1)[eligible], axis=0
+        )
+        if len(sizes) > 1:
+            listing = ", ".join(f"{height}x{width}" for height, width in sizes)
+            raise ValueError(
+                f"the clips have several sizes ({listing}); give the bucket a height and a width."
+            )
+        return eligible, tuple(int(side) for side in sizes[0]) if len(sizes) else (16, 16)
+
+    def _checks(self, bucket: Bucket) -> dict[str, np.ndarray]:
+        """What a clip must satisfy to fit a bucket: name of the check -> bool over all clips."""
+        column = self._clips.column
+        checks = {f"{bucket.frames} frames": column("num_frames") >= bucket.frames}
+        if self.config.fps is not None:
+            checks[f"{self.config.fps:g} fps"] = np.abs(column("fps") / self.config.fps - 1.0) < 0.05
+        if bucket.height is not None and bucket.width is not None:
+            if self._latents:
+                fits = (column("height") == bucket.height) & (column("width") == bucket.width)
+            else:
+                scale = np.maximum(bucket.height / column("height"), bucket.width / column("width"))
+                fits = scale <= self.config.max_upscale + 1e-6
+            checks[f"{bucket.height}x{bucket.width} pixels"] = fits
+        return checks
+
+    def _why_not(self, bucket: Bucket, of_kind: np.ndarray) -> str:
+        """How many clips of a kind pass each check."""
+        passed = ", ".join(
+            f"{int((check & of_kind).sum())} have {name}" for name, check in self._checks(bucket).items()
+        )
+        return f"of {int(of_kind.sum())} such clips {passed}."
+
+    def __iter__(self) -> ClipStream:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._iterator)
+        failed = batch.pop(_REPLACED)
+        self._drawn += len(failed)
+        bad = np.unique(failed[failed >= 0])
+        self._replaced += int((failed >= 0).any(axis=1).sum())
+        if self._replaced > self.config.max_bad_share * max(self._drawn, 100):
+            raise TooManyBadClips(
+                f"{self._replaced} of {self._drawn} drawn clips could not be decoded, more than the allowed "
+                f"share of "
+                f"{self.config.max_bad_share:g}; the last ones: "
+                f"{', '.join(map(self._clips.name, bad.tolist()))}. "
+                "Build the dataset again, or allow more bad clips if this is expected."
+            )
+        return batch
+
+    @property
+    def replaced(self) -> int:
+        """How many samples so far stand in for a clip that could not be decoded."""
+        return self._replaced
+
+    def state(self) -> dict[str, Any]:
+        """The position of this process, valid for the same data, seed and number of processes."""
+        return {
+            **self._identity(),
+            "position": self._iterator.get_state(),
+            "drawn": self._drawn,
+            "replaced": self._replaced,
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "kind": "clips",
+            "seed": self.config.seed,
+            "clips": [len(dataset) for dataset in self._clips.datasets],
+            "process": list(self._process),
+            "workers": self.config.workers,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue at a saved position; a state of other data or another seed is refused."""
+        identity = self._identity()
+        found = {name: state.get(name) for name in identity}
+        if found != identity or "position" not in state:
+            raise ValueError(
+                f"this data position does not belong to this stream: it says {found}, the stream is "
+                f"{identity}. "
+                "Resume with the data settings, the seed and the number of processes of the run that saved "
+                "it."
+            )
+        self._iterator.close()
+        self._iterator = iter(self._dataset)
+        self._iterator.set_state(state["position"])
+        self._drawn, self._replaced = int(state["drawn"]), int(state["replaced"])
+
+    def describe(self, batch: Batch) -> list[str]:
+        """``folder/id`` of every clip of a batch."""
+        return [self._clips.name(number) for number in np.asarray(batch["clip_index"]).tolist()]
+
+    def close(self) -> None:
+        """Stop reading ahead and end the worker processes; the stream cannot be used afterwards."""
+        self._iterator.close()
