@@ -173,17 +173,7 @@ def look_along_path(cameras: Cameras) -> Cameras:
 
 
 def _aimed(cameras: Cameras, forward: np.ndarray) -> Cameras:
-    length = np.linalg.norm(forward, axis=1, keepdims=True)  # [T, 1]
-    aimed = length[:, 0] > 1e-6
-    forward = np.where(aimed[:, None], forward / np.maximum(length, 1e-12), cameras.rotations[:, :, 2])
-    right = np.cross(cameras.rotations[0][:, 1], forward)
-    # Straight up or down has no level; the camera's own right is the least surprising choice.
-    upright = np.linalg.norm(right, axis=1, keepdims=True)
-    right = np.where(upright > 1e-6, right / np.maximum(upright, 1e-12), cameras.rotations[:, :, 0])
-    right -= (right * forward).sum(axis=1, keepdims=True) * forward
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    rotation = np.stack([right, np.cross(forward, right), forward], axis=-1)
-    rotation = np.where(aimed[:, None, None], rotation, cameras.rotations)
+    rotation = rotations.aimed(forward, cameras.rotations[0][:, 1], cameras.rotations)
     return dataclasses.replace(cameras, world_from_camera=_poses(rotation, cameras.positions))
 
 

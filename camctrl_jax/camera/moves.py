@@ -202,16 +202,22 @@ class Stage:
         moves: none means the camera holds still.
         seconds: how long it takes; None shares what the other stages leave, evenly.
         easing: name in :data:`camctrl_jax.camera.interpolation.EASINGS`.
+        facing_subject: turn all the while so that the subject stays in the middle of the picture.
+        subject: metres to the subject, straight ahead at the start; None leaves it to the moves.
     """
 
     moves: tuple[Move, ...] = ()
     seconds: float | None = None
     easing: str = "smooth"
+    facing_subject: bool = False
+    subject: float | None = None
 
     @property
     def distance(self) -> float:
         """Metres to the subject of this stage. Moves that name different subjects are refused."""
         distances = {move.distance for move in self.moves if hasattr(move, "distance")}
+        if self.subject is not None:
+            distances.add(self.subject)
         if any(not distance > 0 for distance in distances):
             raise ValueError(
                 f"the subject must lie ahead of the camera, got a distance of {min(distances):g} m"
@@ -327,5 +333,9 @@ def _perform(
     own = rotations.about(np.array([1.0, 0.0, 0.0]), np.radians(total.tilt)) @ rotations.about(
         np.array([0.0, 0.0, 1.0]), np.radians(total.roll)
     )
+    if stage.facing_subject:
+        sight = np.concatenate([[forward], subject - position])  # its first row is the start of the stage
+        aim = rotations.aimed(sight, vertical, np.broadcast_to(start.rotation, (len(sight), 3, 3)))
+        carried = aim[1:] @ aim[0].T
     rotation = rotations.about(vertical, np.radians(total.pan)) @ carried @ start.rotation @ own
     return rotation, position, start.zoom * np.exp(total.log_zoom)

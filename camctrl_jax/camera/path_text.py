@@ -13,6 +13,8 @@ choices)::
               | "seed" number                        which handheld shake
               | ("over" | "for") number [unit]       how long the stage takes, in seconds
               | "linearly" | "smoothly" | "easing in" | "easing out"
+              | "facing the subject" [("around" | "at") number [unit]]    keep the subject in the middle of
+              the picture
 
 Moves joined by "while", "and" or "with" happen together; a comma or "then" starts the next stage. What is
 not said has a default (``VERBS``). A number may lack its unit where only one makes sense. Case, underscores
@@ -24,6 +26,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -318,7 +321,7 @@ _QUANTITIES: Mapping[str, str] = MappingProxyType(
 )
 
 # Words that say nothing here: "pan to the left by 40 deg".
-_FILLERS = frozenset({"the", "to", "by", "a", "an", "camera", "of", "subject"})
+_FILLERS = frozenset({"the", "to", "by", "a", "an", "camera", "of"})
 _TOGETHER = frozenset({"while", "and", "with"})
 _EASINGS: Mapping[str, str] = MappingProxyType({"linearly": "linear", "smoothly": "smooth"})
 
@@ -360,16 +363,16 @@ def _error(text: str, start: int, end: int, message: str) -> PathTextError:
     moves = ", ".join(
         verb.name + (" " + "/".join(verb.directions) if verb.directions else "") for verb in VERBS
     )
-    return PathTextError(
-        f"{message}\n  {shown}\n  {' ' * start}{'^' * max(1, end - start)}\n"
-        f"understood moves: {moves}\n"
-        "joined by 'then' or ',' (one after the other) or 'while', 'and', 'with' (together); each may say "
-        "how much "
-        "('1.5 m', '40 deg', '2x', '2 turns'), 'around 3 m', 'radius 30 cm', 'over 2 s', 'linearly', "
-        "'smoothly', "
-        "'easing in', 'easing out'\n"
-        "for example: dolly in 1.5 m, then pan left 40 deg while rising 0.3 m, then hold 1 s"
+    listing = (
+        f"moves: {moves}",
+        "amounts: 1.5 m, 30 cm, 40 deg, 2x, 2 turns, around 3 m (to the subject), radius 30 cm, over 2 s, "
+        "seed 7",
+        "manner: linearly, smoothly, easing in, easing out, facing the subject",
+        "joined by: 'then' or ',' for one after the other; 'while', 'and', 'with' for together",
+        "example: dolly in 1.5 m, then pan left 40 deg while rising 0.3 m, then hold 1 s",
     )
+    understood = "\n".join(textwrap.fill(line, 100, subsequent_indent="  ") for line in listing)
+    return PathTextError(f"{message}\n  {shown}\n  {' ' * start}{'^' * max(1, end - start)}\n{understood}")
 
 
 class _Parser:
@@ -420,20 +423,22 @@ class _Parser:
 
     def stage(self) -> Stage:
         first = self.next
-        timing: dict[str, float | str] = {}
-        moves = list(self.move(timing))
+        manner: dict[str, float | str | bool] = {}
+        moves = list(self.move(manner))
         while self.next.text in _TOGETHER and self.tokens[self.place + 1].text != "then":
             self.take()
-            moves.extend(self.move(timing))
-        stage = Stage(tuple(moves), **timing)
+            moves.extend(self.move(manner))
+        stage = Stage(tuple(moves), **manner)
         try:
             _ = stage.distance
         except ValueError as error:
             raise self.fail(str(error), first) from None
         return stage
 
-    def move(self, timing: dict[str, float | str]) -> tuple[Move, ...]:
-        """One move; durations and easings go into ``timing``, as they belong to the stage."""
+    def move(self, manner: dict[str, float | str | bool]) -> tuple[Move, ...]:
+        """One move; what concerns its duration and manner goes into ``manner``, as it belongs to the
+        stage.
+        """
         token = self.next
         verb, directions = self.verb()
         while (direction := self.direction()) is not None:
@@ -446,7 +451,7 @@ class _Parser:
         if len(directions) < verb.needed:
             raise self.fail(f"{verb.name} needs a direction: {', '.join(verb.directions)}")
         amounts: dict[str, float] = {}
-        while self.detail(verb, amounts, timing):
+        while self.detail(verb, amounts, manner):
             pass
         try:
             return verb.moves(Request(frozenset(directions), {**verb.defaults, **amounts}))
@@ -488,17 +493,21 @@ class _Parser:
         }
         return f"{verb.name} does not go {direction}: {expected}{hints.get((verb.name, direction), '')}"
 
-    def detail(self, verb: Verb, amounts: dict[str, float], timing: dict[str, float | str]) -> bool:
+    def detail(self, verb: Verb, amounts: dict[str, float], manner: dict[str, float | str | bool]) -> bool:
         """One amount, subject, radius, seed, duration or easing; false when something else comes next."""
         token = self.next
         if self.accept("over") or self.accept("for"):
-            self.set_once(timing, "seconds", self.number("time"), token)
+            self.set_once(manner, "seconds", self.number("time"), token)
         elif self.next.text in _EASINGS:
-            self.set_once(timing, "easing", _EASINGS[self.take().text], token)
+            self.set_once(manner, "easing", _EASINGS[self.take().text], token)
         elif self.accept("easing", "in") or self.accept("easing", "out"):
-            self.set_once(timing, "easing", f"ease_{self.tokens[self.place - 1].text}", token)
+            self.set_once(manner, "easing", f"ease_{self.tokens[self.place - 1].text}", token)
+        elif self.accept("facing", "subject") or self.accept("facing"):
+            self.set_once(manner, "facing_subject", True, token)
+            if self.accept("at") or self.accept("around"):
+                self.set_once(manner, "subject", self.number("length"), token)
         elif self.next.text in ("around", "at"):
-            while self.accept("around") or self.accept("at"):
+            while self.accept("around") or self.accept("at") or self.accept("subject"):
                 pass
             self.set_amount(verb, amounts, "distance", self.number("length"), token)
         elif self.accept("radius"):
@@ -508,7 +517,7 @@ class _Parser:
         elif self.next.kind == "number":
             quantity, value = self.amount(verb)
             if quantity == "time":
-                self.set_once(timing, "seconds", value, token)
+                self.set_once(manner, "seconds", value, token)
             else:
                 self.set_amount(verb, amounts, quantity, value, token)
         else:
@@ -563,7 +572,7 @@ class _Parser:
             )
         self.set_once(amounts, quantity, value, token)
 
-    def set_once(self, known: dict, name: str, value: float | str, token: _Token) -> None:
+    def set_once(self, known: dict, name: str, value: float | str | bool, token: _Token) -> None:
         if name in known:
             raise self.fail(f"the {name} was already given as {known[name]}", token)
         known[name] = value

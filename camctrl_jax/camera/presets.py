@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.interpolation import easing_function, resample
 from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS
-from camctrl_jax.camera.moves import path_of
+from camctrl_jax.camera.moves import SUBJECT_DISTANCE, path_of
 from camctrl_jax.camera.path_text import PathTextError, stages_from_text
 
 
@@ -160,6 +160,7 @@ def preset(
     distance: float | None = None,
     radius: float | None = None,
     seed: int | None = None,
+    facing_subject: bool = False,
     easing: str = "smooth",
     intrinsics: ArrayLike = DEFAULT_INTRINSICS,
 ) -> Cameras:
@@ -170,9 +171,10 @@ def preset(
         frames: number of frames; the move takes them all.
         fps: frames per second.
         metres, degrees, factor, turns: amplitude, in the quantities the move has; None keeps its default.
-        distance: metres to the subject of an orbit, arc, swing, lemniscate or dolly zoom.
+        distance: metres to the subject of an orbit, swing, lemniscate or dolly zoom, or of facing_subject.
         radius: metres, of a circle or spiral.
         seed: which handheld shake.
+        facing_subject: turn all the while so that the subject stays in the middle of the picture.
         easing: "linear" for constant speed as in most published presets, "smooth", "ease_in" or "ease_out".
         intrinsics: [4] fractions at the start.
 
@@ -184,29 +186,34 @@ def preset(
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown preset {name!r}{hint} Known are: {', '.join(PRESETS)}")
     easing_function(easing)
+    around = "around {} m"
+    own_subject = any(
+        hasattr(move, "distance") for stage in stages_from_text(PRESETS[name].text) for move in stage.moves
+    )
+    if facing_subject and not own_subject:
+        around = "facing the subject at {} m"
+        distance = SUBJECT_DISTANCE if distance is None else distance
     amounts = {
         "{} m": metres,
         "{} deg": degrees,
         "{} x": factor,
         "{} turns": turns,
-        "around {} m": distance,
         "radius {} m": radius,
         "seed {}": seed,
+        around: distance,
     }
     for amount in amounts.values():
         if amount is not None and not (np.isfinite(amount) and amount >= 0):
             raise ValueError(
-                f"preset {name!r}: {amount} is not an amplitude; it is positive, the name says the way"
+                f"preset {name!r}: an amplitude is positive, the name says the way; got {amount}"
             )
     said = [
         form.format(np.format_float_positional(amount, trim="-"))
         for form, amount in amounts.items()
         if amount is not None
     ]
-    stages = [
-        dataclasses.replace(stage, easing=easing)
-        for stage in stages_from_text(" ".join([PRESETS[name].text, *said]))
-    ]
+    text = " ".join([PRESETS[name].text, *said])
+    stages = [dataclasses.replace(stage, easing=easing) for stage in stages_from_text(text)]
     return path_of(stages, frames, fps=fps, intrinsics=intrinsics)
 
 
@@ -251,9 +258,9 @@ def resolve_path(
     try:
         stages = stages_from_text(text)
     except PathTextError as error:
-        raise PathTextError(
-            f"{error}\nnor is {text!r} a file or one of the presets: {', '.join(PRESETS)}"
-        ) from None
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise PathTextError(f"{error}\nnor is it an existing file or a preset{hint}") from None
     return path_of(stages, frames, fps=fps, intrinsics=start)
 
 

@@ -43,6 +43,30 @@ def about(axis: np.ndarray, radians: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(radians) * cross + (1.0 - np.cos(radians)) * (cross @ cross)
 
 
+def aimed(forward: np.ndarray, down: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Rotations whose z axis points along ``forward`` and whose x axis is level.
+
+    Args:
+        forward: [N, 3], of any length; below a millionth the camera keeps its rotation.
+        down: [3], the vertical.
+        otherwise: [N, 3, 3], the rotations to keep there, and whose x axis serves when looking straight up
+            or down.
+
+    Returns:
+        float64 [N, 3, 3].
+    """
+    length = np.linalg.norm(forward, axis=1, keepdims=True)  # [N, 1]
+    known = length > 1e-6
+    forward = np.where(known, forward / np.maximum(length, 1e-12), otherwise[:, :, 2])
+    right = np.cross(down, forward)
+    upright = np.linalg.norm(right, axis=1, keepdims=True)
+    right = np.where(upright > 1e-6, right, otherwise[:, :, 0])
+    right = right - (right * forward).sum(axis=1, keepdims=True) * forward
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    rotation = np.stack([right, np.cross(forward, right), forward], axis=-1)
+    return np.where(known[:, :, None], rotation, otherwise)
+
+
 def from_quaternions(xyzw: np.ndarray) -> np.ndarray:
     """Rotation matrices [N, 3, 3] of quaternions [N, 4], scalar last; they need not have unit length."""
     from scipy.spatial.transform import Rotation

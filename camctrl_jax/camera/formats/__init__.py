@@ -47,11 +47,11 @@ __all__ = [
 
 FORMATS: tuple[Format, ...] = (
     realestate10k.FORMAT,
-    colmap.BINARY,
-    colmap.TEXT,
-    transforms_json.FORMAT,
     tum.FORMAT,
     tartanair.FORMAT,
+    transforms_json.FORMAT,
+    colmap.BINARY,
+    colmap.TEXT,
     motionctrl.FORMAT,
     lingbot.FORMAT,
     recammaster.FORMAT,

@@ -316,8 +316,17 @@ BINARY = Format(
     "colmap",
     "COLMAP sparse model folder, binary (VGGSfM, pycolmap)",
     _CONVENTION,
+    frozenset({"intrinsics"}),
     _matches,
     _read,
     _write_binary,
 )
-TEXT = Format("colmap_text", "COLMAP sparse model folder, text", _CONVENTION, _matches, _read, _write_text)
+TEXT = Format(
+    "colmap_text",
+    "COLMAP sparse model folder, text",
+    _CONVENTION,
+    frozenset({"intrinsics"}),
+    _matches,
+    _read,
+    _write_text,
+)

@@ -73,6 +73,7 @@ FORMAT = Format(
     "gsplat",
     "gsplat .npz: viewmats and Ks",
     "world-to-camera 4x4, OpenCV axes, float32; intrinsics in pixels; no times",
+    frozenset({"intrinsics"}),
     _matches,
     _read,
     _write,

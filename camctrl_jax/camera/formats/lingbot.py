@@ -99,6 +99,7 @@ FORMAT = Format(
     "folder of poses.npy and intrinsics.npy: LingBot-World",
     "camera-to-world 4x4, OpenCV axes, float32; intrinsics in pixels (480 x 832 unless told otherwise); no "
     "times",
+    frozenset({"intrinsics"}),
     _matches,
     _read,
     _write,

@@ -48,6 +48,7 @@ FORMAT = Format(
     "motionctrl",
     "MotionCtrl JSON",
     "world-to-camera 3x4 rows, OpenCV axes; no intrinsics, no times",
+    frozenset(),
     _matches,
     _read,
     _write,

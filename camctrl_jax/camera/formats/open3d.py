@@ -138,6 +138,7 @@ LOG = Format(
     "open3d_log",
     "Open3D and Redwood trajectory .log",
     "camera-to-world 4x4, OpenCV axes; no intrinsics, no times",
+    frozenset(),
     _log_matches,
     _log_read,
     _log_write,
@@ -147,6 +148,7 @@ JSON = Format(
     "Open3D PinholeCameraTrajectory JSON",
     "world-to-camera 4x4 column by column, OpenCV axes; intrinsics in pixels, pixel centres at integers; "
     "no times",
+    frozenset({"intrinsics"}),
     _json_matches,
     _json_read,
     _json_write,

@@ -146,6 +146,7 @@ FORMAT = Format(
     "OpenSfM reconstruction.json",
     "world-to-camera axis-angle and translation, OpenCV axes; focal lengths as fractions of the longer side; "
     "times in seconds",
+    frozenset({"intrinsics", "times"}),
     _matches,
     _read,
     _write,

@@ -49,6 +49,7 @@ class Format:
         name: what ``format=`` takes.
         summary: one line for lists.
         convention: how the file stores poses and intrinsics, in full.
+        holds: which of "intrinsics", "times" and "metric" survive a round trip.
         matches: whether a source looks like this format, judged by content.
         read: ``(source, image_size) -> PoseFile``.
         write: ``(cameras, path, image_size, names) -> None``; writes atomically.
@@ -57,6 +58,7 @@ class Format:
     name: str
     summary: str
     convention: str
+    holds: frozenset[str]
     matches: Callable[[Source], bool]
     read: Callable[[Source, tuple[int, int] | None], PoseFile]
     write: Callable[[Cameras, Path, tuple[int, int] | None, Sequence[str]], None]
@@ -118,6 +120,15 @@ class Source:
             for number, line in lines
             if line.strip() and line.lstrip()[0] != "#"
         )
+
+    @cached_property
+    def columns(self) -> int:
+        """How many numbers most of the first lines hold, 0 if none of them are all numbers.
+
+        The most frequent count, so that one broken line does not change what the file looks like.
+        """
+        counts = [len(words) for _, words in self.rows[:20] if all(_is_number(word) for word in words)]
+        return max(set(counts), key=counts.count) if counts else 0
 
     def fail(self, where: str, message: str) -> NoReturn:
         raise PoseFileError(f"{self.path}: {where}: {message}" if where else f"{self.path}: {message}")
@@ -245,6 +256,14 @@ def picture_names(names: Sequence[str], frames: int) -> list[str]:
     if names and len(names) != frames:
         raise CameraError(f"{len(names)} picture names for {frames} frames")
     return list(names) or [f"frame_{index:05d}.png" for index in range(frames)]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _short(value: Any) -> str:

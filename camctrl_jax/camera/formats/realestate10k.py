@@ -36,8 +36,7 @@ def _matches(source: Source) -> bool:
     rows = source.rows
     if not rows or source.json is not None:
         return False
-    headed = rows[0][1][0].startswith(("http://", "https://")) and len(rows) > 1
-    return headed or any(len(words) == 19 for _, words in rows[:3])
+    return source.columns == 19 or rows[0][1][0].startswith(("http://", "https://"))
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
@@ -85,6 +84,7 @@ FORMAT = Format(
     "realestate10k",
     "RealEstate10K text: CameraCtrl, AC3D, VideoX-Fun, CamI2V",
     "world-to-camera 3x4 rows, OpenCV axes; intrinsics as fractions; times in microseconds",
+    frozenset({"intrinsics", "times", "metric"}),
     _matches,
     _read,
     _write,

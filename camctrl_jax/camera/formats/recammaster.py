@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.cameras import CameraError, Cameras
 from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
@@ -91,6 +91,12 @@ def _matrix(source: Source, where: str, text: object) -> np.ndarray:
 
 
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:
+    if not cameras.metric:
+        raise CameraError(
+            "ReCamMaster's files are in centimetres, but the unit of this path is unknown; state it first "
+            "with "
+            "Cameras.scaled(factor, metric=True) (--scale FACTOR --metric)"
+        )
     poses = cameras.world_from_camera.copy()
     poses[:, :3, 3] *= 100.0
     unreal = _OPENCV_FROM_UNREAL.T @ poses @ _OPENCV_FROM_UNREAL
@@ -107,6 +113,7 @@ FORMAT = Format(
     "camera-to-world 4x4 written transposed, Unreal axes (x forward, y right, z up, left-handed), "
     "centimetres; "
     "no intrinsics, no times",
+    frozenset({"metric"}),
     _matches,
     _read,
     _write,

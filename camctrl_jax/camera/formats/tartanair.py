@@ -34,7 +34,7 @@ _OPENCV_FROM_NED = np.array(
 
 
 def _matches(source: Source) -> bool:
-    return source.json is None and bool(source.rows) and len(source.rows[0][1]) == 7
+    return source.columns == 7 and source.json is None
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
@@ -60,6 +60,7 @@ FORMAT = Format(
     "camera-to-world translation and quaternion x y z w, NED axes (x forward, y right, z down) on both "
     "sides; "
     "no intrinsics, no times",
+    frozenset(),
     _matches,
     _read,
     _write,

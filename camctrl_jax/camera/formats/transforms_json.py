@@ -144,6 +144,7 @@ FORMAT = Format(
     "transforms.json: NeRF, Blender, nerfstudio, instant-ngp, SEVA",
     "camera-to-world 4x4, OpenGL axes (x right, y up, z backward); intrinsics in pixels or as an angle; no "
     "times",
+    frozenset({"intrinsics", "metric"}),
     _matches,
     _read,
     _write,

@@ -32,7 +32,7 @@ _MEANING = "timestamp tx ty tz qx qy qz qw"
 
 
 def _matches(source: Source) -> bool:
-    return source.json is None and bool(source.rows) and len(source.rows[0][1]) == 8
+    return source.columns == 8 and source.json is None
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
@@ -87,6 +87,7 @@ FORMAT = Format(
     "tum",
     "TUM RGB-D trajectory: SLAM benchmarks, evo",
     "camera-to-world translation and quaternion x y z w, OpenCV axes; no intrinsics; times in seconds",
+    frozenset({"times"}),
     _matches,
     _read,
     _write,
