@@ -109,7 +109,9 @@ class MMDiTConfig:
 def timestep_features(timesteps: Array) -> Array:
     """Sinusoid of 1000 t, cosines first: f32 [B] in [0, 1] -> f32 [B, 256]."""
     half = TIME_CHANNELS // 2
-    frequencies = np.exp(-np.log(10000.0) * np.arange(half) / half).astype(np.float32)
+    # The exponents are rounded to float32 because the reference does: at angles near 1000 the last bit is felt.
+    exponents = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
     angles = 1000.0 * timesteps.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
@@ -566,8 +568,8 @@ class MMDiT(nn.Module):
     """The velocity network.
 
     Attributes:
-      config: sizes and switches.
-      dtype: compute dtype of matrix products and of the residual streams (float32 or bfloat16).
+        config: sizes and switches.
+        dtype: compute dtype of matrix products and of the residual streams (float32 or bfloat16).
     """
 
     config: MMDiTConfig
@@ -586,14 +588,13 @@ class MMDiT(nn.Module):
         """Predict the velocity.
 
         Args:
-          latents: [B, L, h, w, in_channels]: noisy latent | clean condition latent | mask.
-          timesteps: f32 [B] in [0, 1].
-          text: [B, N, text_dim] embeddings.
-          text_mask: bool [B, N], true for valid tokens; None means all are.
-          plucker: f32 [B, L, h, w, 6] (or [B, L, H, W, 6] for ``plucker_res='pixel'``). Zeros mean "no
-          camera", which
-            leaves the camera layer's bias; None leaves the camera layer out.
-          image: [B, I, image_dim] image-encoder features, or None.
+            latents: [B, L, h, w, in_channels]: noisy latent | clean condition latent | mask.
+            timesteps: f32 [B] in [0, 1].
+            text: [B, N, text_dim] embeddings.
+            text_mask: bool [B, N], true for valid tokens; None means all are.
+            plucker: f32 [B, L, h, w, 6] (or [B, L, H, W, 6] for ``plucker_res='pixel'``). Zeros mean
+              "no camera", which leaves the camera layer's bias; None leaves the camera layer out.
+            image: [B, I, image_dim] image-encoder features, or None.
 
         Returns: f32 [B, L, h, w, out_channels].
         Raises: ValueError if shapes and configuration disagree.
@@ -659,6 +660,15 @@ class MMDiT(nn.Module):
         features = config.out_channels * int(np.prod(config.patch))
         video = dense(features, dtype, "proj_out", kernel_init=_zeros)(video)
         return unpatch(video.astype(jnp.float32), grid, config.patch)
+
+    def init_params(self, rng: Array) -> dict:
+        """Fresh parameters as a nested dict: adaLN-zero (the output is zero), camera layer zero. float32."""
+        latents = jnp.zeros((1, *self.config.patch, self.config.in_channels))
+        return self.init(rng, latents, jnp.zeros(1), jnp.zeros((1, 1, self.config.text_dim)))["params"]
+
+    def abstract_params(self) -> dict:
+        """Shapes and dtypes of :meth:`init_params`, without computing anything."""
+        return jax.eval_shape(self.init_params, jax.random.key(0))
 
     def _check(
         self, latents: Array, text: Array, plucker: Array | None, image: Array | None

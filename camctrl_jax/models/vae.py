@@ -255,10 +255,10 @@ class VAE(nn.Module):
     method=VAE.encode)``.
 
     Attributes:
-      config: sizes.
-      dtype: dtype of the convolutions; parameters are float32 and norms run in float32 whatever it is.
-      conv_form: how 3x3x3 convolutions are computed ('auto', 'direct', 'taps'); same parameters, same result.
-      remat: recompute residual blocks in the backward pass instead of storing their activations.
+        config: sizes.
+        dtype: dtype of the convolutions; parameters are float32 and norms run in float32 whatever it is.
+        conv_form: how 3x3x3 convolutions are run: 'auto', 'direct' or 'taps'; same parameters and result.
+        remat: recompute residual blocks in the backward pass instead of storing their activations.
     """
 
     config: VAEConfig
@@ -280,11 +280,20 @@ class VAE(nn.Module):
         """
         return self.decode(self.encode(video)[0])
 
+    def init_params(self, rng: Array) -> dict:
+        """Fresh parameters as a nested dict. float32."""
+        side = self.config.spatial_stride
+        return self.init(rng, jnp.zeros((1, 1, side, side, VIDEO_CHANNELS)))["params"]
+
+    def abstract_params(self) -> dict:
+        """Shapes and dtypes of :meth:`init_params`, without computing anything."""
+        return jax.eval_shape(self.init_params, jax.random.key(0))
+
     def encode(self, video: Array) -> tuple[Array, Array]:
         """Mean and log-variance of the latents of a whole clip.
 
         Args:
-          video: float [B, T, H, W, 3] in [-1, 1]; T = 4k+1, H and W multiples of ``config.spatial_stride``.
+            video: float [B, T, H, W, 3] in [-1, 1]; T = 4k+1, H and W multiples of ``config.spatial_stride``.
 
         Returns: (mean, log-variance), each float32 [B, L, h, w, z_dim], L = k+1, not normalised.
         Raises: ValueError for other sizes.
@@ -297,9 +306,8 @@ class VAE(nn.Module):
         """Video of a whole clip's latents.
 
         Args:
-          latents: [B, L, h, w, z_dim], not normalised.
-          clip: clamp to [-1, 1] as the reference does. Turn off for training: a clamped pixel has no
-          gradient.
+            latents: [B, L, h, w, z_dim], not normalised.
+            clip: clamp to [-1, 1] as the reference does. Not for training: a clamped pixel has no gradient.
 
         Returns: float32 [B, T, H, W, 3], T = 4(L-1)+1.
         """
@@ -309,8 +317,8 @@ class VAE(nn.Module):
         """Encode the next frames of a stream.
 
         Args:
-          video: [B, T, H, W, 3]; 4k+1 frames if ``past`` is None (the stream starts), else 4k frames.
-          past: what the previous call returned last, or None.
+            video: [B, T, H, W, 3]; 4k+1 frames if ``past`` is None (the stream starts), else 4k frames.
+            past: what the previous call returned last, or None.
 
         Returns: (mean, log-variance, past for the next call); k+1 latents at the start, else k.
         """
