@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 
+from camctrl_jax.interop.keys import placements
+
 _INSTALL = "is absent; install it with pip install 'camctrl_jax[torch]'"
 _GAIN = re.compile(r"norm\w*\.(weight|gamma)$")
 _SHARPENED = re.compile(r"(norm_(added_)?[qk]|to_v|add_v_proj|to_out\.0|to_add_out)\.weight$")
@@ -45,6 +47,11 @@ def numpy_state(model) -> dict[str, np.ndarray]:
 
 def state_shapes(model) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def tensor_shapes(params, table) -> dict[str, tuple[int, ...]]:
+    """What exporting would write, by name and shape, without making it."""
+    return {key: entry.torch_shape for entry in placements(params, table) for key in entry.keys}
 
 
 def relative_l2(value, reference) -> float:
