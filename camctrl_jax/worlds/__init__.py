@@ -5,11 +5,13 @@
 """
 
 from camctrl_jax.worlds.captions import caption_phrasings, vocabulary
-from camctrl_jax.worlds.rendering import Frames, iterate_rgb, render, render_rgb
+from camctrl_jax.worlds.corruptions import Corruption, cut, freeze, jump, shake, static_variant, zoom
+from camctrl_jax.worlds.rendering import Frames, iterate_rgb, iterate_rgb_on_host, render, render_rgb
 from camctrl_jax.worlds.sampling import sample_world
 from camctrl_jax.worlds.scene import Move, Scene, World, WorldObject, WorldsConfig
 
 __all__ = [
+    "Corruption",
     "Frames",
     "Move",
     "Scene",
@@ -17,9 +19,16 @@ __all__ = [
     "WorldObject",
     "WorldsConfig",
     "caption_phrasings",
+    "cut",
+    "freeze",
     "iterate_rgb",
+    "iterate_rgb_on_host",
+    "jump",
     "render",
     "render_rgb",
     "sample_world",
+    "shake",
+    "static_variant",
     "vocabulary",
+    "zoom",
 ]

@@ -1,7 +1,8 @@
 """Captions from the scene grammar, with a closed vocabulary.
 
-Captions name objects, colours, materials, motions, the surroundings and the light. They do not speak of the camera,
-so that only the camera condition can carry its motion; ``caption_phrasings(world, camera=True)`` adds it.
+Captions name objects, colours, materials, motions, the surroundings and the light. They do not speak of the
+camera, so that only the camera condition can carry its motion; ``caption_phrasings(world, camera=True)`` adds
+it.
 """
 
 from __future__ import annotations
@@ -12,31 +13,56 @@ from camctrl_jax.worlds.scene import SHAPES, Move, World, WorldObject
 from camctrl_jax.worlds.surfaces import COLOR_NAMES
 
 _GROUND = {
-    "grass": "on grass", "sand": "on sand", "plaza": "on a paved plaza", "planks": "on wooden planks",
-    "snow": "on snow", "carpet": "on a patchwork carpet", "asphalt": "on asphalt",
+    "grass": "on grass",
+    "sand": "on sand",
+    "plaza": "on a paved plaza",
+    "planks": "on wooden planks",
+    "snow": "on snow",
+    "carpet": "on a patchwork carpet",
+    "asphalt": "on asphalt",
 }
 _WALL = {
-    "brick": "a brick wall", "dotted": "a dotted wall", "striped": "a striped wall",
-    "checkered": "a checkered wall", "tiled": "a tiled wall", "wooden": "a wooden wall",
+    "brick": "a brick wall",
+    "dotted": "a dotted wall",
+    "striped": "a striped wall",
+    "checkered": "a checkered wall",
+    "tiled": "a tiled wall",
+    "wooden": "a wooden wall",
     "concrete": "a concrete wall",
 }
 _LIGHT = {
-    "midday": "under a midday sun", "morning": "in morning light", "evening": "in warm evening light",
-    "dusk": "at dusk", "overcast": "under an overcast sky",
+    "midday": "under a midday sun",
+    "morning": "in morning light",
+    "evening": "in warm evening light",
+    "dusk": "at dusk",
+    "overcast": "under an overcast sky",
 }
 _TWO_COLORS = ("striped", "checkered", "dotted", "tiled", "marbled")
 _MOTION = {
-    "rest": ("stands still", "rests"), "return": ("moves back and forth", "goes back and forth"),
-    "bounce": ("bounces", "jumps up and down"), "orbit": ("moves in a circle", "circles"),
+    "rest": ("stands still", "rests"),
+    "return": ("moves back and forth", "goes back and forth"),
+    "bounce": ("bounces", "jumps up and down"),
+    "orbit": ("moves in a circle", "circles"),
     "spin": ("spins", "turns"),
 }
 _DIRECTION = {"left": "to the left", "right": "to the right", "away": "away", "closer": "closer"}
 _MOVE = {
-    "pan_left": "pans left", "pan_right": "pans right", "tilt_up": "tilts up", "tilt_down": "tilts down",
-    "roll_left": "rolls left", "roll_right": "rolls right", "truck_left": "trucks left",
-    "truck_right": "trucks right", "pedestal_up": "rises", "pedestal_down": "sinks", "dolly_in": "dollies in",
-    "dolly_out": "dollies out", "orbit_left": "orbits left", "orbit_right": "orbits right",
-    "arc_left": "curves left", "arc_right": "curves right",
+    "pan_left": "pans left",
+    "pan_right": "pans right",
+    "tilt_up": "tilts up",
+    "tilt_down": "tilts down",
+    "roll_ccw": "rolls anticlockwise",
+    "roll_cw": "rolls clockwise",
+    "truck_left": "trucks left",
+    "truck_right": "trucks right",
+    "pedestal_up": "rises",
+    "pedestal_down": "sinks",
+    "dolly_in": "dollies in",
+    "dolly_out": "dollies out",
+    "orbit_left": "orbits left",
+    "orbit_right": "orbits right",
+    "arc_left": "curves left",
+    "arc_right": "curves right",
 }
 
 
@@ -53,8 +79,10 @@ def _noun(item: WorldObject, full: bool) -> str:
 
 def _verb(item: WorldObject, style: int) -> str:
     if item.motion == "slide":
-        return f"{('rolls', 'moves')[style] if item.shape == 'ball' else ('slides', 'moves')[style]} " \
-               f"{_DIRECTION[item.direction]}"
+        return (
+            f"{('rolls', 'moves')[style] if item.shape == 'ball' else ('slides', 'moves')[style]} "
+            f"{_DIRECTION[item.direction]}"
+        )
     return _MOTION[item.motion][style]
 
 
@@ -92,7 +120,8 @@ def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
             f"{_joined([f'{_noun(item, True)} {_verb(item, 0)}' for item in actors])} {_place(world, False)}",
             f"{_joined([f'{_noun(item, False)} {_verb(item, 1)}' for item in (moving + still)[:3]])} "
             f"{_place(world, True)}",
-            f"a scene {_place(world, True)} with {_joined([_noun(item, False) for item in world.objects[:4]])}",
+            f"a scene {_place(world, True)} with "
+            f"{_joined([_noun(item, False) for item in world.objects[:4]])}",
         ]
     if camera:
         phrasings = [f"{phrasing}, {_camera(world.moves)}" for phrasing in phrasings]
@@ -107,8 +136,15 @@ def words(caption: str) -> list[str]:
 def vocabulary() -> tuple[str, ...]:
     """Every word that a caption can hold, sorted."""
     phrases = [
-        *_GROUND.values(), *_WALL.values(), *_LIGHT.values(), *_DIRECTION.values(), *_MOVE.values(),
-        *(phrase for pair in _MOTION.values() for phrase in pair), *_TWO_COLORS, *COLOR_NAMES, *(shape for kind in SHAPES.values() for shape in kind),
+        *_GROUND.values(),
+        *_WALL.values(),
+        *_LIGHT.values(),
+        *_DIRECTION.values(),
+        *_MOVE.values(),
+        *(phrase for pair in _MOTION.values() for phrase in pair),
+        *_TWO_COLORS,
+        *COLOR_NAMES,
+        *(shape for kind in SHAPES.values() for shape in kind),
         "a an and in front of rolls slides moves scene with the camera stays still wooden shiny",
     ]
     return tuple(sorted({word for phrase in phrases for word in words(phrase)}))

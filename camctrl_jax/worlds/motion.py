@@ -1,7 +1,7 @@
 """How an object moves: places and turns over time, relative to where it starts.
 
-A motion has a window. Before and after it the object rests exactly: poses of neighbouring frames are equal, so the
-motion mask is false there.
+A motion has a window. Before and after it the object rests exactly: poses of neighbouring frames are equal,
+so the motion mask is false there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Motion:
 
 
 def ease(u: np.ndarray, kind: str) -> np.ndarray:
-    """Progress 0 to 1 for time ``u`` (clipped to 0..1): 'linear', 'smooth', 'in' or 'out'. Exact at both ends."""
+    """Progress 0 to 1 for time ``u`` (clipped to 0..1): 'linear', 'smooth', 'in' or 'out'. Exact at both
+    ends."""
     u = np.clip(u, 0.0, 1.0)
     if kind == "linear":
         return u
@@ -40,7 +41,8 @@ def ease(u: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _window(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, float, bool]:
-    """(time 0..1 over the window at T + 1 frames, the window's share of the clip, whether it leaves a rest)."""
+    """(time 0..1 over the window at T + 1 frames, the window's share of the clip, whether it leaves a
+    rest)."""
     start, stop = 0.0, 1.0
     pauses = bool(rng.random() < 0.45)
     if pauses:
@@ -54,8 +56,11 @@ def _window(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, float, b
     return u, (last - first) / frames, pauses
 
 
-def sample_motion(rng: np.random.Generator, kind: str, shape: str, size: float, frames: int, fps: float) -> Motion:
-    """A random motion of ``kind`` for an object of ``shape`` ('box', 'sphere', 'cylinder') and radius ``size``."""
+def sample_motion(
+    rng: np.random.Generator, kind: str, shape: str, size: float, frames: int, fps: float
+) -> Motion:
+    """A random motion of ``kind`` for an object of ``shape`` ('box', 'sphere', 'cylinder') and radius
+    ``size``."""
     shift, yaw, roll = np.zeros((frames + 1, 3)), np.zeros(frames + 1), np.zeros(frames + 1)
     axle = np.array([1.0, 0.0, 0.0])
     if kind == "rest":
@@ -100,7 +105,8 @@ def sample_motion(rng: np.random.Generator, kind: str, shape: str, size: float, 
 
 
 def rotations(yaw: np.ndarray, axle: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Rotations [T, 3, 3]: first the turn ``yaw`` about the vertical, then ``roll`` about the fixed ``axle``."""
+    """Rotations [T, 3, 3]: first the turn ``yaw`` about the vertical, then ``roll`` about the fixed
+    ``axle``."""
     cos, sin = np.cos(yaw), np.sin(yaw)
     turn = np.zeros((len(yaw), 3, 3))
     turn[:, 0, 0] = turn[:, 2, 2] = cos
@@ -110,6 +116,9 @@ def rotations(yaw: np.ndarray, axle: np.ndarray, roll: np.ndarray) -> np.ndarray
         return turn
     x, y, z = axle
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    rolled = (np.eye(3) + np.sin(roll)[:, None, None] * cross
-              + (1.0 - np.cos(roll))[:, None, None] * (cross @ cross))
+    rolled = (
+        np.eye(3)
+        + np.sin(roll)[:, None, None] * cross
+        + (1.0 - np.cos(roll))[:, None, None] * (cross @ cross)
+    )
     return rolled @ turn

@@ -1,7 +1,8 @@
 """Scripted camera paths whose class is known, and whether a path is clear of everything in the scene.
 
-A path is a sum of moves, each over its own window. Translations are along the axes of the first frame's levelled
-camera (right, up, forward), so amplitudes and directions are exact; rotations are yaw, pitch and roll.
+A path is a sum of moves, each over its own window. Translations are along the axes of the first frame's
+levelled camera (right, up, forward), so amplitudes and directions are exact; rotations are yaw, pitch and
+roll.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ MOVES: dict[str, tuple[float, float]] = {
     "pan_right": (8.0, 30.0),
     "tilt_up": (3.0, 9.0),
     "tilt_down": (3.0, 9.0),
-    "roll_left": (2.0, 7.0),
-    "roll_right": (2.0, 7.0),
+    "roll_ccw": (2.0, 7.0),
+    "roll_cw": (2.0, 7.0),
     "truck_left": (0.5, 1.5),
     "truck_right": (0.5, 1.5),
     "pedestal_up": (0.3, 0.9),
@@ -32,7 +33,7 @@ MOVES: dict[str, tuple[float, float]] = {
     "arc_left": (12.0, 32.0),
     "arc_right": (12.0, 32.0),
 }
-ROTATIONS = ("pan_left", "pan_right", "tilt_up", "tilt_down", "roll_left", "roll_right")
+ROTATIONS = ("pan_left", "pan_right", "tilt_up", "tilt_down", "roll_ccw", "roll_cw")
 TRANSLATIONS = ("truck_left", "truck_right", "pedestal_up", "pedestal_down", "dolly_in", "dolly_out")
 SWEEPS = ("orbit_left", "orbit_right", "arc_left", "arc_right")
 ARC_RADIUS = 3.5  # metres, of an arc's circle
@@ -40,7 +41,8 @@ ARC_RADIUS = 3.5  # metres, of an arc's circle
 
 @dataclass(frozen=True)
 class Start:
-    """Where a path begins: camera centre [3] (y down), yaw and pitch in radians, pivot distance of orbits in metres."""
+    """Where a path begins: camera centre [3] (y down), yaw and pitch in radians, pivot distance of orbits in
+    metres."""
 
     center: np.ndarray
     yaw: float
@@ -56,7 +58,7 @@ def path_poses(start: Start, moves: tuple[Move, ...], easing: str, frames: int) 
         span = max(move.stop - move.start, 1e-9)
         progress = move.amplitude * ease((np.arange(frames) - move.start) / span, easing)
         kind, way = move.name.split("_")
-        sign = -1.0 if way in ("left", "down", "out") else 1.0
+        sign = -1.0 if way in ("left", "down", "out", "ccw") else 1.0
         if kind == "truck":
             shift[:, 0] += sign * progress
         elif kind == "pedestal":
@@ -80,7 +82,14 @@ def path_poses(start: Start, moves: tuple[Move, ...], easing: str, frames: int) 
                 shift[:, 0] += sign * ARC_RADIUS * (1.0 - np.cos(angle))
                 shift[:, 2] += ARC_RADIUS * np.sin(np.abs(angle))
     poses = np.zeros((frames, 4, 4))
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    cy, sy, cp, sp, cr, sr = (
+        np.cos(yaw),
+        np.sin(yaw),
+        np.cos(pitch),
+        np.sin(pitch),
+        np.cos(roll),
+        np.sin(roll),
+    )
     right = np.stack([cy, np.zeros(frames), -sy], axis=1)
     down = np.stack([sy * sp, cp, cy * sp], axis=1)
     poses[:, :3, 0] = cr[:, None] * right + sr[:, None] * down
@@ -113,7 +122,8 @@ def _amplitude(rng: np.random.Generator, name: str, share: float) -> float:
 
 
 def sample_moves(rng: np.random.Generator, frames: int) -> tuple[tuple[Move, ...], str]:
-    """Random moves and their easing. Most paths combine a translation and a rotation; one in twenty-five rests."""
+    """Random moves and their easing. Most paths combine a translation and a rotation; one in twenty-five
+    rests."""
     last = frames - 1
     kind = rng.random()
     if kind < 0.04 or last < 1:
@@ -137,7 +147,9 @@ def sample_moves(rng: np.random.Generator, frames: int) -> tuple[tuple[Move, ...
     if kind < 0.24:  # one move
         return (move(pick((*TRANSLATIONS, *TRANSLATIONS, "pan_left", "pan_right", *SWEEPS))),), easing
     if kind < 0.36:  # a sweep, with something slight
-        extra = pick(("pedestal_up", "pedestal_down", "dolly_in", "tilt_up", "tilt_down", "roll_left", "roll_right"))
+        extra = pick(
+            ("pedestal_up", "pedestal_down", "dolly_in", "tilt_up", "tilt_down", "roll_ccw", "roll_cw")
+        )
         return (move(pick(SWEEPS)), move(extra, share=0.6)), easing
     if kind < 0.66:  # translation and rotation
         translation = pick(TRANSLATIONS)
@@ -150,22 +162,31 @@ def sample_moves(rng: np.random.Generator, frames: int) -> tuple[tuple[Move, ...
     if kind < 0.92:  # one after the other
         turn = round(last * rng.uniform(0.35, 0.65), 1)
         first = pick(TRANSLATIONS)
-        second = pick(tuple(n for n in (*TRANSLATIONS, *ROTATIONS[:4]) if n.split("_")[0] != first.split("_")[0]))
+        second = pick(
+            tuple(n for n in (*TRANSLATIONS, *ROTATIONS[:4]) if n.split("_")[0] != first.split("_")[0])
+        )
         return (move(first, 0.0, turn, 0.75), move(second, turn, last, 0.75)), "smooth"
     moves = []  # free: four moves in overlapping windows
-    kinds = [("truck_left", "truck_right"), ("dolly_in", "dolly_out"), ("pan_left", "pan_right"),
-             ("tilt_up", "tilt_down"), ("pedestal_up", "pedestal_down")]
+    kinds = [
+        ("truck_left", "truck_right"),
+        ("dolly_in", "dolly_out"),
+        ("pan_left", "pan_right"),
+        ("tilt_up", "tilt_down"),
+        ("pedestal_up", "pedestal_down"),
+    ]
     for index in rng.permutation(len(kinds))[:4]:
         start = last * rng.uniform(0.0, 0.4)
-        moves.append(move(pick(kinds[index]), round(start, 1), round(rng.uniform(start + 0.5 * last, last), 1), 0.8))
+        moves.append(
+            move(pick(kinds[index]), round(start, 1), round(rng.uniform(start + 0.5 * last, last), 1), 0.8)
+        )
     return tuple(moves), "smooth"
 
 
 def surface_distance(scene: Scene, centers: np.ndarray) -> np.ndarray:
     """Distance [T] of camera centres f64 [T, 3] to the nearest surface, negative inside or under ground.
 
-    Objects are taken at their place of the same frame and at that of frame 0, so that the path is also clear when
-    the objects are held at rest.
+    Objects are taken at their place of the same frame and at that of frame 0, so that the path is also clear
+    when the objects are held at rest.
     """
     frames = len(centers)
     present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
@@ -173,11 +194,14 @@ def surface_distance(scene: Scene, centers: np.ndarray) -> np.ndarray:
     half = scene.half_size[present].astype(np.float64)
     for times in (slice(0, frames), slice(0, 1)):
         offset = centers[:, None] - scene.position[times][:, present]
-        local = np.einsum("tsij,tsi->tsj", np.broadcast_to(
-            scene.rotation[times][:, present], (frames, len(present), 3, 3)), offset)
+        local = np.einsum(
+            "tsij,tsi->tsj",
+            np.broadcast_to(scene.rotation[times][:, present], (frames, len(present), 3, 3)),
+            offset,
+        )
         flat = np.abs(local)
         outside = flat - half
-        box = (np.linalg.norm(np.maximum(outside, 0.0), axis=-1) + np.minimum(outside.max(axis=-1), 0.0))
+        box = np.linalg.norm(np.maximum(outside, 0.0), axis=-1) + np.minimum(outside.max(axis=-1), 0.0)
         sphere = np.linalg.norm(local, axis=-1) - half[:, 0]
         ring = np.stack([np.hypot(local[..., 0], local[..., 2]) - half[:, 0], outside[..., 1]], axis=-1)
         cylinder = np.linalg.norm(np.maximum(ring, 0.0), axis=-1) + np.minimum(ring.max(axis=-1), 0.0)

@@ -1,11 +1,12 @@
 """An analytic ray caster for worlds in JAX: the same code renders on CPU, GPU and TPU.
 
-Rays are planar: a bundle of rays is three arrays, one per coordinate, of any common shape. Directions are scaled so
-that their component along the optical axis is 1; the ray parameter is then the z-depth itself.
+Rays are planar: a bundle of rays is three arrays, one per coordinate, of any common shape. Directions are
+scaled so that their component along the optical axis is 1; the ray parameter is then the z-depth itself.
 
-The loop over primitives is unrolled into one element-wise expression per pass (nearest hit; sunlight), because on a
-CPU core one fused loop that stays in registers is ten times faster than arrays with one row per primitive. The nearest
-hit is one integer minimum: the bits of a positive float order like integers, and the lowest four carry the slot.
+The loop over primitives is unrolled into one element-wise expression per pass (nearest hit; sunlight),
+because on a CPU core one fused loop that stays in registers is ten times faster than arrays with one row per
+primitive. The nearest hit is one integer minimum: the bits of a positive float order like integers, and the
+lowest four carry the slot.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from camctrl_jax.worlds.surfaces import PATTERN
 
 _FAR = 1e9
 _SLOT_BITS = 15
+_EXPOSURE = 0.88  # white in full sun just stays below the largest value
 assert SURFACES <= _SLOT_BITS  # slot 15 of the packed hit is the sky
 
-# Directions of the four waves of the slow variation, in units of the surface's frequency. No component is zero, so
-# the variation shows on a face of any orientation; lengths are incommensurate, so it does not repeat.
+# Directions of the four waves of the slow variation, in units of the surface's frequency. No component is
+# zero, so the variation shows on a face of any orientation; lengths are incommensurate, so it does not
+# repeat.
 _WAVES = ((0.61, 0.37, 0.70), (-0.86, 0.52, 0.55), (0.55, -1.03, -1.12), (1.57, 1.21, -0.83))
 
 
@@ -46,8 +49,9 @@ class Frames:
     * ``depth`` f32 [T, H, W]: z-depth of the pixel centre's ray, metres; the sky is ``inf``
     * ``instances`` i32 [T, H, W]: 0 sky, 1 ground, slot + 1 for the rest (``World.instance_names``)
     * ``moving`` bool [T, H, W]: the object seen there moves between frames t and t + 1
-    * ``flow`` f32 [T-1, H, W, 2]: where the point seen at a pixel centre of frame t is in frame t + 1, minus that
-      centre; pixels, u right, v down. The sky flows as points at infinity. 0 where the point passes behind the camera
+    * ``flow`` f32 [T-1, H, W, 2]: where the point seen at a pixel centre of frame t is in frame t + 1, minus
+      that centre; pixels, u right, v down. The sky flows as points at infinity. 0 where the point passes
+      behind the camera
     * ``occluded`` bool [T-1, H, W]: that point is not seen in frame t + 1: hidden, out of the image or behind
     """
 
@@ -64,11 +68,15 @@ class Frames:
 
 def _rotate(matrix, vector):
     """matrix [3, 3] (entries scalars or arrays) times a planar vector."""
-    return tuple(matrix[i][0] * vector[0] + matrix[i][1] * vector[1] + matrix[i][2] * vector[2] for i in range(3))
+    return tuple(
+        matrix[i][0] * vector[0] + matrix[i][1] * vector[1] + matrix[i][2] * vector[2] for i in range(3)
+    )
 
 
 def _rotate_back(matrix, vector):
-    return tuple(matrix[0][i] * vector[0] + matrix[1][i] * vector[1] + matrix[2][i] * vector[2] for i in range(3))
+    return tuple(
+        matrix[0][i] * vector[0] + matrix[1][i] * vector[1] + matrix[2][i] * vector[2] for i in range(3)
+    )
 
 
 def _dot(a, b):
@@ -88,8 +96,10 @@ def _slab(origin, inverse, half):
 
 def _box_interval(origin, inverse, half):
     near, far = zip(*(_slab(origin[i], inverse[i], half[i]) for i in range(3)), strict=True)
-    return (jnp.maximum(jnp.maximum(near[0], near[1]), near[2]),
-            jnp.minimum(jnp.minimum(far[0], far[1]), far[2]))
+    return (
+        jnp.maximum(jnp.maximum(near[0], near[1]), near[2]),
+        jnp.minimum(jnp.minimum(far[0], far[1]), far[2]),
+    )
 
 
 def _quadric_interval(a, b, c):
@@ -151,7 +161,9 @@ def _sunlight(scene, point):
         round_ = FIRST_SPHERE <= slot < FIRST_CYLINDER
         offset = tuple(point[i] - scene["position"][slot, i] for i in range(3))
         start = offset if round_ else _rotate_back(scene["rotation"][slot], offset)
-        near, far = _interval(slot, start, scene["sun"][0] if round_ else suns[slot], scene["half_size"][slot])
+        near, far = _interval(
+            slot, start, scene["sun"][0] if round_ else suns[slot], scene["half_size"][slot]
+        )
         chord = jnp.maximum(far - jnp.maximum(near, 0.0), 0.0)
         softness = 0.5 * scene["half_size"][slot, 0] + 0.02
         blocked = jnp.maximum(blocked, jnp.minimum(chord / softness, 1.0))
@@ -187,7 +199,8 @@ def _clip01(x):
 
 
 def _painting(scene, slot, local, normal, step_x, step_y):
-    """(mix of the second colour 0..1, brightness 0..2, tint -1..1) at points of a surface, in its own coordinates.
+    """(mix of the second colour 0..1, brightness 0..2, tint -1..1) at points of a surface, in its own
+    coordinates.
 
     ``step_x``, ``step_y`` are the local extent of one pixel there.
     """
@@ -266,16 +279,24 @@ def _normal(scene, slot, local):
     a = tuple(jnp.abs(v) for v in u)
     x_face = (a[0] >= a[1]) & (a[0] >= a[2])
     y_face = ~x_face & (a[1] >= a[2])
-    box = (jnp.where(x_face, jnp.sign(u[0]), 0.0), jnp.where(y_face, jnp.sign(u[1]), 0.0),
-           jnp.where(x_face | y_face, 0.0, jnp.sign(u[2])))
+    box = (
+        jnp.where(x_face, jnp.sign(u[0]), 0.0),
+        jnp.where(y_face, jnp.sign(u[1]), 0.0),
+        jnp.where(x_face | y_face, 0.0, jnp.sign(u[2])),
+    )
     ring = u[0] * u[0] + u[2] * u[2]
     round_length = jax.lax.rsqrt(jnp.maximum(ring + u[1] * u[1], 1e-12))
     side_length = jax.lax.rsqrt(jnp.maximum(ring, 1e-12))
     cap = u[1] * u[1] > ring
     sphere, cylinder = (slot >= FIRST_SPHERE) & (slot < FIRST_CYLINDER), slot >= FIRST_CYLINDER
-    tube = (jnp.where(cap, 0.0, u[0] * side_length), jnp.where(cap, jnp.sign(u[1]), 0.0),
-            jnp.where(cap, 0.0, u[2] * side_length))
-    return tuple(jnp.where(sphere, u[i] * round_length, jnp.where(cylinder, tube[i], box[i])) for i in range(3))
+    tube = (
+        jnp.where(cap, 0.0, u[0] * side_length),
+        jnp.where(cap, jnp.sign(u[1]), 0.0),
+        jnp.where(cap, 0.0, u[2] * side_length),
+    )
+    return tuple(
+        jnp.where(sphere, u[i] * round_length, jnp.where(cylinder, tube[i], box[i])) for i in range(3)
+    )
 
 
 def _hit(scene, eye, direction, packed):
@@ -298,10 +319,14 @@ def _paint_pass(scene, eye, camera, focal, direction, packed):
     for axis in range(2):
         shift = tuple(camera[i, axis] / focal[axis] for i in range(3))
         along = _dot(normal, shift) * slope
-        steps.append(_rotate_back(rotation, tuple(depth * (shift[i] - along * direction[i]) for i in range(3))))
+        steps.append(
+            _rotate_back(rotation, tuple(depth * (shift[i] - along * direction[i]) for i in range(3)))
+        )
     mix, light, tint = _painting(scene, slot, local, normal_local, *steps)
     cover, glow = _clouds(scene, direction, jnp.sqrt(_dot(direction, direction)))
-    return _pack((jnp.where(sky, cover, mix), 11), (jnp.where(sky, glow, 0.5 * light), 11), (0.5 + 0.5 * tint, 10))
+    return _pack(
+        (jnp.where(sky, cover, mix), 11), (jnp.where(sky, glow, 0.5 * light), 11), (0.5 + 0.5 * tint, 10)
+    )
 
 
 def _light_pass(scene, eye, direction, packed):
@@ -371,7 +396,8 @@ def _at_frame(scene, t):
 
 
 def _directions(camera, intrinsics, u, v):
-    """World directions of image points ``u``, ``v`` (fractions of width and height), unit along the optical axis."""
+    """World directions of image points ``u``, ``v`` (fractions of width and height), unit along the optical
+    axis."""
     x, y = (u - intrinsics[2]) / intrinsics[0], (v - intrinsics[3]) / intrinsics[1]
     return tuple(camera[i, 0] * x + camera[i, 1] * y + camera[i, 2] for i in range(3))
 
@@ -379,8 +405,8 @@ def _directions(camera, intrinsics, u, v):
 def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
     """RGB u8 [T, H, W, 3] of one world. ``poses`` f32 [T, 4, 4], ``intrinsics`` f32 [T, 4].
 
-    Every pass is a loop of its own over bands of rows. The results of a loop are stored, so a pass that several
-    later expressions need is computed once, and the compiler sees small expressions.
+    Every pass is a loop of its own over bands of rows. The results of a loop are stored, so a pass that
+    several later expressions need is computed once, and the compiler sees small expressions.
     """
     rows = height // bands
     s = (jnp.arange(samples, dtype=jnp.float32) + 0.5) / samples
@@ -399,11 +425,13 @@ def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
             band, hits, painted, lighted = args
             colors = _color_pass(here, rays(band), hits, painted, lighted)
             colors = jnp.stack([jnp.mean(c, axis=(0, 1)) for c in colors], axis=-1)  # [rows, W, 3]
-            return (jnp.sqrt(_clip01(colors)) * 255.0 + 0.5).astype(jnp.uint8)
+            return (jnp.sqrt(_clip01(_EXPOSURE * colors)) * 255.0 + 0.5).astype(jnp.uint8)
 
         index = jnp.arange(bands)
         hits = jax.lax.map(lambda band: _nearest(here, eye, rays(band)), index)
-        painted = jax.lax.map(lambda x: _paint_pass(here, eye, camera, focal, rays(x[0]), x[1]), (index, hits))
+        painted = jax.lax.map(
+            lambda x: _paint_pass(here, eye, camera, focal, rays(x[0]), x[1]), (index, hits)
+        )
         lighted = jax.lax.map(lambda x: _light_pass(here, eye, rays(x[0]), x[1]), (index, hits))
         return jax.lax.map(finish, (index, hits, painted, lighted)).reshape(height, width, 3)
 
@@ -489,8 +517,10 @@ def _check_size(height: int, width: int, samples: int) -> None:
 
 
 def _camera_arrays(world: World) -> tuple[np.ndarray, np.ndarray]:
-    return (np.asarray(world.cameras.world_from_camera, np.float32),
-            np.asarray(world.cameras.intrinsics, np.float32))
+    return (
+        np.asarray(world.cameras.world_from_camera, np.float32),
+        np.asarray(world.cameras.intrinsics, np.float32),
+    )
 
 
 def render(world: World, height: int, width: int, samples: int = 2) -> Frames:
@@ -522,8 +552,11 @@ def stack_worlds(worlds: Sequence[World]) -> tuple[dict[str, np.ndarray], np.nda
         raise ValueError(f"worlds of {lengths} frames do not stack; sample them with one WorldsConfig.frames")
     scenes = [world.scene.arrays() for world in worlds]
     poses, intrinsics = zip(*(_camera_arrays(world) for world in worlds), strict=True)
-    return ({name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]},
-            np.stack(poses), np.stack(intrinsics))
+    return (
+        {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]},
+        np.stack(poses),
+        np.stack(intrinsics),
+    )
 
 
 def iterate_rgb(
@@ -531,8 +564,8 @@ def iterate_rgb(
 ) -> Iterator[jax.Array]:
     """Yield u8 device arrays [n, T, H, W, 3], ``chunk`` worlds at a time (the last one may be shorter).
 
-    Work memory is about 1.5 KB per ray in flight, whatever the number of worlds. By default ``chunk`` keeps about
-    two million rays in flight on an accelerator, and is 1 on a CPU.
+    Work memory depends on ``chunk`` alone. By default it keeps about two million rays in flight on an
+    accelerator (34 clips of 96x160 with four rays per pixel), and is 1 on a CPU.
     """
     _check_size(height, width, samples)
     if chunk is None:
@@ -548,10 +581,39 @@ def iterate_rgb(
         yield _rgb_clips(*stack_worlds(part), height, width, samples, bands)[:count]
 
 
+def iterate_rgb_on_host(
+    worlds: Sequence[World], height: int, width: int, samples: int = 2, chunk: int | None = None
+) -> Iterator[np.ndarray]:
+    """As ``iterate_rgb``, as NumPy arrays; the next chunk renders while the caller uses this one."""
+    pending = None
+    for clips in iterate_rgb(worlds, height, width, samples, chunk):
+        if pending is not None:
+            yield np.asarray(pending)
+        pending = clips
+    if pending is not None:
+        yield np.asarray(pending)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _store(clips, part, first):
+    return jax.lax.dynamic_update_slice_in_dim(clips, part, first, axis=0)
+
+
 def render_rgb(
     worlds: Sequence[World], height: int, width: int, samples: int = 2, chunk: int | None = None
 ) -> jax.Array:
-    """RGB u8 [N, T, H, W, 3] of many worlds on the default device. See ``iterate_rgb`` for memory and ``chunk``."""
+    """RGB u8 [N, T, H, W, 3] of many worlds, in the memory of the default device.
+
+    Needs that array and the work memory of ``iterate_rgb``; use that where the clips are consumed chunk by
+    chunk.
+    """
     if not worlds:
         raise ValueError("no worlds to render; expected at least one")
-    return jnp.concatenate(list(iterate_rgb(worlds, height, width, samples, chunk)))
+    clips, first = None, 0
+    for part in iterate_rgb(worlds, height, width, samples, chunk):
+        if len(part) == len(worlds):
+            return part
+        if clips is None:
+            clips = jnp.zeros((len(worlds), *part.shape[1:]), jnp.uint8)
+        clips, first = _store(clips, part, first), first + len(part)
+    return clips

@@ -9,24 +9,22 @@ import numpy as np
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.worlds.captions import caption_phrasings
+from camctrl_jax.worlds.corruptions import static_variant
 from camctrl_jax.worlds.motion import Motion, rotations, sample_motion
 from camctrl_jax.worlds.paths import Start, path_class, path_poses, project, sample_moves, surface_distance
 from camctrl_jax.worlds.scene import (
-    BOXES,
-    CYLINDERS,
     FIRST_BOX,
     FIRST_CYLINDER,
     FIRST_SPHERE,
     FIRST_WALL,
     GROUND,
     SHAPES,
-    SPHERES,
     SURFACES,
-    WALLS,
     Scene,
     World,
     WorldObject,
     WorldsConfig,
+    moving_mask,
 )
 from camctrl_jax.worlds.surfaces import (
     COLOR_NAMES,
@@ -66,8 +64,15 @@ class _Draft:
         position[..., 1] = 50.0  # absent slots lie under the ground
         rotation = np.zeros((frames + 1, SURFACES, 3, 3))
         rotation[...] = np.eye(3)
-        return cls(position, rotation, np.zeros((SURFACES, 3)), np.zeros((SURFACES, 3, 3)),
-                   np.full((SURFACES, 3), 0.5), np.zeros((SURFACES, 3, 3)), np.zeros((SURFACES, len(PATTERN))))
+        return cls(
+            position,
+            rotation,
+            np.zeros((SURFACES, 3)),
+            np.zeros((SURFACES, 3, 3)),
+            np.full((SURFACES, 3), 0.5),
+            np.zeros((SURFACES, 3, 3)),
+            np.zeros((SURFACES, len(PATTERN))),
+        )
 
     def paint(self, slot: int, surface: Surface) -> None:
         self.texture[slot], self.offset[slot] = surface.texture, surface.offset
@@ -80,22 +85,65 @@ def _lighting(rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
     # The sun stands behind the camera or beside it, so that the sides in view are mostly lit.
     azimuth = rng.uniform(-2.0, 2.0) + np.pi
     elevation, sun, sky_light, zenith, horizon, cloud, amount = {
-        "midday": (1.0, (1.0, 0.96, 0.88), (0.30, 0.36, 0.46), (0.30, 0.52, 0.85), (0.72, 0.82, 0.92),
-                   (0.97, 0.97, 0.97), 0.85),
-        "morning": (0.7, (1.0, 0.92, 0.78), (0.32, 0.36, 0.42), (0.42, 0.64, 0.88), (0.86, 0.88, 0.88),
-                    (0.98, 0.96, 0.93), 0.6),
-        "evening": (0.45, (1.15, 0.76, 0.48), (0.30, 0.30, 0.38), (0.38, 0.50, 0.72), (0.95, 0.76, 0.56),
-                    (0.98, 0.84, 0.70), 0.7),
-        "dusk": (0.42, (0.85, 0.58, 0.56), (0.30, 0.27, 0.38), (0.38, 0.36, 0.60), (0.90, 0.64, 0.62),
-                 (0.80, 0.58, 0.66), 0.7),
-        "overcast": (0.9, (0.30, 0.30, 0.30), (0.66, 0.68, 0.72), (0.66, 0.70, 0.75), (0.82, 0.84, 0.86),
-                     (0.92, 0.92, 0.93), 0.7),
+        "midday": (
+            1.0,
+            (1.0, 0.96, 0.88),
+            (0.30, 0.36, 0.46),
+            (0.30, 0.52, 0.85),
+            (0.72, 0.82, 0.92),
+            (0.97, 0.97, 0.97),
+            0.85,
+        ),
+        "morning": (
+            0.7,
+            (1.0, 0.92, 0.78),
+            (0.32, 0.36, 0.42),
+            (0.42, 0.64, 0.88),
+            (0.86, 0.88, 0.88),
+            (0.98, 0.96, 0.93),
+            0.6,
+        ),
+        "evening": (
+            0.45,
+            (1.15, 0.76, 0.48),
+            (0.30, 0.30, 0.38),
+            (0.38, 0.50, 0.72),
+            (0.95, 0.76, 0.56),
+            (0.98, 0.84, 0.70),
+            0.7,
+        ),
+        "dusk": (
+            0.42,
+            (0.85, 0.58, 0.56),
+            (0.30, 0.27, 0.38),
+            (0.38, 0.36, 0.60),
+            (0.90, 0.64, 0.62),
+            (0.80, 0.58, 0.66),
+            0.7,
+        ),
+        "overcast": (
+            0.9,
+            (0.30, 0.30, 0.30),
+            (0.66, 0.68, 0.72),
+            (0.66, 0.70, 0.75),
+            (0.82, 0.84, 0.86),
+            (0.92, 0.92, 0.93),
+            0.7,
+        ),
     }[name]
     elevation += rng.uniform(-0.12, 0.12)
-    direction = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
+    direction = np.array(
+        [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
+    )
     bounce = 0.55 * np.asarray(sky_light)
-    sky = np.stack([linear(zenith), linear(horizon), linear(cloud),
-                    [amount, rng.uniform(0.0, 50.0), rng.uniform(0.008, 0.03)]])
+    sky = np.stack(
+        [
+            linear(zenith),
+            linear(horizon),
+            linear(cloud),
+            [amount, rng.uniform(0.0, 50.0), rng.uniform(0.008, 0.03)],
+        ]
+    )
     return name, np.stack([direction, sun, sky_light, bounce]), sky
 
 
@@ -113,10 +161,17 @@ def _walls(rng: np.random.Generator, draft: _Draft) -> str:
     for index, side in enumerate(sides):
         slot = FIRST_WALL + index
         length = rng.uniform(9.0, 15.0) if side == 0 else rng.uniform(5.0, 7.5)
-        center = np.array([0.0, 0.0, back]) if side == 0 else np.array([side * rng.uniform(4.3, 5.6), 0.0, back - 4.0])
+        center = (
+            np.array([0.0, 0.0, back])
+            if side == 0
+            else np.array([side * rng.uniform(4.3, 5.6), 0.0, back - 4.0])
+        )
         yaw = turn + (0.0 if side == 0 else side * (np.pi / 2 + rng.normal(0.0, 0.06)))
         cos, sin = np.cos(turn), np.sin(turn)
-        center[0], center[2] = cos * center[0] + sin * (center[2] - 5.0), 5.0 - sin * center[0] + cos * (center[2] - 5.0)
+        center[0], center[2] = (
+            cos * center[0] + sin * (center[2] - 5.0),
+            5.0 - sin * center[0] + cos * (center[2] - 5.0),
+        )
         center[1] = -0.5 * height
         draft.position[:, slot] = center
         draft.rotation[:, slot] = rotations(np.array([yaw]), np.array([1.0, 0.0, 0.0]), np.zeros(1))[0]
@@ -163,21 +218,25 @@ def _motion_kind(rng: np.random.Generator, kind: str, word: str) -> str:
     return ("rest", "rest", "spin", "spin", "slide", "return", "orbit", "bounce")[rng.integers(8)]
 
 
-def _place(rng: np.random.Generator, motion: Motion, radius: float, tracks: np.ndarray, radii: np.ndarray) -> np.ndarray | None:
-    """A ground place (x, z) where the whole motion stays in the scene and apart from the objects placed so far.
+def _place(
+    rng: np.random.Generator, motion: Motion, radius: float, tracks: np.ndarray, radii: np.ndarray
+) -> np.ndarray | None:
+    """A ground place (x, z) where the whole motion stays in the scene and apart from the objects placed so
+    far.
 
     ``tracks`` f64 [K, T+1, 2] and ``radii`` [K] are the ground tracks of those objects.
     """
     z = rng.uniform(2.8, 7.6, _PLACES)
     x = rng.uniform(-1.0, 1.0, _PLACES) * (0.62 * z + 0.2)
     track = np.stack([x, z], axis=1)[:, None] + motion.shift[None, :, ::2]  # [places, T+1, 2]
-    low, high = track.min(axis=1) - radius, track.max(axis=1) + radius
-    good = (low[:, 1] > 2.0) & (high[:, 1] < 8.4) & (np.abs(low[:, 0]) < 3.9) & (np.abs(high[:, 0]) < 3.9)
-    if len(radii):
-        apart = np.linalg.norm(track[:, None, ::4] - tracks[None, :, ::4], axis=-1).min(axis=-1)
-        good &= (apart > radius + radii + _GAP).all(axis=1)
-    found = np.flatnonzero(good)
-    return track[found[0], 0] if len(found) else None
+    low, high = motion.shift[:, ::2].min(axis=0) - radius, motion.shift[:, ::2].max(axis=0) + radius
+    good = (z + low[1] > 2.0) & (z + high[1] < 8.4) & (x + low[0] > -3.9) & (x + high[0] < 3.9)
+    track = track[good]
+    if len(radii) and len(track):
+        apart = track[:, None, ::4] - tracks[None, :, ::4]  # [places, K, times, 2]
+        apart = (apart[..., 0] ** 2 + apart[..., 1] ** 2).min(axis=-1)
+        track = track[(apart > (radius + radii + _GAP) ** 2).all(axis=1)]
+    return track[0, 0] if len(track) else None
 
 
 def _direction_word(motion: Motion) -> str:
@@ -205,7 +264,9 @@ def _objects(rng: np.random.Generator, config: WorldsConfig, draft: _Draft) -> l
         place = None
         motion_kind = _motion_kind(rng, kind, word)
         for attempt in range(3):
-            motion = sample_motion(rng, motion_kind if attempt < 2 else "rest", kind, radius, frames, config.fps)
+            motion = sample_motion(
+                rng, motion_kind if attempt < 2 else "rest", kind, radius, frames, config.fps
+            )
             place = _place(rng, motion, radius, tracks[: len(objects)], radii[: len(objects)])
             if place is not None:
                 break
@@ -218,15 +279,12 @@ def _objects(rng: np.random.Generator, config: WorldsConfig, draft: _Draft) -> l
         draft.half_size[slot] = half
         start_yaw = rng.uniform(-np.pi, np.pi) if kind != "box" else rng.uniform(-0.9, 0.9)
         base = np.array([place[0], -half[1], place[1]])
-        if config.static:
-            motion = dataclasses.replace(
-                motion, kind="rest", shift=np.zeros_like(motion.shift), yaw=np.zeros_like(motion.yaw),
-                roll=np.zeros_like(motion.roll), pauses=False,
-            )
         draft.position[:, slot] = base + motion.shift
         draft.rotation[:, slot] = rotations(motion.yaw + start_yaw, motion.axle, motion.roll)
         tracks[len(objects)], radii[len(objects)] = place + motion.shift[:, ::2], radius
-        objects.append(WorldObject(int(slot), word, color, second, material, motion.kind, _direction_word(motion)))
+        objects.append(
+            WorldObject(int(slot), word, color, second, material, motion.kind, _direction_word(motion))
+        )
     return objects
 
 
@@ -235,7 +293,9 @@ def _intrinsics(rng: np.random.Generator, aspect: float) -> np.ndarray:
     return np.array([focal, focal * aspect, 0.5, 0.5])
 
 
-def _path(rng: np.random.Generator, config: WorldsConfig, scene: Scene, slots: list[int], intrinsics: np.ndarray):
+def _path(
+    rng: np.random.Generator, config: WorldsConfig, scene: Scene, slots: list[int], intrinsics: np.ndarray
+):
     """(poses, moves, class) of a path that is clear of everything and keeps the scene in view."""
     centers = scene.position[: config.frames, slots].astype(np.float64)  # [T, K, 3]
     last = config.frames - 1
@@ -255,7 +315,11 @@ def _path(rng: np.random.Generator, config: WorldsConfig, scene: Scene, slots: l
         ends = project(poses[[0, last]][:, None], intrinsics, centers[[0, last]])
         seen = ((np.abs(ends[..., :2] - 0.5) < 0.49).all(axis=-1)) & (ends[..., 2] > 0.8)
         need = min(3, len(slots))
-        if seen[0].sum() < need or seen[1].sum() < min(2, need) or (seen[0] & seen[1]).sum() < 0.5 * seen[0].sum():
+        if (
+            seen[0].sum() < need
+            or seen[1].sum() < min(2, need)
+            or (seen[0] & seen[1]).sum() < 0.5 * seen[0].sum()
+        ):
             continue
         if surface_distance(scene, poses[:, :3, 3]).min() < config.clearance:
             continue
@@ -272,10 +336,10 @@ def sample_world(seed: int, config: WorldsConfig = WorldsConfig()) -> World:  # 
     for attempt in range(20):
         world = _sample(np.random.default_rng([int(seed), attempt]), int(seed), config)
         if world is not None:
-            return world
+            return static_variant(world) if config.static else world
     raise ValueError(
-        f"no clear camera path in 20 scenes of seed {seed}; lower WorldsConfig.clearance ({config.clearance} m) "
-        f"or max_objects ({config.max_objects})"
+        f"no clear camera path in 20 scenes of seed {seed}; lower WorldsConfig.clearance "
+        f"({config.clearance} m) or max_objects ({config.max_objects})"
     )
 
 
@@ -289,19 +353,26 @@ def _sample(rng: np.random.Generator, seed: int, config: WorldsConfig) -> World 
     wall = _walls(rng, draft)
     objects = _objects(rng, config, draft)
     position, rotation = draft.position.astype(np.float32), draft.rotation.astype(np.float32)
-    moving = ((np.abs(np.diff(position, axis=0)).max(axis=-1) > 1e-5)
-              | (np.abs(np.diff(rotation, axis=0)).max(axis=(-1, -2)) > 1e-5))
     scene = Scene(
-        position, rotation, draft.half_size.astype(np.float32), moving, draft.texture.astype(np.float32),
-        draft.offset.astype(np.float32), draft.colors.astype(np.float32), draft.pattern.astype(np.float32),
-        sun.astype(np.float32), sky.astype(np.float32),
+        position,
+        rotation,
+        draft.half_size.astype(np.float32),
+        moving_mask(position, rotation),
+        draft.texture.astype(np.float32),
+        draft.offset.astype(np.float32),
+        draft.colors.astype(np.float32),
+        draft.pattern.astype(np.float32),
+        sun.astype(np.float32),
+        sky.astype(np.float32),
     )
     intrinsics = _intrinsics(rng, config.aspect)
     path = _path(rng, config, scene, [item.slot for item in objects], intrinsics)
     if path is None:
         return None
     poses, moves, name = path
-    cameras = Cameras(poses, np.tile(intrinsics, (config.frames, 1)), np.arange(config.frames) / config.fps, metric=True)
+    cameras = Cameras(
+        poses, np.tile(intrinsics, (config.frames, 1)), np.arange(config.frames) / config.fps, metric=True
+    )
     objects = _by_visibility(objects, scene, poses[0], intrinsics)
     world = World(seed, config.fps, scene, cameras, (), name, moves, tuple(objects), ground, wall, lighting)
     return dataclasses.replace(world, captions=caption_phrasings(world))
@@ -317,6 +388,3 @@ def _by_visibility(
     size = scene.half_size[slots, :2].prod(axis=1) / np.maximum(seen[:, 2], 0.5) ** 2
     order = np.argsort(-(size + 1e3 * inside), kind="stable")
     return [objects[i] for i in order]
-
-
-__all__ = ["BOXES", "CYLINDERS", "LIGHTINGS", "SPHERES", "WALLS", "sample_world"]

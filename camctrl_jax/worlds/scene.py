@@ -1,7 +1,7 @@
 """What a world is: fixed-shape scene arrays, the camera, the captions and the names of things.
 
-World axes follow the camera axes of the package: x right, y DOWN, z forward, in metres. The ground is the plane
-y = 0, so a camera 1.5 m above it has y = -1.5 and the sun's direction has a negative y.
+World axes follow the camera axes of the package: x right, y DOWN, z forward, in metres. The ground is the
+plane y = 0, so a camera 1.5 m above it has y = -1.5 and the sun's direction has a negative y.
 
 Every scene has the same slots, so that scenes stack: one ground, then walls, boxes, spheres and upright
 cylinders. A slot that a scene does not use is absent: its half size is zero and it lies under the ground.
@@ -37,8 +37,8 @@ SKY_INSTANCE = 0  # instance id of the sky; surface slot s has the id s + 1
 class WorldsConfig:
     """What kind of worlds to sample.
 
-    ``frames`` frames at ``fps``; ``aspect`` is width / height, for which pixels are square; ``static`` holds every
-    object at rest (the same objects, places and camera as the moving world of that seed).
+    ``frames`` frames at ``fps``; ``aspect`` is width / height, for which pixels are square; ``static`` holds
+    every object at rest (the same objects, places and camera as the moving world of that seed).
     """
 
     frames: int = 49
@@ -63,16 +63,19 @@ class WorldsConfig:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """Arrays of one scene, float32 unless stated; S = ``SURFACES`` slots, T frames.
 
-    Poses run over T + 1 frames: the last one tells whether an object moves in the interval after the last frame.
+    Poses run over T + 1 frames: the last one tells whether an object moves in the interval after the last
+    frame.
     """
 
     position: np.ndarray  # [T+1, S, 3] object centre, metres
     rotation: np.ndarray  # [T+1, S, 3, 3] world_from_object
-    half_size: np.ndarray  # [S, 3] metres; spheres: radius three times; cylinders: radius, half height, radius
+    half_size: (
+        np.ndarray
+    )  # [S, 3] metres; spheres: radius three times; cylinders: radius, half height, radius
     moving: np.ndarray  # bool [T, S] the object moves between frames t and t + 1
     texture: np.ndarray  # [S, 3, 3] texture cells per metre: texture_from_object
     offset: np.ndarray  # [S, 3] texture coordinates of the object's centre
@@ -86,9 +89,16 @@ class Scene:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+def moving_mask(position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Bool [T, S] from poses of T + 1 frames: whether each object moves between frames t and t + 1."""
+    shifted = np.abs(np.diff(position, axis=0)).max(axis=-1) > 1e-5
+    return shifted | (np.abs(np.diff(rotation, axis=0)).max(axis=(-1, -2)) > 1e-5)
+
+
 @dataclass(frozen=True)
 class WorldObject:
-    """One object as the captions speak of it. ``slot`` indexes the scene arrays; its instance id is slot + 1."""
+    """One object as the captions speak of it. ``slot`` indexes the scene arrays; its instance id is slot +
+    1."""
 
     slot: int
     shape: str
@@ -105,7 +115,8 @@ class WorldObject:
 
 @dataclass(frozen=True)
 class Move:
-    """One component of a camera path: ``amplitude`` in metres or degrees (always positive), frames of its window."""
+    """One component of a camera path: ``amplitude`` in metres or degrees (always positive), frames of its
+    window."""
 
     name: str
     amplitude: float
@@ -113,7 +124,7 @@ class Move:
     stop: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """A dynamic scene with its camera path: everything that rendering and captions need."""
 

@@ -1,8 +1,9 @@
 """Looks of surfaces: a closed palette, and patterns as rows of numbers that the renderer evaluates.
 
-A pattern lives in the object's own coordinates, in three dimensions, so it moves and turns with the object. It is
-made of cells (checks, stripes, bricks, tiles with random colours, dots) and of a slow variation (four warped
-waves) that never repeats and makes every place recognisable. Everything is faded out by the pixel's footprint.
+A pattern lives in the object's own coordinates, in three dimensions, so it moves and turns with the object.
+It is made of cells (checks, stripes, bricks, tiles with random colours, dots) and of a slow variation (four
+warped waves) that never repeats and makes every place recognisable. Everything is faded out by the pixel's
+footprint.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 # Columns of Scene.pattern.
 PATTERN = (
-    "parity",  # 1: neighbouring cells alternate between base and second colour; 0: each cell takes a random mix
+    "parity",  # 1: neighbouring cells alternate between the two colours; 0: each takes a random mix
     "cell_mix",  # how much of the second colour the cells take, 0 to 1
     "stagger",  # shift of every other row of cells, in cells
     "cell_shade",  # random brightness of each cell, relative
@@ -65,12 +66,8 @@ def linear(color: str | tuple[float, float, float]) -> np.ndarray:
 
 
 def _row(rng: np.random.Generator, **values: float) -> np.ndarray:
-    row = np.zeros(len(PATTERN), np.float32)
-    row[PATTERN.index("wave_phase")] = rng.random()
-    row[PATTERN.index("seed")] = rng.random()
-    for name, value in values.items():
-        row[PATTERN.index(name)] = value
-    return row
+    values = {"wave_phase": rng.random(), "seed": rng.random(), **values}
+    return np.array([values.pop(name, 0.0) for name in PATTERN], np.float32)
 
 
 def _turned(frequency: tuple[float, float, float], axis: int, angle: float) -> np.ndarray:
@@ -84,26 +81,35 @@ def _turned(frequency: tuple[float, float, float], axis: int, angle: float) -> n
 
 def _offsets(rng: np.random.Generator, texture: np.ndarray) -> np.ndarray:
     # An unused axis must sit in the middle of its cell: there it is neither a joint nor outside a dot.
-    used = np.abs(texture).sum(axis=1) > 0
-    return np.where(used, rng.uniform(3.0, 40.0, 3), 0.5).astype(np.float32)
+    return np.where(texture.any(axis=1), rng.uniform(3.0, 40.0, 3), 0.5).astype(np.float32)
 
 
 def _tint(rng: np.random.Generator, strength: float) -> np.ndarray:
-    tint = rng.normal(0.0, 1.0, 3)
-    return (strength * (tint - tint.mean())).astype(np.float32)
+    red, green, blue = rng.normal(0.0, strength, 3)
+    grey = (red + green + blue) / 3
+    return np.array([red - grey, green - grey, blue - grey], np.float32)
+
+
+_CONTRASTING = {
+    name: tuple(
+        other
+        for other, value in COLORS.items()
+        if sum(abs(a - b) for a, b in zip(color, value, strict=True)) > 0.75
+    )
+    for name, color in COLORS.items()
+}
 
 
 def contrasting(rng: np.random.Generator, color: str) -> str:
     """A palette colour that is well apart from ``color``."""
-    base = np.asarray(COLORS[color])
-    apart = [name for name in COLOR_NAMES if np.abs(np.asarray(COLORS[name]) - base).sum() > 0.75]
-    return apart[rng.integers(len(apart))]
+    return _CONTRASTING[color][rng.integers(len(_CONTRASTING[color]))]
 
 
 def object_surface(
     rng: np.random.Generator, material: str, color: str, second: str, half_size: np.ndarray
 ) -> Surface:
-    """Surface of a free-standing object. Cells divide the object evenly, so patterns meet its faces cleanly."""
+    """Surface of a free-standing object. Cells divide the object evenly, so patterns meet its faces
+    cleanly."""
     size = 2.0 * np.asarray(half_size, np.float64)
     cell = rng.uniform(0.24, 0.42)
     cells = np.maximum(np.round(size / cell), 1.0 if material == "striped" else 2.0)
@@ -149,22 +155,30 @@ def ground_surface(rng: np.random.Generator, style: str) -> Surface:
     vary = rng.uniform(-0.05, 0.05, 3)
     second = None
     if style == "grass":
-        base, second = (0.40, 0.55, 0.25), (0.52, 0.60, 0.30)
-        frequency, values = (1.0, 0, 1.0), {"cell_mix": 0.7, "warp": 0.55, "wave_shade": 0.3}
+        base, second = (0.34, 0.52, 0.20), (0.60, 0.66, 0.32)
+        frequency, values = (1.2, 0, 1.2), {"cell_mix": 0.8, "warp": 0.55, "wave_shade": 0.25}
     elif style == "sand":
-        base, second = (0.82, 0.70, 0.50), (0.72, 0.58, 0.40)
+        base, second = (0.84, 0.72, 0.52), (0.64, 0.50, 0.34)
         frequency, values = (0.45, 0, 1.6), {"cell_mix": 0.6, "warp": 0.5, "wave_shade": 0.18}
     elif style == "plaza":
-        base, second = (0.72, 0.68, 0.62), (0.52, 0.48, 0.47)
+        base, second = (0.78, 0.73, 0.66), (0.46, 0.43, 0.44)
         cell = rng.uniform(0.8, 1.3)
-        values = {"parity": float(rng.random() < 0.5), "cell_mix": 0.8, "cell_shade": 0.3, "wave_shade": 0.15}
+        values = {
+            "parity": float(rng.random() < 0.5),
+            "cell_mix": 0.85,
+            "cell_shade": 0.3,
+            "wave_shade": 0.15,
+        }
         frequency = (1 / cell, 0, 1 / cell)
+        if rng.random() < 0.3:  # painted circles on slabs
+            base, second = second, COLORS[COLOR_NAMES[rng.integers(len(COLOR_NAMES))]]
+            values = {"dot_radius": 0.36, "cell_shade": 0.25, "wave_shade": 0.15}
     elif style == "planks":
         base, second = (0.66, 0.46, 0.29), (0.52, 0.35, 0.22)
         frequency = (rng.uniform(2.2, 3.0), 0, 0.4)
         values = {"cell_mix": 0.8, "cell_shade": 0.3, "stagger": 0.37, "joint": 0.09, "wave_shade": 0.12}
     elif style == "snow":
-        base, second = (0.90, 0.92, 0.96), (0.76, 0.82, 0.90)
+        base, second = (0.88, 0.91, 0.96), (0.66, 0.75, 0.88)
         frequency, values = (0.8, 0, 0.8), {"cell_mix": 0.8, "warp": 0.55, "wave_shade": 0.12}
     elif style == "carpet":
         color = COLOR_NAMES[rng.integers(len(COLOR_NAMES))]
@@ -173,12 +187,20 @@ def ground_surface(rng: np.random.Generator, style: str) -> Surface:
         frequency = (rng.uniform(0.9, 1.4), 0, rng.uniform(0.6, 1.4))
         values = {"cell_mix": 0.8, "cell_shade": 0.25, "wave_shade": 0.12, "stagger": rng.choice([0.0, 0.5])}
     else:  # asphalt with worn patches
-        base, second = (0.40, 0.41, 0.44), (0.55, 0.55, 0.55)
-        frequency, values = (0.7, 0, 0.7), {"cell_mix": 0.8, "warp": 0.5, "cell_shade": 0.1, "wave_shade": 0.25}
+        base, second = (0.36, 0.37, 0.41), (0.60, 0.59, 0.58)
+        frequency, values = (
+            (0.7, 0, 0.7),
+            {"cell_mix": 0.8, "warp": 0.5, "cell_shade": 0.1, "wave_shade": 0.25},
+        )
     row = _row(rng, wave_frequency=rng.uniform(0.45, 0.8), **values)
     texture = _turned(frequency, 1, angle)
-    colors = np.stack([linear(tuple(np.clip(np.asarray(base) + vary, 0.02, 1))),
-                       linear(tuple(np.clip(np.asarray(second) + vary, 0.02, 1))), _tint(rng, 0.03)])
+    colors = np.stack(
+        [
+            linear(tuple(np.clip(np.asarray(base) + vary, 0.02, 1))),
+            linear(tuple(np.clip(np.asarray(second) + vary, 0.02, 1))),
+            _tint(rng, 0.03),
+        ]
+    )
     return Surface(texture, _offsets(rng, texture), colors.astype(np.float32), row)
 
 
