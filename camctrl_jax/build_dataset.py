@@ -50,7 +50,8 @@ or
           list of texts), a .jsonl ({"file": .., "caption": ..}) or a .csv with the columns file and caption.
 
 A source that cannot be used (truncated video, wrong number of poses, NaN pose, empty caption file, ...) is
-skipped, counted and listed with its reason in report.json. More than --max-bad-share of them stops the run.
+skipped, counted and listed with its reason in report.json, and so are poses and captions whose video is
+missing. More than --max-bad-share of them stops the run.
 """
 
 _WORLDS = """\
@@ -183,6 +184,7 @@ def build(arguments: argparse.Namespace) -> None:
             "sources": {"used": tally.used, "skipped": len(tally.skipped)},
             "skipped_by_reason": tally.by_reason(),
             "skipped": [vars(skipped) for skipped in tally.skipped],
+            "annotations_without_video": tally.unmatched,
         }
 
     records = _world_records(arguments) if arguments.command == "worlds" else _video_records(arguments, tally)
@@ -198,6 +200,8 @@ def build(arguments: argparse.Namespace) -> None:
         f"{count} clips ({totals['labelled']} labelled, {totals['frames']} frames) in {seconds:.0f} s, "
         f"{len(tally.skipped)} sources skipped{': ' * bool(tally.skipped)}{tally.describe_reasons()}"
     )
+    if tally.unmatched:
+        print(f"{len(tally.unmatched)} pose or caption entries belong to no source; the report lists them")
     print(f"dataset: {out}")
     print(f"report:  {out / 'report.json'}")
 

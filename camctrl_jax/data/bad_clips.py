@@ -49,6 +49,7 @@ class SkipTally:
         self.max_share, self.minimum = max_share, minimum
         self.used = 0
         self.skipped: list[Skipped] = []
+        self.unmatched: list[str] = []  # annotations whose clip is missing; listed, not judged
 
     def use(self, count: int = 1) -> None:
         """Count good clips."""

@@ -117,6 +117,7 @@ class Captions:
         if not self.path.exists():
             raise FileNotFoundError(f"--captions {self.path}: no such file or folder.")
         self._for_all: tuple[str, ...] | None = None
+        self._used: set[str] = set()
         self._by_name: Mapping[str, list[str]] = {}
         suffix = self.path.suffix.lower()
         if self.path.is_dir():
@@ -173,12 +174,14 @@ class Captions:
         if self.path.is_dir():
             for name in (below.with_suffix(".txt"), Path(f"{below}.txt"), Path(f"{below.stem}.txt")):
                 if (self.path / name).is_file():
+                    self._used.add(str(name))
                     return self._lines(self.path / name)
             raise ClipError(
                 "no_caption", f"{source}: no caption; expected {self.path / below.with_suffix('.txt')}."
             )
         for name in (str(below), str(below.with_suffix("")), below.name, below.stem):
             if name in self._by_name:
+                self._used.add(name)
                 found = tuple(text.strip() for text in self._by_name[name] if text.strip())
                 if not found:
                     raise ClipError(
@@ -186,6 +189,14 @@ class Captions:
                     )
                 return found
         raise ClipError("no_caption", f"{source}: {self.path} has no caption for {str(below)!r}.")
+
+    def unmatched(self) -> list[str]:
+        """Captions that were never asked for: their video is missing, or has another name."""
+        if self.path.is_dir():
+            names = [str(file.relative_to(self.path)) for file in self.path.rglob("*.txt")]
+        else:
+            names = list(self._by_name)
+        return [f"{self.path}: {name}" for name in sorted(set(names) - self._used)]
 
 
 def _check_texts(values: list) -> None:
@@ -200,6 +211,7 @@ class Poses:
 
     def __init__(self, path: str | os.PathLike[str], *, metric: bool) -> None:
         self.path, self.metric = Path(path), metric
+        self._used: set[Path] = set()
         if not self.path.exists():
             raise FileNotFoundError(f"--poses {self.path}: no such file or folder.")
 
@@ -229,6 +241,7 @@ class Poses:
         elif path.is_dir():
             named = sorted(each for each in path.iterdir() if each.stem == source.stem)
             path = named[0] if len(named) == 1 else path
+        self._used.add(path)
         try:
             cameras = load_cameras(path, image_size=size).validate(str(path))
         except (ValueError, OSError) as error:
@@ -236,6 +249,16 @@ class Poses:
         if self.metric and not cameras.metric:
             cameras = Cameras(cameras.world_from_camera, cameras.intrinsics, cameras.times, metric=True)
         return cameras
+
+    def unmatched(self) -> list[str]:
+        """Pose files and pose folders that were never asked for: their video is missing, or has another
+        name.
+        """
+        if not self.path.is_dir() or self.path in self._used:
+            return []
+        folders = {self.path, *(used.parent for used in self._used)}
+        found = {each for folder in folders for each in folder.iterdir() if not each.name.startswith(".")}
+        return sorted(str(each) for each in found - self._used - folders)
 
 
 def cut_source(
@@ -355,4 +378,7 @@ def video_records(
             tally.skip(str(source), error)
         if progress is not None:
             progress(done, len(sources))
+    tally.unmatched += [
+        name for annotations in (poses, captions) if annotations for name in annotations.unmatched()
+    ]
     tally.finish()

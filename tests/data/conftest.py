@@ -1,0 +1,37 @@
+"""Small real inputs shared by the tests of this folder, made once per session."""
+
+from __future__ import annotations
+
+import pytest
+
+from camctrl_jax.build_dataset import main as build_dataset
+from camctrl_jax.data.clips import ClipDataset, open_clips
+from camctrl_jax.data.latents import LatentEncoder
+
+
+@pytest.fixture(scope="session")
+def worlds_folder(tmp_path_factory):
+    """A dataset of ten worlds of nine frames at 32x48 pixels, two of them unlabelled."""
+    out = tmp_path_factory.mktemp("datasets") / "worlds"
+    arguments = "worlds --count 10 --frames 9 --height 32 --width 48 --unlabelled-share 0.2 --workers 0"
+    assert build_dataset([*arguments.split(), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def worlds_dataset(worlds_folder) -> ClipDataset:
+    return open_clips(worlds_folder)
+
+
+@pytest.fixture(scope="session")
+def nano_encoder() -> LatentEncoder:
+    """The encoder of a small VAE with random weights."""
+    import jax
+    import jax.numpy as jnp
+
+    from camctrl_jax.models.presets import vae_preset
+    from camctrl_jax.models.vae import VAE
+
+    config = vae_preset("nano")
+    params = VAE(config).init(jax.random.key(0), jnp.zeros((1, 1, 32, 48, 3)))["params"]
+    return LatentEncoder(config, params, batch_size=2)
