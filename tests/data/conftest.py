@@ -26,12 +26,10 @@ def worlds_dataset(worlds_folder) -> ClipDataset:
 @pytest.fixture(scope="session")
 def nano_encoder() -> LatentEncoder:
     """The encoder of a small VAE with random weights."""
-    import jax
-    import jax.numpy as jnp
+    from nano_weights import random_params
 
-    from camctrl_jax.models.presets import vae_preset
-    from camctrl_jax.models.vae import VAE
+    from camctrl_jax.interop.pretrained import expected_vae
+    from camctrl_jax.models import vae_preset
 
-    config = vae_preset("nano")
-    params = VAE(config).init(jax.random.key(0), jnp.zeros((1, 1, 32, 48, 3)))["params"]
-    return LatentEncoder(config, params, batch_size=2)
+    config = vae_preset("nano", num_res_blocks=0)
+    return LatentEncoder(config, random_params(expected_vae(config), seed=0), batch_size=2)

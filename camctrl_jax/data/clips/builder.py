@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,7 +43,9 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         super().__init__(file_format="array_record", **builder_options)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        tensor, text = tfds.features.Tensor, tfds.features.Text
+        # Encoded as bytes: the default stores every float in 32 bits, which silently rounds float64 poses and
+        # doubles the size of float16 latents.
+        tensor, text = functools.partial(tfds.features.Tensor, encoding="bytes"), tfds.features.Text
         features = {
             "id": text(),
             "world_from_camera": tensor(shape=(None, 4, 4), dtype=np.float64),

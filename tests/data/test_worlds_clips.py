@@ -1,0 +1,139 @@
+"""Worlds in device memory: the right worlds, whatever the chunks and processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from camctrl_jax.data.framing import relative_to_first
+from camctrl_jax.data.resident import ResidentClips
+from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.data.worlds_clips import sampled_worlds, world_records, worlds_clips
+from camctrl_jax.worlds import WorldsConfig, render_rgb, sample_world
+
+EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
+CONFIG = WorldsConfig(frames=9, aspect=48 / 32)
+SIZE = {"height": 32, "width": 48, "samples": 1}
+
+
+@pytest.fixture(scope="module")
+def clips() -> ResidentClips:
+    """Worlds 3 to 7 in chunks of two: the last chunk is not full."""
+    return worlds_clips(range(3, 8), **SIZE, embedder=EMBEDDER, config=CONFIG, chunk=2, workers=0)
+
+
+def equal(first: ResidentClips, second: ResidentClips) -> bool:
+    return first.ids == second.ids and all(
+        np.array_equal(array, second.arrays[name]) for name, array in first.arrays.items()
+    )
+
+
+def test_clips_are_the_worlds_of_their_seeds(clips):
+    assert clips.ids == tuple(f"world-{seed}" for seed in range(3, 8))
+    for row, seed in ((0, 3), (4, 7)):
+        world = sample_world(seed, CONFIG)
+        rendered = render_rgb([world, world], 32, 48, 1)[0]
+        np.testing.assert_array_equal(clips.arrays["video"][row], rendered)
+        poses = relative_to_first(world.cameras.world_from_camera)
+        np.testing.assert_allclose(clips.arrays["world_from_camera"][row], poses, atol=1e-6)
+        np.testing.assert_allclose(clips.arrays["intrinsics"][row], world.cameras.intrinsics, atol=1e-6)
+        assert clips.caption_count[row] == len(world.captions)
+        text, mask = EMBEDDER.embed(world.captions)
+        np.testing.assert_allclose(clips.arrays["text"][row, : len(text)], text, atol=2e-3)
+        np.testing.assert_array_equal(clips.arrays["text_mask"][row, : len(text)], mask)
+
+
+def test_pixels_are_square_whatever_the_size(clips):
+    fx, fy = (
+        np.asarray(clips.arrays["intrinsics"])[..., 0] * 48,
+        np.asarray(clips.arrays["intrinsics"])[..., 1] * 32,
+    )
+    np.testing.assert_allclose(fx, fy, rtol=1e-5)
+    again = worlds_clips(
+        range(3, 8), **SIZE, embedder=EMBEDDER, config=WorldsConfig(frames=9), chunk=2, workers=0
+    )
+    assert equal(clips, again)  # the aspect ratio of the configuration follows the size
+
+
+def test_processes_sample_the_same_worlds_in_the_same_order():
+    # Seeds of three chunks over two processes.
+    alone = [world for chunk in sampled_worlds(range(5), CONFIG, chunk=2, workers=0) for world in chunk]
+    shared = [world for chunk in sampled_worlds(range(5), CONFIG, chunk=2, workers=2) for world in chunk]
+    assert [world.seed for world in shared] == [0, 1, 2, 3, 4]
+    for one, other in zip(alone, shared):
+        assert one.captions == other.captions
+        np.testing.assert_array_equal(one.cameras.world_from_camera, other.cameras.world_from_camera)
+        for name, array in one.scene.arrays().items():
+            np.testing.assert_array_equal(array, other.scene.arrays()[name])
+
+
+def test_progress_counts_clips():
+    calls = []
+    worlds_clips(
+        range(3),
+        **SIZE,
+        embedder=EMBEDDER,
+        config=CONFIG,
+        chunk=2,
+        workers=0,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(2, 3), (3, 3)]
+
+
+def test_latents_are_those_of_the_rendered_video(clips, nano_encoder):
+    encoded = worlds_clips(
+        range(3, 8),
+        **SIZE,
+        embedder=EMBEDDER,
+        config=CONFIG,
+        vae=(nano_encoder.config, nano_encoder.params),
+        chunk=2,
+        workers=0,
+    )
+    latents = np.asarray(encoded.arrays["latents"])
+    assert latents.shape == (5, 3, 4, 6, 16)
+    assert latents.dtype == np.float16
+    expected = np.asarray(nano_encoder(clips.arrays["video"]))
+    np.testing.assert_allclose(latents, expected, atol=4e-3)
+    # An image equals the first latent of its video: prefixes of latents are clips of their own.
+    images = np.asarray(nano_encoder(clips.arrays["video"][:, :1]))
+    np.testing.assert_allclose(images, expected[:, :1], atol=4e-3)
+
+
+def test_a_cached_set_is_read_instead_of_rendered(tmp_path, clips):
+    options = {**SIZE, "embedder": EMBEDDER, "config": CONFIG, "chunk": 2, "workers": 0, "cache": tmp_path}
+    first = worlds_clips(range(3, 8), **options, unlabelled_share=0.4)
+    rendered = []
+    second = worlds_clips(
+        range(3, 8), **options, unlabelled_share=0.4, progress=lambda done, total: rendered.append(done)
+    )
+    assert not rendered
+    assert equal(first, second)
+    assert first.labelled.sum() == 3
+    assert equal(clips, worlds_clips(range(3, 8), **options))  # the cache holds all cameras
+    assert len(list(tmp_path.iterdir())) == 1
+    worlds_clips(range(3, 7), **options)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_records_hold_the_same_worlds(clips):
+    records = list(
+        world_records(range(3, 8), **SIZE, config=CONFIG, unlabelled_share=0.4, chunk=2, workers=0, crf=1)
+    )
+    assert [record.id for record in records] == list(clips.ids)
+    assert sum(record.labelled for record in records) == 3
+    for record in records:
+        record.validate()
+        if record.labelled:
+            assert record.metric
+            assert len(record.cameras) == 9
+
+
+@pytest.mark.parametrize(
+    ("seeds", "size", "named"),
+    [(range(0), (32, 48), "no world seeds"), (range(2), (30, 48), "multiples of 16")],
+)
+def test_impossible_sets_are_refused(seeds, size, named):
+    with pytest.raises(ValueError, match=named):
+        worlds_clips(seeds, height=size[0], width=size[1], embedder=EMBEDDER)
