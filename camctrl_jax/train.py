@@ -22,13 +22,12 @@ Where a run starts, in this order:
   2. --config.init_from: 'default' (the weights in the package), a run directory, or a weights folder;
   3. from scratch.
 
---workdir then holds config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Ctrl-C and SIGTERM save a
-checkpoint and end the run with exit code 0. Set JAX_COMPILATION_CACHE_DIR to compile only once.
+--workdir then holds config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Ctrl-C and SIGTERM
+save a checkpoint and end the run with exit code 0. Set JAX_COMPILATION_CACHE_DIR to compile only once.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -45,8 +44,12 @@ if TYPE_CHECKING:  # imported where they are used, so that --help answers at onc
     from camctrl_jax.training.state import Params, TrainState
     from camctrl_jax.training.writers import ProgressLine, TensorBoard
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe and variant, e.g. configs/stage1.py:worlds.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; created, or continued if it holds a checkpoint.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Recipe and variant, e.g. configs/stage1.py:worlds."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; created, or continued if it holds a checkpoint."
+)
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the effective config and stop.")
 
 
@@ -68,7 +71,9 @@ def main(argv: list[str]) -> int | None:
             print(_CONFIG.value)
             return None
         if not _WORKDIR.value:
-            raise ConfigError("--workdir is missing; choose a directory for this run, e.g. --workdir=runs/first")
+            raise ConfigError(
+                "--workdir is missing; choose a directory for this run, e.g. --workdir=runs/first"
+            )
         train(_CONFIG.value, Path(_WORKDIR.value).absolute())
     except (CheckpointError, ConfigError, NonFiniteLoss, TooManyBadClips, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -88,10 +93,16 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     from camctrl_jax.training import loop
     from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
     from camctrl_jax.training.autoencode import LatentStatistics, init_discriminators, make_autoencode_step
-    from camctrl_jax.training.checkpoint import CHECKPOINTS, CONFIG_FILE, Checkpoints, load_run_config, write_json
+    from camctrl_jax.training.checkpoint import (
+        CHECKPOINTS,
+        CONFIG_FILE,
+        Checkpoints,
+        load_run_config,
+        write_json,
+    )
     from camctrl_jax.training.config import ConfigError, as_json, autoencode_config, differences, run_parts
     from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
-    from camctrl_jax.training.initialise import init_autoencoder, init_denoiser, merge_initial
+    from camctrl_jax.training.initialise import init_autoencoder, init_denoiser, take_over
     from camctrl_jax.training.inputs import open_inputs
     from camctrl_jax.training.optimizer import make_optimizer
     from camctrl_jax.training.state import create_state
@@ -106,8 +117,8 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     for size in (config.batch_size, config.data.image_batch):
         if size % batch_shards(mesh):
             raise ConfigError(
-                f"a batch of {size} cannot be split into the {batch_shards(mesh)} parts of mesh.data x mesh.fsdp; "
-                "choose a multiple for config.batch_size (and data.image_batch)"
+                f"a batch of {size} cannot be split into the {batch_shards(mesh)} parts of mesh.data x "
+                "mesh.fsdp; choose a multiple for config.batch_size (and data.image_batch)"
             )
 
     # 2. The model, and the step that trains it.
@@ -133,7 +144,9 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             return create_state(params, optimizer)
         return create_state(params, optimizer, (init_discriminators(settings, key), optimizer))
 
-    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    # The generator of the initialisation is the one that compiles fast: threefry takes a minute on a laptop.
+    init_key = jax.random.key(config.seed, impl="unsafe_rbg")
+    step_key = jax.random.fold_in(jax.random.key(config.seed), 1)
     abstract = jax.eval_shape(lambda key: state_of(fresh_params(key), key), init_key)
     shardings = ShardingRules().shardings(abstract, mesh)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
@@ -141,17 +154,20 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     start = checkpoints.latest_step() or 0
     if start:
         placed = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract,
+            shardings,
         )
         state, position = checkpoints.restore(placed)
         origin = f"{workdir / CHECKPOINTS / str(start)}"
     else:
-        params, origin = jax.jit(fresh_params)(init_key), "scratch"
+        given, new, origin = {}, set(abstract.params), "scratch"
         if config.init_from:
-            loaded = _initial_weights(config, vae.config)
-            params, kept = merge_initial(params, loaded, f"config.init_from={config.init_from!r}")
-            origin = config.init_from + (f" (new: {', '.join(kept)})" if kept else "")
-        state = jax.jit(state_of, out_shardings=shardings)(params, init_key)
+            origin = f"config.init_from={config.init_from!r}"
+            given, new = take_over(abstract.params, _initial_weights(config, vae.config), origin)
+        # What is not given is drawn from the seed; a jit that returns only that compiles only that.
+        drawn = jax.jit(lambda key: {name: fresh_params(key)[name] for name in sorted(new)})(init_key)
+        state = jax.jit(state_of, out_shardings=shardings)(given | drawn, init_key)
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
     print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
     print(f"on {mesh.size} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}")
@@ -206,7 +222,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         checkpoints.close()
     path = workdir / CHECKPOINTS / str(outcome.step)
     if outcome.stopped_by:
-        print(f"stopped by {outcome.stopped_by} at step {outcome.step}; start the same command again to continue")
+        print(f"stopped by {outcome.stopped_by} at step {outcome.step}; the same command continues it")
     print(f"checkpoint: {path}")
     return path
 
@@ -226,7 +242,9 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
 
 
 def _initial_weights(config: ConfigDict, vae_config: VAEConfig) -> Params:
-    """Parameters that ``config.init_from`` names, once it is known that they belong with the rest of the run."""
+    """Parameters that ``config.init_from`` names, once it is known that they belong with the rest of the
+    run.
+    """
     from camctrl_jax.interop.pretrained import load_mmdit, load_vae, open_weights
     from camctrl_jax.training.config import ConfigError
     from camctrl_jax.training.inputs import embedder_of
@@ -258,7 +276,9 @@ def _show_rendered(progress: ProgressLine, done: int, count: int) -> None:
 def _sampler(
     config: ConfigDict, parts: RunParts, model: Any, vae: VAE, vae_params: Params | None, workdir: Path
 ) -> Callable[[int, TrainState, TensorBoard], Mapping[str, float]]:
-    """A callback that draws held-out samples, writes them as a picture (and a video), and returns what to log."""
+    """A callback that draws held-out samples, writes them as a picture (and a video), and returns what to
+    log.
+    """
     import importlib.util
 
     from camctrl_jax.data.video import write_mp4
@@ -293,7 +313,11 @@ def _sampler(
         tensorboard.write_image(step, "samples", strip)
         if importlib.util.find_spec("av") is not None:
             rows = [*made.truth, *made.video]
-            write_mp4(folder / f"{step:07d}.mp4", video_grid(np.stack(rows), columns=len(made.truth)), fps=12.0)
+            write_mp4(
+                folder / f"{step:07d}.mp4",
+                video_grid(np.stack(rows), columns=len(made.truth)),
+                config.data.fps,
+            )
         return made.metrics
 
     return sample

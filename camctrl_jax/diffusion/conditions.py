@@ -15,8 +15,8 @@ from camctrl_jax.camera.plucker import latent_frame_indices, plucker_map
 def assemble_input(noisy: Array, clean: Array, condition_mask: Array) -> Array:
     """Concatenate [noisy | clean where it is a condition | mask] along channels.
 
-    The noisy slot keeps its noise at condition positions: what the network answers there is ignored, and the clean
-    slot holds the truth.
+    The noisy slot keeps its noise at condition positions: what the network answers there is ignored, and
+    the clean slot holds the truth.
 
     Args:
         noisy: x_t, f [B, L, h, w, C].

@@ -4,8 +4,8 @@ Pure functions over arrays; they know neither the model nor the sampler. Convent
 noise, x_t = (1 - t) x_0 + t eps, and the network predicts the velocity v = eps - x_0.
 
 Axes: B batch, L latent frames, h w latent height and width, C channels.
-Source: rectified flow (arXiv 2209.03003) with the timestep shift of SD3 (arXiv 2403.03206); the shift follows the
-number of video tokens as in APT (arXiv 2501.08316).
+Source: rectified flow (arXiv 2209.03003) with the timestep shift of SD3 (arXiv 2403.03206); the shift
+follows the number of video tokens as in APT (arXiv 2501.08316).
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         if self.time_sampling not in TIME_SAMPLINGS:
-            raise ValueError(f"time_sampling={self.time_sampling!r} is unknown; choose one of {TIME_SAMPLINGS}.")
+            raise ValueError(
+                f"time_sampling={self.time_sampling!r} is unknown; choose one of {TIME_SAMPLINGS}."
+            )
         if self.shift is not None and not self.shift > 0:
-            raise ValueError(f"shift={self.shift} must be positive; 1 means no shift, None follows the token count.")
+            raise ValueError(
+                f"shift={self.shift} must be positive; 1 means no shift, None follows the token count."
+            )
         if not self.logit_std > 0:
             raise ValueError(f"logit_std={self.logit_std} must be positive.")
 
@@ -96,7 +100,9 @@ def sample_times(key: Array, batch: int, tokens: int, config: FlowConfig) -> Arr
     if config.time_sampling == "uniform":
         t = jax.random.uniform(key, (batch,), jnp.float32)
     else:
-        t = jax.nn.sigmoid(config.logit_mean + config.logit_std * jax.random.normal(key, (batch,), jnp.float32))
+        t = jax.nn.sigmoid(
+            config.logit_mean + config.logit_std * jax.random.normal(key, (batch,), jnp.float32)
+        )
     return shift_time(t, config.shift_of(tokens))
 
 
@@ -138,8 +144,8 @@ def generation_loss(prediction: Array, target: Array, condition_mask: Array) -> 
         condition_mask: bool [B, L], True where the latent frame is a given condition.
 
     Returns:
-        (loss, per_sample): the mean over all latent frames to generate of the batch, f32 [], and the mean within
-        each sample, f32 [B] (zero for a sample that is all condition).
+        (loss, per_sample): the mean over all latent frames to generate of the batch, f32 [], and the mean
+        within each sample, f32 [B] (zero for a sample that is all condition).
     """
     error = jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32))
     error = error.mean(axis=(2, 3, 4))  # [B, L]

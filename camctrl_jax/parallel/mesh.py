@@ -51,7 +51,7 @@ class MeshConfig:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
     """A mesh over all devices (or ``devices``) with the axes data, fsdp, context and tensor.
 
-    The axes are Auto: the compiler places intermediate values, the code states only where arrays begin and end.
+    The axes are Auto: the compiler places intermediate values, the code says where arrays begin and end.
     """
     devices = jax.devices() if devices is None else devices
     sizes = config.sizes(len(devices))

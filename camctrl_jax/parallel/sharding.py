@@ -19,9 +19,9 @@ from camctrl_jax.parallel.mesh import AXES
 Rows = tuple[tuple[str, tuple[str | None, ...]], ...]
 
 _ROWS: Rows = (
-    # Products back into the residual stream: rows (hidden units, heads) are split, so their sum is the collective.
+    # Products back into the residual stream: rows (hidden units, heads) are split, their sum is collective.
     (r"(to_out_0|to_add_out|net_2|linear_2)\.kernel", ("tensor", "fsdp")),
-    # Its rows are [attention | MLP], two different divisions of the hidden units: sharing them out would mix both.
+    # Its rows are [attention | MLP], which one division of the rows would mix.
     (r"proj_out\.kernel", (None, "fsdp")),
     # Every other matrix, convolutions included: their last two axes are channels in and out.
     (r"\w*kernel", ("fsdp", "tensor")),
@@ -34,17 +34,19 @@ class ShardingRules:
 
     The pattern is a regular expression for the last parts of the dotted path. The axes belong to the *last*
     dimensions of the array; earlier dimensions, and arrays that no row matches (biases, norms, counters), are
-    whole on every device. A dimension that its axis does not divide stays whole too: small layers need no care.
+    whole on every device. A dimension that its axis does not divide stays whole too.
 
-    Axes: ``data`` repeats the model; ``fsdp`` shares out parameters and gathers them layer by layer; ``tensor``
-    splits matrix products; ``context`` splits clips and therefore never appears here.
+    Axes: ``data`` repeats the model; ``fsdp`` shares out parameters and gathers them layer by layer;
+    ``tensor`` splits matrix products; ``context`` splits clips and therefore never appears here.
     """
 
     rows: Rows = _ROWS
 
     def __post_init__(self) -> None:
         if len(self.rows) > 12:
-            raise ValueError(f"{len(self.rows)} sharding rows; more than 12 cannot be overlooked, merge some.")
+            raise ValueError(
+                f"{len(self.rows)} sharding rows; more than 12 cannot be overlooked, merge some."
+            )
         for pattern, axes in self.rows:
             used = [axis for axis in axes if axis is not None]
             if len(used) != len(set(used)) or any(axis not in AXES for axis in used):
@@ -63,7 +65,10 @@ class ShardingRules:
                 axes = axes[-len(shape) :] if shape else ()
                 axes = (None,) * (len(shape) - len(axes)) + axes
                 return PartitionSpec(
-                    *(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(axes, shape))
+                    *(
+                        axis if axis and size % mesh.shape[axis] == 0 else None
+                        for axis, size in zip(axes, shape)
+                    )
                 )
         return PartitionSpec()
 
@@ -102,7 +107,7 @@ def place_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Put a batch on the mesh without waiting for it.
 
     Args:
-        batch: numpy arrays that hold this process's part of the batch, or global ``jax.Array`` (kept on device).
+        batch: numpy arrays that hold this process's part of the batch, or global ``jax.Array``.
         mesh: where to.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the parameters of a run are, in plain values: stored with every checkpoint, read by whoever loads one."""
+"""What the parameters of a run are, in plain values: stored with every checkpoint, read to load one."""
 
 from __future__ import annotations
 

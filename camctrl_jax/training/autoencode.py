@@ -1,4 +1,4 @@
-"""The VAE step: reconstruction, a perceptual stand-in that needs no download, KL, and an optional adversarial term.
+"""The VAE step: reconstruction, a perceptual stand-in without downloads, KL, an optional adversarial term.
 
 Axes: B batch, T = 4k+1 frames (1 is an image), H, W pixels, L latent frames, h w latent height and width.
 """
@@ -6,7 +6,7 @@ Axes: B batch, T = 4k+1 frames (1 is an image), H, W pixels, L latent frames, h 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ from camctrl_jax.training.state import Adversary, Params, StepFunction, TrainSta
 
 @dataclass(frozen=True)
 class AutoencodeConfig:
-    """Weights of the terms; pixel values span -1..1 and every term is a mean, so weights do not depend on sizes.
+    """Weights of the terms; pixels span -1..1 and every term is a mean, so weights do not depend on sizes.
 
     Attributes:
         l1, l2: absolute and squared error.
@@ -49,13 +49,15 @@ class AutoencodeConfig:
     ema_decay: float = 0.9999
     adversarial: float = 0.0
     adversarial_start: int = 0
-    image: DiscriminatorConfig = DiscriminatorConfig()
-    video: DiscriminatorConfig = DiscriminatorConfig(temporal=True)
+    image: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    video: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(temporal=True))
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "structure", "kl", "adversarial"):
             if getattr(self, name) < 0:
-                raise ValueError(f"vae_loss.{name}={getattr(self, name)} must not be negative; 0 switches it off.")
+                raise ValueError(
+                    f"vae_loss.{name}={getattr(self, name)} must not be negative; 0 switches it off."
+                )
         if self.l1 + self.l2 == 0:
             raise ValueError("vae_loss.l1 and vae_loss.l2 are both 0; colours would not be learned.")
         if self.structure_scales < 1:
@@ -115,8 +117,8 @@ def make_autoencode_step(
 ) -> StepFunction:
     """Build ``step(state, batch, rng, frozen=None) -> (state, metrics)`` over batches with u8 ``video``.
 
-    Metrics (f32 []): ``loss``, ``l1``, ``structure``, ``kl``, ``psnr`` of the reconstruction in dB, ``grad_norm``; with an
-    adversarial term also ``adversarial`` and ``discriminator``.
+    Metrics (f32 []): ``loss``, ``l1``, ``structure``, ``kl``, ``psnr`` of the reconstruction in dB,
+    ``grad_norm``; with an adversarial term also ``adversarial`` and ``discriminator``.
     """
 
     def loss_of(
@@ -161,10 +163,14 @@ def make_autoencode_step(
         if adversary is None:
             return new_state, metrics
         decoded = jax.lax.stop_gradient(decoded)
-        metrics["discriminator"], grads = jax.value_and_grad(discriminator_loss)(adversary, video, decoded, active)
+        metrics["discriminator"], grads = jax.value_and_grad(discriminator_loss)(
+            adversary, video, decoded, active
+        )
         updates, opt_state = adversary_optimizer.update(grads, state.adversary.opt_state, adversary)
         new_adversary = Adversary(optax.apply_updates(adversary, updates), opt_state)
-        return TrainState(new_state.step, new_state.params, new_state.ema, new_state.opt_state, new_adversary), metrics
+        return TrainState(
+            new_state.step, new_state.params, new_state.ema, new_state.opt_state, new_adversary
+        ), metrics
 
     return step
 
@@ -196,7 +202,7 @@ def discriminate(adversary: Params, video: Array, config: AutoencodeConfig, dtyp
 
 
 class LatentStatistics:
-    """Measures mean and standard deviation of every latent channel; compiled once, used at every checkpoint."""
+    """Measures mean and standard deviation of every latent channel; compiled once, used again."""
 
     def __init__(self, vae: VAE) -> None:
         self._config = vae.config

@@ -1,8 +1,9 @@
 """Checkpoints of state, data position and config; the only module that imports Orbax.
 
-A run directory holds ``config.json`` (the effective config, written at the start) and ``checkpoints/<step>/`` with
-the items ``state`` (arrays), ``data`` (position of the input stream of every process) and ``config`` (the
-config and what was measured in training). Checkpoints appear under their name only when complete.
+A run directory holds ``config.json`` (the effective config, written at the start) and
+``checkpoints/<step>/`` with the items ``state`` (arrays), ``data`` (position of the input stream of every
+process) and ``config`` (the config and what was measured in training). Checkpoints appear under their name
+only when complete.
 """
 
 from __future__ import annotations
@@ -161,10 +162,10 @@ def load_run_config(run_dir: str | os.PathLike) -> dict:
 
     Returns:
         Nested dict: the keys of ``training.config.default_config`` and ``architecture``, which says what the
-        parameters are without reference to presets: ``vae`` (fields of ``VAEConfig``, with the measured latent
-        statistics) for a VAE run, ``mmdit`` (fields of ``MMDiTConfig``), ``text`` (settings of the embedder), ``clip``
-        (``frames``, ``height``, ``width``, ``fps``, ``shift``) and ``vae_spec`` (weights spec of the frozen VAE) for a
-        denoising run. Entries that a run does not have are None.
+        parameters are without reference to presets: ``vae`` (fields of ``VAEConfig``, with the measured
+        latent statistics) for a VAE run, ``mmdit`` (fields of ``MMDiTConfig``), ``text`` (settings of the
+        embedder), ``clip`` (``frames``, ``height``, ``width``, ``fps``, ``shift``) and ``vae_spec``
+        (weights spec of the frozen VAE) for a denoising run. Entries that a run does not have are None.
 
     Raises:
         CheckpointError: ``run_dir`` is not a run directory.
@@ -236,8 +237,9 @@ def check_same_shapes(saved: dict[str, tuple], wanted: dict[str, tuple], origin:
     if differing:
         first = differing[0]
         raise CheckpointError(
-            f"{origin} does not fit the model of this run: {first} has shape {saved.get(first, 'none (absent)')} "
-            f"there and {wanted.get(first, 'none (absent)')} here ({len(differing)} of {len(wanted)} arrays differ). "
+            f"{origin} does not fit the model of this run: {first} has shape "
+            f"{saved.get(first, 'none (absent)')} there and {wanted.get(first, 'none (absent)')} here "
+            f"({len(differing)} of {len(wanted)} arrays differ). "
             "Choose the preset that it was trained with (--config.model.preset), or another --workdir."
         )
 
@@ -311,5 +313,6 @@ def write_errors(path: Path) -> Iterator[None]:
         reason = "the disk is full" if full else str(error)
         raise CheckpointError(
             f"cannot write {path}: {reason}. Checkpoints that were complete stay as they are; "
-            "free some space (or mend the path) and start the same command again to continue from the last one."
+            "free some space (or mend the path), then start the same command again to continue from the "
+            "last one."
         ) from error

@@ -1,7 +1,7 @@
 """The configuration of a run: every key with its meaning, and the checks that come before any work.
 
-Files in ``configs/`` start from :func:`default_config` and change values; the command line changes single values
-(``--config.optimizer.learning_rate=3e-4``). A key that is not listed here is an error.
+Files in ``configs/`` start from :func:`default_config` and change values; the command line changes single
+values (``--config.optimizer.learning_rate=3e-4``). A key that is not listed here is an error.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def default_config() -> ConfigDict:
     config.steps = 10_000
     config.batch_size = 64  # clips per step, over all devices
     config.dtype = "bfloat16"  # of matrix products; parameters are float32
-    config.init_from = ""  # '' from scratch, 'default' the embedded weights, a run directory, or a weights folder
+    config.init_from = ""  # '' scratch, 'default' the embedded weights, a run directory, a weights folder
     config.ema_decay = 0.9999
 
-    # The model to train: sizes of a preset (camctrl_jax/models/presets.py), single fields changed where given.
+    # The model to train: a preset (camctrl_jax/models/presets.py), single fields changed where given.
     config.model = ConfigDict()
     config.model.preset = "worlds"
     config.model.camera = True  # False: no camera layer at all (the base model)
@@ -55,7 +55,7 @@ def default_config() -> ConfigDict:
 
     # The frozen autoencoder of a denoising run.
     config.vae = ConfigDict()
-    config.vae.weights = "default"  # as init_from; 'random' is an untrained one of model.preset's size, for tests
+    config.vae.weights = "default"  # as init_from; 'random' is an untrained one of model.preset, for tests
     config.vae.encode_chunk = 16  # clips encoded at a time inside a step, where batches hold video
 
     config.data = ConfigDict()
@@ -67,17 +67,22 @@ def default_config() -> ConfigDict:
     config.data.image_turns = 0  # ... and so many on images (clips of one frame)
     config.data.image_batch = 0  # images per step; 0 is batch_size
     config.data.labelled_to_unlabelled = (4, 1)
-    config.data.text = ConfigDict({"dim": 64, "max_tokens": 32})
+    config.data.text = ConfigDict()
+    config.data.text.source = ""  # '' embeds words without weights; else an npz of precomputed embeddings
+    config.data.text.dim = 64
+    config.data.text.max_tokens = 32
     config.data.worlds = ConfigDict()
     config.data.worlds.seeds = (0, 20_000)  # first, one past the last
     config.data.worlds.frames = 49  # rendered per world; training windows are cut from them
     config.data.worlds.samples = 2  # rays per pixel and axis
-    config.data.worlds.unlabelled_share = 0.2  # of the clips lose their cameras, as unlabelled videos have none
+    config.data.worlds.unlabelled_share = 0.2  # of the clips lose their cameras, as real videos have none
     config.data.worlds.encode = True  # keep latents of the frozen VAE instead of video
     config.data.worlds.workers = -1  # processes that sample scenes; -1 picks
     config.data.worlds.cache = ""  # folder in which rendered sets are kept between runs
-    config.data.labelled = ()  # dataset folders with cameras (comma-separated on the command line)
-    config.data.unlabelled = ()  # dataset folders without
+    # Folders that build_dataset made; on the command line 'folder' or "('folder', 'folder')".
+    config.data.datasets = ()  # each clip says itself whether it has a camera
+    config.data.unlabelled = ()  # cameras, if there are any, are ignored
+    config.data.fps = 12.0  # of the clips that are used
     config.data.workers = 0  # decoding processes per host
 
     config.tasks = ConfigDict(dataclasses.asdict(TaskConfig()))
@@ -109,7 +114,9 @@ def default_config() -> ConfigDict:
     return config
 
 
-def choose_variant(config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> None:
+def choose_variant(
+    config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]
+) -> None:
     """Apply the changes of a named variant to a config.
 
     Raises:
@@ -153,7 +160,9 @@ def _suggestion(key: str, keys: list[str]) -> str:
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
     if not near:
         leaves = {name.split(".")[-1]: name for name in reversed(keys)}
-        near = [leaves[leaf] for leaf in difflib.get_close_matches(key.split(".")[-1], leaves, n=1, cutoff=0.6)]
+        near = [
+            leaves[leaf] for leaf in difflib.get_close_matches(key.split(".")[-1], leaves, n=1, cutoff=0.6)
+        ]
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; the groups are {', '.join(name for name in keys if '.' not in name)}"
@@ -191,26 +200,38 @@ def check_config(config: ConfigDict) -> None:
     for key in ("data.frames", "data.worlds.frames"):
         frames = data.frames if key == "data.frames" else data.worlds.frames
         near = max((frames - 1) // 4, 0) * 4 + 1
-        require(frames >= 1 and frames % 4 == 1, key, f"expected 4k+1 frames, for example {near} or {near + 4}")
+        require(
+            frames >= 1 and frames % 4 == 1, key, f"expected 4k+1 frames, for example {near} or {near + 4}"
+        )
     for key in ("height", "width"):
         size = data[key]
         require(size >= 16 and size % 16 == 0, f"data.{key}", "expected a multiple of 16 pixels")
     require(data.video_turns >= 0, "data.video_turns", "expected 0 or more")
     require(data.image_turns >= 0, "data.image_turns", "expected 0 or more")
-    require(data.video_turns + data.image_turns > 0, "data.video_turns", "images or clips need at least one turn")
+    require(
+        data.video_turns + data.image_turns > 0, "data.video_turns", "images or clips need at least one turn"
+    )
     if data.kind == "worlds":
         seeds = data.worlds.seeds
-        require(len(seeds) == 2 and seeds[0] < seeds[1], "data.worlds.seeds", "expected (first, one past the last)")
+        require(
+            len(seeds) == 2 and seeds[0] < seeds[1],
+            "data.worlds.seeds",
+            "expected (first, one past the last)",
+        )
         require(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
-        require(0 <= data.worlds.unlabelled_share < 1, "data.worlds.unlabelled_share", "expected a share below 1")
+        require(
+            0 <= data.worlds.unlabelled_share < 1, "data.worlds.unlabelled_share", "expected a share below 1"
+        )
     else:
         require(
-            len(data.labelled) + len(data.unlabelled) > 0,
-            "data.labelled",
-            "expected dataset folders here or in data.unlabelled; make one with python -m camctrl_jax.build_dataset",
+            len(data.datasets) + len(data.unlabelled) > 0,
+            "data.datasets",
+            "expected dataset folders here or in data.unlabelled, made by python -m camctrl_jax.build_dataset",
         )
     if config.objective == "denoise":
-        require(config.vae.weights != "", "vae.weights", "a denoising run needs an autoencoder, e.g. 'default'")
+        require(
+            config.vae.weights != "", "vae.weights", "a denoising run needs an autoencoder, e.g. 'default'"
+        )
     try:
         run_parts(config)
     except (ValueError, TypeError) as error:

@@ -5,7 +5,7 @@ Axes: B batch, T frames, L latent frames, h w latent height and width, C latent 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ class DenoiseConfig:
         encode_chunk: clips that the frozen VAE encodes at a time, to bound its memory; 0 encodes all at once.
     """
 
-    flow: FlowConfig = FlowConfig()
+    flow: FlowConfig = field(default_factory=FlowConfig)
     ema_decay: float = 0.9999
     encode_chunk: int = 0
 
@@ -43,12 +43,13 @@ def make_denoise_step(
 ) -> StepFunction:
     """Build ``step(state, batch, rng, frozen) -> (state, metrics)``.
 
-    The batch has the fields of ``camctrl_jax.data.stream``; if it holds ``video`` instead of ``latents``, the frozen VAE
-    encodes it inside the step. An image is a clip of one frame. ``rng`` is one key for the whole run: the step
-    folds its number into it, so step n draws the same noise in a resumed run. ``frozen`` are the VAE's
-    parameters (None where batches hold latents).
+    The batch has the fields of ``camctrl_jax.data.stream``; if it holds ``video`` instead of ``latents``,
+    the frozen VAE encodes it inside the step. An image is a clip of one frame. ``rng`` is one key for the
+    whole run: the step folds its number into it, so step n draws the same noise in a resumed run.
+    ``frozen`` are the VAE's parameters (None where batches hold latents).
 
-    Metrics (f32 []): ``loss``, ``loss_labelled`` and ``loss_unlabelled`` (NaN where a batch has none), ``grad_norm``.
+    Metrics (f32 []): ``loss``, ``loss_labelled`` and ``loss_unlabelled`` (NaN where a batch has none),
+    ``grad_norm``.
     """
 
     def loss_of(params: Params, latents: Array, batch: dict[str, Array], key: Array) -> tuple[Array, Array]:
@@ -58,7 +59,12 @@ def make_denoise_step(
         noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
         inputs = assemble_input(interpolate(latents, noise, time), latents, batch["condition_mask"])
         velocity = model.apply(
-            {"params": params}, inputs, time, batch["text"], batch["text_mask"], plucker_of(batch, latents.shape)
+            {"params": params},
+            inputs,
+            time,
+            batch["text"],
+            batch["text_mask"],
+            plucker_of(batch, latents.shape),
         )
         return generation_loss(velocity, velocity_target(latents, noise), batch["condition_mask"])
 

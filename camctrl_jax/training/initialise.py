@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,32 +28,26 @@ def init_autoencoder(vae: VAE, key: Array) -> Params:
     return vae.init(key, jnp.zeros((1, frames, side, side, 3)))["params"]
 
 
-def merge_initial(fresh: Params, loaded: Params, origin: str) -> tuple[Params, list[str]]:
-    """Parameters of ``loaded`` in the place of ``fresh`` ones.
+def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[str]]:
+    """What a model takes over from existing weights.
 
-    The camera layer may be missing from the source (a base model was trained without); its zero initialisation
-    then stays, and the model begins as exactly the base. Camera weights that this model has no layer for are
-    left out.
+    The camera layer may be missing from the source (a base model was trained without); its own zero
+    initialisation then begins as exactly the base. Camera weights that this model has no layer for are left
+    out.
 
     Args:
-        fresh: initial parameters of the model of this run.
+        wanted: parameters of the model of this run, arrays or ``jax.ShapeDtypeStruct``.
         loaded: nested dict of arrays.
         origin: where they come from, for the message.
 
     Returns:
-        (parameters in the dtype of ``fresh``, top-level names that kept their own initialisation).
+        (parameters taken over, in the dtype of ``wanted``; top-level names that have to be initialised).
 
     Raises:
         CheckpointError: the sizes differ; names the first parameter that does.
     """
-    kept = [name for name in _NEW_PARTS if name in fresh and name not in loaded]
-    loaded = {name: part for name, part in loaded.items() if name in fresh or name not in _NEW_PARTS}
-    loaded |= {name: fresh[name] for name in kept}
-    check_same_shapes(flat_shapes(loaded), flat_shapes(fresh), origin)
-    return jax.tree.map(_in_dtype_of, fresh, loaded), kept
-
-
-def _in_dtype_of(fresh: Any, loaded: Any) -> Any:
-    if isinstance(loaded, jax.Array):
-        return loaded.astype(fresh.dtype)
-    return np.asarray(loaded).astype(fresh.dtype)
+    new = {name for name in _NEW_PARTS if name in wanted and name not in loaded}
+    wanted = {name: part for name, part in wanted.items() if name not in new}
+    loaded = {name: part for name, part in loaded.items() if name in wanted or name not in _NEW_PARTS}
+    check_same_shapes(flat_shapes(loaded), flat_shapes(wanted), origin)
+    return jax.tree.map(lambda leaf, array: np.asarray(array).astype(leaf.dtype), wanted, loaded), new

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import BatchStream, Bucket, latent_count
 from camctrl_jax.data.tasks import TaskConfig
-from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.data.text import PrecomputedText, TextEmbedder, WordEmbedder
 from camctrl_jax.data.worlds_clips import worlds_clips
 from camctrl_jax.models import VAEConfig
-from camctrl_jax.training.config import mmdit_config
+from camctrl_jax.training.config import ConfigError, mmdit_config
 from camctrl_jax.training.state import Params
 from camctrl_jax.worlds import WorldsConfig
 
@@ -31,14 +33,14 @@ class Inputs:
         stream: training batches.
         text: settings of the text embedder, stored beside the model.
         fps: frames per second of the clips.
-        probe: ``probe(count)`` yields videos u8 [B, T, H, W, 3] of whole clips, ``count`` clips in all, the same
-            every time; None where batches hold latents.
+        probe: ``probe(count)`` yields videos u8 [B, T, H, W, 3] of whole clips, ``count`` clips in all, the
+            same every time; only where batches hold video.
     """
 
     stream: BatchStream
     text: dict
     fps: float
-    probe: Callable[[int], Iterator[Any]] | None
+    probe: Callable[[int], Iterator[Any]]
 
 
 def open_inputs(
@@ -51,10 +53,16 @@ def open_inputs(
         mesh: where batches go.
         vae: the frozen autoencoder of a denoising run.
         progress: called with (clips done, clips in all) while worlds are rendered.
+
+    Raises:
+        ConfigError: there are no such data, or they do not fit the config.
     """
-    if config.data.kind == "worlds":
-        return _worlds_inputs(config, mesh, vae, progress)
-    raise AssertionError
+    try:
+        if config.data.kind == "worlds":
+            return _worlds_inputs(config, mesh, vae, progress)
+        return _dataset_inputs(config)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"config.data: {error}") from error
 
 
 def buckets_of(config: ConfigDict) -> tuple[Bucket, ...]:
@@ -62,15 +70,26 @@ def buckets_of(config: ConfigDict) -> tuple[Bucket, ...]:
     data = config.data
     buckets = []
     if data.video_turns:
-        buckets.append(Bucket(data.frames, config.batch_size, data.video_turns))
+        buckets.append(Bucket(data.frames, config.batch_size, data.video_turns, data.height, data.width))
     if data.image_turns:
-        buckets.append(Bucket(1, data.image_batch or config.batch_size, data.image_turns))
+        images = data.image_batch or config.batch_size
+        buckets.append(Bucket(1, images, data.image_turns, data.height, data.width))
     return tuple(buckets)
 
 
-def embedder_of(config: ConfigDict) -> WordEmbedder:
+def embedder_of(config: ConfigDict) -> TextEmbedder:
     """The text embedder of a run."""
-    return WordEmbedder(dim=config.data.text.dim, max_tokens=config.data.text.max_tokens)
+    text = config.data.text
+    if text.source:
+        return PrecomputedText.load(text.source)
+    return WordEmbedder(dim=text.dim, max_tokens=text.max_tokens)
+
+
+def _shares_of(config: ConfigDict) -> tuple[int, int] | None:
+    """Labelled to unlabelled clips; None, all clips alike, where no camera is learned."""
+    if config.objective == "vae" or not config.model.camera:
+        return None
+    return tuple(config.data.labelled_to_unlabelled)
 
 
 def render_worlds(
@@ -93,7 +112,9 @@ def render_worlds(
 
 
 def held_out_clips(config: ConfigDict) -> dict[str, jax.Array]:
-    """A batch of the held-out worlds ``config.sample.seeds`` with u8 ``video``, cameras and text, nothing dropped."""
+    """A batch of the held-out worlds ``config.sample.seeds`` with u8 ``video``, cameras and text, nothing
+    dropped.
+    """
     seeds = range(*config.sample.seeds)
     stream = render_worlds(config, seeds, vae=None).stream(
         batch_size=len(seeds),
@@ -116,10 +137,9 @@ def _worlds_inputs(
 ) -> Inputs:
     worlds = config.data.worlds
     clips = render_worlds(config, range(*worlds.seeds), vae if worlds.encode else None, progress)
-    shares = None
-    if config.objective == "denoise" and worlds.unlabelled_share > 0:
+    shares = _shares_of(config) if worlds.unlabelled_share > 0 else None
+    if shares is not None:
         clips = clips.with_unlabelled(worlds.unlabelled_share, config.seed)
-        shares = tuple(config.data.labelled_to_unlabelled)
     if mesh.size > 1:
         clips = clips.placed(NamedSharding(mesh, PartitionSpec()))
     batch_sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -139,9 +159,38 @@ def _worlds_inputs(
         for _ in range(-(-count // size)):
             yield next(whole)["video"]
 
-    return Inputs(
-        stream, embedder_of(config).settings(), WorldsConfig().fps, probe if "video" in clips.arrays else None
+    return Inputs(stream, embedder_of(config).settings(), WorldsConfig().fps, probe)
+
+
+def _dataset_inputs(config: ConfigDict) -> Inputs:
+    from camctrl_jax.data.pipeline import ClipStream, PipelineConfig  # brings Grain and TFDS, slow to import
+
+    data = config.data
+    embedder = embedder_of(config)
+    settings = PipelineConfig(
+        datasets=tuple(data.datasets),
+        unlabelled=tuple(data.unlabelled),
+        buckets=buckets_of(config),
+        labelled_to_unlabelled=_shares_of(config),
+        tasks=_tasks_of(config),
+        seed=config.seed,
+        fps=data.fps,
+        workers=data.workers,
     )
+    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+    def probe(count: int) -> Iterator[np.ndarray]:
+        size = min(config.batch_size, count)
+        whole = (Bucket(data.frames, size, height=data.height, width=data.width),)
+        # In the calling process: a few batches are not worth a pool of workers.
+        stream = ClipStream(
+            dataclasses.replace(settings, buckets=whole, seed=config.seed + 1, workers=0), embedder, **process
+        )
+        for _ in range(-(-count // size)):
+            yield next(stream)["video"]
+        stream.close()
+
+    return Inputs(ClipStream(settings, embedder, **process), embedder.settings(), data.fps, probe)
 
 
 def _tasks_of(config: ConfigDict) -> TaskConfig:

@@ -1,8 +1,8 @@
 """The training loop: draw, step, log, save. It waits for the device only where it has to.
 
-Order of one turn: the batch is drawn, the step is dispatched, the metrics of an *earlier* step are read (it is done
-by then, so nothing waits), and a checkpoint is saved before the next batch is drawn, so that the saved stream
-position is the one that follows the saved state.
+Order of one turn: the batch is drawn, the step is dispatched, the metrics of an *earlier* step are read (it
+is done by then, so nothing waits), and a checkpoint is saved before the next batch is drawn, so that the
+saved stream position is the one that follows the saved state.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        # Python delivers signals to the main thread only; elsewhere (a notebook's worker) they stay as they are.
+        # Python delivers signals to the main thread only; elsewhere (a notebook's worker) they stay as they
+        # are.
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)
@@ -182,7 +183,9 @@ class _Log:
     def add(self, step: int, metrics: Mapping[str, Array], batch: Batch) -> None:
         """Take in the metrics of a step that is (nearly) done."""
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-        broken = [name for name in ("loss", "grad_norm") if name in values and not math.isfinite(values[name])]
+        broken = [
+            name for name in ("loss", "grad_norm") if name in values and not math.isfinite(values[name])
+        ]
         if broken:
             raise self._non_finite(step, broken[0], values, batch)
         for name, value in values.items():
@@ -216,8 +219,8 @@ class _Log:
         if self._writing:
             write_json(path, report)
         return NonFiniteLoss(
-            f"{name} is {values[name]} at step {step}. The clips of its batch are listed in {path}; the last checkpoint "
-            "is untouched. Look at these clips, or continue from the checkpoint with a lower "
+            f"{name} is {values[name]} at step {step}. The clips of its batch are listed in {path}; the last "
+            "checkpoint is untouched. Look at these clips, or continue from the checkpoint with a lower "
             "--config.optimizer.learning_rate or --config.optimizer.clip_norm."
         )
 

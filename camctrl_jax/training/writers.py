@@ -24,8 +24,8 @@ class MetricsFile:
 
     Args:
         run_dir: where the file lies.
-        start: the step that this run starts from; lines of later steps, written by a run that was killed after its
-            last checkpoint, are dropped, so that no step appears twice.
+        start: the step that this run starts from; lines of later steps, written by a run that was killed
+            after its last checkpoint, are dropped, so that no step appears twice.
     """
 
     def __init__(self, run_dir: Path, start: int) -> None:
@@ -37,7 +37,7 @@ class MetricsFile:
                 partial = self._path.with_name(f".{METRICS_FILE}.partial")
                 partial.write_text("".join(f"{line}\n" for line in kept))
                 os.replace(partial, self._path)
-            self._file = open(self._path, "a")
+            self._file = open(self._path, "a")  # noqa: SIM115 (open as long as the run)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; values that are not finite become null, which JSON has and NaN is not."""
@@ -59,7 +59,9 @@ def _step_of(line: str) -> float:
 
 
 class TensorBoard:
-    """Scalars and pictures for TensorBoard; does nothing where tensorboardX (extra ``train``) is not installed."""
+    """Scalars and pictures for TensorBoard; does nothing where tensorboardX (extra ``train``) is not
+    installed.
+    """
 
     def __init__(self, run_dir: Path, start: int) -> None:
         self._writer = None
@@ -85,7 +87,8 @@ class TensorBoard:
 
 
 class ProgressLine:
-    """Step, metrics, clips per second and time left: one line that is redrawn on a terminal, plain lines elsewhere.
+    """Step, metrics, clips per second and time left: one line that is redrawn on a terminal, plain lines
+    elsewhere.
 
     Args:
         steps: length of the run.
@@ -111,7 +114,7 @@ class ProgressLine:
         self._start = start
 
     def begin(self, step: int) -> None:
-        """Start the clock at a finished step: after the first, so that compilation is not counted as speed."""
+        """Start the clock at a finished step: after the first, so that compilation does not count."""
         self._mark = (step, self._clock())
 
     def show(self, step: int, values: Mapping[str, float], clips: int) -> float:

@@ -1,0 +1,101 @@
+"""Stage 1: camera control, on labelled and unlabelled single clips together (4:1), T2V:I2V = 7:3.
+
+Full size as in the paper (64 devices, 192x320), on datasets that build_dataset made:
+  python -m camctrl_jax.train --config=configs/stage1.py --workdir=runs/stage1 --config.init_from=runs/base \\
+      --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
+      --config.data.text.source=data/text.npz --config.vae.weights=weights/wan
+
+One GPU, about nine minutes on an H200, nothing to download; from your own base model, or from the weights
+in the package:
+  python -m camctrl_jax.train --config=configs/stage1.py:worlds --workdir=runs/stage1 \\
+      --config.init_from=runs/base --config.vae.weights=runs/vae
+  python -m camctrl_jax.train --config=configs/stage1.py:worlds --workdir=runs/stage1
+
+A laptop, about two minutes, from the weights in the package:
+  python -m camctrl_jax.train --config=configs/stage1.py:worlds_cpu --workdir=runs/first
+
+Your own videos without cameras, mixed with labelled worlds, at the size of the weights in the package:
+  python -m camctrl_jax.train --config=configs/stage1.py:mixed --workdir=runs/mixed \\
+      --config.data.datasets=data/worlds --config.data.unlabelled=data/mine
+
+Seconds, to see every part run once:
+  python -m camctrl_jax.train --config=configs/stage1.py:nano --workdir=runs/nano
+"""
+
+from ml_collections import ConfigDict
+
+from camctrl_jax.training.config import choose_variant, default_config
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    """The recipe in one of its variants: full, worlds, worlds_cpu, mixed, nano."""
+    config = default_config()
+    variants = {"full": full, "worlds": worlds, "worlds_cpu": worlds_cpu, "mixed": mixed, "nano": nano}
+    choose_variant(config, variant, variants)
+    return config
+
+
+def full(config: ConfigDict) -> None:
+    """64 devices, 192x320, four seconds at 12 frames per second."""
+    config.model.preset = "paper"
+    config.model.remat = "dots"
+    config.mesh.fsdp = 8
+    config.data.kind = "datasets"
+    config.data.height, config.data.width = 192, 320
+    config.data.workers = 8
+    config.data.text.dim, config.data.text.max_tokens = 4096, 256
+    config.batch_size = 320  # a multiple of five keeps 4:1 in every batch
+    config.steps = 100_000
+    config.checkpoint_every = 2000
+
+
+def worlds(config: ConfigDict) -> None:
+    """One GPU: 96x160, latents of 20,000 worlds in device memory."""
+    config.init_from = "default"
+    config.tasks.t2v, config.tasks.i2v = 0.3, 0.7  # what such a small model is used for
+    config.batch_size = 120
+    config.steps = 5000
+    config.ema_decay = 0.999
+    config.optimizer.learning_rate = 6e-4
+    config.optimizer.initial_learning_rate = 1e-5
+    config.optimizer.warmup_steps = 100
+    config.checkpoint_every = 1000
+    config.sample_every = 1000
+
+
+def worlds_cpu(config: ConfigDict) -> None:
+    """Two cores: clips of 17 frames of a few worlds."""
+    config.init_from = "default"
+    config.dtype = "float32"
+    config.data.frames = 17
+    config.data.worlds.frames = 17
+    config.data.worlds.seeds = (0, 40)
+    config.batch_size = 5
+    config.steps = 30
+    config.ema_decay = 0.99
+    config.optimizer.initial_learning_rate = 1e-5
+    config.optimizer.warmup_steps = 5
+    config.log_every = 2
+    config.checkpoint_every = 15
+
+
+def mixed(config: ConfigDict) -> None:
+    """Datasets on disk at the size of the weights in the package; labelled and unlabelled."""
+    worlds_cpu(config)
+    config.data.kind = "datasets"
+
+
+def nano(config: ConfigDict) -> None:
+    """Seconds: a tiny model on latents of an untrained autoencoder."""
+    worlds_cpu(config)
+    config.init_from = ""
+    config.vae.weights = "random"
+    config.model.preset = "nano"
+    config.data.height, config.data.width = 16, 32
+    config.data.frames = config.data.worlds.frames = 5
+    config.data.worlds.samples = 1
+    config.data.worlds.seeds = (0, 10)
+    config.steps = 20
+    config.optimizer.learning_rate = 2e-3
+    config.log_every = 5
+    config.checkpoint_every = 10
