@@ -61,8 +61,10 @@ _MOVE = {
     "dolly_out": "dollies out",
     "orbit_left": "orbits left",
     "orbit_right": "orbits right",
-    "arc_left": "curves left",
-    "arc_right": "curves right",
+    "arc_left": "arcs left",
+    "arc_right": "arcs right",
+    "curve_left": "curves left",
+    "curve_right": "curves right",
 }
 
 
@@ -108,8 +110,9 @@ def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
 
     With ``camera`` every phrasing ends with the camera's moves (and may be longer).
     """
-    moving = [item for item in world.objects if item.motion != "rest"]
-    still = [item for item in world.objects if item.motion == "rest"]
+    in_view = [item for item in world.objects if item.visible]
+    moving = [item for item in in_view if item.motion != "rest"]
+    still = [item for item in in_view if item.motion == "rest"]
     actors = (moving + still)[:2]
     first = actors[0] if actors else None
     if first is None:
@@ -120,8 +123,7 @@ def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
             f"{_joined([f'{_noun(item, True)} {_verb(item, 0)}' for item in actors])} {_place(world, False)}",
             f"{_joined([f'{_noun(item, False)} {_verb(item, 1)}' for item in (moving + still)[:3]])} "
             f"{_place(world, True)}",
-            f"a scene {_place(world, True)} with "
-            f"{_joined([_noun(item, False) for item in world.objects[:4]])}",
+            f"a scene {_place(world, True)} with {_joined([_noun(item, False) for item in in_view[:4]])}",
         ]
     if camera:
         phrasings = [f"{phrasing}, {_camera(world.moves)}" for phrasing in phrasings]

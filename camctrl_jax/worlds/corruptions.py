@@ -82,6 +82,10 @@ def jump(
     world: World, seed: int, at: int | None = None, metres: float = 0.6, degrees: float = 8.0
 ) -> tuple[World, Corruption]:
     """From frame ``at`` on, the camera stands ``metres`` aside and is turned by ``degrees``."""
+    if not 0.0 < metres <= 3.0:
+        raise ValueError(
+            f"a jump of {metres} m; expected 0 to 3 m (a longer one leaves the scene: use a cut)"
+        )
     rng = np.random.default_rng([seed, 2])
     at = _cut_frame(world, rng, at)
     source = world.cameras.world_from_camera

@@ -30,13 +30,16 @@ MOVES: dict[str, tuple[float, float]] = {
     "dolly_out": (0.6, 1.8),
     "orbit_left": (12.0, 40.0),
     "orbit_right": (12.0, 40.0),
-    "arc_left": (12.0, 32.0),
-    "arc_right": (12.0, 32.0),
+    "arc_left": (8.0, 18.0),
+    "arc_right": (8.0, 18.0),
+    "curve_left": (12.0, 32.0),
+    "curve_right": (12.0, 32.0),
 }
 ROTATIONS = ("pan_left", "pan_right", "tilt_up", "tilt_down", "roll_ccw", "roll_cw")
 TRANSLATIONS = ("truck_left", "truck_right", "pedestal_up", "pedestal_down", "dolly_in", "dolly_out")
-SWEEPS = ("orbit_left", "orbit_right", "arc_left", "arc_right")
-ARC_RADIUS = 3.5  # metres, of an arc's circle
+SWEEPS = ("orbit_left", "orbit_right", "arc_left", "arc_right", "curve_left", "curve_right")
+ARC_PIVOT = 1.8  # an arc goes round a pivot this many times farther away than an orbit's
+CURVE_RADIUS = 3.5  # metres, of a curve's circle
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,15 @@ def path_poses(start: Start, moves: tuple[Move, ...], easing: str, frames: int) 
                 pitch += angle
             elif kind == "roll":
                 roll += angle
-            elif kind == "orbit":  # the camera goes to the right and turns left: the pivot stays in place
+            elif kind in ("orbit", "arc"):  # the camera goes right and turns left: the pivot stays in place
+                pivot = start.pivot * (ARC_PIVOT if kind == "arc" else 1.0)
                 yaw -= angle
-                shift[:, 0] += start.pivot * np.sin(angle)
-                shift[:, 2] += start.pivot * (1.0 - np.cos(angle))
-            else:  # arc: forward along a circle, looking along it
+                shift[:, 0] += pivot * np.sin(angle)
+                shift[:, 2] += pivot * (1.0 - np.cos(angle))
+            else:  # curve: forward along a circle, looking along it
                 yaw += angle
-                shift[:, 0] += sign * ARC_RADIUS * (1.0 - np.cos(angle))
-                shift[:, 2] += ARC_RADIUS * np.sin(np.abs(angle))
+                shift[:, 0] += sign * CURVE_RADIUS * (1.0 - np.cos(angle))
+                shift[:, 2] += CURVE_RADIUS * np.sin(np.abs(angle))
     poses = np.zeros((frames, 4, 4))
     cy, sy, cp, sp, cr, sr = (
         np.cos(yaw),

@@ -283,7 +283,9 @@ def _objects(rng: np.random.Generator, config: WorldsConfig, draft: _Draft) -> l
         draft.rotation[:, slot] = rotations(motion.yaw + start_yaw, motion.axle, motion.roll)
         tracks[len(objects)], radii[len(objects)] = place + motion.shift[:, ::2], radius
         objects.append(
-            WorldObject(int(slot), word, color, second, material, motion.kind, _direction_word(motion))
+            WorldObject(
+                int(slot), word, color, second, material, motion.kind, _direction_word(motion), visible=False
+            )
         )
     return objects
 
@@ -381,10 +383,19 @@ def _sample(rng: np.random.Generator, seed: int, config: WorldsConfig) -> World 
 def _by_visibility(
     objects: list[WorldObject], scene: Scene, pose: np.ndarray, intrinsics: np.ndarray
 ) -> list[WorldObject]:
-    """Objects by their size in the first frame; those outside it come last."""
+    """The objects with ``visible`` set, by their size in the first frame; those not visible come last."""
     slots = [item.slot for item in objects]
-    seen = project(pose, intrinsics, scene.position[0, slots].astype(np.float64))
-    inside = ((np.abs(seen[:, :2] - 0.5) < 0.55).all(axis=1)) & (seen[:, 2] > 0.5)
-    size = scene.half_size[slots, :2].prod(axis=1) / np.maximum(seen[:, 2], 0.5) ** 2
-    order = np.argsort(-(size + 1e3 * inside), kind="stable")
-    return [objects[i] for i in order]
+    centers = scene.position[0, slots].astype(np.float64)
+    half = scene.half_size[slots]
+    seen = project(pose, intrinsics, centers)
+    visible = (np.abs(seen[:, :2] - 0.5) < 0.5).all(axis=1) & (seen[:, 2] > 0.5)
+    ray = centers - pose[:3, 3]
+    distance = np.linalg.norm(ray, axis=1)
+    # Another object stands before a centre if the ray to the centre passes it within its radius.
+    along = ray @ ray.T / distance[:, None]  # [to, other]
+    miss = np.sqrt(np.maximum(distance[None] ** 2 - along**2, 0.0))
+    before = (along > 0) & (along < distance[:, None] - 1e-6) & (miss < half.max(axis=1)[None])
+    visible &= ~before.any(axis=1)
+    size = half[:, 0] * half[:, 1] / distance**2
+    order = np.argsort(-(size + 1e3 * visible), kind="stable")
+    return [dataclasses.replace(objects[i], visible=bool(visible[i])) for i in order]

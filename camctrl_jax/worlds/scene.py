@@ -107,6 +107,7 @@ class WorldObject:
     material: str
     motion: str
     direction: str  # where it goes, seen from the first frame; empty when the motion has no direction
+    visible: bool  # its centre is in the first frame and no other object stands before it
 
     @property
     def instance(self) -> int:
@@ -135,7 +136,7 @@ class World:
     captions: tuple[str, ...]
     path_class: str
     moves: tuple[Move, ...]
-    objects: tuple[WorldObject, ...]  # most visible in the first frame first
+    objects: tuple[WorldObject, ...]  # the largest in the first frame first, those not visible there last
     ground: str
     wall: str  # empty: no wall
     lighting: str

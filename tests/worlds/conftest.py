@@ -1,4 +1,6 @@
-"""Worlds and renders that several test files look at, made once."""
+"""Worlds and renders that several test files look at, made once. Few sizes: each costs a compilation."""
+
+import dataclasses
 
 import pytest
 
@@ -19,8 +21,6 @@ def moving_worlds(config):
 
 @pytest.fixture(scope="session")
 def static_worlds(config):
-    import dataclasses
-
     return [sample_world(seed, dataclasses.replace(config, static=True)) for seed in range(4)]
 
 

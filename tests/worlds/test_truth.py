@@ -70,7 +70,8 @@ def test_depth_lies_on_the_surface_that_the_instance_names(moving_worlds, moving
 
 
 def test_instances_agree_with_projected_silhouettes(moving_worlds, moving_frames):
-    """A sphere covers a pixel exactly where the pixel's ray passes it closer than its radius, unless hidden."""
+    """A sphere covers a pixel exactly where the pixel's ray passes it closer than its radius, unless
+    hidden."""
     checked = 0
     for world, frames in zip(moving_worlds, moving_frames):
         shape = frames.depth[0].shape
@@ -113,7 +114,9 @@ def test_flow_agrees_with_reprojected_points(moving_worlds, moving_frames):
         for t in (0, 6, 11):
             solid = frames.instances[t] > 0
             points = backproject(world, frames.depth[t], t)[solid]
-            u1, v1, z1 = project(world, carried(world, points, frames.instances[t][solid] - 1, t), t + 1, shape)
+            u1, v1, z1 = project(
+                world, carried(world, points, frames.instances[t][solid] - 1, t), t + 1, shape
+            )
             flow = frames.flow[t][solid]
             close = (np.abs(flow).max(axis=1) < 100) & (z1 > 0.2)
             assert close.mean() > 0.99
@@ -135,11 +138,11 @@ def test_sky_flows_as_points_at_infinity(moving_worlds, moving_frames):
     assert checked > 1000
 
 
-def test_warping_by_flow_brings_the_next_frame_onto_this_one(moving_worlds):
-    """Photometric check at a higher resolution: textures must move with the surfaces that carry them."""
-    for world in moving_worlds[:2]:
-        frames = render(world, 96, 160)
-        u, v = pixel_centers((96, 160))
+def test_warping_by_flow_brings_the_next_frame_onto_this_one(moving_worlds, moving_frames):
+    """Textures must move with the surfaces that carry them: where a point is seen again, it looks the
+    same."""
+    for frames in moving_frames:
+        u, v = pixel_centers(frames.depth[0].shape)
         for t in (2, 8):
             this, later = frames.rgb[t].astype(np.float64), frames.rgb[t + 1].astype(np.float64)
             place = [v + frames.flow[t, ..., 1] - 0.5, u + frames.flow[t, ..., 0] - 0.5]
@@ -147,10 +150,10 @@ def test_warping_by_flow_brings_the_next_frame_onto_this_one(moving_worlds):
                 [map_coordinates(later[..., c], place, order=1, mode="nearest") for c in range(3)], -1
             )
             seen = ~frames.occluded[t]
-            error = np.abs(warped - this).mean(axis=-1)[seen].mean()
-            unwarped = np.abs(later - this).mean(axis=-1)[seen].mean()
-            assert error < 6.0
-            assert error < 0.5 * unwarped or unwarped < 4.0
+            error = np.median(np.abs(warped - this).mean(axis=-1)[seen])
+            unwarped = np.median(np.abs(later - this).mean(axis=-1)[seen])
+            assert error < 4.0
+            assert error < 0.6 * unwarped or unwarped < 2.0
 
 
 def test_occlusion_agrees_with_the_next_depth_map(moving_worlds, moving_frames):
@@ -161,7 +164,9 @@ def test_occlusion_agrees_with_the_next_depth_map(moving_worlds, moving_frames):
         for t in (0, 6):
             solid = frames.instances[t] > 0
             points = backproject(world, frames.depth[t], t)[solid]
-            u1, v1, z1 = project(world, carried(world, points, frames.instances[t][solid] - 1, t), t + 1, shape)
+            u1, v1, z1 = project(
+                world, carried(world, points, frames.instances[t][solid] - 1, t), t + 1, shape
+            )
             inside = (u1 >= 0) & (u1 < shape[1]) & (v1 >= 0) & (v1 < shape[0]) & (z1 > 0)
             occluded = frames.occluded[t][solid]
             assert occluded[~inside].all()
@@ -169,7 +174,9 @@ def test_occlusion_agrees_with_the_next_depth_map(moving_worlds, moving_frames):
             # The nearest pixel and its neighbours: a point between them is seen if one has its depth or more.
             farthest = np.max(
                 [
-                    frames.depth[t + 1][np.clip(row + dy, 0, shape[0] - 1), np.clip(column + dx, 0, shape[1] - 1)]
+                    frames.depth[t + 1][
+                        np.clip(row + dy, 0, shape[0] - 1), np.clip(column + dx, 0, shape[1] - 1)
+                    ]
                     for dy in (-1, 0, 1)
                     for dx in (-1, 0, 1)
                 ],
@@ -177,7 +184,9 @@ def test_occlusion_agrees_with_the_next_depth_map(moving_worlds, moving_frames):
             )
             nearest = np.min(
                 [
-                    frames.depth[t + 1][np.clip(row + dy, 0, shape[0] - 1), np.clip(column + dx, 0, shape[1] - 1)]
+                    frames.depth[t + 1][
+                        np.clip(row + dy, 0, shape[0] - 1), np.clip(column + dx, 0, shape[1] - 1)
+                    ]
                     for dy in (-1, 0, 1)
                     for dx in (-1, 0, 1)
                 ],
@@ -208,21 +217,25 @@ def test_depth_of_static_worlds_agrees_between_views(static_worlds, static_frame
 
 
 def test_moving_mask_is_true_only_while_the_object_moves(config):
-    """Objects that pause: the mask is false in their rest interval and true in their moving one, per pixel."""
+    """Objects that pause: the mask is false in their rest interval and true in their moving one, per
+    pixel."""
     rests = moves = 0
-    for seed in range(12):
+    for seed in range(8):
         world = sample_world(seed, config)
         moving = world.scene.moving
         pausing = [item for item in world.objects if 0 < moving[:, item.slot].sum() < config.frames]
         if not pausing:
             continue
-        frames = render(world, 24, 40, samples=1)
+        frames = render(world, 48, 80)
         for item in pausing:
             for t in range(config.frames):
                 here = frames.instances[t] == item.instance
-                step = np.abs(
-                    world.scene.position[t + 1, item.slot] - world.scene.position[t, item.slot]
-                ).max() + np.abs(world.scene.rotation[t + 1, item.slot] - world.scene.rotation[t, item.slot]).max()
+                step = (
+                    np.abs(world.scene.position[t + 1, item.slot] - world.scene.position[t, item.slot]).max()
+                    + np.abs(
+                        world.scene.rotation[t + 1, item.slot] - world.scene.rotation[t, item.slot]
+                    ).max()
+                )
                 assert (frames.moving[t][here] == (step > 1e-4)).all() or 0 < step <= 1e-4
                 rests += here.sum() * (step == 0)
                 moves += here.sum() * (step > 1e-4)
@@ -256,46 +269,54 @@ def test_shapes_and_dtypes_are_as_documented(moving_frames):
     }
 
 
+def test_visible_objects_cover_pixels_of_the_first_frame(moving_worlds, moving_frames):
+    for world, frames in zip(moving_worlds, moving_frames):
+        ids, counts = np.unique(frames.instances[0], return_counts=True)
+        covered = dict(zip(ids.tolist(), counts.tolist()))
+        assert any(item.visible for item in world.objects)
+        for item in world.objects:
+            assert not item.visible or covered.get(item.instance, 0) >= 4
+
+
 def test_every_instance_has_a_name(moving_worlds, moving_frames):
     for world, frames in zip(moving_worlds, moving_frames):
         assert set(np.unique(frames.instances)) <= set(world.instance_names)
 
 
-def test_more_samples_change_little_and_one_sample_changes_more(moving_worlds):
+@pytest.fixture(scope="module")
+def first_images(config):
+    """World -> RGB f64 [96, 160, 3] of one frame by rays per pixel and side."""
+    worlds = [sample_world(seed, dataclasses.replace(config, frames=1)) for seed in range(4)]
+    return worlds, {
+        samples: [np.asarray(render_rgb([world], 96, 160, samples), np.float64)[0, 0] for world in worlds]
+        for samples in (1, 2, 6)
+    }
+
+
+def test_four_samples_are_close_to_thirty_six(first_images):
     """Aliasing: against 36 samples a pixel, four are much closer than one, and close in absolute terms."""
-    world = dataclasses.replace(
-        moving_worlds[1],
-        cameras=moving_worlds[1].cameras[:2],
-        scene=dataclasses.replace(
-            moving_worlds[1].scene,
-            position=moving_worlds[1].scene.position[:3],
-            rotation=moving_worlds[1].scene.rotation[:3],
-            moving=moving_worlds[1].scene.moving[:2],
-        ),
-    )
-    images = {s: np.asarray(render_rgb([world], 96, 160, s), np.float64)[0] for s in (1, 2, 6)}
-    error = {s: np.sqrt(((images[s] - images[6]) ** 2).mean()) for s in (1, 2)}
+    _, images = first_images
+    error = {s: np.sqrt(np.mean(np.square(np.subtract(images[s], images[6])))) for s in (1, 2)}
     assert error[2] < 0.6 * error[1]
     assert error[2] < 4.0
 
 
-def test_far_ground_is_band_limited(config):
+def test_far_ground_is_band_limited(first_images):
     """One ray a pixel sees the far ground almost as thirty-six do: its texture is faded by the footprint."""
-    for seed in range(3):
-        world = sample_world(seed, dataclasses.replace(config, frames=1))
-        one, many = (np.asarray(render_rgb([world], 96, 160, s), np.float64)[0, 0] for s in (1, 6))
-        frames = render(world, 96, 160, samples=1)
-        far = (frames.instances[0] == 1) & (frames.depth[0] > 12.0)
-        # Away from silhouettes and shadow edges, which are as sharp at any distance.
-        change = np.abs(one - many).max(axis=-1)
-        assert far.sum() > 20
-        assert np.percentile(change[far], 80) < 5.0
-
-
-@pytest.mark.parametrize("size", [(48, 81), (37, 61), (1, 1)])
-def test_odd_sizes_render(moving_worlds, size):
-    rgb = render_rgb(moving_worlds[:1], *size, samples=1)
-    assert rgb.shape == (1, 13, *size, 3)
+    worlds, images = first_images
+    u, v = pixel_centers((96, 160))
+    checked = 0
+    for world, one, many in zip(worlds, images[1], images[6]):
+        fx, fy, cx, cy = world.cameras.intrinsics[0] * np.array([160, 96] * 2)
+        ray = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(u.shape)], axis=-1)
+        pose = world.cameras.world_from_camera[0]
+        depth = -pose[1, 3] / np.maximum(ray @ pose[1, :3], 1e-9)
+        far = (depth > 12.0) & (depth < 60.0)
+        # Mostly ground; the rest are objects and walls in front of it, whose outlines are sharp.
+        change = np.abs(one - many).max(axis=-1)[far]
+        assert np.median(change) < 2.0
+        checked += far.sum()
+    assert checked > 500
 
 
 def test_moving_mask_sees_turns_as_well_as_shifts():
