@@ -347,7 +347,7 @@ def _tokens(text: str) -> list[_Token]:
         if match.lastgroup == "gap" and "-" in match[0] and text[match.end() : match.end() + 1].isdigit():
             raise _error(
                 text,
-                match.start(),
+                match.end() - 1,
                 match.end() + 1,
                 "amounts are not negative; turn the direction round instead",
             )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,12 @@ _FIRST, _LAST = np.array((0.62, 0.77, 0.93)), np.array((0.05, 0.13, 0.36))  # li
 _FLOOR = "#c9ced6"
 _SHADOW = "#9aa1ad"
 _TEXT = "#2b2f36"
+
+_ELEVATION, _AZIMUTH = (
+    26.0,
+    -62.0,
+)  # of the eye, in degrees: forward leads into the picture, to the upper right
+_TOWARDS_EYE = np.array((0.42, -0.79, 0.44))
 
 # OpenCV's x right, y down, z forward as the plot's right, into the picture, up.
 _PLOT_FROM_OPENCV = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
@@ -89,93 +95,92 @@ def save_trajectory_figure(
     return file
 
 
-def _draw(axes, cameras: Cameras, title: str, pyramids: int) -> None:
-    collections = require("mpl_toolkits.mplot3d.art3d", extra="eval")
+def _draw(axes: Any, cameras: Cameras, title: str, pyramids: int) -> None:
+    """One path, given relative to its first camera."""
     positions = cameras.positions @ _PLOT_FROM_OPENCV.T  # [T, 3]
     extent = float(np.ptp(positions, axis=0).max())
-    depth = 0.15 * extent if extent > 1e-3 else 0.35  # of a pyramid
+    moves = extent > 1e-3
+    depth = 0.15 * extent if moves else 0.35  # of a pyramid
     shown = _distinct(cameras, pyramids)
-    corners = _base_corners(cameras, depth)[shown]  # [P, 4, 3]
+    corners = _base_corners(cameras[shown], depth)  # [P, 4, 3]
 
     everything = np.concatenate([positions, corners.reshape(-1, 3)])
     low, high = everything.min(axis=0), everything.max(axis=0)
     step = _round_step(float((high - low).max()) / 4.0)
-    floor = low[2] - 0.35 * depth
+    floor = float(low[2] - 0.35 * depth)
     ground_low = np.floor((low[:2] - 0.3 * step) / step) * step
     ground_high = np.ceil((high[:2] + 0.3 * step) / step) * step
 
-    for x in np.arange(ground_low[0], ground_high[0] + 0.5 * step, step):
-        axes.plot(
-            [x, x], [ground_low[1], ground_high[1]], floor, color=_FLOOR, lw=0.6, zorder=1, clip_on=False
-        )
-    for y in np.arange(ground_low[1], ground_high[1] + 0.5 * step, step):
-        axes.plot(
-            [ground_low[0], ground_high[0]], [y, y], floor, color=_FLOOR, lw=0.6, zorder=1, clip_on=False
-        )
-
-    def on_floor(points: np.ndarray) -> np.ndarray:
-        return np.concatenate([points[..., :2], np.full_like(points[..., :1], floor)], axis=-1)
-
-    axes.plot(*on_floor(positions).T, color=_SHADOW, lw=1.6, alpha=0.6, zorder=2, solid_capstyle="round")
+    _draw_floor(axes, ground_low, ground_high, step, floor)
+    axes.plot(*positions[:, :2].T, floor, color=_SHADOW, lw=1.6, alpha=0.6, zorder=2)
     age = np.linspace(0.0, 1.0, len(shown))[:, None]
     colours = _FIRST + age * (_LAST - _FIRST)  # [P, 3]
-    view = np.array([0.45, -0.75, 0.5])  # towards the eye: what is far is drawn first
-    for index in np.argsort(corners.mean(axis=1) @ view):
-        apex, base, colour = positions[shown[index]], corners[index], colours[index]
-        sides = [np.stack([apex, base[side], base[(side + 1) % 4]]) for side in range(4)]
-        axes.add_collection3d(
-            collections.Poly3DCollection(
-                [on_floor(base)], facecolors=[(*_rgb(_SHADOW), 0.12)], edgecolors="none", zorder=2
-            )
-        )
-        axes.add_collection3d(
-            collections.Poly3DCollection(
-                sides, facecolors=[(*colour, 0.06)] * 4, edgecolors=[(*colour, 0.9)], linewidths=0.7, zorder=3
-            )
-        )
-        axes.add_collection3d(
-            collections.Poly3DCollection(
-                [base], facecolors=[(*colour, 0.28)], edgecolors=[(*colour, 1.0)], linewidths=1.3, zorder=3
-            )
-        )
-        # A tick on the upper edge tells the top of the picture from its bottom.
-        middle, half = 0.5 * (base[0] + base[1]), 0.18 * (base[1] - base[0])
-        top = np.stack([middle - half, middle + half, middle + 0.22 * (base[0] - base[3])])
-        axes.add_collection3d(
-            collections.Poly3DCollection([top], facecolors=[(*colour, 0.9)], edgecolors="none", zorder=3)
-        )
-
-    if extent > 1e-3:
+    for index in np.argsort(corners.mean(axis=1) @ _TOWARDS_EYE):  # what is far is drawn first
+        _draw_pyramid(axes, positions[shown[index]], corners[index], colours[index], floor)
+    if moves:
         axes.plot(*positions.T, color=_RED, lw=1.8, zorder=4, solid_capstyle="round")
-        cones = _arrow_heads(positions, 0.4 * depth, 6 if len(cameras) > 12 else 3)
-        axes.add_collection3d(
-            collections.Poly3DCollection(cones, facecolors=_RED, edgecolors=_RED, linewidths=0.3, zorder=4)
-        )
+        _add_polygons(axes, _arrow_heads(positions, 0.4 * depth, 6 if len(cameras) > 12 else 3), _RED, 1.0, 4)
     axes.scatter(*positions[:1].T, s=22, color=_RED, zorder=5, depthshade=False)
 
     axes.set_xlim(ground_low[0], ground_high[0])
     axes.set_ylim(ground_low[1], ground_high[1])
     axes.set_zlim(floor, max(high[2], floor + 0.5 * step))
-    spans = np.array(
-        [ground_high[0] - ground_low[0], ground_high[1] - ground_low[1], np.ptp(axes.get_zlim())]
-    )
-    axes.set_box_aspect(spans, zoom=1.06)
+    axes.set_box_aspect((*(ground_high - ground_low), np.ptp(axes.get_zlim())), zoom=1.06)  # equal units
     axes.set_proj_type("persp", focal_length=0.7)
-    axes.view_init(elev=26, azim=-62)
+    axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
     axes.set_axis_off()
     unit = "m" if cameras.metric else "units"
     motion = f"{cameras.path_length:.2f} {unit}, {cameras.total_rotation:.0f}°, {len(cameras)} frames"
-    axes.text2D(
-        0.5,
-        0.02,
-        f"{motion} · grid {step:g} {unit}",
-        transform=axes.transAxes,
-        ha="center",
-        color=_TEXT,
-        fontsize=8,
-    )
+    caption = f"{motion} · grid {step:g} {unit}"
+    axes.text2D(0.5, 0.02, caption, transform=axes.transAxes, ha="center", color=_TEXT, fontsize=8)
     if title:
         axes.set_title(title, color=_TEXT, fontsize=11, pad=0)
+
+
+def _draw_floor(axes: Any, low: np.ndarray, high: np.ndarray, step: float, height: float) -> None:
+    """A square grid between two corners [2] at the given height."""
+    style = {"color": _FLOOR, "lw": 0.6, "zorder": 1, "clip_on": False}
+    for x in np.arange(low[0], high[0] + 0.5 * step, step):
+        axes.plot([x, x], [low[1], high[1]], height, **style)
+    for y in np.arange(low[1], high[1] + 0.5 * step, step):
+        axes.plot([low[0], high[0]], [y, y], height, **style)
+
+
+def _draw_pyramid(axes: Any, apex: np.ndarray, base: np.ndarray, colour: np.ndarray, floor: float) -> None:
+    """A camera: apex [3], base corners [4, 3], and the shadow of the base on the floor."""
+    shadow = np.concatenate([base[:, :2], np.full((4, 1), floor)], axis=1)
+    _add_polygons(axes, [shadow], _SHADOW, 0.12, 2)
+    sides = [np.stack([apex, base[side], base[(side + 1) % 4]]) for side in range(4)]
+    _add_polygons(axes, sides, colour, 0.06, 3, edge=0.7)
+    _add_polygons(axes, [base], colour, 0.28, 3, edge=1.3, gid="picture plane")
+    # A tick on the upper edge tells the top of the picture from its bottom.
+    middle, half = 0.5 * (base[0] + base[1]), 0.18 * (base[1] - base[0])
+    tick = np.stack([middle - half, middle + half, middle + 0.22 * (base[0] - base[3])])
+    _add_polygons(axes, [tick], colour, 0.9, 3)
+
+
+def _add_polygons(
+    axes: Any,
+    polygons: list[np.ndarray],
+    colour: str | np.ndarray,
+    alpha: float,
+    zorder: int,
+    *,
+    edge: float = 0.0,
+    gid: str | None = None,
+) -> None:
+    """Filled polygons, with edges of the given line width."""
+    art3d = require("mpl_toolkits.mplot3d.art3d", extra="eval")
+    rgb = require("matplotlib.colors", extra="eval").to_rgb(colour)
+    collection = art3d.Poly3DCollection(
+        polygons,
+        facecolors=[(*rgb, alpha)] * len(polygons),
+        edgecolors=[(*rgb, 1.0)] * len(polygons) if edge else "none",
+        linewidths=edge,
+        zorder=zorder,
+    )
+    collection.set_gid(gid)
+    axes.add_collection3d(collection)
 
 
 def _distinct(cameras: Cameras, count: int) -> np.ndarray:
@@ -232,7 +237,3 @@ def _round_step(length: float) -> float:
     """The nearest of 1, 2, 5 times a power of ten below ``length``."""
     power = 10.0 ** math.floor(math.log10(max(length, 1e-6)))
     return next(power * digit for digit in (5.0, 2.0, 1.0) if power * digit <= max(length, 1e-6) * (1 + 1e-9))
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return tuple(int(colour[i : i + 2], 16) / 255.0 for i in (1, 3, 5))

@@ -42,7 +42,7 @@ _MODELS = {
     "FULL_OPENCV": (6, 12, (0, 1, 2, 3)),
 }
 _MODEL_NAMES = {model[0]: name for name, model in _MODELS.items()}
-_FILE_NAMES = ("cameras.bin", "images.bin", "points3D.bin", "cameras.txt", "images.txt", "points3D.txt")
+_FILE_NAMES = ("cameras.bin", "images.bin", "cameras.txt", "images.txt")
 
 
 class _Camera(NamedTuple):
@@ -70,7 +70,16 @@ def model_folder(path: Path) -> Path | None:
 
 
 def _matches(source: Source) -> bool:
-    return model_folder(source.path) is not None
+    if model_folder(source.path) is None:
+        return False
+    if source.path.is_dir():
+        return True
+    if source.path.suffix == ".bin":
+        return not source.is_text
+    if source.json is not None or not source.rows:
+        return False
+    words = source.rows[0][1]
+    return len(words) >= 10 if source.path.name == "images.txt" else len(words) >= 5 and words[1].isupper()
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
