@@ -42,11 +42,6 @@ class Framing:
         top, left = (round(place * (size - goal)) for place, size, goal in zip(anchor, resized, target))
         return cls(resized, top, left, target)
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether pictures of the target size pass unchanged."""
-        return self.resized == self.target
-
     def crop(self, pictures: np.ndarray) -> np.ndarray:
         """[..., H, W, C] of the resized size to the target size; a view."""
         height, width = self.target

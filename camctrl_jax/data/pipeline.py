@@ -166,7 +166,7 @@ class _MakeElement:
                 start=start,
                 frames=frames,
                 size=(record.height, record.width),
-                framing=None if framing.is_identity else framing,
+                framing=None if (record.height, record.width) == self.size else framing,
                 name=record.id,
             )
             element["video"] = np.ascontiguousarray(video[:, :, ::-1]) if flipped else video
