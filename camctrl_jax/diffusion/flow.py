@@ -149,7 +149,7 @@ def generation_loss(prediction: Array, target: Array, condition_mask: Array) -> 
     """
     error = jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32))
     error = error.mean(axis=(2, 3, 4))  # [B, L]
-    generate = jnp.logical_not(condition_mask).astype(jnp.float32)
-    error = error * generate
-    per_sample = error.sum(axis=1) / jnp.maximum(generate.sum(axis=1), 1.0)
-    return error.sum() / jnp.maximum(generate.sum(), 1.0), per_sample
+    error = jnp.where(condition_mask, 0.0, error)
+    count = jnp.logical_not(condition_mask).sum(axis=1).astype(jnp.float32)  # [B] latent frames to generate
+    per_sample = error.sum(axis=1) / jnp.maximum(count, 1.0)
+    return error.sum() / jnp.maximum(count.sum(), 1.0), per_sample

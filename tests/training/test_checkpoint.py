@@ -1,0 +1,153 @@
+"""Checkpoints: what is saved comes back, what does not fit is refused, and a failed save loses nothing."""
+
+import json
+import resource
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from camctrl_jax.training.checkpoint import (
+    CHECKPOINTS,
+    CheckpointError,
+    Checkpoints,
+    checkpoint_steps,
+    latest_step,
+    load_params,
+    load_run_config,
+    write_json,
+)
+from camctrl_jax.training.state import create_state
+
+
+def make_state(width=4, seed=0):
+    key = jax.random.key(seed)
+    params = {"block": {"kernel": jax.random.normal(key, (3, width)), "bias": jnp.zeros(width)}}
+    state = create_state(params, optax.adamw(1e-3))
+    return jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == jnp.float32 else leaf, state)
+
+
+def abstract(state):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    opened = Checkpoints(tmp_path, keep=2)
+    yield opened
+    opened.close()
+
+
+def test_state_position_and_config_come_back_exactly(checkpoints, tmp_path):
+    state = make_state()
+    checkpoints.save(5, state, {"step": 5}, {"steps": 10, "shares": [4, 1]})
+    checkpoints.wait()
+    restored, position = checkpoints.restore(abstract(state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert position == {"step": 5}
+    assert load_run_config(tmp_path) == {"steps": 10, "shares": [4, 1]}
+
+
+def test_only_the_newest_are_kept(checkpoints, tmp_path):
+    for step in (1, 2, 3):
+        checkpoints.save(step, make_state(), {}, {})
+    checkpoints.wait()
+    assert checkpoint_steps(tmp_path) == [2, 3]
+    assert latest_step(tmp_path) == 3
+
+
+def test_parameters_are_read_without_the_rest(checkpoints, tmp_path):
+    state = make_state()
+    state = type(state)(state.step, state.params, jax.tree.map(lambda leaf: leaf * 2, state.params), state.opt_state)
+    checkpoints.save(1, state, {}, {})
+    checkpoints.wait()
+    average = load_params(tmp_path)
+    assert isinstance(average["block"]["kernel"], np.ndarray)
+    np.testing.assert_array_equal(average["block"]["kernel"], state.ema["block"]["kernel"])
+    np.testing.assert_array_equal(load_params(tmp_path, ema=False)["block"]["bias"], state.params["block"]["bias"])
+
+
+def test_a_missing_checkpoint_is_named(checkpoints, tmp_path):
+    checkpoints.save(1, make_state(), {}, {})
+    checkpoints.wait()
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint of step 7; it has steps \[1\]"):
+        load_params(tmp_path, step=7)
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        load_params(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="no run directory"):
+        load_run_config(tmp_path / "elsewhere")
+
+
+def test_a_checkpoint_of_other_sizes_names_the_first_parameter_and_both_shapes(checkpoints):
+    checkpoints.save(1, make_state(width=4), {}, {})
+    checkpoints.wait()
+    with pytest.raises(CheckpointError) as error:
+        checkpoints.restore(abstract(make_state(width=6)))
+    assert "params.block.bias has shape (4,) there and (6,) here" in str(error.value)
+    assert "--config.model.preset" in str(error.value)
+
+
+def test_a_checkpoint_without_a_parameter_says_so(checkpoints):
+    checkpoints.save(1, make_state(), {}, {})
+    checkpoints.wait()
+    state = make_state()
+    wanted = create_state({**state.params, "camera": {"kernel": jnp.zeros((2, 2))}}, optax.adamw(1e-3))
+    with pytest.raises(CheckpointError, match=r"params.camera.kernel has shape none \(absent\) there"):
+        checkpoints.restore(abstract(wanted))
+
+
+def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(checkpoints, tmp_path, caplog):
+    state = make_state()
+    checkpoints.save(1, state, {"step": 1}, {})
+    checkpoints.wait()
+    large = create_state({"w": jax.random.normal(jax.random.key(0), (500, 500))}, optax.sgd(1e-3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a write beyond it fails as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match="the disk is full.*start the same command again"):  # noqa: PT012
+            checkpoints.save(2, large, {"step": 2}, {})
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint_steps(tmp_path) == [1]
+    assert [path.name for path in (tmp_path / CHECKPOINTS).iterdir()] == ["1"]  # the partial one is gone
+    assert "Traceback" not in caplog.text
+    restored, position = checkpoints.restore(abstract(state))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert position == {"step": 1}
+    checkpoints.save(3, state, {"step": 3}, {})  # and once there is room, saving works again
+    checkpoints.wait()
+    assert checkpoint_steps(tmp_path) == [1, 3]
+
+
+def test_a_partial_checkpoint_is_not_seen_and_is_cleared_away(tmp_path):
+    partial = tmp_path / CHECKPOINTS / "9.orbax-checkpoint-tmp"
+    (partial / "state").mkdir(parents=True)
+    assert latest_step(tmp_path) is None
+    opened = Checkpoints(tmp_path)
+    opened.save(1, make_state(), {}, {})
+    opened.close()
+    assert checkpoint_steps(tmp_path) == [1]
+    assert not partial.exists()
+
+
+def test_another_number_of_processes_is_refused(checkpoints, monkeypatch):
+    state = make_state()
+    monkeypatch.setattr("camctrl_jax.training.checkpoint._gather_json", lambda content: [content, content])
+    checkpoints.save(1, state, {"step": 1}, {})
+    checkpoints.wait()
+    with pytest.raises(CheckpointError, match="written by 2 processes, this run has 1"):
+        checkpoints.restore(abstract(state))
+
+
+def test_json_is_complete_or_absent(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    write_json(path, {"a": 1})
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(CheckpointError, match=r"config.json.*disk is full"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
