@@ -292,12 +292,15 @@ def resample(frames: Iterable[SourceFrame], fps: float, name: str) -> Iterator[S
         made += 1
         return SourceFrame(frame.index, (made - 1) / fps, frame.picture)
 
+    gap = 0.0
     for frame in frames:
-        while previous is not None and made / fps <= (previous.time + frame.time) / 2:
-            yield emit(previous)
+        if previous is not None:
+            gap = frame.time - previous.time
+            while made / fps <= previous.time + gap / 2:
+                yield emit(previous)
         previous = frame
-    # The last frame stands for the half interval after it.
-    while previous is not None and made / fps <= previous.time + 0.5 / fps:
+    # Behind the last frame another one is imagined, as far away as the one before.
+    while previous is not None and made / fps <= previous.time + max(gap / 2, 1e-6):
         yield emit(previous)
 
 

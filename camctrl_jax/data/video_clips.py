@@ -147,7 +147,8 @@ class Captions:
         try:
             if suffix == ".json":
                 for name, value in json.loads(text).items():
-                    where, table[name] = repr(name), [value] if isinstance(value, str) else list(value)
+                    where = repr(name)
+                    table[name] = [value] if isinstance(value, str) else list(value)
                     _check_texts(table[name])
                 return table
             rows = text.splitlines() if suffix == ".jsonl" else csv.DictReader(text.splitlines())

@@ -135,9 +135,9 @@ def _publish(complete: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def _cleared(partial: Path) -> Iterator[None]:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    try:  # from before the folder exists: a signal may come at any time
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         yield
     finally:
         shutil.rmtree(partial, ignore_errors=True)
