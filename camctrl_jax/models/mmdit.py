@@ -466,7 +466,10 @@ class SingleBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches to tokens: [B, L, h, w, C] -> [B, V, D]; kernel kept as [pt, ph, pw, C, D]."""
+    """Non-overlapping patches to tokens: [B, L, h, w, C] -> f32 [B, V, D]; kernel kept as [pt, ph, pw, C, D].
+
+    The result is not rounded to ``dtype`` here, so that the camera is added before the one rounding.
+    """
 
     width: int
     patch: tuple[int, int, int]
@@ -474,14 +477,14 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        # Initialised as the matrix it is, not as a convolution whose receptive field counts on the output
-        # side.
+        # Initialised as the matrix it is, not as a convolution whose receptive field counts on the output side.
         flat = (int(np.prod(self.patch)) * x.shape[-1], self.width)
         shape = (*self.patch, x.shape[-1], self.width)
         kernel = self.param("kernel", lambda rng: _kernel_init(rng, flat, jnp.float32).reshape(shape))
         bias = self.param("bias", _zeros, (self.width,))
+        x = patches(x.astype(self.dtype), self.patch)
         kernel = kernel.reshape(flat).astype(self.dtype)
-        return patches(x.astype(self.dtype), self.patch) @ kernel + bias.astype(self.dtype)
+        return jnp.matmul(x, kernel, preferred_element_type=jnp.float32) + bias
 
 
 class CameraEmbed(nn.Module):
@@ -608,7 +611,8 @@ class MMDiT(nn.Module):
                 size = [n * p for n, p in zip(grid, config.camera.patch)]
                 plucker = jnp.zeros((latents.shape[0], *size, PLUCKER_CHANNELS))
             camera = CameraEmbed(config.width, config.camera.patch, name="camera_embedder")(plucker)
-            tokens = (tokens.astype(jnp.float32) + camera).astype(dtype)
+            tokens = tokens + camera
+        tokens = tokens.astype(dtype)
 
         lengths = None
         if text_mask is not None:
@@ -664,7 +668,8 @@ class MMDiT(nn.Module):
     def init_params(self, rng: Array) -> dict:
         """Fresh parameters as a nested dict: adaLN-zero (the output is zero), camera layer zero. float32."""
         latents = jnp.zeros((1, *self.config.patch, self.config.in_channels))
-        return self.init(rng, latents, jnp.zeros(1), jnp.zeros((1, 1, self.config.text_dim)))["params"]
+        # Jitted, the forward pass that init traces is dropped and only the initialisers run.
+        return jax.jit(self.init)(rng, latents, jnp.zeros(1), jnp.zeros((1, 1, self.config.text_dim)))["params"]
 
     def abstract_params(self) -> dict:
         """Shapes and dtypes of :meth:`init_params`, without computing anything."""

@@ -283,7 +283,8 @@ class VAE(nn.Module):
     def init_params(self, rng: Array) -> dict:
         """Fresh parameters as a nested dict. float32."""
         side = self.config.spatial_stride
-        return self.init(rng, jnp.zeros((1, 1, side, side, VIDEO_CHANNELS)))["params"]
+        # Jitted, the forward pass that init traces is dropped and only the initialisers run.
+        return jax.jit(self.init)(rng, jnp.zeros((1, 1, side, side, VIDEO_CHANNELS)))["params"]
 
     def abstract_params(self) -> dict:
         """Shapes and dtypes of :meth:`init_params`, without computing anything."""

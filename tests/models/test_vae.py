@@ -1,0 +1,215 @@
+"""Properties of the causal autoencoder: causality, streaming, forms of computation, statistics, sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from camctrl_jax.models import (
+    VAE,
+    VAEConfig,
+    decode_streaming,
+    denormalise,
+    encode_streaming,
+    normalise,
+    sample_latents,
+    vae_preset,
+)
+from camctrl_jax.models.vae import channels_to_pixels, pixels_to_channels
+
+CONFIG = dataclasses.replace(vae_preset("nano"), base_dim=4, decoder_base_dim=8)
+FRAMES, HEIGHT, WIDTH = 13, 16, 24
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Random everywhere, so that no path is closed by a zero or a one."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        noise = rng.standard_normal(leaf.shape).astype(np.float32)
+        if name == "kernel":
+            return noise / np.float32(np.sqrt(np.prod(leaf.shape[:-1])))
+        return np.float32(name == "gamma") + np.float32(0.2) * noise
+
+    return jax.tree.map_with_path(draw, VAE(CONFIG).abstract_params())
+
+
+@pytest.fixture(scope="module")
+def video():
+    shape = (1, FRAMES, HEIGHT, WIDTH, 3)
+    return np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def encode(params):
+    return jax.jit(lambda x: VAE(CONFIG).apply({"params": params}, x, method=VAE.encode)[0])
+
+
+@pytest.fixture(scope="module")
+def decode(params):
+    return jax.jit(lambda z: VAE(CONFIG).apply({"params": params}, z, method=VAE.decode))
+
+
+@pytest.fixture(scope="module")
+def latents(encode, video):
+    return np.asarray(encode(video))
+
+
+def test_shapes(params, video, latents, decode):
+    assert latents.shape == (1, 4, 2, 3, 16)
+    assert decode(latents).shape == video.shape
+
+
+@pytest.mark.parametrize("changed", [1, 4, 5, 12])
+def test_future_frames_change_no_earlier_latent(encode, video, latents, changed):
+    other = video.copy()
+    other[:, changed:] = -other[:, changed:]
+    moved = np.abs(np.asarray(encode(other)) - latents).max(axis=(0, 2, 3, 4))
+    first = -(-changed // 4)  # latent k sees frames up to 4k
+    assert np.all(moved[:first] == 0.0)
+    assert np.all(moved[first:] > 1e-3)
+
+
+@pytest.mark.parametrize("changed", [1, 2, 3])
+def test_future_latents_change_no_earlier_frame(decode, latents, changed):
+    other = latents.copy()
+    other[:, changed:] += 1.0
+    moved = np.abs(np.asarray(decode(other)) - np.asarray(decode(latents))).max(axis=(0, 2, 3, 4))
+    first = 4 * changed - 3  # frames 0 .. 4(changed - 1) belong to the latents before
+    assert np.all(moved[:first] == 0.0)
+    assert np.all(moved[first:] > 1e-3)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_latents_of_a_prefix_are_the_prefix_of_the_latents(encode, decode, video, latents, frames):
+    kept = (frames - 1) // 4 + 1
+    np.testing.assert_allclose(encode(video[:, :frames]), latents[:, :kept], atol=1e-6)
+    np.testing.assert_allclose(decode(latents[:, :kept]), decode(latents)[:, :frames], atol=1e-6)
+
+
+@pytest.mark.parametrize("per_chunk", [1, 2])
+def test_streamed_equals_whole(params, video, latents, decode, per_chunk):
+    # Chunks of two latents do not divide the three after the first, so the tail is filled up and cut.
+    vae = VAE(CONFIG)
+    mean, log_variance = jax.jit(lambda x: encode_streaming(vae, params, x, per_chunk))(video)
+    whole = jax.jit(lambda x: vae.apply({"params": params}, x, method=VAE.encode))(video)
+    np.testing.assert_allclose(mean, latents, atol=2e-6)
+    np.testing.assert_allclose(log_variance, whole[1], atol=2e-6)
+    decoded = jax.jit(lambda z: decode_streaming(vae, params, z, per_chunk))(latents)
+    np.testing.assert_allclose(decoded, decode(latents), atol=2e-6)
+
+
+def test_chunks_of_any_length_give_the_whole(params, video, latents):
+    step = jax.jit(lambda x, past: VAE(CONFIG).apply({"params": params}, x, past, method=VAE.encode_chunk))
+    first, _, past = step(video[:, :5], None)
+    second, _, past = step(video[:, 5:9], past)
+    third, _, _ = step(video[:, 9:], past)
+    np.testing.assert_allclose(np.concatenate([first, second, third], axis=1), latents, atol=2e-6)
+
+
+def test_streaming_memory_does_not_grow_with_the_clip(params):
+    vae = VAE(CONFIG)
+
+    def working_memory(latents):
+        z = jax.ShapeDtypeStruct((1, latents, 2, 3, 16), jnp.float32)
+        return jax.jit(lambda z: decode_streaming(vae, params, z)).lower(z).compile().memory_analysis()
+
+    short, long = working_memory(5), working_memory(21)
+    grown_output = long.output_size_in_bytes - short.output_size_in_bytes
+    # Twice the additional output: the frames as the loop collects them and in their final order.
+    assert long.temp_size_in_bytes - short.temp_size_in_bytes <= 2 * grown_output + 4096
+
+
+@pytest.mark.parametrize("options", [{"conv_form": "direct"}, {"conv_form": "taps"}, {"remat": True}])
+def test_options_of_execution_change_nothing(params, video, options):
+    def loss(params, **options):
+        vae = VAE(CONFIG, **options)
+        mean, log_variance = vae.apply({"params": params}, video[:, :5], method=VAE.encode)
+        decoded = vae.apply({"params": params}, mean, False, method=VAE.decode)
+        return jnp.mean(decoded**2) + jnp.mean(log_variance**2)
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    other, other_gradient = jax.jit(jax.value_and_grad(lambda p: loss(p, **options)))(params)
+    np.testing.assert_allclose(other, value, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), other_gradient, gradient)
+
+
+def test_every_parameter_has_a_finite_nonzero_gradient(params, video):
+    def loss(params):
+        vae = VAE(CONFIG)
+        mean, log_variance = vae.apply({"params": params}, video[:, :9], method=VAE.encode)
+        z = sample_latents(mean, log_variance, jax.random.key(0))
+        return jnp.mean(vae.apply({"params": params}, z, False, method=VAE.decode) ** 2)
+
+    for path, leaf in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(params)):
+        assert np.all(np.isfinite(leaf)), path
+        assert np.any(leaf != 0), path
+
+
+def test_a_black_area_has_finite_gradients(params):
+    # All channels zero: the norm divides by its floor.
+    zeros = jax.tree.map(np.zeros_like, params)
+    gradient = jax.grad(lambda p: VAE(CONFIG).apply({"params": p}, np.zeros((1, 1, 8, 8, 3))).sum())(zeros)
+    assert jax.tree.all(jax.tree.map(lambda leaf: bool(np.all(np.isfinite(leaf))), gradient))
+
+
+def test_fresh_parameters_keep_the_signal():
+    params = VAE(CONFIG).init_params(jax.random.key(0))
+    x = np.random.default_rng(2).uniform(-1, 1, (1, 1, 32, 32, 3)).astype(np.float32)
+    mean, _ = VAE(CONFIG).apply({"params": params}, x, method=VAE.encode)
+    assert 0.05 < float(np.std(mean)) < 5.0
+
+
+def test_decoded_video_is_clamped_unless_training(params, latents):
+    loud = 30.0 * latents[:, :1]
+    clipped = VAE(CONFIG).apply({"params": params}, loud, method=VAE.decode)
+    free = VAE(CONFIG).apply({"params": params}, loud, False, method=VAE.decode)
+    assert np.abs(free).max() > 1.0
+    np.testing.assert_array_equal(clipped, np.clip(free, -1, 1))
+
+
+def test_latent_statistics_round_trip(latents):
+    config = dataclasses.replace(CONFIG, latents_mean=tuple(range(16)), latents_std=tuple(range(1, 17)))
+    normal = normalise(latents, config)
+    np.testing.assert_allclose(normal[..., 3], (latents[..., 3] - 3.0) / 4.0, rtol=1e-6)
+    np.testing.assert_allclose(denormalise(normal, config), latents, atol=1e-5)
+
+
+def test_pixels_to_channels_round_trips(video):
+    moved = pixels_to_channels(video, 2)
+    assert moved.shape == (1, FRAMES, HEIGHT // 2, WIDTH // 2, 12)
+    # Channel order: colour, then column, then row within the patch.
+    np.testing.assert_array_equal(moved[0, 0, 3, 5, 4 + 2 + 0], video[0, 0, 6, 11, 1])
+    np.testing.assert_array_equal(channels_to_pixels(moved, 2), video)
+
+
+def test_sizes_that_do_not_fit_are_named(params):
+    vae = VAE(CONFIG)
+    with pytest.raises(ValueError, match=r"6 frames.*4k.1 frames, for example 5 or 9"):
+        vae.apply({"params": params}, np.zeros((1, 6, 16, 16, 3)), method=VAE.encode)
+    with pytest.raises(ValueError, match=r"20x16.*multiples of 8"):
+        vae.apply({"params": params}, np.zeros((1, 5, 20, 16, 3)), method=VAE.encode)
+    with pytest.raises(ValueError, match=r"8 channels.*16"):
+        vae.apply({"params": params}, np.zeros((1, 2, 2, 2, 8)), method=VAE.decode)
+    with pytest.raises(ValueError, match="chunk of 4 frames"):
+        vae.apply({"params": params}, np.zeros((1, 4, 16, 16, 3)), method=VAE.encode_chunk)
+    with pytest.raises(ValueError, match="latents_std"):
+        VAEConfig(z_dim=4, latents_mean=(0.0,) * 4)
+    with pytest.raises(ValueError, match="temporal_downsample"):
+        VAEConfig(dim_mult=(1, 2))
+
+
+def test_embedded_sizes_stay_within_the_package_budget():
+    from camctrl_jax.models import MMDiT, mmdit_preset
+
+    vae, mmdit = VAE(vae_preset("worlds")), MMDiT(mmdit_preset("worlds"))
+    count = sum(leaf.size for net in (vae, mmdit) for leaf in jax.tree.leaves(net.abstract_params()))
+    assert 28e6 < count < 30e6  # 60 MB in bfloat16
+    config = vae.config
+    assert config.latent_shape(49, 96, 160) == (13, 12, 20, 16)
