@@ -201,14 +201,36 @@ BROKEN_TEXT = {
         json.dumps({"width": 4, "height": 4, "intrinsic_matrix": [1.0] * 9}),
         r"holds no camera path; expected an Open3D PinholeCameraTrajectory",
     ),
-    "Open3D, no width": (
+    "Open3D, no matrix": (
         json.dumps(
             {
                 "class_name": "PinholeCameraTrajectory",
                 "parameters": [{"extrinsic": np.eye(4).ravel().tolist(), "intrinsic": {"height": 4}}],
             }
         ),
-        r"frame 0: lacks 'intrinsic_matrix'",
+        r"frame 0: expected an intrinsic_matrix of 9 numbers",
+    ),
+    "Open3D, no width": (
+        json.dumps(
+            {
+                "class_name": "PinholeCameraTrajectory",
+                "parameters": [
+                    {
+                        "extrinsic": np.eye(4).ravel().tolist(),
+                        "intrinsic": {"height": 4, "intrinsic_matrix": np.eye(3).ravel().tolist()},
+                    }
+                ],
+            }
+        ),
+        r"frame 0, intrinsic: has no width; expected a number",
+    ),
+    "angle in degrees": (
+        json.dumps({"camera_angle_x": 60, "frames": [{"transform_matrix": np.eye(4).tolist()}]}),
+        r"frame 0: camera_angle_x is 60, expected radians between 0 and pi; is it in degrees",
+    ),
+    "NaN in JSON": (
+        json.dumps([[1.0] * 11 + [float("nan")]]),
+        r"frame 0: 12 numbers.*: holds NaN or infinity",
     ),
     "OpenSfM, camera missing": (
         json.dumps(
@@ -243,6 +265,38 @@ def test_broken_file_is_explained(tmp_path, case):
     with pytest.raises(CameraError, match=message) as raised:
         load_cameras(file)
     assert str(raised.value).startswith(str(file))
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_damaged_file_is_read_or_explained_with_its_name(tmp_path, name):
+    target = tmp_path / "damaged"
+    save_cameras(preset("dolly_zoom_in", 3), target, name, image_size=SIZE)
+    files = [target] if target.is_file() else sorted(target.iterdir())
+    originals = [file.read_bytes() for file in files]
+    generator = np.random.default_rng(7)
+    explained = 0
+    for _ in range(60):
+        chosen = int(generator.integers(len(files)))
+        damaged = bytearray(originals[chosen])
+        place, length = int(generator.integers(1, len(damaged))), int(generator.integers(1, 12))
+        kind = int(generator.integers(4))
+        if kind == 0:
+            del damaged[place : place + length]
+        elif kind == 1:
+            damaged[place:place] = generator.integers(32, 127, length).astype(np.uint8).tobytes()
+        elif kind == 2:
+            del damaged[place:]
+        else:
+            damaged[place : place + length] = generator.integers(0, 256, length).astype(np.uint8).tobytes()
+        files[chosen].write_bytes(bytes(damaged))
+        try:
+            load_cameras(target)
+        except CameraError as error:
+            assert str(tmp_path) in str(error)  # noqa: PT017
+            explained += 1
+        files[chosen].write_bytes(originals[chosen])
+    assert explained > 5
+    load_cameras(target)
 
 
 def test_pixels_are_converted_when_the_size_is_given(tmp_path):
@@ -282,7 +336,7 @@ def test_pickled_arrays_are_refused(tmp_path):
     np.savez(
         tmp_path / "scene.npz", viewmats=np.array([{"not": "numbers"}], dtype=object), Ks=np.eye(3)[None]
     )
-    with pytest.raises(PoseFileError, match=r"scene.npz: holds arrays that are not plain numbers"):
+    with pytest.raises(PoseFileError, match=r"scene.npz: is not a readable archive of plain numbers"):
         load_cameras(tmp_path / "scene.npz")
 
 

@@ -18,7 +18,6 @@ UNDERSTOOD = {
     "dolly_in": [Stage((Travel(forward=1.5),))],
     "push 2": [Stage((Travel(forward=2.0),))],
     "pull back 2 metres": [Stage((Travel(forward=-2.0),))],
-    "the camera pans to the left by 40°": None,
     "pan to the left by 40°": [Stage((Turn(pan=-40.0),))],
     "tilt up .5 deg": [Stage((Turn(tilt=0.5),))],
     "roll counter-clockwise 30": [Stage((Turn(roll=-30.0),))],
@@ -54,7 +53,7 @@ UNDERSTOOD = {
 }
 
 
-@pytest.mark.parametrize("text", [text for text, stages in UNDERSTOOD.items() if stages is not None])
+@pytest.mark.parametrize("text", UNDERSTOOD)
 def test_sentence_means(text):
     assert list(stages_from_text(text)) == UNDERSTOOD[text]
 
@@ -77,7 +76,6 @@ MISUNDERSTOOD = {
     "orbit left around left": ("left", r"expected a length"),
     "dolly in 1 m over 2 m": ("m", r"expected a time \('2 s'\)"),
     "hold 0 s over 0 s": ("0", "a duration must be positive"),
-    "dolly in 1 m then": None,
     "dolly in 1 m while": ("", "a move is missing at the end"),
     "dolly in 1 m banana": ("banana", "'banana' is not understood here"),
     "dolly in -1 m": ("-1", "amounts are not negative; turn the direction round"),
@@ -89,7 +87,7 @@ MISUNDERSTOOD = {
 }
 
 
-@pytest.mark.parametrize("text", [text for text, error in MISUNDERSTOOD.items() if error is not None])
+@pytest.mark.parametrize("text", MISUNDERSTOOD)
 def test_misunderstanding_points_at_the_word_and_lists_what_is_understood(text):
     word, message = MISUNDERSTOOD[text]
     with pytest.raises(PathTextError, match=message) as raised:

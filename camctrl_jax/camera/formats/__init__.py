@@ -152,7 +152,8 @@ def _right_handed(pose_file: PoseFile) -> PoseFile:
     is a mirror image. Only a path whose frames all agree is converted; validation refuses the others.
     """
     cameras = pose_file.cameras
-    determinant = np.linalg.det(cameras.rotations)
+    with np.errstate(invalid="ignore"):  # of NaN poses, which validation reports
+        determinant = np.linalg.det(cameras.rotations)
     if not (len(cameras) and (determinant < 0).all()):
         return pose_file
     if (rotations.deviation(cameras.rotations) > 0.1).any():

@@ -22,41 +22,37 @@ from camctrl_jax.camera.intrinsics import intrinsics_in_pixels
 _KEYS = ("viewmats", "Ks", "width", "height")
 
 
-def _arrays(source: Source) -> dict[str, np.ndarray]:
-    archive = source.npy()
-    try:
-        return {key: archive[key] for key in _KEYS if key in archive.files}
-    except ValueError as error:  # an array of pickled objects
-        source.fail("", f"holds arrays that are not plain numbers ({error})")
-
-
 def _matches(source: Source) -> bool:
-    return source.head.startswith(b"PK\3\4") and "viewmats" in source.npy().files
+    return source.head.startswith(b"PK\3\4") and "viewmats" in source.arrays
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
-    arrays = _arrays(source)
+    arrays = source.npz(_KEYS)
     if "viewmats" not in arrays or "Ks" not in arrays:
         source.fail(
             "",
             "lacks viewmats or Ks; expected [T, 4, 4] world-to-camera matrices and [T, 3, 3] pixel "
             "intrinsics",
         )
-    viewmats, matrices = arrays["viewmats"].astype(np.float64), arrays["Ks"].astype(np.float64)
-    frames = len(viewmats)
-    if viewmats.shape != (frames, 4, 4) or matrices.shape != (frames, 3, 3):
+    viewmats, matrices = arrays["viewmats"], arrays["Ks"]
+    frames = len(viewmats) if viewmats.ndim else 0
+    fitting = viewmats.shape == (frames, 4, 4) and matrices.shape == (frames, 3, 3)
+    if not fitting or viewmats.dtype.kind != "f" or matrices.dtype.kind != "f":
         source.fail(
             "",
             f"viewmats {list(viewmats.shape)} and Ks {list(matrices.shape)} do not fit; expected [T, 4, 4] "
             "and [T, 3, 3]",
         )
     if "width" in arrays and "height" in arrays:
-        image_size = int(arrays["height"]), int(arrays["width"])
+        sizes = {key: arrays[key].ravel().tolist()[0] for key in ("height", "width") if arrays[key].size == 1}
+        image_size = source.size("width and height", sizes, "height", "width")
     locations = [f"frame {index}" for index in range(frames)]
     pixels = np.stack([matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 2], matrices[:, 1, 2]], axis=1)
     intrinsics = source.pixel_intrinsics(pixels, image_size, locations)
     return PoseFile(
-        Cameras(inverted(source, viewmats, locations), intrinsics), locations, image_size=image_size
+        Cameras(inverted(source, viewmats.astype(np.float64), locations), intrinsics),
+        locations,
+        image_size=image_size,
     )
 
 

@@ -90,18 +90,16 @@ def _json_read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     for index, entry in enumerate(parameters):
         where = f"frame {index}"
         locations.append(where)
-        try:
-            extrinsic, intrinsic = entry["extrinsic"], entry["intrinsic"]
-            matrix, size = intrinsic["intrinsic_matrix"], (int(intrinsic["height"]), int(intrinsic["width"]))
-        except (KeyError, TypeError) as error:
-            source.fail(
-                where,
-                f"lacks {error}; expected extrinsic, and intrinsic with width, height, intrinsic_matrix",
-            )
-        extrinsics.append(source.array(where, extrinsic, (16,), "an extrinsic of 16 numbers").reshape(4, 4).T)
-        matrix = source.array(where, matrix, (9,), "an intrinsic_matrix of 9 numbers").reshape(3, 3).T
-        pixels.append((matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5))
-        sizes.append(size)
+        entry = source.object(where, entry)
+        intrinsic = source.object(f"{where}, intrinsic", entry.get("intrinsic"))
+        extrinsic = source.array(where, entry.get("extrinsic"), (16,), "an extrinsic of 16 numbers")
+        extrinsics.append(extrinsic.reshape(4, 4).T)
+        matrix = source.array(
+            where, intrinsic.get("intrinsic_matrix"), (9,), "an intrinsic_matrix of 9 numbers"
+        )
+        fx, fy, cx, cy = matrix[[0, 4, 6, 7]]
+        pixels.append((fx, fy, cx + 0.5, cy + 0.5))
+        sizes.append(source.size(f"{where}, intrinsic", intrinsic, "height", "width"))
     intrinsics = np.stack([intrinsics_from_pixels(row, *size) for row, size in zip(pixels, sizes)])
     return PoseFile(
         Cameras(inverted(source, np.stack(extrinsics), locations), intrinsics),

@@ -46,7 +46,11 @@ def _matches(source: Source) -> bool:
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
-    reconstructions = [entry for entry in source.json if isinstance(entry, dict) and entry.get("shots")]
+    reconstructions = [
+        entry
+        for entry in source.json
+        if isinstance(entry, dict) and isinstance(entry.get("shots"), dict) and entry["shots"]
+    ]
     if not reconstructions:
         source.fail("", "holds no reconstruction with shots")
     reconstruction = max(reconstructions, key=lambda entry: len(entry["shots"]))
@@ -54,7 +58,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     if len(reconstructions) > 1:
         notes.append(f"the largest of {len(reconstructions)} reconstructions was read")
     shots = sorted(reconstruction["shots"].items())
-    times = np.array([float(shot.get("capture_time", np.nan)) for _, shot in shots])
+    times = np.array([_capture_time(source, f"shot {name}", shot) for name, shot in shots])
     order = np.argsort(times, kind="stable")
     kept_times = times[order] - times[order[0]] if increasing(times[order]) else None
     if kept_times is not None:
@@ -65,9 +69,10 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         locations.append(where)
         for key, values in (("rotation", vectors), ("translation", translations)):
             values.append(source.array(where, shot.get(key), (3,), f"a {key} of 3 numbers"))
-        camera = reconstruction.get("cameras", {}).get(shot.get("camera"))
-        if camera is None:
+        cameras = source.object("cameras", reconstruction.get("cameras"))
+        if str(shot.get("camera")) not in cameras:
             source.fail(where, f"uses camera {shot.get('camera')!r}, which the file lacks")
+        camera = source.object(f"camera {shot['camera']}", cameras[shot["camera"]])
         row, size = _intrinsics(source, where, camera)
         intrinsics.append(row)
         sizes.add(size)
@@ -85,24 +90,28 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     )
 
 
+def _capture_time(source: Source, where: str, shot: Any) -> float:
+    """Seconds, or NaN where the shot tells none."""
+    shot = source.object(where, shot)
+    return source.value(where, shot, "capture_time") if shot.get("capture_time") is not None else np.nan
+
+
 def _intrinsics(source: Source, where: str, camera: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
     """Fractions [4] and picture size of one camera."""
     model = camera.get("projection_type", "perspective")
     if model not in _PINHOLES:
         source.fail(where, f"projection type {model!r} is not a pinhole; known are {', '.join(_PINHOLES)}")
-    try:
-        width, height = int(camera["width"]), int(camera["height"])
-        focal_x = float(camera["focal_x"] if "focal_x" in camera else camera["focal"])
-    except KeyError as error:
-        source.fail(where, f"its camera lacks {error}; expected width, height and focal or focal_x")
-    focal_y = float(camera.get("focal_y", focal_x))
+    height, width = source.size(f"{where}, its camera", camera, "height", "width")
+    focal_x = source.value(f"{where}, its camera", camera, "focal_x" if "focal_x" in camera else "focal")
+    focal_y = source.value(f"{where}, its camera", camera, "focal_y", focal_x)
+    centre_x, centre_y = (source.value(f"{where}, its camera", camera, key, 0.0) for key in ("c_x", "c_y"))
     longer = max(width, height)
     return np.array(
         (
             focal_x * longer / width,
             focal_y * longer / height,
-            0.5 + float(camera.get("c_x", 0.0)) * longer / width,
-            0.5 + float(camera.get("c_y", 0.0)) * longer / height,
+            0.5 + centre_x * longer / width,
+            0.5 + centre_y * longer / height,
         )
     ), (height, width)
 

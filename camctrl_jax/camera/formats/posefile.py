@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,20 +154,66 @@ class Source:
             self.fail(where, f"expected {meaning}, found {_short(value)}")
         if array.shape != shape:
             self.fail(where, f"expected {meaning} (shape {list(shape)}), found shape {list(array.shape)}")
+        if not np.isfinite(array).all():
+            self.fail(where, f"{meaning}: holds NaN or infinity; drop this frame or estimate its pose again")
         return array
 
-    def npy(self, path: Path | None = None) -> np.ndarray:
-        """A NumPy array file. Pickled objects are refused."""
-        path = path or self.path
+    def npy(self, path: Path) -> np.ndarray:
+        """The array of one ``.npy`` file. Pickled objects are refused."""
         try:
             return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise PoseFileError(f"{path}: is not a readable NumPy file of numbers ({error})") from None
+        except Exception as error:  # NumPy raises many kinds on damaged files
+            raise PoseFileError(f"{path}: is not a readable NumPy file of numbers ({error})") from error
+
+    @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays in an ``.npz`` archive; none if it is not a readable one."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return tuple(name.removesuffix(".npy") for name in archive.namelist())
+        except Exception:  # as above
+            return ()
+
+    def npz(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Those of the named arrays that an ``.npz`` archive holds. Pickled objects are refused."""
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in names if name in archive.files}
+        except Exception as error:  # as above
+            raise PoseFileError(
+                f"{self.path}: is not a readable archive of plain numbers ({error})"
+            ) from error
+
+    def value(self, where: str, mapping: Mapping[str, Any], key: str, default: float | None = None) -> float:
+        """A finite number out of a JSON object, or an error that names the place and the key."""
+        found = mapping.get(key, default)
+        if found is None:
+            self.fail(where, f"has no {key}; expected a number")
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+            self.fail(where, f"{key} is {_short(found)}, expected a number")
+        return float(found)
+
+    def object(self, where: str, found: Any) -> Mapping[str, Any]:
+        """A JSON object, or an error that names the place."""
+        if not isinstance(found, dict):
+            self.fail(where, f"is {_short(found)}, expected an object in braces")
+        return found
+
+    def size(self, where: str, mapping: Mapping[str, Any], height: str, width: str) -> tuple[int, int]:
+        """Height and width out of a JSON object, or an error that names the place and the key."""
+        values = [self.value(where, mapping, key) for key in (height, width)]
+        if min(values) < 1:
+            self.fail(
+                where, f"{height} and {width} are {values[0]:g} and {values[1]:g}, expected a picture size"
+            )
+        return int(values[0]), int(values[1])
 
     def pixel_intrinsics(
         self, pixels: np.ndarray, image_size: tuple[int, int] | None, locations: Sequence[str]
     ) -> np.ndarray:
         """Fractions [T, 4] of pixel intrinsics [T, 4], or an error that asks for the size."""
+        if not len(pixels):
+            return pixels
         if image_size is None:
             values = ", ".join(f"{value:g}" for value in pixels[0])
             self.fail(
@@ -219,6 +266,8 @@ def inverted(source: Source, poses: np.ndarray, locations: Sequence[str]) -> np.
         source.fail(
             locations[frame], "the pose holds NaN or infinity; drop this frame or estimate its pose again"
         )
+    for frame in np.flatnonzero(np.abs(poses[:, 3] - (0, 0, 0, 1)).max(axis=1) > 1e-6):
+        source.fail(locations[frame], f"the last row of the pose is {poses[frame, 3]}, expected [0 0 0 1]")
     for frame in np.flatnonzero(np.abs(np.linalg.det(poses[:, :3, :3])) < 1e-6):
         source.fail(
             locations[frame], "the rotation is singular (determinant 0); expected an orthonormal matrix"

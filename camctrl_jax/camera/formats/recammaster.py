@@ -59,7 +59,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
             source.fail(
                 frame, f"is missing: the file has {len(document)} frames, expected frame0 to {frames[-1]}"
             )
-        if selection not in document[frame]:
+        if selection not in source.object(frame, document[frame]):
             source.fail(frame, f"has no camera {selection!r}, which frame0 has")
         poses.append(_matrix(source, f"{frame}, {selection}", document[frame][selection]))
     unreal = np.stack(poses)

@@ -78,25 +78,26 @@ def _intrinsics(
     source: Source, where: str, frame: Mapping[str, Any], image_size: tuple[int, int] | None, notes: list[str]
 ) -> tuple[np.ndarray, tuple[int, int] | None]:
     """Fractions [4] and picture size of one frame, whose own keys stand before the file's."""
-    size = (int(frame["h"]), int(frame["w"])) if "h" in frame and "w" in frame else image_size
+    size = source.size(where, frame, "h", "w") if "h" in frame and "w" in frame else image_size
     if "fl_x" in frame:
-        focal_x = float(frame["fl_x"])
-        focal_y = float(frame.get("fl_y", focal_x))
+        focal_x = source.value(where, frame, "fl_x")
+        focal_y = source.value(where, frame, "fl_y", focal_x)
         if size is None:
             source.fail(
                 where,
                 f"fl_x is {focal_x:g} pixels, but neither w and h nor image_size=(height, width) "
                 "(--image-size HEIGHTxWIDTH) say of how many",
             )
-        centre = float(frame.get("cx", size[1] / 2)), float(frame.get("cy", size[0] / 2))
+        height, width = size
+        centre = source.value(where, frame, "cx", width / 2), source.value(where, frame, "cy", height / 2)
         return intrinsics_from_pixels((focal_x, focal_y, *centre), *size), size
     if "camera_angle_x" not in frame:
         source.fail(where, "has neither fl_x nor camera_angle_x; one of them must give the field of view")
-    focal_x = 0.5 / math.tan(0.5 * float(frame["camera_angle_x"]))
+    focal_x = _focal(source, where, frame, "camera_angle_x")
     if "camera_angle_y" in frame:
-        return np.array((focal_x, 0.5 / math.tan(0.5 * float(frame["camera_angle_y"])), 0.5, 0.5)), size
+        return np.array((focal_x, _focal(source, where, frame, "camera_angle_y"), 0.5, 0.5)), size
     if size is None:
-        size = _png_size(source.path.parent / str(frame.get("file_path", "")))
+        size = _png_size(source.path.parent / str(frame.get("file_path", "")).replace("\0", ""))
     if size is None:
         notes.append(
             "the picture size is unknown: a square picture was assumed; image_size=(height, width) "
@@ -106,11 +107,20 @@ def _intrinsics(
     return np.array((focal_x, focal_x * size[1] / size[0], 0.5, 0.5)), size
 
 
+def _focal(source: Source, where: str, frame: Mapping[str, Any], key: str) -> float:
+    """The focal length, as a fraction of the picture, of a field of view in radians."""
+    angle = source.value(where, frame, key)
+    if not 0.0 < angle < math.pi:
+        source.fail(where, f"{key} is {angle:g}, expected radians between 0 and pi; is it in degrees?")
+    return 0.5 / math.tan(0.5 * angle)
+
+
 def _png_size(path: Path) -> tuple[int, int] | None:
     """Height and width from a PNG's header; NeRF's files leave the suffix out."""
-    for candidate in (path, path.with_name(path.name + ".png")):
+    for candidate in (path, path.parent / f"{path.name}.png"):
         if candidate.is_file():
-            header = candidate.open("rb").read(24)
+            with candidate.open("rb") as file:
+                header = file.read(24)
             if header.startswith(b"\x89PNG\r\n\x1a\n") and len(header) == 24:
                 width, height = struct.unpack(">II", header[16:])
                 return height, width

@@ -59,7 +59,8 @@ def poses_from_quaternions(
     source: Source, translations: np.ndarray, xyzw: np.ndarray, locations: Sequence[str]
 ) -> np.ndarray:
     """Float64 [T, 4, 4] of translations [T, 3] and quaternions [T, 4], scalar last, that are nearly unit."""
-    length = np.linalg.norm(xyzw, axis=1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(xyzw, axis=1)
     for frame in np.flatnonzero(~(np.abs(length - 1.0) < 0.01)):  # not (a < b): true for NaN as well
         source.fail(
             locations[frame],
