@@ -36,7 +36,19 @@ from camctrl_jax.camera.intrinsics import (
     intrinsics_from_pixels,
     intrinsics_in_pixels,
 )
-from camctrl_jax.camera.moves import Stage, path_of
+from camctrl_jax.camera.moves import (
+    Circle,
+    DollyZoom,
+    Handheld,
+    Lemniscate,
+    Orbit,
+    Stage,
+    Swing,
+    Travel,
+    Turn,
+    Zoom,
+    path_of,
+)
 from camctrl_jax.camera.path_text import PathTextError, path_from_text
 from camctrl_jax.camera.presets import PRESETS, preset, resolve_path
 
@@ -50,9 +62,18 @@ __all__ = [
     "PRESETS",
     "CameraError",
     "Cameras",
+    "Circle",
+    "DollyZoom",
+    "Handheld",
+    "Lemniscate",
+    "Orbit",
     "PathTextError",
     "PoseFileError",
     "Stage",
+    "Swing",
+    "Travel",
+    "Turn",
+    "Zoom",
     "centre_crop_box",
     "compose",
     "crop_resize_intrinsics",

@@ -10,6 +10,10 @@ A path is a sequence of stages; the moves of one stage happen together. Directio
   carries the track with it: "orbit left 90 deg while dollying in 1 m" is a spiral towards the subject.
 
 Rolling clockwise is as seen from behind the camera; the picture then turns anticlockwise.
+
+By code::
+
+    path_of([Stage((Travel(forward=1.5),)), Stage((Turn(pan=-40), Travel(up=0.3)), seconds=2)], frames=49)
 """
 
 from __future__ import annotations
@@ -170,8 +174,8 @@ class Lemniscate:
 class Handheld:
     """The unrest of a hand: smooth noise with the given standard deviations, the same for the same seed.
 
-    Sums of sines between 0.3 and 3 Hz whose amplitude falls with frequency; it starts at rest on the given
-    pose. It runs on seconds, so a longer clip shakes longer, not slower.
+    Sums of sines between 0.3 and 3 Hz whose amplitude falls with frequency, zero at the start of the stage.
+    It runs on seconds, so a longer clip shakes longer, not slower.
     """
 
     metres: float = 0.01
@@ -211,6 +215,13 @@ class Stage:
     easing: str = "smooth"
     facing_subject: bool = False
     subject: float | None = None
+
+    def __post_init__(self) -> None:
+        easing_function(self.easing)
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise ValueError(
+                f"a stage of {self.seconds} s; expected a positive duration, or None to share the rest"
+            )
 
     @property
     def distance(self) -> float:

@@ -277,9 +277,7 @@ VERBS: tuple[Verb, ...] = (
         {"length": 0.01, "angle": 0.5, "seed": 0.0},
     ),
 )
-"""Everything a sentence can ask for. The longest spelling wins: "dolly zoom" is not "dolly" followed
-by "zoom".
-"""
+"""Everything a sentence can ask for. The longest spelling wins: a "dolly zoom" is not a "dolly"."""
 
 _SPELLINGS: Mapping[tuple[str, ...], Verb] = MappingProxyType(
     {tuple(spelling.split()): verb for verb in VERBS for spelling in verb.spellings}
@@ -436,9 +434,7 @@ class _Parser:
         return stage
 
     def move(self, manner: dict[str, float | str | bool]) -> tuple[Move, ...]:
-        """One move; what concerns its duration and manner goes into ``manner``, as it belongs to the
-        stage.
-        """
+        """One move; duration and manner belong to the whole stage and go into ``manner``."""
         token = self.next
         verb, directions = self.verb()
         while (direction := self.direction()) is not None:
@@ -517,6 +513,8 @@ class _Parser:
         elif self.next.kind == "number":
             quantity, value = self.amount(verb)
             if quantity == "time":
+                if not value > 0:
+                    raise self.fail("a duration must be positive", token)
                 self.set_once(manner, "seconds", value, token)
             else:
                 self.set_amount(verb, amounts, quantity, value, token)

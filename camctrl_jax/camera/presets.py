@@ -183,8 +183,8 @@ def preset(
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown preset {name!r}{hint} Known are: {', '.join(PRESETS)}")
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown preset {name!r}{hint}; known are {', '.join(PRESETS)}")
     easing_function(easing)
     around = "around {} m"
     own_subject = any(

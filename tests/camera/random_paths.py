@@ -21,7 +21,7 @@ def paths(draw, min_frames: int = 1, max_frames: int = 7, timed: bool | None = N
     frames = draw(st.integers(min_frames, max_frames))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     poses = np.tile(np.eye(4), (frames, 1, 1))
-    poses[:, :3, :3] = Rotation.random(frames, rng=generator).as_matrix()
+    poses[:, :3, :3] = Rotation.from_quat(generator.normal(size=(frames, 4))).as_matrix()
     poses[:, :3, 3] = generator.uniform(-5, 5, (frames, 3))
     intrinsics = generator.uniform((0.4, 0.4, 0.3, 0.3), (2.0, 2.0, 0.7, 0.7), (frames, 4))
     if draw(st.booleans()):
@@ -35,6 +35,6 @@ def rigid(seed: int) -> np.ndarray:
     """A random rigid transform, [4, 4]."""
     generator = np.random.default_rng(seed)
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.random(rng=generator).as_matrix()
+    matrix[:3, :3] = Rotation.from_quat(generator.normal(size=4)).as_matrix()
     matrix[:3, 3] = generator.uniform(-5, 5, 3)
     return matrix

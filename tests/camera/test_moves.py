@@ -137,7 +137,7 @@ def test_amounts_that_make_no_sense_are_refused(name, amounts, message):
 
 
 def test_unknown_preset_suggests_the_nearest():
-    with pytest.raises(ValueError, match="unknown preset 'obrit_left'; did you mean 'orbit_left'"):
+    with pytest.raises(ValueError, match=r"unknown preset 'obrit_left' .did you mean 'orbit_left'"):
         preset("obrit_left", 9)
 
 
@@ -255,6 +255,12 @@ def test_a_duration_may_exceed_the_clip_by_less_than_a_frame():
 def test_stages_that_do_not_fit_say_how_many_frames_they_need(text, message):
     with pytest.raises(ValueError, match=message):
         path_from_text(text, 49, fps=12.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_durations_must_be_positive(seconds):
+    with pytest.raises(ValueError, match="expected a positive duration"):
+        Stage(seconds=seconds)
 
 
 def test_moves_with_different_subjects_are_refused():
