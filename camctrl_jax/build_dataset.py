@@ -165,6 +165,7 @@ def build(arguments: argparse.Namespace) -> None:
 
     tfds.disable_progress_bar()  # progress is counted in worlds and videos, below
     out = check_target(arguments.out, arguments.overwrite)  # before any work is done
+    encoder = _encoder(arguments.latents)
     tally = SkipTally(getattr(arguments, "max_bad_share", 0.0))
     totals = {"clips": 0, "frames": 0, "labelled": 0}
     started = time.monotonic()
@@ -180,6 +181,7 @@ def build(arguments: argparse.Namespace) -> None:
         return {
             "version": __version__,
             "settings": {name: value for name, value in vars(arguments).items() if name != "overwrite"},
+            "latents_of": None if encoder is None else encoder.fingerprint(),
             "totals": totals,
             "sources": {"used": tally.used, "skipped": len(tally.skipped)},
             "skipped_by_reason": tally.by_reason(),
@@ -187,7 +189,10 @@ def build(arguments: argparse.Namespace) -> None:
             "annotations_without_video": tally.unmatched,
         }
 
-    records = _world_records(arguments) if arguments.command == "worlds" else _video_records(arguments, tally)
+    if arguments.command == "worlds":
+        records = _world_records(arguments, encoder)
+    else:
+        records = _video_records(arguments, tally, encoder)
     try:
         count = write_clips(out, counted(records), report=report, overwrite=arguments.overwrite)
     except (TooManyBadClips, EmptyDataset) as error:
@@ -246,7 +251,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
     return show
 
 
-def _world_records(arguments: argparse.Namespace) -> Any:
+def _world_records(arguments: argparse.Namespace, encoder: Any) -> Any:
     from camctrl_jax.data.clips.record import check_clip_shape
     from camctrl_jax.data.worlds_clips import world_records
     from camctrl_jax.worlds import WorldsConfig
@@ -262,7 +267,7 @@ def _world_records(arguments: argparse.Namespace) -> Any:
         width=arguments.width,
         config=WorldsConfig(frames=arguments.frames, fps=arguments.fps, static=arguments.static),
         samples=arguments.samples,
-        encoder=_encoder(arguments.latents),
+        encoder=encoder,
         crf=arguments.crf,
         unlabelled_share=arguments.unlabelled_share,
         text=_text(arguments.text_embeddings),
@@ -271,7 +276,7 @@ def _world_records(arguments: argparse.Namespace) -> Any:
     )
 
 
-def _video_records(arguments: argparse.Namespace, tally: Any) -> Any:
+def _video_records(arguments: argparse.Namespace, tally: Any, encoder: Any) -> Any:
     from camctrl_jax.data.video import IMAGE_SUFFIXES
     from camctrl_jax.data.video_clips import Captions, CutSettings, Poses, find_sources, video_records
 
@@ -295,7 +300,7 @@ def _video_records(arguments: argparse.Namespace, tally: Any) -> Any:
         poses=Poses(arguments.poses, metric=arguments.metric) if arguments.poses else None,
         captions=Captions(arguments.captions) if arguments.captions else None,
         text=_text(arguments.text_embeddings),
-        encoder=_encoder(arguments.latents),
+        encoder=encoder,
         progress=_progress("sources"),
     )
 

@@ -39,6 +39,8 @@ class PipelineConfig:
       labelled_to_unlabelled: exact ratio in every run of that many samples; None draws from all clips alike.
       tasks: task weights and dropout.
       seed: of everything random.
+      latents_of: fingerprint (``LatentEncoder.fingerprint``) of the VAE that cached latents must come from;
+        None does not check.
       fps: only clips of this rate (within 5 %) are used; None takes all.
       max_upscale: clips that would have to be enlarged more than this to fill a bucket are not used in it.
       random_crop: crop at a random place instead of the centre; intrinsics follow.
@@ -57,6 +59,7 @@ class PipelineConfig:
     labelled_to_unlabelled: tuple[int, int] | None = (4, 1)
     tasks: TaskConfig = field(default_factory=TaskConfig)
     seed: int = 0
+    latents_of: str | None = None
     fps: float | None = 12.0
     max_upscale: float = 1.0
     random_crop: bool = False
@@ -226,6 +229,14 @@ class ClipStream:
         self._latents = datasets[0].latents
         if self._latents and (config.flip or config.random_crop):
             raise ValueError("flip and random_crop need videos; these datasets hold cached latents.")
+        for dataset in datasets if self._latents and config.latents_of else ():
+            found = dataset.report().get("latents_of")
+            if found != config.latents_of:
+                raise ValueError(
+                    f"{dataset.folder} holds latents of the VAE {found}, this run uses {config.latents_of}: "
+                    f"they do not "
+                    "mean the same. Build the dataset again with --latents naming this run's VAE."
+                )
         self._drawn = self._replaced = 0
         self._dataset = self._build()
         self._iterator = iter(self._dataset)
@@ -238,9 +249,7 @@ class ClipStream:
         weights = np.asarray([bucket.weight for bucket in config.buckets], np.float64)
         # Bucket turns depend on the weights alone, so every process draws the same shape at the same step.
         mixed = grain.MapDataset.mix(batches, weights=list(weights / weights.sum()))
-        ready = mixed.to_iter_dataset(
-            grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
-        )
+        ready = mixed.to_iter_dataset(grain.ReadOptions(config.threads, max(config.prefetch, config.threads)))
         if config.workers:
             ready = ready.mp_prefetch(
                 grain.MultiprocessingOptions(

@@ -6,6 +6,7 @@ worlds models are trained with. ``PrecomputedText`` reads embeddings that a real
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -97,6 +98,7 @@ class WordEmbedder:
         return {"kind": "words", "dim": self.dim, "max_tokens": self.max_tokens}
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _word_vector(word: str, dim: int) -> np.ndarray:
     """f64 [dim] of unit variance. From hash bits by Box-Muller: no library's generator, which might
     change.
@@ -105,16 +107,21 @@ def _word_vector(word: str, dim: int) -> np.ndarray:
     uniform = (bits + 0.5) / 2.0**32
     radius, angle = np.sqrt(-2.0 * np.log(uniform[:dim])), 2.0 * np.pi * uniform[dim:]
     vector = radius * np.cos(angle)
-    return vector / np.sqrt(np.mean(vector**2))
+    vector = vector / np.sqrt(np.mean(vector**2))
+    vector.setflags(write=False)  # it is remembered
+    return vector
 
 
+@functools.lru_cache(maxsize=16)
 def _sinusoid(count: int, dim: int) -> np.ndarray:
     """f64 [count, dim]: sines and cosines of the place (variance one half), wavelengths 2 pi to 2 pi *
     count.
     """
     rates = (1.0 / max(count, 2)) ** (np.arange(dim // 2) / max(dim // 2 - 1, 1))
     angles = np.arange(count)[:, None] * rates
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    table.setflags(write=False)  # it is remembered
+    return table
 
 
 @dataclass(frozen=True)

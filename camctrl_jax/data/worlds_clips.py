@@ -28,6 +28,7 @@ import numpy as np
 from absl import logging
 from jax import Array, lax
 
+from camctrl_jax import __version__
 from camctrl_jax.data.clips.record import ClipRecord
 from camctrl_jax.data.framing import relative_to_first
 from camctrl_jax.data.latents import LatentEncoder
@@ -137,7 +138,8 @@ def worlds_clips(
             "samples": samples,
             "worlds": asdict(config),
             "text": embedder.settings(),
-            "latents": None if encoder is None else encoder.fingerprint(),
+            "latents": None if encoder is None else [encoder.fingerprint(), jnp.dtype(encoder.dtype).name],
+            "version": __version__,
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         stored = Path(cache) / f"worlds-{digest}"
