@@ -84,7 +84,9 @@ def _offsets(rng: np.random.Generator, texture: np.ndarray) -> np.ndarray:
     return np.where(texture.any(axis=1), rng.uniform(3.0, 40.0, 3), 0.5).astype(np.float32)
 
 
-def _tint(rng: np.random.Generator, strength: float) -> np.ndarray:
+def _tint(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
+    """Tint of the slow variation without its grey part, in proportion to the base colour: linear RGB [3]."""
+    strength = 0.04 * float(base.mean())
     red, green, blue = rng.normal(0.0, strength, 3)
     grey = (red + green + blue) / 3
     return np.array([red - grey, green - grey, blue - grey], np.float32)
@@ -115,7 +117,7 @@ def object_surface(
     cells = np.maximum(np.round(size / cell), 1.0 if material == "striped" else 2.0)
     frequency = cells / size
     waves = {"wave_shade": rng.uniform(0.10, 0.2), "wave_frequency": rng.uniform(0.7, 1.3)}
-    tint = _tint(rng, 0.03)
+    tint = _tint(rng, linear(color))
     if material == "striped":
         axis = int(rng.integers(3))
         keep = np.zeros(3)
@@ -152,7 +154,7 @@ def object_surface(
 def ground_surface(rng: np.random.Generator, style: str) -> Surface:
     """Surface of the ground plane, in world coordinates."""
     angle = rng.uniform(0.0, np.pi / 2)
-    vary = rng.uniform(-0.05, 0.05, 3)
+    vary = rng.uniform(-0.03, 0.03, 3)
     second = None
     if style == "grass":
         base, second = (0.34, 0.52, 0.20), (0.60, 0.66, 0.32)
@@ -194,13 +196,8 @@ def ground_surface(rng: np.random.Generator, style: str) -> Surface:
         )
     row = _row(rng, wave_frequency=rng.uniform(0.45, 0.8), **values)
     texture = _turned(frequency, 1, angle)
-    colors = np.stack(
-        [
-            linear(tuple(np.clip(np.asarray(base) + vary, 0.02, 1))),
-            linear(tuple(np.clip(np.asarray(second) + vary, 0.02, 1))),
-            _tint(rng, 0.03),
-        ]
-    )
+    base, second = (linear(tuple(np.clip(np.asarray(color) + vary, 0.02, 1.0))) for color in (base, second))
+    colors = np.stack([base, second, _tint(rng, base)])
     return Surface(texture, _offsets(rng, texture), colors.astype(np.float32), row)
 
 
@@ -231,5 +228,5 @@ def wall_surface(rng: np.random.Generator, style: str, color: str, second: str) 
     else:  # concrete: bent patches
         base, other = linear((0.66, 0.65, 0.62)), linear((0.50, 0.51, 0.52))
         row = _row(rng, cell_mix=0.8, warp=0.5, **{**waves, "wave_shade": 0.2})
-    colors = np.stack([base, other, _tint(rng, 0.03)]).astype(np.float32)
+    colors = np.stack([base, other, _tint(rng, base)]).astype(np.float32)
     return Surface(texture, _offsets(rng, texture), colors, row)
