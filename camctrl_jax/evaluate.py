@@ -133,6 +133,15 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
     batch_size = request.batch_size or (2 if jax.default_backend() == "cpu" else 32)
     started = time.monotonic()
 
+    try:
+        if model is None:
+            pipeline, vae = None, load_autoencoder(autoencoder, compute_dtype(request.float32))
+        else:
+            pipeline = Pipeline.load(model, autoencoder, float32=request.float32)
+            vae = pipeline.autoencoder
+    except ValueError as error:  # damaged files, or weights of another preset
+        raise EvaluateError(str(error)) from error
+
     say(f"rendering {request.count} held-out worlds of {frames} frames, {height}x{width}")
     truth = held_out_worlds(request, size, batch_size)
     results: dict[str, Any] = {
@@ -146,11 +155,6 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
     }  # fmt: skip
 
     say("reconstructing them with the autoencoder")
-    pipeline = None if model is None else Pipeline.load(model, autoencoder, float32=request.float32)
-    if pipeline is None:
-        vae = load_autoencoder(autoencoder, compute_dtype(request.float32))
-    else:
-        vae = pipeline.autoencoder
     reconstructed = reconstruct(vae, truth.video, batch_size)
     results["reconstruction"] = _reconstruction_scores(reconstructed, truth.video)
     rows, labels = [], []
@@ -181,7 +185,7 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
 
     results["files"] = ["results.json", "results.md"]
     if rows:
-        write_png(request.out / "strip.png", _strip(rows, labels, truth.worlds[0].fps))
+        write_png(request.out / "strip.png", _strip(rows, labels, truth.worlds[0].fps, len(rows) // shown))
         results["files"].append("strip.png")
     if rows and request.videos:
         from camctrl_jax.data.video import write_mp4
@@ -359,12 +363,13 @@ def markdown_report(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _strip(rows: list[np.ndarray], labels: list[str], fps: float) -> np.ndarray:
+def _strip(rows: list[np.ndarray], labels: list[str], fps: float, group: int) -> np.ndarray:
     from camctrl_jax.viz.video import frame_strip
 
     frames = len(rows[0])
     shown = np.unique(np.linspace(0, frames - 1, min(STRIP_FRAMES, frames)).round().astype(int))
-    return frame_strip(rows, shown, labels, [f"{index / fps:.1f} s" for index in shown])
+    times = [f"{index / fps:.1f} s" for index in shown]
+    return frame_strip(rows, shown, labels, times, group=group)
 
 
 def _parse(argv: Sequence[str] | None) -> Request:

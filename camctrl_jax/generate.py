@@ -317,7 +317,10 @@ def generate(plan: Plan) -> dict[str, Path]:
     say = _Progress()
     started = time.monotonic()
     say(f"{request.checkpoint}: reading the weights")
-    pipeline = Pipeline.load(plan.model, plan.autoencoder, float32=request.float32)
+    try:
+        pipeline = Pipeline.load(plan.model, plan.autoencoder, float32=request.float32)
+    except ValueError as error:  # damaged files, or weights of another preset
+        raise GenerateError(str(error)) from error
     if plan.prompt and pipeline.embedder.truncated([plan.prompt]):
         say(f"note: the prompt is longer than {pipeline.embedder.max_tokens} words; its end is left out.")
     truth, condition = None, None
@@ -364,7 +367,7 @@ def generate(plan: Plan) -> dict[str, Path]:
     if plan.cameras is not None:
         files["trajectory"] = out / "trajectory.png"
         save_trajectory_figure(plan.cameras, files["trajectory"])
-    shown = np.unique(np.linspace(0, plan.frames - 1, min(STRIP_FRAMES, plan.frames)).round().astype(int))
+    shown = shown_frames(plan.frames)
     times = [f"{index / plan.fps:.1f} s" for index in shown]
     files["frames"] = out / "frames.png"
     write_png(files["frames"], frame_strip(rows, shown, labels, times))
@@ -376,6 +379,13 @@ def generate(plan: Plan) -> dict[str, Path]:
     }
     write_json(files["settings"], record)
     return files
+
+
+def shown_frames(frames: int) -> np.ndarray:
+    """Indices of the frames of a strip: evenly spread, the first and the last among them."""
+    import numpy as np
+
+    return np.unique(np.linspace(0, frames - 1, min(STRIP_FRAMES, frames)).round().astype(int))
 
 
 def _record(plan: Plan, shift: float, measured: dict, files: dict[str, str]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from camctrl_jax.diffusion.guidance import Guidance, branch_velocity
 # velocity(params, inputs, time, text, text_mask, plucker) -> [B, L, h, w, C]; shapes as in guidance.Velocity.
 ModelVelocity = Callable[[Any, Array, Array, Array, Array, "Array | None"], Array]
 
+_GRID_LENGTH = 128
+
 
 def time_grid(steps: int, shift: float) -> np.ndarray:
     """The shifted uniform grid 1 = t_0 > t_1 > ... > t_steps = 0.
@@ -86,8 +88,8 @@ def sample(
 ) -> Array:
     """Sample latents for a batch of clips in one compiled loop.
 
-    The loop compiles once per ``velocity``, shapes, ``steps`` and set of guidance branches; other guidance
-    weights and shifts reuse it. Pass the same function object to benefit.
+    The loop compiles once per ``velocity``, shapes and set of guidance branches; other guidance weights,
+    shifts and numbers of steps reuse it. Pass the same function object to benefit.
 
     Args:
         velocity: the model as a pure function of its parameters.
@@ -110,7 +112,9 @@ def sample(
     branches = guidance.branches(camera_input=plucker is not None)
     calls = tuple((branch.text, branch.camera) for branch in branches)
     weights = np.asarray([branch.weight for branch in branches], np.float32)
-    grid = time_grid(steps, shift)
+    # Padded, so that another number of steps is the same program.
+    grid = np.zeros(max(_GRID_LENGTH, steps + 1), np.float32)
+    grid[: steps + 1] = time_grid(steps, shift)
     arrays = (noise, clean, condition_mask, text, text_mask, null_text, null_text_mask, plucker)
     if progress is None:
         return _euler(velocity, calls, params, weights, grid, 0, steps, noise, *arrays)
@@ -128,7 +132,7 @@ def _euler(
     calls: tuple[tuple[bool, bool], ...],
     params: Any,
     weights: Array,  # f32 [branches]
-    grid: Array,  # f32 [steps + 1]
+    grid: Array,  # f32 [at least steps + 1]
     first: Array,  # i32 []; the bounds are traced, so that segments of the loop are the same program
     last: Array,  # i32 []
     state: Array,  # f32 [B, L, h, w, C] before step `first`

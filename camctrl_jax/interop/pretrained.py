@@ -33,9 +33,8 @@ import ml_dtypes
 import numpy as np
 
 import camctrl_jax
-from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.interop.safetensors import flatten, load_sharded, save_sharded, unflatten
-from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig, vae_preset
+from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig
 
 DEFAULT_SPEC = "default"
 MODEL_FILE = "model.json"
@@ -215,49 +214,35 @@ def _open_folder(spec: str, path: Path) -> Weights:
 
 
 def _open_run(spec: str, path: Path) -> Weights:
-    from ml_collections import ConfigDict
-
     from camctrl_jax.training.checkpoint import CheckpointError, load_run_config
-    from camctrl_jax.training.config import mmdit_config
 
     try:
         config = load_run_config(path)
     except CheckpointError as error:
         raise WeightsError(
-            f"{path} is neither a weights folder (it has no {MODEL_FILE}) nor a run directory ({error})"
+            f"{path} is neither a weights folder (it has no {MODEL_FILE}) nor a run directory: {error}"
         ) from error
-    facts = {"run": str(path), "config": config}
-    if config["objective"] == "vae":
-        statistics = {name: config["vae"].get(name) for name in ("latents_mean", "latents_std")}
-        if not all(statistics.values()):
-            raise WeightsError(
-                f"{path} is a run of an autoencoder that has not finished: the statistics of its latents are "
-                "measured at the end. Let it finish (the same command resumes it), or lower --config.steps."
-            )
-        statistics = {name: tuple(values) for name, values in statistics.items()}
-        return Weights(
-            spec,
-            path,
-            vae_config=vae_preset(config["model"]["preset"], **statistics),
-            vae_spec=spec,
-            facts=facts,
+    built = config.get("architecture")
+    if built is None:
+        raise WeightsError(
+            f"{path} is a run without a checkpoint: nothing is trained yet. Let it reach its first one "
+            "(--config.checkpoint_every)."
         )
-    data, sample = config["data"], config["sample"]
+    sampling = None
+    if built["clip"] is not None:
+        guidance = {name: config["sample"][name] for name in ("text_guidance", "camera_guidance")}
+        sampling = config_from_json(SamplingDefaults, built["clip"] | guidance)
     return Weights(
         spec,
         path,
-        mmdit_config=_as_built(mmdit_config(ConfigDict(config))),
-        text=WordEmbedder(**data["text"]).settings(),
-        sampling=SamplingDefaults(
-            frames=data["frames"],
-            height=data["height"],
-            width=data["width"],
-            shift=config["flow"]["shift"],
-            text_guidance=sample["text_guidance"],
-            camera_guidance=sample["camera_guidance"],
-        ),
-        vae_spec=config["vae"]["weights"],
-        facts=facts,
+        vae_config=None if built["vae"] is None else config_from_json(VAEConfig, built["vae"]),
+        mmdit_config=None
+        if built["mmdit"] is None
+        else _as_built(config_from_json(MMDiTConfig, built["mmdit"])),
+        text=built["text"],
+        sampling=sampling,
+        vae_spec=spec if built["vae"] is not None else built["vae_spec"],
+        facts={"config": config},
     )
 
 

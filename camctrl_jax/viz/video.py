@@ -47,6 +47,7 @@ def frame_strip(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     gap: int = 2,
+    group: int | None = None,
 ) -> np.ndarray:
     """Chosen frames of several clips as one picture: a row per clip, a column per frame.
 
@@ -56,6 +57,7 @@ def frame_strip(
         row_labels: a text left of each row (needs matplotlib).
         column_labels: a text above each column (needs matplotlib).
         gap: white pixels between frames.
+        group: rows that belong together; a wider gap follows each group.
 
     Returns:
         u8 [height, width, 3].
@@ -75,10 +77,12 @@ def frame_strip(
         if labels is not None and len(labels) != expected:
             raise ValueError(f"{len(labels)} {what} labels were given for {expected} {what}s.")
     height, width, _ = rows[0].shape[1:]
-    picked = np.stack([row[list(frames)] for row in rows])  # [R, F, H, W, 3]
-    picked = np.pad(picked, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=_BACKGROUND)
-    body = picked.transpose(0, 2, 1, 3, 4).reshape(len(rows) * (height + gap), len(frames) * (width + gap), 3)
-    body = body[:-gap, :-gap] if gap else body
+    extra = 4 * gap  # beside the gap, after each group of rows
+    starts = [i * (height + gap) + (i // group * extra if group else 0) for i in range(len(rows))]
+    body = np.full((starts[-1] + height, len(frames) * (width + gap) - gap, 3), _BACKGROUND, np.uint8)
+    for start, row in zip(starts, rows, strict=True):
+        for column, frame in enumerate(frames):
+            _paste(body, row[frame], start, column * (width + gap))
     size = int(np.clip(height // 6, 10, 28))  # of the letters, in pixels
     left, top = 0, 0
     if row_labels is not None:
@@ -90,12 +94,11 @@ def frame_strip(
     canvas = np.full((top + body.shape[0], left + body.shape[1], 3), _BACKGROUND, np.uint8)
     canvas[top:, left:] = body
     if row_labels is not None:
-        for i, text in enumerate(texts):
-            y = top + i * (height + gap) + max(0, (height - text.shape[0]) // 2)
-            _paste(canvas, text, y, size // 2)
+        for start, text in zip(starts, texts, strict=True):
+            _paste(canvas, text, top + start + max(0, (height - text.shape[0]) // 2), size // 2)
     if column_labels is not None:
-        for i, head in enumerate(heads):
-            x = left + i * (width + gap) + max(0, (width - head.shape[1]) // 2)
+        for column, head in enumerate(heads):
+            x = left + column * (width + gap) + max(0, (width - head.shape[1]) // 2)
             _paste(canvas, head, size // 4, x)
     return canvas
 

@@ -30,6 +30,15 @@ def test_strip_places_row_r_frame_f_where_it_says():
     np.testing.assert_array_equal(strip[8:, 11:], videos[1, 3])
 
 
+def test_groups_of_rows_stand_apart():
+    videos = make_videos(count=4)
+    strip = frame_strip(list(videos), [1], gap=1, group=2)
+    assert strip.shape == (6 * 4 + 3 + 4, 9, 3)
+    np.testing.assert_array_equal(strip[7:13], videos[1, 1])
+    assert np.all(strip[13:18] == 255)
+    np.testing.assert_array_equal(strip[18:24], videos[2, 1])
+
+
 def test_labels_add_room_and_leave_the_frames_alone():
     pytest.importorskip("matplotlib", reason="labels are drawn by matplotlib")
     videos = make_videos(count=2)

@@ -1,0 +1,174 @@
+"""``export weights``: run directories a weights folder that loads, says how it was made, and travels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from nano_weights import TEXT, random_params
+
+from camctrl_jax import export
+from camctrl_jax.interop.pretrained import (
+    WeightsError,
+    expected_mmdit,
+    expected_vae,
+    load_mmdit,
+    load_vae,
+    open_weights,
+)
+from camctrl_jax.interop.safetensors import flatten
+from camctrl_jax.models import mmdit_preset, vae_preset
+from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
+from camctrl_jax.training.checkpoint import Checkpoints
+from camctrl_jax.training.config import as_json, default_config
+from camctrl_jax.training.state import create_state
+
+
+def save_run(directory, params, architecture, **config):
+    """A run directory as train.py leaves it: one checkpoint whose average differs from its parameters."""
+    state = create_state(jnp_tree(params), optax.sgd(0.1))
+    state = dataclasses.replace(state, params=jnp_tree(random_like(params)))
+    checkpoints = Checkpoints(directory)
+    content = as_json(default_config()) | config | {"architecture": architecture}
+    checkpoints.save(7, state, {}, content)
+    checkpoints.wait()
+    checkpoints.close()
+    return directory
+
+
+def jnp_tree(tree):
+    return {k: jnp_tree(v) if isinstance(v, dict) else jnp.asarray(v) for k, v in tree.items()}
+
+
+def random_like(tree):
+    return {k: random_like(v) if isinstance(v, dict) else np.zeros_like(v) for k, v in tree.items()}
+
+
+VAE_CONFIG, CONFIG = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
+STATISTICS = tuple(np.linspace(-1, 1, 16).tolist()), tuple(np.linspace(0.5, 2, 16).tolist())
+CLIP = {"frames": 9, "height": 32, "width": 48, "fps": 12.0, "shift": 1.5}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Directories of an autoencoder run and of a denoising run on it."""
+    root = tmp_path_factory.mktemp("runs")
+    vae_params = random_params(expected_vae(VAE_CONFIG), 0)
+    vae = save_run(
+        root / "vae", vae_params, autoencoder_architecture(VAE_CONFIG, *STATISTICS), objective="vae"
+    )
+    config = dataclasses.replace(CONFIG, remat="full", attention="xla")
+    params = random_params(expected_mmdit(CONFIG), 1)
+    denoiser = save_run(root / "stage1", params, denoiser_architecture(config, TEXT, CLIP, str(vae)))
+    return vae, denoiser, vae_params, params
+
+
+def test_run_directories_are_weights(runs):
+    vae, denoiser, vae_params, params = runs
+    config, found = load_vae(vae)
+    assert config == dataclasses.replace(VAE_CONFIG, latents_mean=STATISTICS[0], latents_std=STATISTICS[1])
+    assert_equal(found, vae_params)
+    config, found, text = load_mmdit(denoiser)
+    assert config == CONFIG  # without the choices of how the run computed
+    assert text == TEXT
+    assert_equal(found, params)  # the moving average, not the parameters
+    assert load_vae(denoiser)[0].latents_mean == STATISTICS[0]  # its own autoencoder
+    sampling = open_weights(denoiser).sampling
+    assert dataclasses.asdict(sampling) == CLIP | {"text_guidance": 1.0, "camera_guidance": 2.0}
+
+
+def assert_equal(found, expected):
+    found, expected = flatten(found), flatten(expected)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_exported_folder_loads_and_says_how_it_was_made(runs, tmp_path, capsys):
+    _, denoiser, vae_params, _ = runs
+    evaluation = {
+        "seeds": [1_000_000, 1_000_001],
+        "clip": {"frames": 9, "height": 32, "width": 48},
+        "versions": {"device": "NVIDIA H200"},
+        "seconds": 3.0,
+        "weights": {"checkpoint": str(denoiser)},
+        "reconstruction": {"psnr_db": 29.25, "standard_error": 0.1, "per_world": [29.0, 29.5]},
+    }
+    (tmp_path / "results.json").write_text(json.dumps(evaluation))
+    (tmp_path / "facts.json").write_text(json.dumps({"compute": "one H200, 25 minutes"}))
+    out = tmp_path / "worlds"
+    status = export.main(
+        [
+            *("weights", "--checkpoint", str(denoiser), "--out", str(out), "--camera-guidance", "2.5"),
+            *("--evaluation", str(tmp_path / "results.json"), "--facts", str(tmp_path / "facts.json")),
+        ]
+    )
+    assert status == 0
+    assert str(out / "model.json") in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        "model.json",
+        "README.md",
+        "vae.safetensors",
+        "mmdit.safetensors",
+    }
+    config, found = load_vae(out)
+    assert config.latents_std == STATISTICS[1]
+    for name, array in flatten(found).items():
+        np.testing.assert_allclose(array, flatten(vae_params)[name], rtol=2**-8, atol=1e-30)
+    assert load_mmdit(out)[0] == CONFIG
+    weights = open_weights(out)
+    assert weights.sampling.camera_guidance == 2.5
+    assert weights.sampling.shift == 1.5
+    assert weights.facts["transformer"]["steps"] == 7
+    assert weights.facts["compute"] == "one H200, 25 minutes"
+    card = (out / "README.md").read_text()
+    for text in ("29.25", "one H200, 25 minutes", "7 steps of batch 64", "seeds 0 to 19999"):
+        assert text in card
+    # Nothing of the machine that it was made on travels along.
+    for path in (out / "model.json", out / "README.md"):
+        assert str(denoiser.parent) not in path.read_text()
+
+
+def test_exported_folder_exports_again_unchanged(runs, tmp_path):
+    denoiser = runs[1]
+    first = export.export_weights(tmp_path / "a", checkpoint=str(denoiser))
+    second = export.export_weights(tmp_path / "b", checkpoint=str(first), card="# Card\n")
+    for name in ("model.json", "vae.safetensors", "mmdit.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_autoencoder_exports_alone(runs, tmp_path):
+    out = export.export_weights(tmp_path / "vae", checkpoint=str(runs[0]))
+    assert load_vae(out)[0].latents_mean == STATISTICS[0]
+    with pytest.raises(WeightsError, match="no transformer"):
+        load_mmdit(out)
+
+
+def test_run_on_an_untrained_autoencoder_asks_for_one(runs, tmp_path):
+    params = random_params(expected_mmdit(CONFIG), 1)
+    run = save_run(tmp_path / "run", params, denoiser_architecture(CONFIG, TEXT, CLIP, "random"))
+    with pytest.raises(WeightsError, match="untrained autoencoder"):
+        export.export_weights(tmp_path / "out", checkpoint=str(run))
+    assert export.export_weights(tmp_path / "out", checkpoint=str(run), vae=str(runs[0])).exists()
+
+
+def test_what_cannot_be_exported_ends_with_one_line_and_status_1(runs, tmp_path, capsys):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    (tmp_path / "facts.json").write_text("[1]")
+    for arguments, message in (
+        (["--checkpoint", "nowhere", "--out", "x"], "No weights at 'nowhere'"),
+        (["--checkpoint", str(runs[1]), "--out", str(tmp_path / "used")], "already exists"),
+        (
+            ["--checkpoint", str(runs[1]), "--out", "x", "--facts", str(tmp_path / "facts.json")],
+            "expected a JSON object",
+        ),
+    ):
+        assert export.main(["weights", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error

@@ -1,0 +1,111 @@
+"""The pipeline: weights that fit together, samples that depend on their own inputs only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nano_weights import save_nano
+
+from camctrl_jax.camera import resolve_path
+from camctrl_jax.diffusion.flow import shift_for_tokens
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.interop.pretrained import WeightsError
+from camctrl_jax.pipeline import Pipeline, check_clip_size, open_model
+
+SIZE = {"frames": 9, "height": 32, "width": 48}
+RUN = SIZE | {"guidance": Guidance(2.0, 3.0), "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_nano(tmp_path_factory.mktemp("weights") / "nano")
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder):
+    return Pipeline.load(*open_model(folder))
+
+
+def make_image(seed: int = 0, frames: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (1, frames, 32, 48, 3)).astype(np.uint8)
+
+
+def test_clip_depends_on_its_own_inputs_and_not_on_the_batch(pipeline):
+    paths = [resolve_path("dolly in 1 m", 9), resolve_path("pan left 40 deg", 9)]
+    images = np.concatenate([make_image(0), make_image(1)])
+    prompts = ["a red ball", "two blue boxes"]
+    together = pipeline.sample(prompts, [5, 6], cameras=paths, condition=images, **RUN)
+    for i in range(2):
+        alone = pipeline.sample([prompts[i]], [5 + i], cameras=[paths[i]], condition=images[i : i + 1], **RUN)
+        difference = np.linalg.norm(together[i] - alone[0]) / np.linalg.norm(alone[0])
+        assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("what", ["prompt", "seed", "camera", "image"])
+def test_every_input_reaches_the_result(pipeline, what):
+    inputs = {"prompts": ["a red ball"], "seeds": [5], "cameras": [resolve_path("dolly in 1 m", 9)]}
+    inputs["condition"] = make_image(0)
+    other = {
+        "prompt": {"prompts": ["two blue boxes"]},
+        "seed": {"seeds": [6]},
+        "camera": {"cameras": [resolve_path("dolly out 1 m", 9)]},
+        "image": {"condition": make_image(1)},
+    }[what]
+    first, second = (np.asarray(pipeline.sample(**given, **RUN)) for given in (inputs, inputs | other))
+    assert np.linalg.norm(first[:, 1:] - second[:, 1:]) > 1e-3 * np.linalg.norm(first[:, 1:])
+
+
+def test_given_frames_are_the_condition_and_the_rest_is_sampled(pipeline):
+    given = make_image(frames=5)  # an extension: two of three latents
+    latents = np.asarray(
+        pipeline.sample([""], [0], cameras=[resolve_path("static", 9)], condition=given, **RUN)
+    )
+    np.testing.assert_array_equal(latents[:, :2], pipeline.autoencoder.encode(given))
+    assert latents.shape == (1, 3, 4, 6, 16)
+
+
+def test_nothing_left_to_sample_is_refused(pipeline):
+    with pytest.raises(ValueError, match="nothing to sample"):
+        pipeline.sample([""], [0], condition=make_image(frames=9), **RUN)
+
+
+def test_no_camera_is_the_null_camera(pipeline):
+    zero = pipeline.sample([""], [0], condition=make_image(), **RUN | {"guidance": Guidance(2.0, 0.0)})
+    none = pipeline.sample([""], [0], condition=make_image(), **RUN | {"guidance": Guidance(2.0, 3.0)})
+    np.testing.assert_allclose(none, zero, rtol=1e-4, atol=1e-4)
+
+
+def test_shift_follows_the_number_of_tokens_unless_the_weights_fix_it(pipeline):
+    assert pipeline.shift(9, 32, 48) == shift_for_tokens(3 * 2 * 3)
+
+
+def test_decoded_video_is_u8_of_the_asked_size(pipeline):
+    video = pipeline.autoencoder.decode(np.zeros((2, 3, 4, 6, 16), np.float32))
+    assert video.shape == (2, 9, 32, 48, 3)
+    assert video.dtype == np.uint8
+
+
+def test_autoencoder_alone_is_no_model(tmp_path):
+    save_nano(tmp_path / "vae", mmdit=False)
+    with pytest.raises(WeightsError, match="no transformer"):
+        open_model(tmp_path / "vae")
+
+
+def test_another_autoencoder_can_be_named(folder, tmp_path):
+    other = save_nano(tmp_path / "vae", mmdit=False)
+    model, autoencoder = open_model(folder, other)
+    assert (model.path, autoencoder.path) == (folder, other)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((10, 32, 48), "frames=10: clips have 4k.1 frames, for example 9 or 13"),
+        ((1, 32, 48), "frames=1"),
+        ((9, 40, 48), "height=40: expected a multiple of 16"),
+        ((9, 32, 8), "width=8: expected a multiple of 16, for example 16"),
+    ],
+)
+def test_impossible_sizes_are_refused_with_the_nearest_possible(folder, size, message):
+    with pytest.raises(ValueError, match=message):
+        check_clip_size(*open_model(folder), *size)
