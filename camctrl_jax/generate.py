@@ -198,6 +198,7 @@ def _prepare(request: Request) -> Plan:
         prompt = world.captions[0] if world is not None else ""
     if prompt == "" and first_frame is None and world is None:
         notes.append("there is neither a prompt nor an image: the model chooses the scene itself.")
+    _check_prompt(model, prompt, notes)
     cameras = _choose_path(request, model, frames, fps, height, width, framing, world, notes)
     if cameras is None:
         # Without a path the camera branches are equal: leave them out.
@@ -209,6 +210,17 @@ def _prepare(request: Request) -> Plan:
         request, model, autoencoder, frames, fps, height, width, prompt, guidance, request.shift, cameras,
         first_frame, world, framing, tuple(notes),
     )  # fmt: skip
+
+
+def _check_prompt(model: Weights, prompt: str, notes: list[str]) -> None:
+    from camctrl_jax.data.text import embedder_from_settings
+
+    embedder = embedder_from_settings(model.text)
+    try:
+        if embedder.truncated([prompt]):
+            notes.append(f"the prompt is longer than {embedder.max_tokens} tokens; its end is left out.")
+    except KeyError as error:  # a text that nobody has encoded
+        raise GenerateError(error.args[0]) from error
 
 
 def _sample_world(seed: int, frames: int, fps: float, height: int, width: int, notes: list[str]) -> Any:
@@ -321,8 +333,6 @@ def generate(plan: Plan) -> dict[str, Path]:
         pipeline = Pipeline.load(plan.model, plan.autoencoder, float32=request.float32)
     except ValueError as error:  # damaged files, or weights of another preset
         raise GenerateError(str(error)) from error
-    if plan.prompt and pipeline.embedder.truncated([plan.prompt]):
-        say(f"note: the prompt is longer than {pipeline.embedder.max_tokens} words; its end is left out.")
     truth, condition = None, None
     if plan.world is not None:
         say(f"rendering world {plan.world.seed}")

@@ -185,13 +185,23 @@ class Pipeline:
 
     @classmethod
     def load(cls, model: Weights, autoencoder: Weights, *, float32: bool = False) -> Pipeline:
-        """Read the parameters of what ``open_model`` found."""
+        """Read the parameters of what ``open_model`` found.
+
+        Raises:
+            WeightsError: parameters or text settings that do not belong to the configuration.
+        """
         dtype = compute_dtype(float32)
+        embedder = embedder_from_settings(model.text)
+        if embedder.dim != model.mmdit_config.text_dim:
+            raise WeightsError(
+                f"{model.path}: its text embeddings have {embedder.dim} channels, its transformer takes "
+                f"{model.mmdit_config.text_dim}: the text settings are not those it was trained with."
+            )
         return cls(
             autoencoder=load_autoencoder(autoencoder, dtype),
             denoiser=Denoiser(model.mmdit_config, dtype),
             params=jax.device_put(model.mmdit_params()),
-            embedder=embedder_from_settings(model.text),
+            embedder=embedder,
             defaults=model.sampling,
         )
 

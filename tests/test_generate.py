@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from nano_weights import save_nano
 from camctrl_jax import generate
 from camctrl_jax.camera import resolve_path, save_cameras
 from camctrl_jax.data.framing import Framing
+from camctrl_jax.data.text import PrecomputedText
 from camctrl_jax.generate import GenerateError, Request, prepare
 from camctrl_jax.interop import pretrained
 from camctrl_jax.viz.video import write_png
@@ -206,6 +208,19 @@ def test_unusable_images_are_named(folder, tmp_path, image):
         prepare(Request(**request, image=image, worlds_seed=1_000_000))
 
 
+def test_prompt_that_is_not_among_precomputed_ones_is_refused(folder, tmp_path):
+    copy = tmp_path / "weights"
+    shutil.copytree(folder, copy)
+    texts = {text: np.ones((3, 64), np.float16) for text in ("", "a ball")}
+    PrecomputedText(texts, max_tokens=8).save(tmp_path / "text.npz")
+    content = json.loads((copy / "model.json").read_text())
+    content["text"] = {"kind": "precomputed", "source": str(tmp_path / "text.npz")}
+    (copy / "model.json").write_text(json.dumps(content))
+    assert prepare(Request(tmp_path / "out", checkpoint=str(copy), **GOOD)).prompt == "a ball"
+    with pytest.raises(GenerateError, match="no embedding of 'another ball'"):
+        prepare(Request(tmp_path / "out", checkpoint=str(copy), **GOOD | {"prompt": "another ball"}))
+
+
 def test_base_model_takes_no_camera(tmp_path):
     base = save_nano(tmp_path / "base", camera=False)
     with pytest.raises(GenerateError, match="has no camera input"):
@@ -238,14 +253,16 @@ def test_weights_of_another_preset_end_with_one_line_and_status_1(tmp_path, caps
 def test_what_is_unusual_is_noted(folder, tmp_path):
     path = tmp_path / "path.txt"
     save_cameras(resolve_path("dolly in 1 m", 9).scaled(1.0, metric=False), path, "realestate10k")
+    sizes = {"frames": 13, "width": 64}
     request = Request(
-        tmp_path / "o", checkpoint=str(folder), camera=str(path), frames=13, width=64, worlds_seed=5
+        tmp_path / "o", str(folder), camera=str(path), worlds_seed=5, prompt="ball " * 40, **sizes
     )
     notes = "\n".join(prepare(request).notes)
     assert "13 frames are more than the 9" in notes
     assert "32x64 is not the size" in notes
     assert "world 5 may be one of the training worlds" in notes
     assert "does not say its unit" in notes
+    assert "longer than 32 tokens" in notes
 
 
 def test_guidance_is_what_was_asked_for(folder, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nano_weights import save_nano
 
 from camctrl_jax.camera import resolve_path
+from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.interop.pretrained import WeightsError
@@ -89,6 +92,12 @@ def test_autoencoder_alone_is_no_model(tmp_path):
     save_nano(tmp_path / "vae", mmdit=False)
     with pytest.raises(WeightsError, match="no transformer"):
         open_model(tmp_path / "vae")
+
+
+def test_text_settings_of_another_width_are_refused(folder):
+    model, autoencoder = open_model(folder)
+    with pytest.raises(WeightsError, match="32 channels, its transformer takes 64"):
+        Pipeline.load(replace(model, text=WordEmbedder(dim=32).settings()), autoencoder)
 
 
 def test_another_autoencoder_can_be_named(folder, tmp_path):
