@@ -41,10 +41,10 @@ def attention(
     """Softmax attention of every query over the first ``key_lengths`` keys.
 
     Args:
-      query: [B, S, N, H], any float dtype; scores are scaled by 1/sqrt(H) and the softmax runs in float32.
-      key, value: [B, K, N, H].
-      key_lengths: int [B], how many leading keys are valid; None means all. Padding must be a suffix.
-      implementation: 'auto', 'xla' or 'cudnn'.
+        query: [B, S, N, H], any float dtype; scores are scaled by 1/sqrt(H) and the softmax runs in float32.
+        key, value: [B, K, N, H].
+        key_lengths: int [B], how many leading keys are valid; None means all. Padding must be a suffix.
+        implementation: 'auto', 'xla' or 'cudnn'.
 
     Returns: [B, S, N, H] in the dtype of ``query``.
     """

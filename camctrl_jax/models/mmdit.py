@@ -109,7 +109,7 @@ class MMDiTConfig:
 def timestep_features(timesteps: Array) -> Array:
     """Sinusoid of 1000 t, cosines first: f32 [B] in [0, 1] -> f32 [B, 256]."""
     half = TIME_CHANNELS // 2
-    # The exponents are rounded to float32 because the reference does: at angles near 1000 the last bit is felt.
+    # The exponents are rounded to float32 as in the reference: at angles near 1000 the last bit is felt.
     exponents = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)
     frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
     angles = 1000.0 * timesteps.astype(jnp.float32)[:, None] * frequencies
@@ -477,7 +477,7 @@ class PatchEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        # Initialised as the matrix it is, not as a convolution whose receptive field counts on the output side.
+        # Initialised as the matrix it is: xavier would count a convolution's window on the output side.
         flat = (int(np.prod(self.patch)) * x.shape[-1], self.width)
         shape = (*self.patch, x.shape[-1], self.width)
         kernel = self.param("kernel", lambda rng: _kernel_init(rng, flat, jnp.float32).reshape(shape))
@@ -669,7 +669,8 @@ class MMDiT(nn.Module):
         """Fresh parameters as a nested dict: adaLN-zero (the output is zero), camera layer zero. float32."""
         latents = jnp.zeros((1, *self.config.patch, self.config.in_channels))
         # Jitted, the forward pass that init traces is dropped and only the initialisers run.
-        return jax.jit(self.init)(rng, latents, jnp.zeros(1), jnp.zeros((1, 1, self.config.text_dim)))["params"]
+        text = jnp.zeros((1, 1, self.config.text_dim))
+        return jax.jit(self.init)(rng, latents, jnp.zeros(1), text)["params"]
 
     def abstract_params(self) -> dict:
         """Shapes and dtypes of :meth:`init_params`, without computing anything."""
