@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int | None:
             raise ConfigError(
                 "--workdir is missing; choose a directory for this run, e.g. --workdir=runs/first"
             )
-        train(_CONFIG.value, Path(_WORKDIR.value).absolute())
+        print(f"checkpoint: {train(_CONFIG.value, Path(_WORKDIR.value).absolute())}")
     except (CheckpointError, ConfigError, NonFiniteLoss, TooManyBadClips, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -153,24 +153,24 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     position = None
     start = checkpoints.latest_step() or 0
     if start:
-        placed = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            abstract,
-            shardings,
-        )
-        state, position = checkpoints.restore(placed)
+        state, position = checkpoints.restore(abstract, shardings)
         origin = f"{workdir / CHECKPOINTS / str(start)}"
     else:
         given, new, origin = {}, set(abstract.params), "scratch"
         if config.init_from:
             origin = f"config.init_from={config.init_from!r}"
             given, new = take_over(abstract.params, _initial_weights(config, vae.config), origin)
+            origin += f" (new: {', '.join(sorted(new))})" if new else ""
         # What is not given is drawn from the seed; a jit that returns only that compiles only that.
         drawn = jax.jit(lambda key: {name: fresh_params(key)[name] for name in sorted(new)})(init_key)
         state = jax.jit(state_of, out_shardings=shardings)(given | drawn, init_key)
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
     print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
     print(f"on {mesh.size} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}")
+    if start >= config.steps:
+        print(f"nothing to do: {workdir} is at step {start} of {config.steps}; raise --config.steps to go on")
+        checkpoints.close()
+        return workdir / CHECKPOINTS / str(start)
 
     # 4. The data, at the position that belongs to the state.
     progress = ProgressLine(config.steps, start)
@@ -223,7 +223,6 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     path = workdir / CHECKPOINTS / str(outcome.step)
     if outcome.stopped_by:
         print(f"stopped by {outcome.stopped_by} at step {outcome.step}; the same command continues it")
-    print(f"checkpoint: {path}")
     return path
 
 
@@ -242,9 +241,7 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
 
 
 def _initial_weights(config: ConfigDict, vae_config: VAEConfig) -> Params:
-    """Parameters that ``config.init_from`` names, once it is known that they belong with the rest of the
-    run.
-    """
+    """Parameters that ``config.init_from`` names, if they belong with the rest of the run."""
     from camctrl_jax.interop.pretrained import load_mmdit, load_vae, open_weights
     from camctrl_jax.training.config import ConfigError
     from camctrl_jax.training.inputs import embedder_of

@@ -23,7 +23,14 @@ from camctrl_jax.models.discriminator import (
 )
 from camctrl_jax.models.vae import VAE, sample_latents
 from camctrl_jax.training.denoise import to_unit_range
-from camctrl_jax.training.state import Adversary, Params, StepFunction, TrainState, apply_gradients
+from camctrl_jax.training.state import (
+    Adversary,
+    Params,
+    StepFunction,
+    TrainState,
+    apply_gradients,
+    global_norm,
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,10 @@ def structure_loss(error: Array, scales: int) -> Array:
     for _ in range(scales):
         down = error[:, :, 1:] - error[:, :, :-1]
         right = error[:, :, :, 1:] - error[:, :, :, :-1]
-        total += jnp.abs(down).mean() + jnp.abs(right).mean()
-        terms += 2
+        for difference in (down, right):
+            if difference.size:
+                total += jnp.abs(difference).mean()
+                terms += 1
         if error.shape[2] > 2 and error.shape[3] > 2:
             # Second differences are differences of the first: the 5-point Laplacian on inner pixels.
             laplacian = (down[:, :, 1:] - down[:, :, :-1])[:, :, :, 1:-1]
@@ -96,7 +105,7 @@ def structure_loss(error: Array, scales: int) -> Array:
             break
         b, t, h, w, c = error.shape
         error = error[:, :, : h // 2 * 2, : w // 2 * 2].reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
-    return total / terms
+    return total / max(terms, 1)
 
 
 def kl_divergence(mean: Array, log_variance: Array) -> Array:
@@ -158,7 +167,7 @@ def make_autoencode_step(
         adversary = None if state.adversary is None else state.adversary.params
         grad_of = jax.value_and_grad(loss_of, has_aux=True)
         (_, (metrics, decoded)), grads = grad_of(state.params, video, key, adversary, active)
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = global_norm(grads)
         new_state = apply_gradients(state, grads, optimizer, config.ema_decay)
         if adversary is None:
             return new_state, metrics
@@ -167,6 +176,7 @@ def make_autoencode_step(
             adversary, video, decoded, active
         )
         updates, opt_state = adversary_optimizer.update(grads, state.adversary.opt_state, adversary)
+        updates = jax.tree.map(lambda update: active * update, updates)  # nor does weight decay act before
         new_adversary = Adversary(optax.apply_updates(adversary, updates), opt_state)
         return TrainState(
             new_state.step, new_state.params, new_state.ema, new_state.opt_state, new_adversary

@@ -98,11 +98,12 @@ class Checkpoints:
             self._remove_partial()
             raise
 
-    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict]:
-        """Read a state onto the shardings of ``abstract_state``, and this process's stream position.
+    def restore(self, abstract_state: Any, shardings: Any, step: int | None = None) -> tuple[Any, dict]:
+        """Read a state onto the mesh of this run, and this process's stream position.
 
         Args:
-            abstract_state: pytree of ``jax.ShapeDtypeStruct`` with shardings.
+            abstract_state: pytree of ``jax.ShapeDtypeStruct``.
+            shardings: where its arrays go, a pytree of the same structure.
             step: which checkpoint; the newest by default.
 
         Raises:
@@ -115,11 +116,15 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory} holds no complete checkpoint.")
         saved = self._manager.item_metadata(step)["state"].tree
         check_same_shapes(flat_shapes(saved), flat_shapes(abstract_state), str(self.directory / str(step)))
+        # Never without target shardings: Orbax would put arrays where the run that wrote them had them.
+        target = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract_state,
+            shardings,
+        )
         restored = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract_state), data=ocp.args.JsonRestore()
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()),
         )
         positions = restored["data"]["processes"]
         if len(positions) != jax.process_count():

@@ -226,7 +226,7 @@ def check_config(config: ConfigDict) -> None:
         require(
             len(data.datasets) + len(data.unlabelled) > 0,
             "data.datasets",
-            "expected dataset folders here or in data.unlabelled, made by python -m camctrl_jax.build_dataset",
+            "expected dataset folders here or in data.unlabelled, as camctrl_jax.build_dataset makes",
         )
     if config.objective == "denoise":
         require(
@@ -304,11 +304,10 @@ def as_json(config: ConfigDict) -> dict:
 
 
 def differences(saved: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Lines such as ``optimizer.learning_rate: 0.0001 -> 0.0003`` for what differs between two configs."""
+    """Lines such as ``optimizer.learning_rate: 0.0001 -> 0.0003`` for every key that was saved otherwise."""
     before, after = _flat_values(saved), _flat_values(config)
-    keys = [*after, *(key for key in before if key not in after)]
     return [
-        f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)
+        f"{key}: {before.get(key)} -> {value}" for key, value in after.items() if before.get(key) != value
     ]
 
 

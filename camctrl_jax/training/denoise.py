@@ -17,7 +17,7 @@ from camctrl_jax.diffusion.conditions import assemble_input, camera_condition
 from camctrl_jax.diffusion.flow import FlowConfig, generation_loss, interpolate, sample_times, velocity_target
 from camctrl_jax.models.mmdit import MMDiT
 from camctrl_jax.models.vae import VAE, normalise
-from camctrl_jax.training.state import Params, StepFunction, TrainState, apply_gradients
+from camctrl_jax.training.state import Params, StepFunction, TrainState, apply_gradients, global_norm
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def make_denoise_step(
             "loss": loss,
             "loss_labelled": jnp.mean(per_sample, where=labelled),
             "loss_unlabelled": jnp.mean(per_sample, where=jnp.logical_not(labelled)),
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": global_norm(grads),
         }
         return apply_gradients(state, grads, optimizer, config.ema_decay), metrics
 
@@ -111,7 +111,7 @@ def encode_latents(vae: VAE, params: Any, video: Array, chunk: int = 0) -> Array
     """
 
     def encode(clips: Array) -> Array:
-        mean, _ = vae.apply({"params": params}, to_unit_range(clips), method=VAE.encode)
+        mean, _ = vae.apply({"params": params}, to_unit_range(clips), method="encode")
         return normalise(mean, vae.config)
 
     if chunk == 0 or chunk >= video.shape[0]:

@@ -154,7 +154,8 @@ def train(
                 if saving:
                     checkpoints.save(step, state, stream.state(), describe(state))
                 if sampling:
-                    log.write(step, sample(step, state, log.tensorboard))
+                    with progress.paused():
+                        log.write(step, sample(step, state, log.tensorboard))
                 if stopping:
                     break
             checkpoints.wait()

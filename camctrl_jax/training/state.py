@@ -65,6 +65,11 @@ def create_state(
     )
 
 
+def global_norm(tree: Any) -> Array:
+    """Root of the sum of all squared entries, f32 []."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
+
+
 def ema_decay_at(step: Array, decay: float) -> Array:
     """Decay of the average after ``step`` finished updates: min(decay, (1 + step) / (10 + step)).
 

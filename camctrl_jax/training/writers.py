@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -116,6 +117,14 @@ class ProgressLine:
     def begin(self, step: int) -> None:
         """Start the clock at a finished step: after the first, so that compilation does not count."""
         self._mark = (step, self._clock())
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside, sampling for instance, does not count as training time."""
+        began = self._clock()
+        yield
+        if self._mark is not None:
+            self._mark = (self._mark[0], self._mark[1] + self._clock() - began)
 
     def show(self, step: int, values: Mapping[str, float], clips: int) -> float:
         """Show a step.

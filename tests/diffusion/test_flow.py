@@ -110,7 +110,9 @@ def test_loss_without_conditions_is_the_mean_square():
 
 
 def test_a_sample_that_is_all_condition_has_no_loss():
-    loss, per_sample = generation_loss(normal(7, 1, 1, 2, 2, 16), jnp.zeros((1, 1, 2, 2, 16)), jnp.ones((1, 1), bool))
+    loss, per_sample = generation_loss(
+        normal(7, 1, 1, 2, 2, 16), jnp.zeros((1, 1, 2, 2, 16)), jnp.ones((1, 1), bool)
+    )
     assert float(loss) == 0.0
     assert float(per_sample[0]) == 0.0
 

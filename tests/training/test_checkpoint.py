@@ -29,9 +29,11 @@ def make_state(width=4, seed=0):
     return jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == jnp.float32 else leaf, state)
 
 
-def abstract(state):
+def target(state):
+    """(shapes, shardings) of a state, as restore takes them."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+    shapes = jax.eval_shape(lambda: state)
+    return shapes, jax.tree.map(lambda _: sharding, shapes)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_state_position_and_config_come_back_exactly(checkpoints, tmp_path):
     state = make_state()
     checkpoints.save(5, state, {"step": 5}, {"steps": 10, "shares": [4, 1]})
     checkpoints.wait()
-    restored, position = checkpoints.restore(abstract(state))
+    restored, position = checkpoints.restore(*target(state))
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert position == {"step": 5}
@@ -62,13 +64,17 @@ def test_only_the_newest_are_kept(checkpoints, tmp_path):
 
 def test_parameters_are_read_without_the_rest(checkpoints, tmp_path):
     state = make_state()
-    state = type(state)(state.step, state.params, jax.tree.map(lambda leaf: leaf * 2, state.params), state.opt_state)
+    state = type(state)(
+        state.step, state.params, jax.tree.map(lambda leaf: leaf * 2, state.params), state.opt_state
+    )
     checkpoints.save(1, state, {}, {})
     checkpoints.wait()
     average = load_params(tmp_path)
     assert isinstance(average["block"]["kernel"], np.ndarray)
     np.testing.assert_array_equal(average["block"]["kernel"], state.ema["block"]["kernel"])
-    np.testing.assert_array_equal(load_params(tmp_path, ema=False)["block"]["bias"], state.params["block"]["bias"])
+    np.testing.assert_array_equal(
+        load_params(tmp_path, ema=False)["block"]["bias"], state.params["block"]["bias"]
+    )
 
 
 def test_a_missing_checkpoint_is_named(checkpoints, tmp_path):
@@ -86,7 +92,7 @@ def test_a_checkpoint_of_other_sizes_names_the_first_parameter_and_both_shapes(c
     checkpoints.save(1, make_state(width=4), {}, {})
     checkpoints.wait()
     with pytest.raises(CheckpointError) as error:
-        checkpoints.restore(abstract(make_state(width=6)))
+        checkpoints.restore(*target(make_state(width=6)))
     assert "params.block.bias has shape (4,) there and (6,) here" in str(error.value)
     assert "--config.model.preset" in str(error.value)
 
@@ -97,7 +103,7 @@ def test_a_checkpoint_without_a_parameter_says_so(checkpoints):
     state = make_state()
     wanted = create_state({**state.params, "camera": {"kernel": jnp.zeros((2, 2))}}, optax.adamw(1e-3))
     with pytest.raises(CheckpointError, match=r"params.camera.kernel has shape none \(absent\) there"):
-        checkpoints.restore(abstract(wanted))
+        checkpoints.restore(*target(wanted))
 
 
 def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(checkpoints, tmp_path, caplog):
@@ -106,9 +112,11 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(checkpoint
     checkpoints.wait()
     large = create_state({"w": jax.random.normal(jax.random.key(0), (500, 500))}, optax.sgd(1e-3))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a write beyond it fails as on a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, limits[1])
+    )  # a write beyond it fails as on a full disk
     try:
-        with pytest.raises(CheckpointError, match="the disk is full.*start the same command again"):  # noqa: PT012
+        with pytest.raises(CheckpointError, match=r"the disk is full.*start the same command again"):  # noqa: PT012
             checkpoints.save(2, large, {"step": 2}, {})
             checkpoints.wait()
     finally:
@@ -116,7 +124,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(checkpoint
     assert checkpoint_steps(tmp_path) == [1]
     assert [path.name for path in (tmp_path / CHECKPOINTS).iterdir()] == ["1"]  # the partial one is gone
     assert "Traceback" not in caplog.text
-    restored, position = checkpoints.restore(abstract(state))
+    restored, position = checkpoints.restore(*target(state))
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert position == {"step": 1}
     checkpoints.save(3, state, {"step": 3}, {})  # and once there is room, saving works again
@@ -141,13 +149,15 @@ def test_another_number_of_processes_is_refused(checkpoints, monkeypatch):
     checkpoints.save(1, state, {"step": 1}, {})
     checkpoints.wait()
     with pytest.raises(CheckpointError, match="written by 2 processes, this run has 1"):
-        checkpoints.restore(abstract(state))
+        checkpoints.restore(*target(state))
 
 
 def test_json_is_complete_or_absent(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     write_json(path, {"a": 1})
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(CheckpointError, match=r"config.json.*disk is full"):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}

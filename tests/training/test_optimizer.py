@@ -42,7 +42,9 @@ def test_matrices_decay_and_vectors_do_not():
 
 def test_only_decay_moves_parameters_without_gradient():
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    settings = OptimizerConfig(initial_learning_rate=1e-2, learning_rate=1e-2, warmup_steps=0, weight_decay=0.1)
+    settings = OptimizerConfig(
+        initial_learning_rate=1e-2, learning_rate=1e-2, warmup_steps=0, weight_decay=0.1
+    )
     optimizer = make_optimizer(settings, 10)
     zeros = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)

@@ -1,0 +1,204 @@
+"""The loop: order of events, signals, values that are not finite, full disks."""
+
+import io
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from camctrl_jax.training.checkpoint import CheckpointError, Checkpoints, checkpoint_steps
+from camctrl_jax.training.loop import BAD_BATCH_FILE, LoopConfig, NonFiniteLoss, train
+from camctrl_jax.training.state import apply_gradients, create_state, global_norm
+from camctrl_jax.training.writers import ProgressLine
+
+OPTIMIZER = optax.sgd(0.1)
+
+
+class Numbers:
+    """Batches 0, 1, 2, ...; writes down what is asked of it."""
+
+    def __init__(self, events, bad=()):
+        self.position, self.events, self.bad = 0, events, bad
+
+    def __next__(self):
+        self.events.append(f"draw {self.position}")
+        value = np.nan if self.position in self.bad else float(self.position)
+        self.position += 1
+        return {"x": np.full((4, 1), value, np.float32), "clip_index": np.arange(4) + 4 * (self.position - 1)}
+
+    def state(self):
+        return {"position": self.position}
+
+    def restore(self, state):
+        self.position = state["position"]
+
+    def describe(self, batch):
+        return [f"clip-{index}" for index in batch["clip_index"]]
+
+
+@jax.jit
+def fit_mean(state, batch, rng):
+    loss, grads = jax.value_and_grad(lambda params: jnp.mean((params["w"] - batch["x"]) ** 2))(state.params)
+    metrics = {
+        "loss": loss,
+        "grad_norm": global_norm(grads),
+        "sometimes": jnp.where(loss > 1, loss, jnp.nan),
+    }
+    return apply_gradients(state, grads, OPTIMIZER, 0.99), metrics
+
+
+class Recorded(Checkpoints):
+    def __init__(self, run_dir, events):
+        super().__init__(run_dir)
+        self.events = events
+
+    def save(self, step, *arguments):
+        self.events.append(f"save {step}")
+        super().save(step, *arguments)
+
+
+def run(
+    tmp_path,
+    config,
+    *,
+    events=None,
+    bad=(),
+    stream=None,
+    sample=None,
+    step_function=fit_mean,
+    start=0,
+    state=None,
+):
+    events = [] if events is None else events
+    checkpoints = Recorded(tmp_path, events)
+    try:
+        return train(
+            create_state({"w": jnp.zeros(())}, OPTIMIZER) if state is None else state,
+            Numbers(events, bad) if stream is None else stream,
+            step_function,
+            jax.random.key(0),
+            config,
+            start=start,
+            run_dir=tmp_path,
+            checkpoints=checkpoints,
+            describe=lambda state: {"facts": 1},
+            place=jax.device_put,
+            progress=ProgressLine(config.steps, start, stream=io.StringIO()),
+            sample=sample,
+        )
+    finally:
+        checkpoints.close()
+
+
+def test_state_is_saved_before_the_next_batch_is_drawn(tmp_path):
+    events = []
+    outcome = run(tmp_path, LoopConfig(steps=5, checkpoint_every=2), events=events)
+    assert events == ["draw 0", "draw 1", "save 2", "draw 2", "draw 3", "save 4", "draw 4", "save 5"]
+    assert (outcome.step, outcome.stopped_by) == (5, None)
+    assert int(outcome.state.step) == 5
+
+
+def test_logged_values_are_means_over_the_interval(tmp_path):
+    run(tmp_path, LoopConfig(steps=4, log_every=2))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    # w: 0 -> 0 (x=0) -> 0.2 (x=1) -> 0.56 (x=2): losses 0, 1, 3.24, 5.9536.
+    assert lines[0]["loss"] == pytest.approx(0.5)
+    assert lines[1]["loss"] == pytest.approx((3.24 + 5.9536) / 2, rel=1e-5)
+    assert "sometimes" not in lines[0]  # undefined in the whole interval
+    assert lines[1]["sometimes"] == pytest.approx(lines[1]["loss"])
+
+
+def test_resumed_equals_uninterrupted(tmp_path):
+    whole = run(tmp_path / "whole", LoopConfig(steps=6)).state
+    run(tmp_path / "parts", LoopConfig(steps=3))
+    opened = Checkpoints(tmp_path / "parts")
+    shapes = jax.eval_shape(lambda: whole)
+    place = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
+    state, position = opened.restore(shapes, place)
+    opened.close()
+    stream = Numbers([])
+    stream.restore(position)
+    resumed = run(tmp_path / "parts", LoopConfig(steps=6), stream=stream, start=3, state=state).state
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_leads_to_a_checkpoint(tmp_path, name):
+    class Interrupted(Numbers):
+        def __next__(self):
+            if self.position == 3:
+                os.kill(os.getpid(), getattr(signal, name))
+            return super().__next__()
+
+    before = signal.getsignal(getattr(signal, name))
+    outcome = run(tmp_path, LoopConfig(steps=1000), stream=Interrupted([]))
+    assert (outcome.step, outcome.stopped_by) == (4, name)
+    assert checkpoint_steps(tmp_path) == [4]
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_nan_stops_the_run_names_the_clips_and_keeps_the_last_good_checkpoint(tmp_path):
+    events = []
+    with pytest.raises(NonFiniteLoss, match=r"loss is nan at step 6.*bad_batch.json"):
+        run(tmp_path, LoopConfig(steps=100, checkpoint_every=2), events=events, bad=(5,))
+    assert checkpoint_steps(tmp_path) == [2, 4]
+    report = json.loads((tmp_path / BAD_BATCH_FILE).read_text())
+    assert report["step"] == 6
+    assert report["clips"] == ["clip-20", "clip-21", "clip-22", "clip-23"]
+    assert report["metrics"]["loss"] == "nan"
+
+
+def test_nan_at_a_step_that_would_be_saved_is_not_saved(tmp_path):
+    with pytest.raises(NonFiniteLoss, match="step 4"):
+        run(tmp_path, LoopConfig(steps=4, checkpoint_every=2), bad=(3,))
+    assert checkpoint_steps(tmp_path) == [2]
+
+
+def test_a_gradient_that_is_not_finite_counts_too(tmp_path):
+    def step(state, batch, rng):
+        state, metrics = fit_mean(state, batch, rng)
+        return state, metrics | {"grad_norm": jnp.where(state.step == 3, jnp.inf, 1.0)}
+
+    with pytest.raises(NonFiniteLoss, match="grad_norm is inf at step 3"):
+        run(tmp_path, LoopConfig(steps=10), step_function=jax.jit(step))
+
+
+def test_a_full_disk_ends_the_run_with_the_earlier_checkpoint_in_place(tmp_path, monkeypatch):
+    save = Recorded.save
+
+    def full_from_four_on(self, step, *arguments):
+        if step >= 4:
+            raise CheckpointError("the disk is full")
+        save(self, step, *arguments)
+
+    monkeypatch.setattr(Recorded, "save", full_from_four_on)
+    with pytest.raises(CheckpointError, match="disk is full"):
+        run(tmp_path, LoopConfig(steps=10, checkpoint_every=2))
+    assert checkpoint_steps(tmp_path) == [2]
+
+
+def test_samples_are_drawn_on_time_and_logged(tmp_path):
+    seen = []
+
+    def sample(step, state, tensorboard):
+        seen.append((step, int(state.step)))
+        return {"sample_psnr": 20.0 + step}
+
+    run(tmp_path, LoopConfig(steps=4, log_every=100, sample_every=2), sample=sample)
+    assert seen == [(2, 2), (4, 4)]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["sample_psnr"] for line in lines if "sample_psnr" in line] == [22.0, 24.0]
+
+
+def test_a_hidden_transfer_in_the_step_is_refused(tmp_path):
+    def step(state, batch, rng):
+        return fit_mean(state, {**batch, "x": np.ones((4, 1), np.float32)}, rng)
+
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        run(tmp_path, LoopConfig(steps=2), step_function=step)
