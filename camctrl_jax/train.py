@@ -162,7 +162,8 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             given, new = take_over(abstract.params, _initial_weights(config, vae.config), origin)
             origin += f" (new: {', '.join(sorted(new))})" if new else ""
         # What is not given is drawn from the seed; a jit that returns only that compiles only that.
-        drawn = jax.jit(lambda key: {name: fresh_params(key)[name] for name in sorted(new)})(init_key)
+        draw = jax.jit(lambda key: {name: part for name, part in fresh_params(key).items() if name in new})
+        drawn = draw(init_key) if new else {}
         state = jax.jit(state_of, out_shardings=shardings)(given | drawn, init_key)
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
     print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
@@ -237,7 +238,9 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
     if config.vae.weights != "random":
         return load_vae(config.vae.weights)
     vae_config = vae_preset(config.model.preset)
-    return vae_config, jax.jit(partial(init_autoencoder, VAE(vae_config)))(jax.random.key(0))
+    return vae_config, jax.jit(partial(init_autoencoder, VAE(vae_config)))(
+        jax.random.key(0, impl="unsafe_rbg")
+    )
 
 
 def _initial_weights(config: ConfigDict, vae_config: VAEConfig) -> Params:
@@ -322,16 +325,14 @@ def _sampler(
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse the command line; an unknown config key ends in one sentence that names the nearest key."""
-    from camctrl_jax.training.config import ConfigError, check_overrides
+    from camctrl_jax.training.config import ConfigError, check_overrides, load_recipe
 
-    # A first look at the config file alone: once overrides are applied to it, absl fails with a traceback.
-    alone = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, flag_values=alone)
-    alone([argv[0], *(argument for argument in argv if argument.startswith(("--config=", "-config=")))])
+    # A first look at the recipe by itself: absl applies overrides while it loads, and fails with a traceback.
     try:
-        if alone.config is not None:
-            check_overrides(argv[1:], alone.config)
-    except (ConfigError, FileNotFoundError) as error:
+        for argument in argv[1:]:
+            if argument.lstrip("-").startswith("config="):
+                check_overrides(argv[1:], load_recipe(argument.partition("=")[2]))
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     return app.parse_flags_with_usage(argv)

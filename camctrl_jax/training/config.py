@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -127,6 +129,23 @@ def choose_variant(
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"unknown variant {variant!r}: {hint}choose one of {', '.join(variants)}")
     variants[variant](config)
+
+
+def load_recipe(spec: str) -> ConfigDict:
+    """The config of a recipe, ``path/of/file.py`` or ``path/of/file.py:variant``, as ``--config`` takes it.
+
+    Raises:
+        ConfigError: there is no such file or variant, or it is not a recipe.
+    """
+    path, _, variant = spec.partition(":")
+    module_spec = importlib.util.spec_from_file_location("recipe", path)
+    if module_spec is None or not Path(path).is_file():
+        raise ConfigError(f"--config={spec}: there is no Python file {path}, looked up from {Path.cwd()}")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"--config={spec}: {path} has no get_config(variant)")
+    return module.get_config(variant) if variant else module.get_config()
 
 
 def check_overrides(arguments: Iterable[str], config: ConfigDict, flag: str = "config") -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from camctrl_jax.data.latents import LatentEncoder
 from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import BatchStream, Bucket, latent_count
 from camctrl_jax.data.tasks import TaskConfig
@@ -60,7 +61,7 @@ def open_inputs(
     try:
         if config.data.kind == "worlds":
             return _worlds_inputs(config, mesh, vae, progress)
-        return _dataset_inputs(config)
+        return _dataset_inputs(config, vae)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"config.data: {error}") from error
 
@@ -162,7 +163,7 @@ def _worlds_inputs(
     return Inputs(stream, embedder_of(config).settings(), WorldsConfig().fps, probe)
 
 
-def _dataset_inputs(config: ConfigDict) -> Inputs:
+def _dataset_inputs(config: ConfigDict, vae: tuple[VAEConfig, Params] | None) -> Inputs:
     from camctrl_jax.data.pipeline import ClipStream, PipelineConfig  # brings Grain and TFDS, slow to import
 
     data = config.data
@@ -174,6 +175,7 @@ def _dataset_inputs(config: ConfigDict) -> Inputs:
         labelled_to_unlabelled=_shares_of(config),
         tasks=_tasks_of(config),
         seed=config.seed,
+        latents_of=None if vae is None else LatentEncoder(*vae).fingerprint(),
         fps=data.fps,
         workers=data.workers,
     )

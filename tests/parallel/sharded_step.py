@@ -1,0 +1,68 @@
+"""Run by test_sharded_step.py in a process with eight CPU devices: two steps on one device and on meshes.
+
+Prints one JSON line per mesh: relative L2 distance of parameters and loss from those of the single device.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from nano_batches import batch_of
+
+from camctrl_jax.models import MMDiT, mmdit_preset
+from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+from camctrl_jax.parallel.sharding import ShardingRules, place_batch
+from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
+from camctrl_jax.training.initialise import init_denoiser
+from camctrl_jax.training.state import create_state
+
+MESHES = {
+    "one device": MeshConfig(),
+    "data and fsdp": MeshConfig(data=2, fsdp=4),
+    "fsdp, context and tensor": MeshConfig(data=1, fsdp=2, context=2, tensor=2),
+}
+
+
+def main() -> None:
+    # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
+    optimizer = optax.sgd(0.1)
+    model = MMDiT(mmdit_preset("nano", num_dual=1, num_single=1, fuse_projections=False))
+    noise = jax.random.key(3)
+    batch = batch_of(8)
+    reference = None
+    for name, config in MESHES.items():
+        mesh = make_mesh(config, jax.devices() if reference else jax.devices()[:1])
+
+        def fresh(key):
+            params = init_denoiser(model, key)
+            # Off their zero initialisation, or most of the network would have no gradient.
+            leaves, tree = jax.tree.flatten(params)
+            keys = jax.random.split(noise, len(leaves))
+            moved = [leaf + 0.05 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys)]
+            return create_state(jax.tree.unflatten(tree, moved), optimizer)
+
+        abstract = jax.eval_shape(fresh, jax.random.key(0))
+        shardings = ShardingRules().shardings(abstract, mesh)
+        state = jax.device_put(jax.jit(fresh)(jax.random.key(0)), shardings)
+        step = jax.jit(make_denoise_step(model, optimizer, DenoiseConfig()), out_shardings=(shardings, None))
+        placed = place_batch(batch, mesh)
+        losses = []
+        for _ in range(2):
+            state, metrics = step(state, placed, jax.random.key(5))
+            losses.append(float(metrics["loss"]))
+        flat = jnp.concatenate([jnp.ravel(jax.device_get(leaf)) for leaf in jax.tree.leaves(state.params)])
+        held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
+        if reference is None:
+            reference = flat, losses, held
+        distance = float(jnp.linalg.norm(flat - reference[0]) / jnp.linalg.norm(reference[0]))
+        loss = max(abs(a - b) / b for a, b in zip(losses, reference[1]))
+        print(json.dumps({"mesh": name, "params": distance, "loss": loss, "held": held / reference[2]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Every recipe in every variant: it is a valid config, and its docstring's commands name keys that exist."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from camctrl_jax.training.config import (
+    ConfigError,
+    as_json,
+    check_config,
+    check_overrides,
+    default_config,
+    differences,
+    flat_keys,
+    load_recipe,
+)
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+VARIANTS = {
+    "vae": ("full", "worlds", "worlds_cpu", "nano"),
+    "base": ("full", "worlds", "worlds_cpu", "nano"),
+    "stage1": ("full", "worlds", "worlds_cpu", "mixed", "nano"),
+}
+
+
+def load(name, variant=""):
+    return load_recipe(f"{CONFIGS / name}.py" + (f":{variant}" if variant else ""))
+
+
+def docstring(name):
+    return ast.get_docstring(ast.parse((CONFIGS / f"{name}.py").read_text()))
+
+
+@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, variants in VARIANTS.items() for v in variants])
+def test_every_variant_is_a_valid_config(name, variant):
+    config = load(name, variant)
+    if config.data.kind == "datasets":
+        with pytest.raises(ConfigError, match="build_dataset"):  # the user has to name them
+            check_config(config)
+        config.data.datasets = ("somewhere",)
+    check_config(config)
+    assert as_json(config)["objective"] == ("vae" if name == "vae" else "denoise")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_default_is_full_size_and_unknown_variants_are_named(name):
+    assert load(name).to_dict() == load(name, "full").to_dict()
+    with pytest.raises(
+        ConfigError, match=r"unknown variant 'world': did you mean 'worlds'\? choose one of full"
+    ):
+        load(name, "world")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_commands_in_the_docstring_work(name):
+    commands = re.findall(r"python -m camctrl_jax\.train (.*)", docstring(name).replace("\\\n", " "))
+    assert len(commands) >= len(VARIANTS[name])
+    seen = set()
+    for command in commands:
+        arguments = shlex.split(command)
+        file, _, variant = arguments[0].removeprefix("--config=").partition(":")
+        assert file == f"configs/{name}.py"
+        assert any(argument.startswith("--workdir=") for argument in arguments)
+        check_overrides(arguments, load(name, variant or "full"))
+        seen.add(variant or "full")
+    assert seen == set(VARIANTS[name])
+
+
+def test_camera_recipes_differ_from_the_base_where_they_should():
+    base, stage1 = load("base", "worlds"), load("stage1", "worlds")
+    assert (base.model.camera, stage1.model.camera) == (False, True)
+    assert (base.init_from, stage1.init_from) == ("", "default")
+    assert base.data.image_turns > 0
+    assert tuple(stage1.data.labelled_to_unlabelled) == (4, 1)
+    assert stage1.batch_size % 5 == 0
+    full = load("stage1", "full")
+    assert (full.tasks.t2v, full.tasks.i2v) == (0.7, 0.3)
+    assert (full.optimizer.learning_rate, full.optimizer.b2, full.optimizer.weight_decay) == (
+        1e-4,
+        0.95,
+        0.01,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.stpes=3", "unknown config key 'stpes'; did you mean 'steps'?"),
+        ("--config.learning_rate=3", "did you mean 'optimizer.learning_rate'?"),
+        ("--config.optimzer.b1=3", "did you mean 'optimizer.b1'?"),
+        ("--config.data.worlds.seed=3", "did you mean 'data.worlds.seeds'?"),
+        ("--config.zzzz=3", "the groups are"),
+    ],
+)
+def test_an_unknown_override_names_the_nearest_key(argument, message):
+    with pytest.raises(ConfigError) as error:
+        check_overrides(["--workdir=x", argument], default_config())
+    assert message in str(error.value)
+
+
+def test_known_overrides_and_other_flags_pass():
+    check_overrides(
+        ["--config=a.py:b", "--config.steps=3", "--config.tasks.i2v=1", "--other=1"], default_config()
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("objective", "vea", "expected one of"),
+        ("dtype", "float16", "expected one of"),
+        ("steps", 0, "at least 1"),
+        ("data.frames", 48, "4k+1 frames, for example 45 or 49"),
+        ("data.worlds.frames", 50, "4k+1 frames, for example 49 or 53"),
+        ("data.height", 100, "multiple of 16"),
+        ("data.kind", "tfds", "'worlds' or 'datasets'"),
+        ("data.worlds.seeds", (5, 5), "first, one past the last"),
+        ("data.worlds.frames", 17, "at most data.worlds.frames"),
+        ("data.worlds.unlabelled_share", 1.0, "share below 1"),
+        ("vae.weights", "", "needs an autoencoder"),
+        ("model.preset", "huge", "No transformer preset is called 'huge'"),
+        ("optimizer.b1", 1.5, "optimizer.b1"),
+        ("optimizer.warmup_steps", 20_000, "--config.optimizer.warmup_steps="),
+        ("tasks.text_dropout", 2.0, "text_dropout"),
+        ("flow.time_sampling", "cosine", "time_sampling"),
+        ("model.width", 100, "width=100"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_before_any_work(key, value, expected):
+    config = default_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError) as error:
+        check_config(config)
+    assert expected in str(error.value)
+
+
+def test_a_key_that_no_recipe_has_is_refused():
+    config = default_config()
+    config.optimizer.learnig_rate = 1.0
+    with pytest.raises(ConfigError, match=r"did you mean 'optimizer\.learning_rate'"):
+        check_config(config)
+
+
+def test_sizes_of_a_preset_can_be_changed():
+    from camctrl_jax.training.config import mmdit_config
+
+    config = default_config()
+    config.model.preset = "paper"
+    config.model.width = 2048
+    config.model.num_dual = 24
+    config.model.camera = False
+    config.mesh.tensor = 2
+    sizes = mmdit_config(config)
+    assert (sizes.width, sizes.heads, sizes.num_dual, sizes.camera) == (2048, 32, 24, None)
+    assert not sizes.fuse_projections
+
+
+def test_changes_since_a_checkpoint_are_listed():
+    saved, now = default_config(), default_config()
+    now.optimizer.learning_rate = 3e-4
+    assert differences(as_json(saved), as_json(now)) == ["optimizer.learning_rate: 0.0001 -> 0.0003"]
+    assert "data.text.dim" in flat_keys(now)
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no Python file configs/stage9\.py"):
+        load_recipe("configs/stage9.py:worlds")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match="has no get_config"):
+        load_recipe(str(tmp_path / "empty.py"))

@@ -1,0 +1,205 @@
+"""train.py as a user runs it: it resumes exactly, stops politely, and explains what is wrong."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from camctrl_jax import train as entry
+from camctrl_jax.training.checkpoint import CheckpointError, checkpoint_steps, load_params, load_run_config
+from camctrl_jax.training.config import ConfigError, load_recipe
+from camctrl_jax.training.loop import BAD_BATCH_FILE, NonFiniteLoss
+
+ROOT = Path(__file__).parents[1]
+STEPS = 60
+
+
+def command(workdir, *flags, config="stage1.py:nano"):
+    return [
+        sys.executable,
+        "-m",
+        "camctrl_jax.train",
+        f"--config=configs/{config}",
+        f"--workdir={workdir}",
+        *flags,
+    ]
+
+
+def start(*arguments, **options):
+    """A training process, its output line by line."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command(*arguments, **options), cwd=ROOT, env=environment, **pipes)
+
+
+def finish(process, code=0):
+    output = process.communicate()[0]
+    assert process.returncode == code, output
+    return output
+
+
+def stop_at(process, step, number):
+    """Send a signal once a step has been reported."""
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        match = re.match(r"step (\d+)/", line)
+        if match and int(match[1]) >= step:
+            process.send_signal(number)
+            break
+    rest = process.communicate()[0]
+    return "".join(seen) + rest
+
+
+def recipe(name="stage1", variant="nano", **changes):
+    config = load_recipe(f"{ROOT / 'configs' / name}.py:{variant}")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def losses(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines}
+
+
+@pytest.mark.slow
+def test_killed_runs_end_bit_identical_to_the_uninterrupted_one(tmp_path, capsys):
+    flags = (f"--config.steps={STEPS}", "--config.log_every=1", "--config.checkpoint_every=10")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    output = finish(start(whole, *flags))
+    assert f"checkpoint: {whole}/checkpoints/{STEPS}" in output
+
+    killed = start(parts, *flags)
+    # A save waits for the one before it: at step 21 the checkpoint of step 10 is complete.
+    stop_at(killed, random.randrange(21, 29), signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    assert 10 <= checkpoint_steps(parts)[-1] < STEPS
+
+    stopped = start(parts, *flags)  # the same command continues; this time it is asked to stop
+    output = stop_at(stopped, random.randrange(32, 45), signal.SIGTERM)
+    assert stopped.returncode == 0, output
+    assert "stopped by SIGTERM at step" in output
+    step = checkpoint_steps(parts)[-1]
+    assert f"checkpoint: {parts}/checkpoints/{step}" in output
+    assert step < STEPS
+
+    output = finish(start(parts, *flags))
+    assert f"parameters from {parts}/checkpoints/{step}" in output
+    for ema in (True, False):
+        expected, found = load_params(whole, ema=ema), load_params(parts, ema=ema)
+        _compare(expected, found)
+    # Equal losses at every step: the batches were the same, too.
+    assert losses(parts) == losses(whole)
+    assert len(losses(whole)) == STEPS
+
+    assert entry.train(recipe(steps=STEPS), parts) == parts / "checkpoints" / str(STEPS)
+    assert f"is at step {STEPS} of {STEPS}; raise --config.steps" in capsys.readouterr().out
+
+
+def _compare(expected, found):
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            _compare(value, found[name])
+        else:
+            np.testing.assert_array_equal(value, found[name], err_msg=name)
+
+
+def test_help_teaches():
+    output = start("x", "--help").communicate()[0]
+    for text in ("configs/stage1.py", ":worlds_cpu", "--print_config", "Where a run starts", "--workdir"):
+        assert text in output
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.stpes=3"], "error: unknown config key 'stpes'; did you mean 'steps'?"),
+        (["--config.steps=0"], "error: config.steps=0: expected at least 1"),
+        (["--workdir="], "error: --workdir is missing"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(tmp_path, flags, message):
+    output = finish(start(tmp_path, *flags), code=1)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_the_effective_config_can_be_printed(tmp_path):
+    output = finish(start(tmp_path, "--config.steps=123", "--print_config"))
+    assert "steps: 123" in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_stages_hand_their_weights_on(tmp_path, capsys):
+    """VAE, base without a camera, stage 1: each starts from what the one before wrote."""
+    short = {"steps": 4, "optimizer.warmup_steps": 1, "checkpoint_every": 4}
+    vae, base, stage1 = (tmp_path / name for name in ("vae", "base", "stage1"))
+    entry.train(recipe("vae", **short, **{"data.image_turns": 0}), vae)
+    built = load_run_config(vae)["architecture"]["vae"]
+    assert len(built["latents_mean"]) == 16
+    assert all(std > 0 for std in built["latents_std"])
+    assert built["latents_std"] != [1.0] * 16  # measured, not the preset's
+
+    entry.train(recipe("base", **short, **{"vae.weights": str(vae)}), base)
+    assert "camera_embedder" not in load_params(base)
+
+    sampled = {"sample_every": 4, "sample.seeds": (100, 101), "sample.steps": 2}
+    config = recipe(**short, **sampled, **{"vae.weights": str(vae), "init_from": str(base)})
+    entry.train(config, stage1)
+    assert "(new: camera_embedder)" in capsys.readouterr().out
+    params = load_params(stage1)
+    assert np.any(params["camera_embedder"]["kernel"] != 0)
+    assert load_run_config(stage1)["architecture"]["vae_spec"] == str(vae)
+    assert (stage1 / "samples" / "0000004.png").exists()
+    assert json.loads((stage1 / "config.json").read_text())["init_from"] == str(base)
+
+    # Weights of one autoencoder's latents with another autoencoder, weights of other sizes, and the same
+    # directory with another preset: each is refused before data are rendered.
+    refused = [
+        (ConfigError, r"latents of the autoencoder .*--config.vae.weights=", {"vae.weights": "random"}),
+        (CheckpointError, r"init_from=.* does not fit .* has shape", {"model.num_single": 1}),
+    ]
+    for error, message, changes in refused:
+        config = recipe(**{**short, "vae.weights": str(vae), "init_from": str(base), **changes})
+        with pytest.raises(error, match=message):
+            entry.train(config, tmp_path / "refused")
+    config = recipe(**short, **{"vae.weights": str(vae), "model.width": 96, "model.heads": 4})
+    with pytest.raises(CheckpointError, match=r"checkpoints/4 does not fit the model .* has shape"):
+        entry.train(config, stage1)
+    assert "rendered" not in capsys.readouterr().out
+
+
+def test_loss_falls_on_a_nano_run(tmp_path):
+    changes = {"steps": 150, "log_every": 15, "checkpoint_every": 150, "optimizer.learning_rate": 4e-3}
+    entry.train(recipe(**changes), tmp_path)
+    values = list(losses(tmp_path).values())
+    assert np.mean(values[-3:]) < 0.9 * values[0]
+
+
+def test_a_run_that_diverges_stops_and_lists_the_clips(tmp_path):
+    changes = {
+        "optimizer.learning_rate": 1e30,
+        "optimizer.initial_learning_rate": 1e30,
+        "checkpoint_every": 1,
+    }
+    with pytest.raises(NonFiniteLoss, match=r"bad_batch\.json"):
+        entry.train(recipe(**changes), tmp_path)
+    report = json.loads((tmp_path / BAD_BATCH_FILE).read_text())
+    assert all(re.fullmatch(r"world-\d+", clip) for clip in report["clips"])
+    assert len(report["clips"]) == 5
+    assert checkpoint_steps(tmp_path)[-1] < report["step"]
+
+
+def test_batches_that_cannot_be_split_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("camctrl_jax.parallel.sharding.batch_shards", lambda mesh: 4)
+    with pytest.raises(ConfigError, match="batch of 5 cannot be split into the 4 parts"):
+        entry.train(recipe(), tmp_path)
