@@ -17,5 +17,6 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
             raise  # the package is there, something inside it is broken: do not hide that
         raise ImportError(
-            f"{module} is needed here but is not installed. Install it with: pip install 'camctrl_jax[{extra}]'"
+            f"{module} is needed here but is not installed. "
+            f"Install it with: pip install 'camctrl_jax[{extra}]'"
         ) from error

@@ -262,8 +262,7 @@ def _choose_path(
 
     from camctrl_jax.camera import resolve_path
     from camctrl_jax.camera.formats import existing_path
-    from camctrl_jax.data.framing import Framing
-    from camctrl_jax.data.resident import null_intrinsics
+    from camctrl_jax.data.framing import Framing, null_intrinsics
 
     spec = request.camera
     if model.mmdit_config.camera is None:

@@ -91,6 +91,7 @@ def nano(config: ConfigDict) -> None:
     config.init_from = ""
     config.vae.weights = "random"
     config.model.preset = "nano"
+    config.model.num_single = 1
     config.data.height, config.data.width = 16, 32
     config.data.frames = config.data.worlds.frames = 5
     config.data.worlds.samples = 1

@@ -9,7 +9,9 @@ from pathlib import Path
 # Set before anything imports JAX: tests run on the CPU everywhere, and the cache lets the workers of one run
 # (and later runs) share compiled programs.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "camctrl_jax_test_cache"))
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "camctrl_jax_test_cache")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import pytest

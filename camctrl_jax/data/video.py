@@ -394,7 +394,7 @@ def _encode(target: Any, frames: np.ndarray, fps: float, crf: float, options: di
         stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": f"{crf:g}", "preset": "medium"}
+        stream.options = {"crf": f"{crf:g}", "preset": "medium", "x264-params": "rc-lookahead=0:mbtree=0"}
         context = stream.codec_context
         context.thread_count = 1
         context.colorspace = context.color_primaries = context.color_trc = _BT709

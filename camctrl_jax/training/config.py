@@ -24,6 +24,7 @@ from camctrl_jax.models.discriminator import DiscriminatorConfig
 from camctrl_jax.parallel.mesh import MeshConfig
 from camctrl_jax.training.autoencode import AutoencodeConfig
 from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 OBJECTIVES = ("denoise", "vae")
 DTYPES = ("bfloat16", "float32")
@@ -236,6 +237,11 @@ def check_config(config: ConfigDict) -> None:
             len(seeds) == 2 and seeds[0] < seeds[1],
             "data.worlds.seeds",
             "expected (first, one past the last)",
+        )
+        require(
+            seeds[0] >= 0 and seeds[1] <= HELD_OUT_FIRST_SEED,
+            "data.worlds.seeds",
+            f"expected seeds below {HELD_OUT_FIRST_SEED}: those from there on are held out for evaluation",
         )
         require(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
         require(

@@ -19,8 +19,8 @@ from camctrl_jax.training.autoencode import peak_signal_to_noise
 from camctrl_jax.training.denoise import encode_latents, to_unit_range
 from camctrl_jax.training.state import Params
 
-# Frames that follow from the given first one almost by themselves; left out of the PSNR of a sample.
-_EASY_FRAMES = 6
+# The frames before the sixth follow from the given first one almost by themselves: no PSNR is taken of them.
+_FIRST_SCORED_FRAME = 5  # index, as in camctrl_jax/evaluate.py
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class VideoSampler:
             )
 
     def __call__(self, params: Params) -> SampledClips:
-        """Sample; logs ``sample_psnr`` in dB over the frames after the first six."""
+        """Sample; logs ``sample_psnr`` in dB over the sixth frame to the last."""
         count, length = self._latents.shape[:2]
         latents = sample(
             self._velocity,
@@ -127,7 +127,7 @@ class VideoSampler:
         )
         decoded = self._decode(self._vae_params, latents)
         truth = to_unit_range(self._clips["video"])
-        first = min(_EASY_FRAMES, truth.shape[1] - 1)
+        first = min(_FIRST_SCORED_FRAME, truth.shape[1] - 1)
         psnr = peak_signal_to_noise(decoded[:, first:], truth[:, first:])
         video, truth = np.asarray(to_bytes(decoded)), np.asarray(self._clips["video"])
         return SampledClips(video, truth, {"sample_psnr": float(psnr)})

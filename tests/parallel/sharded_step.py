@@ -1,6 +1,7 @@
 """Run by test_sharded_step.py in a process with eight CPU devices: two steps on one device and on meshes.
 
-Prints one JSON line per mesh: relative L2 distance of parameters and loss from those of the single device.
+Prints one JSON line per mesh: relative L2 distance of the update and of the loss from those of the single
+device, and the share of the parameters that a device holds.
 """
 
 import json
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -26,6 +27,10 @@ MESHES = {
     "data and fsdp": MeshConfig(data=2, fsdp=4),
     "fsdp, context and tensor": MeshConfig(data=1, fsdp=2, context=2, tensor=2),
 }
+
+
+def flat(params) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(params))])
 
 
 def main() -> None:
@@ -51,17 +56,18 @@ def main() -> None:
         state = jax.device_put(jax.jit(fresh)(jax.random.key(0)), shardings)
         step = jax.jit(make_denoise_step(model, optimizer, DenoiseConfig()), out_shardings=(shardings, None))
         placed = place_batch(batch, mesh)
+        before = flat(state.params)
         losses = []
         for _ in range(2):
             state, metrics = step(state, placed, jax.random.key(5))
             losses.append(float(metrics["loss"]))
-        flat = jnp.concatenate([jnp.ravel(jax.device_get(leaf)) for leaf in jax.tree.leaves(state.params)])
+        update = flat(state.params) - before
         held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
         if reference is None:
-            reference = flat, losses, held
-        distance = float(jnp.linalg.norm(flat - reference[0]) / jnp.linalg.norm(reference[0]))
+            reference = update, losses, held
+        distance = float(np.linalg.norm(update - reference[0]) / np.linalg.norm(reference[0]))
         loss = max(abs(a - b) / b for a, b in zip(losses, reference[1]))
-        print(json.dumps({"mesh": name, "params": distance, "loss": loss, "held": held / reference[2]}))
+        print(json.dumps({"mesh": name, "update": distance, "loss": loss, "held": held / reference[2]}))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ import pytest
 
 @pytest.mark.slow
 def test_sharded_equals_unsharded():
-    flags = "--xla_force_host_platform_device_count=8"
+    # Unoptimised code compiles in half the time, and says the same about sharding.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     script = Path(__file__).with_name("sharded_step.py")
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = {line["mesh"]: line for line in map(json.loads, done.stdout.splitlines())}
     for name in ("data and fsdp", "fsdp, context and tensor"):
-        assert lines[name]["params"] < 1e-5
+        assert lines[name]["update"] < 1e-5
         assert lines[name]["loss"] < 1e-5
     # Each device holds about a quarter of the parameters in both: fsdp 4, and fsdp 2 x tensor 2.
     assert lines["one device"]["held"] == 1.0
