@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 if TYPE_CHECKING:  # imported where they are used, so that --help answers at once
@@ -87,12 +87,18 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
+    from camctrl_jax.interop.pretrained import load_vae
     from camctrl_jax.models import VAE, MMDiT
     from camctrl_jax.parallel.mesh import make_mesh
     from camctrl_jax.parallel.sharding import ShardingRules, batch_shards, place_batch
     from camctrl_jax.training import loop
     from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
-    from camctrl_jax.training.autoencode import LatentStatistics, init_discriminators, make_autoencode_step
+    from camctrl_jax.training.autoencode import (
+        ENCODER_PARTS,
+        LatentStatistics,
+        init_discriminators,
+        make_autoencode_step,
+    )
     from camctrl_jax.training.checkpoint import (
         CHECKPOINTS,
         CONFIG_FILE,
@@ -122,8 +128,8 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             )
 
     # 2. The model, and the step that trains it.
-    optimizer = make_optimizer(parts.optimizer, config.steps)
     if denoising:
+        optimizer = make_optimizer(parts.optimizer, config.steps)
         vae_config, vae_params = _frozen_vae(config)
         vae_params = jax.device_put(vae_params, everywhere)
         vae, model = VAE(vae_config, dtype), MMDiT(parts.model, dtype)
@@ -133,7 +139,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         vae_params = None
         vae = model = VAE(parts.model, dtype, remat=config.model.remat != "none")
         settings = autoencode_config(config)
-        step = make_autoencode_step(vae, optimizer, settings, optimizer)
+        frozen = () if settings.train_encoder else ENCODER_PARTS
+        optimizer = make_optimizer(parts.optimizer, config.steps, frozen)
+        adversary_optimizer = make_optimizer(parts.optimizer, config.steps)
+        step = make_autoencode_step(vae, optimizer, settings, adversary_optimizer)
 
     # 3. Its state: where every array lives, then the newest own checkpoint, config.init_from, or scratch.
     def fresh_params(key: jax.Array) -> Any:
@@ -142,7 +151,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     def state_of(params: Any, key: jax.Array) -> Any:
         if denoising or settings.adversarial == 0:
             return create_state(params, optimizer)
-        return create_state(params, optimizer, (init_discriminators(settings, key), optimizer))
+        return create_state(params, optimizer, (init_discriminators(settings, key), adversary_optimizer))
 
     # The generator of the initialisation is the one that compiles fast: threefry takes a minute on a laptop.
     init_key = jax.random.key(config.seed, impl="unsafe_rbg")
@@ -190,7 +199,11 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             clip |= {"fps": inputs.fps, "shift": config.flow.shift}
             architecture = denoiser_architecture(parts.model, inputs.text, clip, config.vae.weights)
         else:
-            measured = statistics.measure(state.ema, inputs.probe(config.vae_loss.measure_clips))
+            if settings.train_encoder:
+                measured = statistics.measure(state.ema, inputs.probe(config.vae_loss.measure_clips))
+            else:  # latents are as they were, and so is what normalises them
+                known = load_vae(config.init_from)[0]
+                measured = known.latents_mean, known.latents_std
             architecture = autoencoder_architecture(parts.model, *measured)
         return as_json(config) | {"architecture": architecture}
 
@@ -335,7 +348,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    return app.parse_flags_with_usage(argv)
+    remaining = app.parse_flags_with_usage(argv)
+    if flags.FLAGS["verbosity"].using_default_value:  # absl would show what libraries note for themselves
+        logging.set_verbosity(logging.WARNING)
+    return remaining
 
 
 def run() -> None:

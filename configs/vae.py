@@ -52,13 +52,13 @@ def worlds(config: ConfigDict) -> None:
     config.data.frames = 17
     config.batch_size = 24
     config.data.image_batch = 128
-    config.steps = 4000
+    config.steps = 12_000
     config.ema_decay = 0.999
     config.optimizer.learning_rate = 1e-3
     config.optimizer.initial_learning_rate = 1e-5
     config.optimizer.warmup_steps = 100
-    config.checkpoint_every = 1000
-    config.sample_every = 500
+    config.checkpoint_every = 2000
+    config.sample_every = 2000
 
 
 def worlds_cpu(config: ConfigDict) -> None:

@@ -24,8 +24,9 @@ part "stage 1"
 python3 -m camctrl_jax.train --config=configs/stage1.py:worlds --workdir="$out/stage1" --config.vae.weights="$out/vae" \
     --config.init_from="$out/base" --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache" \
     ${STAGE1_STEPS:+--config.steps="$STAGE1_STEPS"} ${STAGE1_FLAGS:-}
-part "weights folder"
-python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$out/vae" --out "$out/weights"
 part "evaluation"
-python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/weights" --count "${EVALUATED:-48}" --out "$out/evaluation"
+python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" --out "$out/evaluation"
+part "weights folder"
+python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$out/vae" \
+    --evaluation "$out/evaluation/results.json" --out "$out/weights"
 part "done"

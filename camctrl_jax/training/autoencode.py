@@ -42,6 +42,8 @@ class AutoencodeConfig:
         structure: error of gradients and Laplacians at several scales, the perceptual stand-in.
         structure_scales: scales, each half the size of the one before.
         kl: divergence from the unit normal, mean over latent entries.
+        train_encoder: False trains the decoder alone, so that latents keep their meaning for models that
+            were trained on them.
         ema_decay: decay of the moving average.
         adversarial: weight of the adversarial term; 0 trains without discriminators.
         adversarial_start: step at which it sets in; before it the discriminators rest.
@@ -53,6 +55,7 @@ class AutoencodeConfig:
     structure: float = 0.5
     structure_scales: int = 3
     kl: float = 1e-6
+    train_encoder: bool = True
     ema_decay: float = 0.9999
     adversarial: float = 0.0
     adversarial_start: int = 0
@@ -69,6 +72,10 @@ class AutoencodeConfig:
             raise ValueError("vae_loss.l1 and vae_loss.l2 are both 0; colours would not be learned.")
         if self.structure_scales < 1:
             raise ValueError(f"vae_loss.structure_scales={self.structure_scales} must be at least 1.")
+
+
+# Top-level parameters that make latents of video; the rest makes video of latents.
+ENCODER_PARTS = ("encoder", "quant_conv")
 
 
 def structure_loss(error: Array, scales: int) -> Array:
@@ -134,6 +141,8 @@ def make_autoencode_step(
         params: Params, video: Array, key: Array, adversary: Params | None, active: Array
     ) -> tuple[Array, tuple[dict[str, Array], Array]]:
         mean, log_variance = vae.apply({"params": params}, video, method=VAE.encode)
+        if not config.train_encoder:
+            mean, log_variance = jax.lax.stop_gradient((mean, log_variance))
         latents = sample_latents(mean, log_variance, key)
         # Unclipped: a clamped pixel would have no gradient.
         decoded = vae.apply({"params": params}, latents, clip=False, method=VAE.decode)

@@ -100,6 +100,7 @@ def default_config() -> ConfigDict:
     config.vae_loss.l2 = 0.5
     config.vae_loss.structure = 0.5
     config.vae_loss.kl = 1e-6
+    config.vae_loss.train_encoder = True  # False: the decoder alone, for latents that are in use already
     config.vae_loss.adversarial = 0.0
     config.vae_loss.adversarial_start = 0
     config.vae_loss.discriminator_dim = 64
@@ -257,6 +258,12 @@ def check_config(config: ConfigDict) -> None:
         require(
             config.vae.weights != "", "vae.weights", "a denoising run needs an autoencoder, e.g. 'default'"
         )
+    if config.objective == "vae":
+        require(
+            config.vae_loss.train_encoder or config.init_from != "",
+            "vae_loss.train_encoder",
+            "without --config.init_from= there is no trained encoder to keep",
+        )
     try:
         run_parts(config)
     except (ValueError, TypeError) as error:
@@ -315,6 +322,7 @@ def autoencode_config(config: ConfigDict) -> AutoencodeConfig:
         l2=loss.l2,
         structure=loss.structure,
         kl=loss.kl,
+        train_encoder=loss.train_encoder,
         ema_decay=config.ema_decay,
         adversarial=loss.adversarial,
         adversarial_start=loss.adversarial_start,

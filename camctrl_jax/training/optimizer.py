@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import optax
@@ -70,8 +72,16 @@ def decay_mask(params: dict) -> dict:
     return jax.tree.map(lambda leaf: sum(length > 1 for length in leaf.shape) > 1, params)
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip, AdamW, schedule: the transformation a run of ``steps`` steps uses."""
+def make_optimizer(
+    config: OptimizerConfig, steps: int, frozen: Collection[str] = ()
+) -> optax.GradientTransformation:
+    """Clip, AdamW, schedule: the transformation a run of ``steps`` steps uses.
+
+    Args:
+        config: rates and limits.
+        steps: length of the run.
+        frozen: top-level names of parameters that stay as they are, weight decay included.
+    """
     adamw = optax.adamw(
         learning_rate_schedule(config, steps),
         b1=config.b1,
@@ -79,6 +89,11 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         weight_decay=config.weight_decay,
         mask=decay_mask,
     )
-    if config.clip_norm == 0:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+    parts = [adamw] if config.clip_norm == 0 else [optax.clip_by_global_norm(config.clip_norm), adamw]
+    if frozen:
+        parts.append(optax.masked(optax.set_to_zero(), partial(_mask_of, names=frozenset(frozen))))
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)
+
+
+def _mask_of(params: dict, names: frozenset[str]) -> dict:
+    return {name: jax.tree.map(lambda _, masked=name in names: masked, params[name]) for name in params}

@@ -15,6 +15,7 @@ from camctrl_jax.models.discriminator import (
     spectral_norm,
 )
 from camctrl_jax.training.autoencode import (
+    ENCODER_PARTS,
     AutoencodeConfig,
     LatentStatistics,
     init_discriminators,
@@ -69,6 +70,14 @@ def test_loss_falls_and_the_adversary_waits_for_its_start(params):
     assert np.mean(losses[-3:]) < 0.6 * losses[0]
     assert float(metrics["psnr"]) > 12
     assert {"loss", "kl", "structure", "adversarial", "discriminator", "grad_norm"} <= metrics.keys()
+
+
+def test_the_decoder_learns_alone_and_latents_stay(params):
+    optimizer = make_optimizer(OptimizerConfig(warmup_steps=0), 10, frozen=ENCODER_PARTS)
+    step = jax.jit(make_autoencode_step(VAE_MODEL, optimizer, AutoencodeConfig(train_encoder=False)))
+    state, _ = step(create_state(params, optimizer), jax.device_put(video_batch()), KEY)
+    for name in params:
+        assert _differ(params[name], state.params[name]) == (name not in ENCODER_PARTS), name
 
 
 def test_latent_statistics_are_those_of_the_encoded_data(params):

@@ -52,6 +52,14 @@ def test_only_decay_moves_parameters_without_gradient():
     np.testing.assert_array_equal(updates["bias"], 0.0)
 
 
+def test_frozen_parameters_keep_their_values_decay_or_not():
+    params = {"encoder": {"kernel": jnp.ones((2, 2))}, "decoder": {"kernel": jnp.ones((2, 2))}}
+    optimizer = make_optimizer(OptimizerConfig(warmup_steps=0, weight_decay=0.1), 10, frozen=("encoder",))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)  # gradients of ones
+    np.testing.assert_array_equal(updates["encoder"]["kernel"], 0.0)
+    assert np.all(np.asarray(updates["decoder"]["kernel"]) < 0)
+
+
 def test_clipping_bounds_what_reaches_the_moments():
     params = {"w": jnp.zeros(4)}
     gradient = {"w": jnp.full(4, 50.0)}  # norm 100
