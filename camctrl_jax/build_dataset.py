@@ -38,16 +38,14 @@ _VIDEOS = """\
 Cut videos into clips: pick frames at --fps by their time stamps, resize to cover --height x --width, crop the
 centre (intrinsics follow), and pair them with poses and captions.
 
---source  a video (mp4, mov, mkv, webm, avi, ...), an image, a folder of images (the frames of one video), or
-a folder
-          with any of these below it.
---poses   a file for a single source, or a folder with one pose file (or pose folder) per source of the same
-name:
-          RealEstate10K, COLMAP, transforms.json, TUM, MotionCtrl JSON, poses.npy, ... One pose per source
-          frame. Sources without a pose file become unlabelled clips.
+--source    a video (mp4, mov, mkv, webm, avi, ...), an image, a folder of images (the frames of one video),
+            or a folder with any of these below it.
+--poses     a file for a single source, or a folder with one pose file (or pose folder) per source of the
+            same name: RealEstate10K, COLMAP, transforms.json, TUM, MotionCtrl JSON, poses.npy, ... One pose
+            per source frame. Sources without a pose file become unlabelled clips.
 --captions  a folder with NAME.txt per source (one phrasing per line), one .txt for all, a .json (name -> text
-or
-          list of texts), a .jsonl ({"file": .., "caption": ..}) or a .csv with the columns file and caption.
+            or list of texts), a .jsonl ({"file": .., "caption": ..}) or a .csv with the columns file and
+            caption.
 
 A source that cannot be used (truncated video, wrong number of poses, NaN pose, empty caption file, ...) is
 skipped, counted and listed with its reason in report.json, and so are poses and captions whose video is

@@ -36,8 +36,12 @@ _LOCAL_KEYS = frozenset(
         "architecture",
         "sample",
         "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "sample_every",
+        "vae",
+        "mesh",
     }
-    | {"checkpoint_every", "keep_checkpoints", "sample_every", "vae", "mesh"}
 )
 
 

@@ -55,9 +55,8 @@ class Cameras:
             intrinsics = np.tile(intrinsics, (len(poses), 1))
         if intrinsics.shape != (len(poses), 4):
             raise CameraError(
-                f"intrinsics have shape {intrinsics.shape} for {len(poses)} poses; expected [{len(poses)}, "
-                "4] "
-                "(fx/W, fy/H, cx/W, cy/H for each frame) or one [4] row"
+                f"intrinsics have shape {intrinsics.shape} for {len(poses)} poses; expected "
+                f"[{len(poses)}, 4] (fx/W, fy/H, cx/W, cy/H for each frame) or one [4] row"
             )
         times = None if self.times is None else np.array(self.times, dtype=np.float64)
         if times is not None and times.shape != (len(poses),):
@@ -160,8 +159,7 @@ class Cameras:
                 frame,
                 f"the rotation is not orthonormal: |R^T R - I| reaches {deviation[frame]:.3g}, at most "
                 f"{ROTATION_TOLERANCE:g} is accepted. Check the order of the numbers, take a scale out of "
-                "the "
-                "matrix, or project it onto the nearest rotation with Cameras.orthonormalised()",
+                "the matrix, or project it onto the nearest rotation with Cameras.orthonormalised()",
             )
         for frame in np.flatnonzero(determinant < 0):
             fail(

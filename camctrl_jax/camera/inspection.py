@@ -43,9 +43,9 @@ def _inverted(cameras: Cameras) -> str:
     if as_read < 0.2 or inverse == 0.0 or as_read < _SMOOTHER * inverse:
         return ""
     return (
-        f"the centres are {as_read / inverse:.1f} times smoother if the matrices are inverted: the file "
-        "may hold "
-        "the inverse of what its format says (camera-to-world for world-to-camera, or the other way round)"
+        f"the centres are {as_read / inverse:.1f} times smoother if the matrices are inverted: the file may "
+        "hold the inverse of what its format says (camera-to-world for world-to-camera, or the other way "
+        "round)"
     )
 
 

@@ -13,8 +13,7 @@ choices)::
               | "seed" number                        which handheld shake
               | ("over" | "for") number [unit]       how long the stage takes, in seconds
               | "linearly" | "smoothly" | "easing in" | "easing out"
-              | "facing the subject" [("around" | "at") number [unit]]    keep the subject in the middle of
-              the picture
+              | "facing the subject" [("around" | "at") number [unit]]    keep it in the middle of the picture
 
 Moves joined by "while", "and" or "with" happen together; a comma or "then" starts the next stage. What is
 not said has a default (``VERBS``). A number may lack its unit where only one makes sense. Case, underscores

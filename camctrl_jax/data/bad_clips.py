@@ -68,8 +68,7 @@ class SkipTally:
             last = self.skipped[-1]
             raise TooManyBadClips(
                 f"{len(self.skipped)} of {seen} clips are bad, more than the allowed share of "
-                f"{self.max_share:g} "
-                f"({self.describe_reasons()}). The last one: {last.clip}: {last.message} "
+                f"{self.max_share:g} ({self.describe_reasons()}). The last one: {last.clip}: {last.message} "
                 "Repair the source, or allow a larger share if this is expected."
             )
 

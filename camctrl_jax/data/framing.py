@@ -1,6 +1,4 @@
-"""From a source picture to a training size: resize to cover, then crop, and the intrinsics that go with
-it.
-"""
+"""From a source picture to a training size: resize to cover, crop, and the intrinsics that follow."""
 
 from __future__ import annotations
 

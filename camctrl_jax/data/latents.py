@@ -38,8 +38,7 @@ class LatentEncoder:
         if video.shape[1] % 4 != 1 or video.shape[2] % 8 or video.shape[3] % 8:
             raise ValueError(
                 f"cannot encode a video of {video.shape[1]} frames, {video.shape[2]}x{video.shape[3]} "
-                f"pixels: expected "
-                "4k+1 frames and a height and width that are multiples of 8."
+                "pixels: expected 4k+1 frames and a height and width that are multiples of 8."
             )
         pieces = [
             _encode(self.params, video[start : start + self.batch_size], config=self.config, dtype=self.dtype)

@@ -45,12 +45,11 @@ class PipelineConfig:
       max_upscale: clips that would have to be enlarged more than this to fill a bucket are not used in it.
       random_crop: crop at a random place instead of the centre; intrinsics follow.
       flip: share of clips mirrored left to right with their cameras. Captions that say left or right turn
-          wrong.
+        wrong.
       max_bad_share: stop when more than this share of the drawn clips cannot be decoded.
       threads, prefetch: reading threads, and batches held ready.
       workers: decoding processes; 0 decodes in the threads. Processes need a ``__main__`` guard and parsed
-          absl
-        flags, and the position they save is valid for the same number of them only.
+        absl flags, and the position they save is valid for the same number of them only.
     """
 
     datasets: tuple[str, ...]
@@ -234,8 +233,7 @@ class ClipStream:
             if found != config.latents_of:
                 raise ValueError(
                     f"{dataset.folder} holds latents of the VAE {found}, this run uses {config.latents_of}: "
-                    f"they do not "
-                    "mean the same. Build the dataset again with --latents naming this run's VAE."
+                    "they do not mean the same. Build the dataset again with --latents naming this run's VAE."
                 )
         self._drawn = self._replaced = 0
         self._dataset = self._build()
@@ -350,10 +348,9 @@ class ClipStream:
         if self._replaced > self.config.max_bad_share * max(self._drawn, 100):
             raise TooManyBadClips(
                 f"{self._replaced} of {self._drawn} drawn clips could not be decoded, more than the allowed "
-                f"share of "
-                f"{self.config.max_bad_share:g}; the last ones: "
-                f"{', '.join(map(self._clips.name, bad.tolist()))}. "
-                "Build the dataset again, or allow more bad clips if this is expected."
+                f"share of {self.config.max_bad_share:g}; the last ones: "
+                f"{', '.join(map(self._clips.name, bad.tolist()))}. Build the dataset again, or allow more "
+                "bad clips if this is expected."
             )
         return batch
 
@@ -387,9 +384,8 @@ class ClipStream:
         if found != identity or "position" not in state:
             raise ValueError(
                 f"this data position does not belong to this stream: it says {found}, the stream is "
-                f"{identity}. "
-                "Resume with the data settings, the seed and the number of processes of the run that saved "
-                "it."
+                f"{identity}. Resume with the data settings, the seed and the number of processes of the run "
+                "that saved it."
             )
         self._iterator.close()
         self._iterator = iter(self._dataset)

@@ -333,9 +333,8 @@ class ResidentStream:
                 )
             if bucket.height is not None and (bucket.height, bucket.width) != clips.image_size:
                 raise ValueError(
-                    f"a bucket of {bucket.height}x{bucket.width} pixels cannot be served from resident "
-                    f"clips of "
-                    f"{clips.image_size[0]}x{clips.image_size[1]}; leave height and width out."
+                    f"a bucket of {bucket.height}x{bucket.width} pixels cannot be served from resident clips "
+                    f"of {clips.image_size[0]}x{clips.image_size[1]}; leave height and width out."
                 )
         self.clips, self.buckets, self.seed, self.tasks = clips, buckets, seed, tasks
         self.batch_sharding = batch_sharding
@@ -412,8 +411,7 @@ class ResidentStream:
         if state != expected or not isinstance(state["step"], int):
             raise ValueError(
                 f"this data position does not belong to this stream: it says {state}, the stream is "
-                f"{expected}. "
-                "Resume with the data settings and the seed of the run that saved it."
+                f"{expected}. Resume with the data settings and the seed of the run that saved it."
             )
         self._step = state["step"]
 

@@ -89,7 +89,7 @@ class Bucket:
             if size is not None and (size < 16 or size % 16):
                 raise ValueError(
                     f"Bucket.{name} is {size}; expected a multiple of 16 pixels (8 for the VAE, 2 for the "
-                    f"patch)."
+                    "patch)."
                 )
 
     @property

@@ -38,15 +38,13 @@ class TaskConfig:
         if min(self.t2v, self.i2v, self.extension) < 0 or self.t2v + self.i2v + self.extension <= 0:
             raise ValueError(
                 f"TaskConfig weights t2v={self.t2v}, i2v={self.i2v}, extension={self.extension}; expected "
-                f"numbers "
-                "that are not negative and not all zero."
+                "numbers that are not negative and not all zero."
             )
         low, high = self.extension_latents
         if not 1 <= low <= high:
             raise ValueError(
                 f"TaskConfig.extension_latents is {self.extension_latents}; expected (smallest, largest) "
-                f"with "
-                "1 <= smallest <= largest."
+                "with 1 <= smallest <= largest."
             )
         for name in ("text_dropout", "camera_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:

@@ -100,9 +100,7 @@ class WordEmbedder:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _word_vector(word: str, dim: int) -> np.ndarray:
-    """f64 [dim] of unit variance. From hash bits by Box-Muller: no library's generator, which might
-    change.
-    """
+    """f64 [dim] of unit variance. From hash bits by Box-Muller, as a library's generator might change."""
     bits = np.frombuffer(hashlib.shake_256(word.encode()).digest(8 * dim), "<u4").astype(np.float64)
     uniform = (bits + 0.5) / 2.0**32
     radius, angle = np.sqrt(-2.0 * np.log(uniform[:dim])), 2.0 * np.pi * uniform[dim:]
@@ -114,9 +112,7 @@ def _word_vector(word: str, dim: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _sinusoid(count: int, dim: int) -> np.ndarray:
-    """f64 [count, dim]: sines and cosines of the place (variance one half), wavelengths 2 pi to 2 pi *
-    count.
-    """
+    """f64 [count, dim]: sines and cosines of the place, variance one half, wavelengths 2 pi to 2 pi count."""
     rates = (1.0 / max(count, 2)) ** (np.arange(dim // 2) / max(dim // 2 - 1, 1))
     angles = np.arange(count)[:, None] * rates
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
@@ -142,8 +138,7 @@ class PrecomputedText:
         if "" not in self.embeddings:
             raise ValueError(
                 f'{self.source}: the empty prompt "" is missing; text dropout and guidance need its '
-                f"embedding. "
-                "Encode it with the same text encoder and add it."
+                "embedding. Encode it with the same text encoder and add it."
             )
         shapes = {np.shape(value)[1:] for value in self.embeddings.values()}
         if (
@@ -215,8 +210,7 @@ class PrecomputedText:
         except (KeyError, ValueError, EOFError) as error:
             raise ValueError(
                 f"{path}: not a file of precomputed text ({error}); expected an npz with texts, tokens, "
-                f"counts and "
-                "max_tokens, as PrecomputedText.save writes it."
+                "counts and max_tokens, as PrecomputedText.save writes it."
             ) from error
         if counts.sum() != len(tokens) or len(counts) != len(texts):
             raise ValueError(

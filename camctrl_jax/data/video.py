@@ -54,9 +54,7 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One decoded picture: its number in the source, its time in seconds from the first one, and the
-    picture.
-    """
+    """One decoded picture, its number in the source and its time in seconds from the first one."""
 
     index: int
     time: float
@@ -235,8 +233,7 @@ def _read_folder(folder: Path, image_fps: float) -> Iterator[SourceFrame]:
             raise ClipError(
                 "mixed_sizes",
                 f"{path}: {frame.size[0]}x{frame.size[1]} pixels, but {images[0].name} has "
-                f"{size[0]}x{size[1]}; "
-                "the frames of one clip must have one size.",
+                f"{size[0]}x{size[1]}; the frames of one clip must have one size.",
             )
         size = frame.size
         yield SourceFrame(index, index / image_fps, frame.picture)
@@ -286,8 +283,7 @@ def resample(frames: Iterable[SourceFrame], fps: float, name: str) -> Iterator[S
             raise ClipError(
                 "low_frame_rate",
                 f"{name}: has too few frames for {fps:g} frames per second ({repeated} of the first "
-                f"{made + 1} "
-                "would repeat the one before); choose a lower rate.",
+                f"{made + 1} would repeat the one before); choose a lower rate.",
             )
         made += 1
         return SourceFrame(frame.index, (made - 1) / fps, frame.picture)
@@ -359,8 +355,7 @@ def encode_mp4(frames: np.ndarray, fps: float, *, crf: float = 12.0) -> bytes:
     """Encode u8 [T, H, W, 3] as H.264 (libx264, yuv420p, BT.709) in an mp4.
 
     An odd height or width is padded to even by repeating the last row or column. The same frames give the
-    same
-    bytes: one thread, no time stamps of the day.
+    same bytes: one thread, no time stamps of the day.
 
     Args:
       frames: u8 [T, H, W, 3], T >= 1.
@@ -373,9 +368,7 @@ def encode_mp4(frames: np.ndarray, fps: float, *, crf: float = 12.0) -> bytes:
 
 
 def write_mp4(path: str | os.PathLike[str], frames: np.ndarray, fps: float, *, crf: float = 12.0) -> None:
-    """As ``encode_mp4``, to a file with its index in front, which appears under its name only when
-    complete.
-    """
+    """As ``encode_mp4``, to a file, index in front, which appears under its name only when complete."""
     with _written_beside(Path(path)) as partial:
         _encode(str(partial), frames, fps, crf, {"movflags": "+faststart"})
 

@@ -206,9 +206,7 @@ def _check_texts(values: list) -> None:
 
 
 class Poses:
-    """Camera paths of sources: one file for the only source, or a folder with one of the same name per
-    source.
-    """
+    """Camera paths of sources: one file for the only source, or a folder with one named like each source."""
 
     def __init__(self, path: str | os.PathLike[str], *, metric: bool) -> None:
         self.path, self.metric = Path(path), metric
@@ -252,9 +250,7 @@ class Poses:
         return cameras
 
     def unmatched(self) -> list[str]:
-        """Pose files and pose folders that were never asked for: their video is missing, or has another
-        name.
-        """
+        """Pose files and folders that were never asked for: their video is missing, or has another name."""
         if not self.path.is_dir() or self.path in self._used:
             return []
         folders = {self.path, *(used.parent for used in self._used)}
@@ -275,8 +271,7 @@ def cut_source(
     """The clips of one source, decoded once and never held as a whole.
 
     Raises ClipError for a source that cannot be used; nothing is yielded then, unless the damage only shows
-    while
-    decoding: clips before a damaged frame are sound.
+    while decoding: clips before a damaged frame are sound.
     """
     phrasings = captions.find(source, root) if captions is not None else ("",)
     embedded: dict[str, np.ndarray] = {}
@@ -295,7 +290,7 @@ def cut_source(
         raise ClipError(
             "pose_count",
             f"{source}: {source_frames} frames, but {len(cameras)} poses; one pose per frame of the source "
-            f"is needed.",
+            "is needed.",
         )
     framing = Framing.cover(first.size, (settings.height, settings.width))
     frames.close()
@@ -364,8 +359,7 @@ def video_records(
     encoder: LatentEncoder | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ClipRecord]:
-    """The clips of all sources. Bad sources are skipped and counted in ``tally``, which stops the run if too
-    many.
+    """The clips of all sources. Bad ones are skipped and counted in ``tally``, which stops at too many.
 
     ``progress`` is called with (sources done, sources in all).
     """

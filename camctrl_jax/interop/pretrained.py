@@ -4,9 +4,9 @@ A weights spec is a string that names trained weights wherever the package takes
 
 * ``default``: the small worlds model that is embedded in the package;
 * a run directory, as ``--workdir`` of ``camctrl_jax.train`` made it (the moving average of its newest
-checkpoint);
+  checkpoint);
 * a weights folder: ``model.json``, ``vae*.safetensors``, ``mmdit*.safetensors`` and a model card,
-``README.md``.
+  ``README.md``.
 
 A weights folder holds an autoencoder, a transformer, or both; parameters are one flat list of tensors per
 network, named by their path in the parameter tree. Matrices are bfloat16, vectors (biases, gains) float32.

@@ -1,5 +1,4 @@
-"""Camera paths drawn as the paper draws them: pyramids with the apex at the camera, red arrows for its
-motion.
+"""Camera paths drawn as the paper draws them: pyramids with the apex at the camera, red arrows for motion.
 
 The base of a pyramid is the picture plane, so its shape shows the field of view. Pyramids darken with time,
 from the first frame to the last. The plot stands on the ground: x goes right, forward goes into the
@@ -28,10 +27,8 @@ _FLOOR = "#c9ced6"
 _SHADOW = "#9aa1ad"
 _TEXT = "#2b2f36"
 
-_ELEVATION, _AZIMUTH = (
-    26.0,
-    -62.0,
-)  # of the eye, in degrees: forward leads into the picture, to the upper right
+# Of the eye, in degrees: forward leads into the picture, to the upper right.
+_ELEVATION, _AZIMUTH = 26.0, -62.0
 _TOWARDS_EYE = np.array((0.42, -0.79, 0.44))
 
 # OpenCV's x right, y down, z forward as the plot's right, into the picture, up.

@@ -164,8 +164,7 @@ def _right_handed(pose_file: PoseFile) -> PoseFile:
         notes=(
             *pose_file.notes,
             "every rotation has determinant -1: the file's world is left-handed. Its x axis was turned "
-            "round; poses "
-            "relative to one another are those of the file",
+            "round; poses relative to one another are those of the file",
         ),
     )
 

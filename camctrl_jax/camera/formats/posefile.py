@@ -235,9 +235,8 @@ class Source:
             listed = ", ".join(f"{value:g}" for value in values[frame])
             self.fail(
                 locations[frame],
-                f"the intrinsics ({listed}) look like pixels; expected fractions of width and height "
-                "(fx/W, fy/H, "
-                "cx/W, cy/H). If they are pixels, give the picture size: image_size=(height, width) "
+                f"the intrinsics ({listed}) look like pixels; expected fractions of width and height (fx/W, "
+                "fy/H, cx/W, cy/H). If they are pixels, give the picture size: image_size=(height, width) "
                 "(--image-size HEIGHTxWIDTH)",
             )
         return intrinsics_from_pixels(values, *image_size), (

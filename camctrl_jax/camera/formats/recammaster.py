@@ -94,8 +94,7 @@ def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, nam
     if not cameras.metric:
         raise CameraError(
             "ReCamMaster's files are in centimetres, but the unit of this path is unknown; state it first "
-            "with "
-            "Cameras.scaled(factor, metric=True) (--scale FACTOR --metric)"
+            "with Cameras.scaled(factor, metric=True) (--scale FACTOR --metric)"
         )
     poses = cameras.world_from_camera.copy()
     poses[:, :3, 3] *= 100.0
@@ -111,8 +110,7 @@ FORMAT = Format(
     "recammaster",
     "ReCamMaster JSON, Unreal Engine cameras",
     "camera-to-world 4x4 written transposed, Unreal axes (x forward, y right, z up, left-handed), "
-    "centimetres; "
-    "no intrinsics, no times",
+    "centimetres; no intrinsics, no times",
     frozenset({"metric"}),
     _matches,
     _read,

@@ -58,8 +58,7 @@ FORMAT = Format(
     "tartanair",
     "TartanAir trajectory: also DROID-SLAM estimates",
     "camera-to-world translation and quaternion x y z w, NED axes (x forward, y right, z down) on both "
-    "sides; "
-    "no intrinsics, no times",
+    "sides; no intrinsics, no times",
     frozenset(),
     _matches,
     _read,

@@ -65,8 +65,7 @@ def poses_from_quaternions(
         source.fail(
             locations[frame],
             f"the quaternion ({numbers(xyzw[frame]).replace(' ', ', ')}) has length {length[frame]:.6g}, "
-            "expected 1; "
-            "check the order of the columns",
+            "expected 1; check the order of the columns",
         )
     poses = np.tile(np.eye(4), (len(xyzw), 1, 1))
     poses[:, :3, :3] = rotations.from_quaternions(xyzw)

@@ -94,9 +94,8 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
     if len(dataset.index["id"]) != len(source):
         raise ValueError(
             f"{folder}: {INDEX_FILE} lists {len(dataset.index['id'])} clips, the dataset holds "
-            f"{len(source)}. The "
-            f"files do not belong together; build the dataset again, or delete {INDEX_FILE} to have it "
-            f"ignored."
+            f"{len(source)}. The files do not belong together; build the dataset again, or delete "
+            f"{INDEX_FILE} to have it ignored."
         )
     return dataset
 

@@ -23,8 +23,7 @@ def check_clip_shape(frames: int, height: int, width: int) -> None:
             lower = max(16, size // 16 * 16)
             raise ValueError(
                 f"{name} {size}; expected a multiple of 16 pixels (8 for the VAE, 2 for the patch), e.g. "
-                f"{lower} or "
-                f"{lower + 16}."
+                f"{lower} or {lower + 16}."
             )
 
 

@@ -155,8 +155,7 @@ def _explained_disk_errors(out: Path) -> Iterator[None]:
         raise OSError(
             number,
             f"{os.strerror(number)} ({free / 2**20:.0f} MiB free); the unfinished dataset was removed and "
-            "nothing was "
-            "written under its name. Free some space or choose another --out",
+            "nothing was written under its name. Free some space or choose another --out",
             str(out),
         ) from error
 
