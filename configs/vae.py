@@ -47,10 +47,13 @@ def full(config: ConfigDict) -> None:
 
 
 def worlds(config: ConfigDict) -> None:
-    """One GPU: 96x160, windows of 17 frames from worlds of 49 that stay in device memory."""
+    """One GPU: 96x160, whole worlds of 49 frames that stay in device memory.
+
+    Windows of the length that is used later: trained on 17 frames, the model lost 5 dB towards frame 49.
+    """
     config.data.worlds.seeds = (0, 8000)
-    config.data.frames = 17
-    config.batch_size = 24
+    config.data.frames = 49
+    config.batch_size = 8
     config.data.image_batch = 128
     config.steps = 12_000
     config.ema_decay = 0.999
