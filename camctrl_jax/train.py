@@ -296,6 +296,7 @@ def _sampler(
 
     from camctrl_jax.data.video import write_mp4
     from camctrl_jax.diffusion.guidance import Guidance
+    from camctrl_jax.training.checkpoint import write_errors
     from camctrl_jax.training.inputs import embedder_of, held_out_clips, tokens_of
     from camctrl_jax.training.samples import ReconstructionSampler, VideoSampler
     from camctrl_jax.viz.video import frame_strip, video_grid, write_png
@@ -322,15 +323,12 @@ def _sampler(
         columns = sorted({round(i * (made.video.shape[1] - 1) / 5) for i in range(6)})
         rows = [clip for pair in zip(made.truth, made.video) for clip in pair]  # truth above, model below
         strip = frame_strip(rows, columns)
-        write_png(folder / f"{step:07d}.png", strip)
+        with write_errors(folder):
+            write_png(folder / f"{step:07d}.png", strip)
+            if importlib.util.find_spec("av") is not None:
+                grid = video_grid(np.stack([*made.truth, *made.video]), columns=len(made.truth))
+                write_mp4(folder / f"{step:07d}.mp4", grid, config.data.fps)
         tensorboard.write_image(step, "samples", strip)
-        if importlib.util.find_spec("av") is not None:
-            rows = [*made.truth, *made.video]
-            write_mp4(
-                folder / f"{step:07d}.mp4",
-                video_grid(np.stack(rows), columns=len(made.truth)),
-                config.data.fps,
-            )
         return made.metrics
 
     return sample

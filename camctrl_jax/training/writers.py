@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from camctrl_jax.training.checkpoint import write_errors
+from camctrl_jax.viz.video import encode_png
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -48,7 +49,10 @@ class MetricsFile:
             self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        # Every line was flushed. What a full disk left in the buffer fails again here, and would hide the
+        # CheckpointError that says so.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _step_of(line: str) -> float:
@@ -62,29 +66,56 @@ def _step_of(line: str) -> float:
 class TensorBoard:
     """Scalars and pictures for TensorBoard; does nothing where tensorboardX (extra ``train``) is not
     installed.
+
+    Events are written here and now: the thread of tensorboardX's ``SummaryWriter`` dies on a full disk, and
+    the queue to it then blocks the run for ever.
     """
 
     def __init__(self, run_dir: Path, start: int) -> None:
         self._writer = None
-        if importlib.util.find_spec("tensorboardX") is not None:
-            from tensorboardX import SummaryWriter
+        if importlib.util.find_spec("tensorboardX") is None:
+            return
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
 
-            self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start + 1)
+        self._path = run_dir / "tensorboard"
+        with write_errors(self._path):
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(self._path / "events"))
+        # Tells TensorBoard to forget later steps, of a run that was killed after its last checkpoint.
+        restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(start + 1, session_log=restart)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One point of every curve."""
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            from tensorboardX.proto.summary_pb2 import Summary
+
+            points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+            self._add(step, summary=Summary(value=points))
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture, u8 [H, W, 3]."""
         if self._writer is not None:
-            self._writer.add_image(name, image, step, dataformats="HWC")
+            from tensorboardX.proto.summary_pb2 import Summary
+
+            height, width, channels = image.shape
+            picture = Summary.Image(
+                height=height, width=width, colorspace=channels, encoded_image_string=encode_png(image)
+            )
+            self._add(step, summary=Summary(value=[Summary.Value(tag=name, image=picture)]))
+
+    def _add(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        with write_errors(self._path):
+            self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+            self._writer.flush()
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # what could be written was flushed; see MetricsFile.close
+                self._writer.close()
 
 
 class ProgressLine:

@@ -128,11 +128,10 @@ def text_image(text: str, size: int) -> np.ndarray:
     return np.ascontiguousarray(image[:, :right])
 
 
-def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write a picture as PNG, without any image library; the file appears only when complete.
+def encode_png(image: np.ndarray) -> bytes:
+    """A picture as the bytes of a PNG file, without any image library.
 
     Args:
-        path: its folder must exist.
         image: u8 [H, W, 3], or [H, W] for grey.
 
     Raises:
@@ -149,14 +148,23 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
     filtered = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # modulo 256, as PNG wants it
     filtered = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1)
     header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")
-    path = Path(path)
+    encoded = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")):
+        encoded += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return encoded
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write :func:`encode_png` of a picture; the file appears only when complete.
+
+    Args:
+        path: its folder must exist.
+        image: u8 [H, W, 3], or [H, W] for grey.
+    """
+    encoded, path = encode_png(image), Path(path)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
-            file.write(b"\x89PNG\r\n\x1a\n")
-            for name, data in parts:
-                file.write(struct.pack(">I", len(data)) + name + data)
-                file.write(struct.pack(">I", zlib.crc32(name + data)))
+            file.write(encoded)
             file.close()
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)

@@ -2,9 +2,12 @@
 
 import io
 import json
+import resource
 
+import numpy as np
 import pytest
 
+from camctrl_jax.training.checkpoint import CheckpointError
 from camctrl_jax.training.writers import METRICS_FILE, MetricsFile, ProgressLine, TensorBoard, duration
 
 
@@ -95,3 +98,45 @@ def test_tensorboard_is_optional(tmp_path, monkeypatch):
     board.write(1, {"loss": 1.0})
     board.close()
     assert not (tmp_path / "tensorboard").exists()
+
+
+def test_tensorboard_reads_scalars_pictures_and_the_place_of_a_restart(tmp_path):
+    loader = pytest.importorskip("tensorboardX.record_writer")
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    board = TensorBoard(tmp_path, start=20)
+    board.write(21, {"loss": 0.5})
+    board.write_image(21, "samples", image)
+    board.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    content, events = path.read_bytes(), []
+    while content:  # length u64, its checksum u32, an event, its checksum u32
+        size = int.from_bytes(content[:8], "little")
+        assert int.from_bytes(content[8:12], "little") == loader.masked_crc32c(content[:8])
+        events.append(Event.FromString(content[12 : 12 + size]))
+        content = content[12 + size + 4 :]
+    version, restart, scalar, picture = events
+    assert version.file_version == "brain.Event:2"
+    assert (restart.step, restart.session_log.status) == (21, SessionLog.START)
+    assert (scalar.step, scalar.summary.value[0].tag) == (21, "loss")
+    assert scalar.summary.value[0].simple_value == 0.5
+    shown = picture.summary.value[0].image
+    assert (shown.height, shown.width, shown.colorspace) == (2, 3, 3)
+    assert shown.encoded_image_string.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("make", [MetricsFile, TensorBoard])
+def test_a_full_disk_is_one_clear_error(tmp_path, make):
+    if make is TensorBoard:
+        pytest.importorskip("tensorboardX")
+    writer = make(tmp_path, 0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a write beyond it fails as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match="the disk is full"):  # noqa: PT012
+            for step in range(100):
+                writer.write(step, {"loss": 0.25})
+        writer.close()  # and closing does not hide it
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
