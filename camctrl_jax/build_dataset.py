@@ -161,6 +161,8 @@ def build(arguments: argparse.Namespace) -> None:
     from camctrl_jax.data.bad_clips import SkipTally, TooManyBadClips
     from camctrl_jax.data.clips.writing import EmptyDataset, check_target, write_clips
 
+    if not 0 <= arguments.crf <= 51:
+        raise ValueError(f"--crf {arguments.crf:g}: expected a quality from 0 (lossless) to 51 (worst).")
     tfds.disable_progress_bar()  # progress is counted in worlds and videos, below
     out = check_target(arguments.out, arguments.overwrite)  # before any work is done
     encoder = _encoder(arguments.latents)
@@ -210,8 +212,10 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def _failed_report(out: Path, report: dict[str, Any]) -> Path:
+    from camctrl_jax.camera.formats.atomic import write_text
+
     path = out.with_name(f"{out.name}.failed.json")
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    write_text(path, json.dumps(report, indent=2) + "\n")
     return path
 
 
@@ -259,6 +263,10 @@ def _world_records(arguments: argparse.Namespace, encoder: Any) -> Any:
         raise ValueError(
             f"--count {arguments.count} --seed {arguments.seed}: expected at least 1 world, no negative seed."
         )
+    if not 0 <= arguments.unlabelled_share <= 1:
+        raise ValueError(f"--unlabelled-share {arguments.unlabelled_share:g}: expected a share from 0 to 1.")
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ValueError(f"--workers {arguments.workers}: expected 0 (no processes) or more.")
     return world_records(
         range(arguments.seed, arguments.seed + arguments.count),
         height=arguments.height,

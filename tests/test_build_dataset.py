@@ -132,7 +132,7 @@ def spoil_nan(folder):
 
 
 def spoil_pixels(folder):
-    write_poses(folder, path_of(24).world_from_camera, np.tile([500.0, 500.0, 320.0, 240.0], (24, 1)))
+    write_poses(folder, path_of(24).world_from_camera, np.tile([48.0, 48.0, 32.0, 24.0], (24, 1)))
 
 
 def write_poses(folder, poses, intrinsics):
@@ -199,6 +199,7 @@ def test_too_many_bad_sources_stop_the_run_and_leave_no_dataset(sources, capsys)
     build(sources, max_bad_share=0.4, expected=1)
     told = capsys.readouterr().err
     assert "1 of 2 clips are bad" in told
+    assert told.count("a.txt") == 1
     assert "1 empty_caption" in told
     assert not (sources / "set").exists()
     listing = json.loads((sources / "set.failed.json").read_text())
@@ -226,7 +227,7 @@ def test_odd_picture_sizes_are_cropped_to_the_clip(sources):
     [
         ("captions.json", json.dumps({"a.mp4": "one", "b": ["two", "three"]})),
         ("captions.jsonl", '{"file": "a", "caption": "one"}\n\n{"file": "b.mp4", "caption": "two"}\n'),
-        ("captions.csv", 'file,caption\na.mp4,one\nb,two\nb,"three, or four"\n'),
+        ("captions.csv", '\ufefffile,caption\na.mp4,one\nb,two\nb,"three, or four"\n'),
         ("captions.txt", "the same for all\n"),
     ],
 )
@@ -251,11 +252,13 @@ def test_caption_files(sources, name, content):
         ("captions.jsonl", '{"file": "a", "caption": "one"}\n{"name": "b"}\n', "line 2"),
         ("captions.csv", "name,text\na,b\n", "line 2"),
         ("captions.txt", "\n", "empty"),
+        ("captions.json", b'{"a": "caf\xe9"}', "UTF-8"),
+        ("captions.csv", b"file,caption\na,caf\xe9\n", "UTF-8"),
         ("captions.xml", "<a/>", "expected a folder"),
     ],
 )
 def test_broken_caption_files_are_named(sources, capsys, name, content, told):
-    (sources / name).write_text(content)
+    (sources / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     build(sources, "--captions", str(sources / name), captions=False, expected=1)
     error = capsys.readouterr().err
     assert name in error
@@ -305,6 +308,9 @@ def test_worlds_with_cached_latents(tmp_path, monkeypatch):
         (["worlds", "--frames", "48"], "4k+1, e.g. 45 or 49"),
         (["worlds", "--height", "100"], "multiple of 16"),
         (["worlds", "--count", "0"], "--count 0"),
+        (["worlds", "--unlabelled-share", "20"], "--unlabelled-share 20"),
+        (["worlds", "--workers", "-1"], "--workers -1"),
+        (["worlds", "--crf", "52"], "--crf 52"),
         (["videos", "--source", "nowhere"], "nowhere: no such file or folder"),
         (["videos", "--source", "."], "no videos"),
     ],

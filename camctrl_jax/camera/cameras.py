@@ -231,7 +231,8 @@ def check_intrinsics(intrinsics: np.ndarray, fail) -> None:
         fail(
             frame,
             f"the intrinsics ({values}) look like pixels; expected fractions of width and height "
-            "(fx/W, fy/H, cx/W, cy/H). If they are pixels, give the picture size: image_size=(height, width)",
+            "(fx/W, fy/H, cx/W, cy/H). If they are pixels, divide fx and cx by the width, fy and cy by the "
+            "height; readers of files do so with image_size=(height, width)",
         )
     for frame in np.flatnonzero((intrinsics[:, :2] <= 0).any(axis=1)):
         fail(frame, f"the focal lengths {intrinsics[frame, :2]} are not positive")

@@ -66,9 +66,11 @@ class SkipTally:
         seen = self.used + len(self.skipped)
         if seen and len(self.skipped) > self.max_share * seen:
             last = self.skipped[-1]
+            message = last.message.rstrip(".")
+            named = message if last.clip in message else f"{last.clip}: {message}"
             raise TooManyBadClips(
                 f"{len(self.skipped)} of {seen} clips are bad, more than the allowed share of "
-                f"{self.max_share:g} ({self.describe_reasons()}). The last one: {last.clip}: {last.message} "
+                f"{self.max_share:g} ({self.describe_reasons()}). The last one: {named}. "
                 "Repair the source, or allow a larger share if this is expected."
             )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera import Cameras, load_cameras
+from camctrl_jax.camera.formats import detect_format
 from camctrl_jax.data.bad_clips import ClipError, SkipTally
 from camctrl_jax.data.clips.record import ClipRecord, check_clip_shape
 from camctrl_jax.data.framing import Framing
@@ -131,7 +132,7 @@ class Captions:
 
     def _lines(self, path: Path) -> tuple[str, ...]:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ClipError("bad_caption", f"{path}: not UTF-8 text ({error}).") from error
         found = tuple(line.strip() for line in lines if line.strip())
@@ -142,9 +143,9 @@ class Captions:
         return found
 
     def _table(self, suffix: str) -> dict[str, list[str]]:
-        text = self.path.read_text(encoding="utf-8")
         where, table = "the file", {}
         try:
+            text = self.path.read_text(encoding="utf-8-sig")
             if suffix == ".json":
                 for name, value in json.loads(text).items():
                     where = repr(name)
@@ -160,10 +161,10 @@ class Captions:
                     row = json.loads(row)
                 _check_texts([row["file"], row["caption"]])
                 table.setdefault(row["file"], []).append(row["caption"])
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # not UTF-8 or JSON, not a table
             raise ValueError(
                 f"--captions {self.path}: {where} cannot be read ({type(error).__name__}: {error}); expected "
-                "file names with their captions."
+                "file names with their captions, in UTF-8."
             ) from error
         return table
 
@@ -242,7 +243,9 @@ class Poses:
             path = named[0] if len(named) == 1 else path
         self._used.add(path)
         try:
-            cameras = load_cameras(path, image_size=size).validate(str(path))
+            # Pixels where fractions are expected are refused: their picture may have had another size.
+            fractions = detect_format(path).name == "realestate10k"
+            cameras = load_cameras(path, image_size=None if fractions else size)
         except (ValueError, OSError) as error:
             raise ClipError("bad_pose", str(error)) from error
         if self.metric and not cameras.metric:

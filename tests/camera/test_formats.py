@@ -134,8 +134,12 @@ BROKEN_TEXT = {
         r"line 3: the rotation has determinant -1.000",
     ),
     "pixels": (
+        HEADER + "2000 640 640 640 360 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n",
+        r"line 2: the intrinsics \(640, 640, 640, 360\) look like pixels; .*image_size=\(height, width\)",
+    ),
+    "pixels among fractions": (
         HEADER + GOOD + "2000 640 640 640 360 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n",
-        r"line 3: the intrinsics \(640, 640, 640, 360\) look like pixels; .*image_size=\(height, width\)",
+        r"line 3: the intrinsics \(640, 640, 640, 360\) look like pixels; those of other lines are fractions",
     ),
     "header only": (HEADER, r"line 2: holds no poses; expected one line per frame"),
     "TUM, quaternion not unit": (
@@ -305,6 +309,9 @@ def test_pixels_are_converted_when_the_size_is_given(tmp_path):
     cameras = load_cameras(file, image_size=(720, 1280))
     np.testing.assert_allclose(cameras.intrinsics, [(0.5, 0.9, 0.5, 0.5)])
     assert "divided by the given size" in describe_file(file, image_size=(720, 1280))["notes"][0]
+    file.write_text(HEADER + GOOD.replace("0.5 0.9 0.5 0.5", "640 648 640 360") + SECOND)
+    with pytest.raises(PoseFileError, match=r"line 2: .* look like pixels; those of other lines"):
+        load_cameras(file, image_size=(720, 1280))
 
 
 def test_first_line_that_is_a_pose_is_not_lost(tmp_path):

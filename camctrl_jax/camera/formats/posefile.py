@@ -16,6 +16,10 @@ import numpy as np
 from camctrl_jax.camera.cameras import CameraError, Cameras, look_like_pixels
 from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS, intrinsics_from_pixels
 
+CONVERT_PIXELS = (
+    "convert the file first: python -m camctrl_jax.camera convert FILE NEW --image-size HEIGHTxWIDTH"
+)
+
 
 class PoseFileError(CameraError):
     """A pose file that cannot be read. The message gives the file, the place, the value, the remedy."""
@@ -219,7 +223,7 @@ class Source:
             self.fail(
                 locations[0],
                 f"the intrinsics ({values}) are in pixels and the file does not give the picture size; "
-                "pass image_size=(height, width) (--image-size HEIGHTxWIDTH)",
+                f"pass image_size=(height, width), or {CONVERT_PIXELS}",
             )
         return intrinsics_from_pixels(pixels, *image_size)
 
@@ -231,13 +235,19 @@ class Source:
         if not pixels.any():
             return values, ()
         frame = int(np.flatnonzero(pixels)[0])
+        listed = ", ".join(f"{value:g}" for value in values[frame])
+        if not pixels.all():
+            self.fail(
+                locations[frame],
+                f"the intrinsics ({listed}) look like pixels; those of other lines are fractions of width "
+                "and height (fx/W, fy/H, cx/W, cy/H), as all should be",
+            )
         if image_size is None:
-            listed = ", ".join(f"{value:g}" for value in values[frame])
             self.fail(
                 locations[frame],
                 f"the intrinsics ({listed}) look like pixels; expected fractions of width and height (fx/W, "
-                "fy/H, cx/W, cy/H). If they are pixels, give the picture size: image_size=(height, width) "
-                "(--image-size HEIGHTxWIDTH)",
+                "fy/H, cx/W, cy/H). If they are pixels, give the picture size: image_size=(height, width), "
+                f"or {CONVERT_PIXELS}",
             )
         return intrinsics_from_pixels(values, *image_size), (
             "intrinsics were in pixels and were divided by the given size",

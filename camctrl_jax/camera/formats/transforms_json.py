@@ -22,7 +22,14 @@ import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats.atomic import write_text
-from camctrl_jax.camera.formats.posefile import Format, PoseFile, Source, picture_names, required_size
+from camctrl_jax.camera.formats.posefile import (
+    CONVERT_PIXELS,
+    Format,
+    PoseFile,
+    Source,
+    picture_names,
+    required_size,
+)
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -86,7 +93,7 @@ def _intrinsics(
             source.fail(
                 where,
                 f"fl_x is {focal_x:g} pixels, but neither w and h nor image_size=(height, width) "
-                "(--image-size HEIGHTxWIDTH) say of how many",
+                f"say of how many; {CONVERT_PIXELS}",
             )
         height, width = size
         centre = source.value(where, frame, "cx", width / 2), source.value(where, frame, "cy", height / 2)
