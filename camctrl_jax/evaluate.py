@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from camctrl_jax.interop.pretrained import Weights
+    from camctrl_jax.interop.pretrained import SamplingDefaults, Weights
     from camctrl_jax.pipeline import Autoencoder
 
 # The frames before the sixth are mostly given by the first one: every method scores high on them.
@@ -115,6 +115,7 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
     import jax
 
     import camctrl_jax
+    from camctrl_jax.camera.formats.atomic import write_text
     from camctrl_jax.extras import require
     from camctrl_jax.pipeline import Pipeline, compute_dtype, load_autoencoder
     from camctrl_jax.training.checkpoint import write_json
@@ -130,7 +131,9 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
         raise EvaluateError(str(error)) from error
     request.out.mkdir(parents=True, exist_ok=True)
     frames, height, width = size
-    batch_size = request.batch_size or (2 if jax.default_backend() == "cpu" else 32)
+    batch_size = request.batch_size
+    if batch_size is None:
+        batch_size = 2 if jax.default_backend() == "cpu" else 32
     started = time.monotonic()
 
     try:
@@ -194,24 +197,31 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
         grid = video_grid(np.stack(rows), columns=len(rows) // shown)
         write_mp4(request.out / "comparison.mp4", grid, truth.worlds[0].fps)
         results["files"].append("comparison.mp4")
-    (request.out / "results.md").write_text(markdown_report(results) + "\n", "utf-8")
+    write_text(request.out / "results.md", markdown_report(results) + "\n")
     write_json(request.out / "results.json", results)
     return results
 
 
 def _prepare(request: Request) -> tuple[Weights | None, Weights, tuple[int, int, int]]:
+    from camctrl_jax.diffusion.guidance import Guidance
     from camctrl_jax.diffusion.sampler import time_grid
-    from camctrl_jax.interop.pretrained import open_weights
+    from camctrl_jax.interop.pretrained import SamplingDefaults, open_weights
     from camctrl_jax.pipeline import check_clip_size, open_model
     from camctrl_jax.worlds.splits import check_held_out
 
     if request.count < 2:
         raise ValueError(f"count={request.count}: at least 2 worlds are needed, each is the other's decoy.")
+    for name, least in (("samples", 1), ("batch_size", 1), ("shown", 0)):
+        value = getattr(request, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value}: expected at least {least}.")
     check_held_out(range(request.first_seed, request.first_seed + request.count))
     time_grid(request.steps, 1.0)
+    for weight in request.camera_guidance:
+        Guidance(request.text_guidance, weight)
     opened = open_weights(request.checkpoint)
     if opened.mmdit_config is None:
-        size = request.frames or 49, request.height or 96, request.width or 160
+        size = _size(request, SamplingDefaults(frames=49, height=96, width=160))
         opened.vae_config.latent_shape(*size)
         return None, opened, size
     model, autoencoder = open_model(request.checkpoint, request.vae)
@@ -220,18 +230,21 @@ def _prepare(request: Request) -> tuple[Weights | None, Weights, tuple[int, int,
             f"{request.checkpoint} has no camera input: it is a base model, and there is nothing to compare. "
             "Train one from it with configs/stage1.py."
         )
-    defaults = model.sampling
-    size = (
-        request.frames or defaults.frames,
-        request.height or defaults.height,
-        request.width or defaults.width,
-    )
+    size = _size(request, model.sampling)
     check_clip_size(model, autoencoder, *size)
     if size[0] <= FIRST_SCORED_FRAME:
         raise ValueError(
             f"frames={size[0]}: PSNR is taken from frame {FIRST_SCORED_FRAME + 1} on; take 9 or more."
         )
     return model, autoencoder, size
+
+
+def _size(request: Request, defaults: SamplingDefaults) -> tuple[int, int, int]:
+    """Frames, height and width as asked for, or the defaults."""
+    return tuple(
+        getattr(defaults if getattr(request, name) is None else request, name)
+        for name in ("frames", "height", "width")
+    )
 
 
 def held_out_worlds(request: Request, size: tuple[int, int, int], batch_size: int) -> HeldOut:

@@ -157,14 +157,20 @@ def _prepare(request: Request) -> Plan:
 
     if request.image is not None and request.worlds_seed is not None:
         raise GenerateError("--image and --worlds-seed both give the first frame: choose one.")
+    if request.intrinsics is not None and request.worlds_seed is not None:
+        raise GenerateError(
+            "--intrinsics and --worlds-seed clash: a world has a lens of its own."
+        )
     if request.out.exists() and not request.out.is_dir():
         raise GenerateError(f"--out {request.out} is a file: name a folder.")
     model, autoencoder = open_model(request.checkpoint, request.vae)
     defaults, notes = model.sampling, []
-    frames, fps = request.frames or defaults.frames, request.fps or defaults.fps
-    height, width = request.height or defaults.height, request.width or defaults.width
+    frames, fps, height, width = (
+        getattr(defaults if getattr(request, name) is None else request, name)
+        for name in ("frames", "fps", "height", "width")
+    )
     check_clip_size(model, autoencoder, frames, height, width)
-    if fps <= 0:
+    if not 0 < fps < float("inf"):
         raise GenerateError(f"--fps {fps:g}: expected a positive number of frames per second.")
     if frames > defaults.frames:
         notes.append(f"{frames} frames are more than the {defaults.frames} the model was trained on.")
@@ -288,7 +294,7 @@ def _choose_path(
     if world is not None:
         cameras = cameras.with_intrinsics(world.cameras.intrinsics)
     elif request.intrinsics is not None:
-        cameras = cameras.with_intrinsics(request.intrinsics)
+        cameras = cameras.with_intrinsics(request.intrinsics).validate("--intrinsics")
         if framing is not None:
             cameras = cameras.with_intrinsics(framing.intrinsics(cameras.intrinsics))
     elif existing_path(spec) is not None:
