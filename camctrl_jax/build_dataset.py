@@ -298,8 +298,14 @@ def _video_records(arguments: argparse.Namespace, tally: Any, encoder: Any) -> A
         image_fps=arguments.image_fps,
         crf=arguments.crf,
     )
+    sources = find_sources(root, stills=stills)
+    if arguments.poses and len(sources) > 1 and Path(arguments.poses).is_file():
+        raise ValueError(
+            f"--poses {arguments.poses} is one file, but {root} holds {len(sources)} sources: name a folder "
+            "with a pose file of the same name for each."
+        )
     return video_records(
-        find_sources(root, stills=stills),
+        sources,
         root,
         settings,
         tally,

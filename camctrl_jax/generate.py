@@ -158,9 +158,7 @@ def _prepare(request: Request) -> Plan:
     if request.image is not None and request.worlds_seed is not None:
         raise GenerateError("--image and --worlds-seed both give the first frame: choose one.")
     if request.intrinsics is not None and request.worlds_seed is not None:
-        raise GenerateError(
-            "--intrinsics and --worlds-seed clash: a world has a lens of its own."
-        )
+        raise GenerateError("--intrinsics and --worlds-seed clash: a world has a lens of its own.")
     if request.out.exists() and not request.out.is_dir():
         raise GenerateError(f"--out {request.out} is a file: name a folder.")
     model, autoencoder = open_model(request.checkpoint, request.vae)

@@ -322,6 +322,11 @@ def test_impossible_requests_are_refused_before_any_work(tmp_path, capsys, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_one_pose_file_does_not_serve_several_videos(sources, capsys):
+    build(sources, "--poses", str(sources / "poses" / "a.txt"), poses=False, expected=1)
+    assert "a.txt is one file, but" in capsys.readouterr().err
+
+
 def test_an_existing_dataset_is_refused_first(sources, capsys):
     build(sources)
     build(sources, expected=1)

@@ -121,7 +121,8 @@ def _open(source: str | os.PathLike[str] | bytes, name: str) -> Any:
             "unreadable",
             f"{name}: cannot be opened as a video ({_cause(error)}); not one, or cut off before its index.",
         ) from error
-    if not container.streams.video:
+    # FFmpeg draws a text file as a picture: that is a pose file in the wrong place, not a video.
+    if not container.streams.video or container.format.name == "tty":
         container.close()
         raise ClipError("no_video", f"{name}: holds no video stream.")
     return container

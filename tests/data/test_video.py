@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pattern_videos import pattern_video
 
+from camctrl_jax.camera import preset, save_cameras
 from camctrl_jax.data.bad_clips import ClipError
 from camctrl_jax.data.framing import Framing
 from camctrl_jax.data.video import (
@@ -123,6 +124,8 @@ def test_files_that_are_no_videos_say_so(tmp_path):
         sound.setframerate(8000)
         sound.writeframes(bytes(16000))
     assert reason(read_frames, tmp_path / "sound.wav") == "no_video"
+    save_cameras(preset("dolly_in", 9), tmp_path / "path.txt")  # FFmpeg would draw the text
+    assert reason(read_frames, tmp_path / "path.txt") == "no_video"
     (tmp_path / "folder").mkdir()
     assert reason(read_frames, tmp_path / "folder") == "no_frames"
 
