@@ -248,6 +248,7 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
     from camctrl_jax.models import VAE, vae_preset
     from camctrl_jax.training.initialise import init_autoencoder
 
+    inputs.stream.close()  # not in finally: a step that is still running may read a batch in shared memory
     if config.vae.weights != "random":
         return load_vae(config.vae.weights)
     vae_config = vae_preset(config.model.preset)

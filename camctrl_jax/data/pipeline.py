@@ -8,6 +8,7 @@ batches.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,14 @@ from camctrl_jax.data.video import read_video
 
 _REPLACEMENTS = 8  # clips tried in the place of one that cannot be decoded
 _REPLACED = "replaced"  # element field: numbers of the clips that failed, -1 where none
+
+
+def _ignore_signals(worker: int, workers: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach worker processes, too: the one that trains decides when they
+    end, for it still needs batches on its way to a checkpoint.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -252,7 +261,8 @@ class ClipStream:
             ready = ready.mp_prefetch(
                 grain.MultiprocessingOptions(
                     num_workers=config.workers, per_worker_buffer_size=config.prefetch
-                )
+                ),
+                worker_init_fn=_ignore_signals,
             )
         return ready
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -159,10 +162,17 @@ def test_a_restored_stream_gives_identical_batches(worlds_folder, workers):
     state = json.loads(json.dumps(stream.state()))
     # Worker processes hand out views of shared memory: copy before they end.
     expected = [{name: np.array(array) for name, array in next(stream).items()} for _ in range(5)]
+    for process in multiprocessing.active_children():  # a run that was told to stop still draws a batch
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+    for _ in range(stream.config.prefetch + 2):
+        next(stream)
     stream.close()
     restored = open_stream(worlds_folder, *buckets, seed=4, workers=workers)
     restored.restore(state)
     assert all(same(batch, next(restored)) for batch in expected)
+    for _ in range(stream.config.prefetch + 2):
+        next(restored)
     assert restored.state()["drawn"] == stream.state()["drawn"]
     restored.close()
 
