@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int | None:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
     from camctrl_jax.data.bad_clips import TooManyBadClips
     from camctrl_jax.interop.pretrained import WeightsError
+    from camctrl_jax.interop.safetensors import SafetensorsError
     from camctrl_jax.training.checkpoint import CheckpointError
     from camctrl_jax.training.config import ConfigError, check_config
     from camctrl_jax.training.loop import NonFiniteLoss
@@ -75,7 +76,14 @@ def main(argv: list[str]) -> int | None:
                 "--workdir is missing; choose a directory for this run, e.g. --workdir=runs/first"
             )
         print(f"checkpoint: {train(_CONFIG.value, Path(_WORKDIR.value).absolute())}")
-    except (CheckpointError, ConfigError, NonFiniteLoss, TooManyBadClips, WeightsError) as error:
+    except (
+        CheckpointError,
+        ConfigError,
+        NonFiniteLoss,
+        SafetensorsError,
+        TooManyBadClips,
+        WeightsError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return None
@@ -118,7 +126,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     parts = run_parts(config)
     denoising = config.objective == "denoise"
     dtype = jnp.dtype(config.dtype)
-    mesh = make_mesh(parts.mesh)
+    try:
+        mesh = make_mesh(parts.mesh)
+    except ValueError as error:
+        raise ConfigError(f"config.mesh: {error}") from error
     everywhere = NamedSharding(mesh, PartitionSpec())
     for size in (config.batch_size, config.data.image_batch):
         if size % batch_shards(mesh):
@@ -188,7 +199,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         config, mesh, (vae.config, vae_params) if denoising else None, partial(_show_rendered, progress)
     )
     if position is not None:
-        inputs.stream.restore(position)
+        try:
+            inputs.stream.restore(position)
+        except ValueError as error:
+            raise ConfigError(f"{origin} was written by a run on other data: {error}") from error
 
     # 5. What is stored with every checkpoint, and what is shown now and then.
     statistics = LatentStatistics(vae)
@@ -234,6 +248,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         )
     finally:
         checkpoints.close()
+    inputs.stream.close()  # not in finally: a step that is still running may read a batch in shared memory
     path = workdir / CHECKPOINTS / str(outcome.step)
     if outcome.stopped_by:
         print(f"stopped by {outcome.stopped_by} at step {outcome.step}; the same command continues it")
@@ -248,7 +263,6 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
     from camctrl_jax.models import VAE, vae_preset
     from camctrl_jax.training.initialise import init_autoencoder
 
-    inputs.stream.close()  # not in finally: a step that is still running may read a batch in shared memory
     if config.vae.weights != "random":
         return load_vae(config.vae.weights)
     vae_config = vae_preset(config.model.preset)
@@ -341,9 +355,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
     # A first look at the recipe by itself: absl applies overrides while it loads, and fails with a traceback.
     try:
-        for argument in argv[1:]:
-            if argument.lstrip("-").startswith("config="):
-                check_overrides(argv[1:], load_recipe(argument.partition("=")[2]))
+        for argument, following in zip(argv[1:], [*argv[2:], ""]):  # --config=FILE or --config FILE
+            name, _, value = argument.partition("=")
+            if name in ("--config", "-config") and (value or following):
+                check_overrides(argv[1:], load_recipe(value or following))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

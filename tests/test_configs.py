@@ -56,8 +56,10 @@ def test_the_default_is_full_size_and_unknown_variants_are_named(name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_commands_in_the_docstring_work(name):
-    commands = re.findall(r"python -m camctrl_jax\.train (.*)", docstring(name).replace("\\\n", " "))
+    text = docstring(name)
+    commands = re.findall(r"python -m camctrl_jax\.train (.*)", text.replace("\\\n", " "))
     assert len(commands) >= len(VARIANTS[name])
+    assert "".join(commands).count("--") == text.count("--")  # no line of a command is cut off
     seen = set()
     for command in commands:
         arguments = shlex.split(command)
@@ -127,6 +129,12 @@ def test_known_overrides_and_other_flags_pass():
         ("tasks.text_dropout", 2.0, "text_dropout"),
         ("flow.time_sampling", "cosine", "time_sampling"),
         ("model.width", 100, "width=100"),
+        ("sample.steps", 0, "sample.steps=0: expected at least 1"),
+        ("vae.encode_chunk", -1, "vae.encode_chunk=-1: expected 0"),
+        ("vae_loss.measure_clips", 0, "measure_clips=0: expected at least 1"),
+        ("data.image_batch", -1, "image_batch=-1: expected 0"),
+        ("data.fps", 0.0, "fps=0.0: expected a positive number"),
+        ("data.workers", -1, "workers=-1: expected 0"),
     ],
 )
 def test_values_that_cannot_work_are_refused_before_any_work(key, value, expected):
@@ -135,6 +143,13 @@ def test_values_that_cannot_work_are_refused_before_any_work(key, value, expecte
     with pytest.raises(ConfigError) as error:
         check_config(config)
     assert expected in str(error.value)
+
+
+def test_an_untrained_autoencoder_is_one_of_the_presets():
+    config = load("stage1", "nano")
+    config.model.preset = "paper"
+    with pytest.raises(ConfigError, match="No autoencoder preset is called 'paper'"):
+        check_config(config)
 
 
 def test_a_key_that_no_recipe_has_is_refused():

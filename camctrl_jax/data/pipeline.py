@@ -148,7 +148,7 @@ class _MakeElement:
                 element = self._element(int(number), draws, bool(tasks.text_dropped[0]))
             except ClipError as error:
                 logging.warning("clip %s is replaced: %s", self.clips.name(int(number)), error)
-                failed[attempt] = number
+                failed[attempt], last = number, error
                 number = self.members[rng.integers(len(self.members))]
                 continue
             return element | {
@@ -157,7 +157,9 @@ class _MakeElement:
                 _REPLACED: failed,
             }
         names = ", ".join(self.clips.name(int(each)) for each in failed)
-        raise TooManyBadClips(f"{_REPLACEMENTS} clips drawn one after another cannot be decoded: {names}.")
+        raise TooManyBadClips(
+            f"{_REPLACEMENTS} clips drawn one after another cannot be decoded: {names}. The last one: {last}"
+        )
 
     def _element(self, number: int, draws: np.ndarray, text_dropped: bool) -> dict[str, Any]:
         record = self.clips.record(number)

@@ -226,9 +226,7 @@ class ResidentClips:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the clips as .npy files and a JSON, so that the next run need not render them again.
-        Atomic.
-        """
+        """Write the clips as .npy files and a JSON for later runs; the folder appears when complete."""
         folder = Path(folder)
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         partial.mkdir(parents=True)
@@ -281,14 +279,11 @@ def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
     if "video" in arrays:
         batch["video"] = window(arrays["video"], frames)
     else:
-        batch["latents"] = window(
-            arrays["latents"], latents
-        )  # start is 0: latents are a prefix of their clip's
+        batch["latents"] = window(arrays["latents"], latents)  # start is 0: a prefix of the clip's latents
     poses = window(arrays["world_from_camera"], frames)  # [B, T, 4, 4]
     rotation = jnp.swapaxes(poses[:, :1, :3, :3], -1, -2)
     # Rigid inverse of the first pose times every pose; float32 on values of a few metres, written out so that
-    # no
-    # backend's reduced matmul precision touches geometry.
+    # no backend's reduced matmul precision touches geometry.
     turned = jnp.sum(rotation[..., :, :, None] * poses[:, :, None, :3, :3], axis=-2)
     moved = jnp.sum(rotation * (poses[:, :, :3, 3] - poses[:, :1, :3, 3])[..., None, :], axis=-1)
     first = (jnp.arange(frames) == 0)[None, :, None, None]

@@ -217,6 +217,12 @@ def check_config(config: ConfigDict) -> None:
     require(config.checkpoint_every >= 1, "checkpoint_every", "expected at least 1")
     require(config.keep_checkpoints >= 1, "keep_checkpoints", "expected at least 1")
     require(config.sample_every >= 0, "sample_every", "expected 0 (off) or more")
+    require(config.sample.steps >= 1, "sample.steps", "expected at least 1")
+    require(config.vae.encode_chunk >= 0, "vae.encode_chunk", "expected 0 (all at once) or more")
+    require(config.vae_loss.measure_clips >= 1, "vae_loss.measure_clips", "expected at least 1")
+    require(data.image_batch >= 0, "data.image_batch", "expected 0 (as batch_size) or more")
+    require(data.fps > 0, "data.fps", "expected a positive number")
+    require(data.workers >= 0, "data.workers", "expected 0 (decode in the training process) or more")
     require(data.kind in ("worlds", "datasets"), "data.kind", "expected 'worlds' or 'datasets'")
     for key in ("data.frames", "data.worlds.frames"):
         frames = data.frames if key == "data.frames" else data.worlds.frames
@@ -286,6 +292,8 @@ def run_parts(config: ConfigDict) -> RunParts:
     optimizer = OptimizerConfig(**config.optimizer)
     learning_rate_schedule(optimizer, config.steps)
     autoencode_config(config)
+    if config.objective == "denoise" and config.vae.weights == "random":
+        vae_preset(config.model.preset)  # the autoencoder of that name, untrained
     return RunParts(
         model=mmdit_config(config) if config.objective == "denoise" else vae_preset(config.model.preset),
         optimizer=optimizer,

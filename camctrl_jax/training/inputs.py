@@ -79,11 +79,25 @@ def buckets_of(config: ConfigDict) -> tuple[Bucket, ...]:
 
 
 def embedder_of(config: ConfigDict) -> TextEmbedder:
-    """The text embedder of a run."""
+    """The text embedder of a run.
+
+    Raises:
+        ConfigError: ``config.data.text.source`` is not there, damaged, or of another width than
+            ``config.data.text.dim``.
+    """
     text = config.data.text
-    if text.source:
-        return PrecomputedText.load(text.source)
-    return WordEmbedder(dim=text.dim, max_tokens=text.max_tokens)
+    if not text.source:
+        return WordEmbedder(dim=text.dim, max_tokens=text.max_tokens)
+    try:
+        embedder = PrecomputedText.load(text.source)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"config.data.text.source={text.source!r}: {error}") from error
+    if embedder.dim != text.dim:
+        raise ConfigError(
+            f"config.data.text.dim={text.dim}, but the embeddings in {text.source} have {embedder.dim} "
+            f"channels; set --config.data.text.dim={embedder.dim}"
+        )
+    return embedder
 
 
 def _shares_of(config: ConfigDict) -> tuple[int, int] | None:
@@ -98,18 +112,25 @@ def render_worlds(
 ) -> ResidentClips:
     """Clips of some worlds, sized as ``config.data`` says; latents where ``vae`` is given, else video."""
     data = config.data
-    return worlds_clips(
-        seeds,
-        height=data.height,
-        width=data.width,
-        embedder=embedder_of(config),
-        config=WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height),
-        samples=data.worlds.samples,
-        vae=vae,
-        workers=None if data.worlds.workers < 0 else data.worlds.workers,
-        cache=data.worlds.cache or None,
-        progress=progress,
-    )
+    try:
+        return worlds_clips(
+            seeds,
+            height=data.height,
+            width=data.width,
+            embedder=embedder_of(config),
+            config=WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height),
+            samples=data.worlds.samples,
+            vae=vae,
+            workers=None if data.worlds.workers < 0 else data.worlds.workers,
+            cache=data.worlds.cache or None,
+            progress=progress,
+        )
+    except KeyError as error:  # precomputed text lacks a caption
+        raise ConfigError(
+            f"config.data.text.source: {error.args[0]} Worlds are captioned without a text encoder where "
+            "--config.data.text.source= is empty; a run on datasets reads worlds only to show samples "
+            "(--config.sample_every=0)."
+        ) from error
 
 
 def held_out_clips(config: ConfigDict) -> dict[str, jax.Array]:

@@ -145,7 +145,9 @@ def train(
                 pending.append((step, metrics, small))
                 if len(pending) > _IN_FLIGHT:
                     log.add(*pending.popleft())
-                stopping = stop.received is not None or checkpoints.preempted(step)
+                if checkpoints.preempted(step):
+                    stop.received = "pre-emption"
+                stopping = stop.received is not None
                 saving = step == config.steps or stopping or _due(step, config.checkpoint_every)
                 sampling = sample is not None and _due(step, config.sample_every)
                 if saving or sampling:
@@ -161,7 +163,7 @@ def train(
             checkpoints.wait()
         finally:
             log.close()
-    return Outcome(state, step, stop.received)
+    return Outcome(state, step, stop.received if step < config.steps else None)
 
 
 def _due(step: int, every: int) -> bool:

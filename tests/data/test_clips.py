@@ -123,6 +123,15 @@ def test_an_index_of_another_dataset_is_noticed(tmp_path):
         open_clips(tmp_path / "two")
 
 
+@pytest.mark.parametrize("damaged", ["dataset_info.json", "index.npz"])
+def test_a_damaged_dataset_is_named(tmp_path, damaged):
+    write_clips(tmp_path / "set", [record(0), record(1)])
+    file = tmp_path / "set" / damaged
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="set: the dataset cannot be opened; it is incomplete or damaged"):
+        open_clips(tmp_path / "set")
+
+
 def test_what_is_no_dataset_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_clips(tmp_path / "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
 
     Raises:
       FileNotFoundError: there is no such folder, or no dataset in it.
-      ValueError: a dataset of something else, or one whose files do not belong together.
+      ValueError: a dataset of something else, a damaged one, or one whose files do not belong together.
     """
     import tensorflow_datasets as tfds
 
@@ -76,21 +77,23 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
         raise FileNotFoundError(
             f"{folder} {state}. Make one with: python -m camctrl_jax.build_dataset --help"
         )
-    builder = tfds.builder_from_directory(folder)
+    with _named_damage(folder):
+        builder = tfds.builder_from_directory(folder)
     missing = {"id", "world_from_camera", "captions", "num_frames", "labelled"} - set(builder.info.features)
     if missing or not {"video", "latents"} & set(builder.info.features):
         raise ValueError(
             f"{folder} is a TFDS dataset, but not one of annotated clips: it has the features "
             f"{sorted(builder.info.features)}."
         )
-    source = builder.as_data_source(split="train")
-    dataset = ClipDataset(folder, {}, "latents" in builder.info.features, source)
-    path = folder / INDEX_FILE
-    if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            dataset.index.update({name: stored[name] for name in INDEX_FIELDS})
-    else:
-        dataset.index.update(_scanned_index(dataset))
+    with _named_damage(folder):
+        source = builder.as_data_source(split="train")
+        dataset = ClipDataset(folder, {}, "latents" in builder.info.features, source)
+        path = folder / INDEX_FILE
+        if path.exists():
+            with np.load(path, allow_pickle=False) as stored:
+                dataset.index.update({name: stored[name] for name in INDEX_FIELDS})
+        else:
+            dataset.index.update(_scanned_index(dataset))
     if len(dataset.index["id"]) != len(source):
         raise ValueError(
             f"{folder}: {INDEX_FILE} lists {len(dataset.index['id'])} clips, the dataset holds "
@@ -98,6 +101,17 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
             f"{INDEX_FILE} to have it ignored."
         )
     return dataset
+
+
+@contextlib.contextmanager
+def _named_damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # TFDS, ArrayRecord and NumPy raise many kinds, few of which name the folder
+        raise ValueError(
+            f"{folder}: the dataset cannot be opened; it is incomplete or damaged: copy or build it again "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def _scanned_index(dataset: ClipDataset) -> dict[str, np.ndarray]:
