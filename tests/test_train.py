@@ -132,8 +132,6 @@ def test_a_wrong_command_line_is_one_sentence(tmp_path, flags, message):
     assert "Traceback" not in output
 
 
-def test_the_effective_config_can_be_printed(tmp_path):
-    output = finish(start(tmp_path, "--config.steps=123", "--print_config"))
 @pytest.mark.parametrize("spelling", ["--config={}", "--config {}"])
 def test_an_unknown_key_is_found_however_the_recipe_is_given(capsys, spelling):
     config = spelling.format(ROOT / "configs" / "stage1.py:nano").split()
@@ -142,6 +140,8 @@ def test_an_unknown_key_is_found_however_the_recipe_is_given(capsys, spelling):
     assert "error: unknown config key 'stpes'; did you mean 'steps'?" in capsys.readouterr().err
 
 
+def test_the_effective_config_can_be_printed(tmp_path):
+    output = finish(start(tmp_path, "--config.steps=123", "--print_config"))
     assert "steps: 123" in output
     assert not list(tmp_path.iterdir())
 
@@ -207,12 +207,12 @@ def test_a_run_that_diverges_stops_and_lists_the_clips(tmp_path):
     assert checkpoint_steps(tmp_path)[-1] < report["step"]
 
 
-def test_batches_that_cannot_be_split_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("camctrl_jax.parallel.sharding.batch_shards", lambda mesh: 4)
 def test_a_mesh_of_other_sizes_than_the_devices_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"'fsdp': 64.* needs \d+ devices, but there are"):
         entry.train(recipe(**{"mesh.fsdp": 64}), tmp_path)
 
 
+def test_batches_that_cannot_be_split_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("camctrl_jax.parallel.sharding.batch_shards", lambda mesh: 4)
     with pytest.raises(ConfigError, match="batch of 5 cannot be split into the 4 parts"):
         entry.train(recipe(), tmp_path)
