@@ -20,7 +20,6 @@ true render, true path, decoy path), with --videos also comparison.mp4.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,12 +29,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from camctrl_jax.metrics.worlds_scores import (
+    FIRST_SCORED_FRAME,
+    camera_scores,
+    markdown_report,
+    reconstruction_scores,
+)
+
 if TYPE_CHECKING:
     from camctrl_jax.interop.pretrained import SamplingDefaults, Weights
     from camctrl_jax.pipeline import Autoencoder
 
-# The frames before the sixth are mostly given by the first one: every method scores high on them.
-FIRST_SCORED_FRAME = 5  # index, so the sixth frame
 STRIP_FRAMES = 7
 
 
@@ -159,7 +163,7 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
 
     say("reconstructing them with the autoencoder")
     reconstructed = reconstruct(vae, truth.video, batch_size)
-    results["reconstruction"] = _reconstruction_scores(reconstructed, truth.video)
+    results["reconstruction"] = reconstruction_scores(reconstructed, truth.video)
     rows, labels = [], []
     shown = min(request.shown, request.count)
     if pipeline is None:
@@ -301,79 +305,6 @@ def sample_worlds(
         return pipeline.autoencoder.decode(latents)
 
     return in_batches(sample, len(truth.worlds), batch_size)
-
-
-def _reconstruction_scores(video: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    from camctrl_jax.metrics.psnr import psnr
-
-    values = psnr(video, truth)
-    return {
-        "psnr_db": float(values.mean()),
-        "standard_error": _standard_error(values),
-        "per_world": values.tolist(),
-    }
-
-
-def camera_scores(truth: np.ndarray, true_path: np.ndarray, decoy_path: np.ndarray) -> dict[str, Any]:
-    """How much better the true path is than a decoy and than standing still.
-
-    Args:
-        truth, true_path, decoy_path: u8 [N, T, H, W, 3].
-
-    Returns:
-        JSON-able: PSNR in dB per world and on average, gains with standard errors, the share of worlds won.
-    """
-    from camctrl_jax.metrics.psnr import psnr
-
-    scored = slice(FIRST_SCORED_FRAME, None)
-    still = np.broadcast_to(truth[:, :1], truth.shape)
-    videos = {"true_path": true_path, "decoy_path": decoy_path, "first_frame_repeated": still}
-    values = {name: psnr(video[:, scored], truth[:, scored]) for name, video in videos.items()}
-    scores: dict[str, Any] = {"psnr_db": {name: float(value.mean()) for name, value in values.items()}}
-    for name in ("decoy_path", "first_frame_repeated"):
-        gain = values["true_path"] - values[name]
-        scores[f"against_{name}"] = {
-            "gain_db": float(gain.mean()),
-            "standard_error": _standard_error(gain),
-            "won": float(np.mean(gain > 0)),
-        }
-    return scores | {"per_world": {name: value.tolist() for name, value in values.items()}}
-
-
-def _standard_error(values: np.ndarray) -> float:
-    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
-
-
-def markdown_report(results: dict[str, Any]) -> str:
-    """The results as Markdown, with a table."""
-    clip, seeds, reconstruction = results["clip"], results["seeds"], results["reconstruction"]
-    lines = [
-        f"{len(seeds)} held-out worlds (seeds {seeds[0]} to {seeds[-1]}), {clip['frames']} frames of "
-        f"{clip['height']}x{clip['width']}; mean ± standard error over worlds; {results['seconds']:g} s on "
-        f"{results['versions']['device']}.",
-        "",
-        f"Reconstruction by the autoencoder: **{reconstruction['psnr_db']:.2f} "
-        f"± {reconstruction['standard_error']:.2f} dB**",
-    ]
-    if "camera" not in results:
-        return "\n".join(lines)
-    lines += [
-        "",
-        f"Image-to-video, PSNR in dB of frames {FIRST_SCORED_FRAME + 1} to {clip['frames']} against truth:",
-        "",
-        "| camera guidance | true path | decoy path | first frame repeated "
-        "| gain over decoy | won | gain over repeated | won |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in results["camera"]:
-        mean = row["psnr_db"]
-        cells = [f"{row['camera_guidance']:g}"]
-        cells += [f"{mean[name]:.2f}" for name in ("true_path", "decoy_path", "first_frame_repeated")]
-        for name in ("decoy_path", "first_frame_repeated"):
-            gain = row[f"against_{name}"]
-            cells += [f"{gain['gain_db']:.2f} ± {gain['standard_error']:.2f}", f"{gain['won']:.0%}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _strip(rows: list[np.ndarray], labels: list[str], fps: float, group: int) -> np.ndarray:

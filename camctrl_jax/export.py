@@ -188,8 +188,8 @@ def model_card(
     """A model card from what is known: what it is, how to use it, data, training, figures, limits."""
     import numpy as np
 
-    from camctrl_jax.evaluate import markdown_report
     from camctrl_jax.interop.safetensors import flatten
+    from camctrl_jax.metrics.worlds_scores import markdown_report
 
     names = {
         "vae": "causal video autoencoder (4x in time, 8x in space)",
@@ -225,7 +225,7 @@ def model_card(
             lines += [f"* {part}: {_training_line(facts[part])}"]
     lines += ["", "The complete configuration and all facts are in `model.json`.", ""]
     if evaluation is not None:
-        lines += ["## Figures", "", markdown_report(dict(evaluation)), ""]
+        lines += ["## Figures", "", markdown_report(evaluation), ""]
     extra = {key: value for key, value in facts.items() if isinstance(value, (str, int, float))}
     if extra:
         lines += ["## Facts", "", *(f"* {key}: {value}" for key, value in extra.items()), ""]

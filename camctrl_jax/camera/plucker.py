@@ -15,8 +15,7 @@ def plucker_map(world_from_camera: jax.Array, intrinsics: jax.Array, height: int
 
     Args:
         world_from_camera: [..., 4, 4], OpenCV axes. Make it relative to the reference camera before the
-            cast to
-            float32: far from the origin the moment loses digits.
+            cast to float32: far from the origin the moment loses digits.
         intrinsics: [..., 4] fractions fx/W, fy/H, cx/W, cy/H. Leading axes broadcast with the poses'.
         height, width: size of the grid; static under ``jax.jit``.
 
@@ -30,9 +29,8 @@ def plucker_map(world_from_camera: jax.Array, intrinsics: jax.Array, height: int
     fx, fy, cx, cy = (intrinsics[..., i, None] for i in range(4))  # [..., 1]
     x = ((columns - cx) / fx)[..., None, :, None]  # [..., 1, W, 1]
     y = ((rows - cy) / fy)[..., :, None, None]  # [..., H, 1, 1]
-    right, down, forward, origin = (
-        world_from_camera[..., None, None, :3, i] for i in range(4)
-    )  # [..., 1, 1, 3]
+    # [..., 1, 1, 3] each
+    right, down, forward, origin = (world_from_camera[..., None, None, :3, i] for i in range(4))
     # Sums of products rather than a matrix product: accelerators round those to fewer bits by default.
     direction = right * x + down * y + forward  # [..., H, W, 3]
     direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)

@@ -303,7 +303,7 @@ def test_too_many_bad_clips_stop_the_run(tmp_path):
     with pytest.raises(TooManyBadClips, match=r"set/plain-3"):
         list(itertools.islice(stream, 20))
     write_clips(tmp_path / "none", plain_records(2, video=b"rubbish"))
-    with pytest.raises(TooManyBadClips, match="cannot be decoded: .* The last one: plain-.* cannot be opened"):
+    with pytest.raises(TooManyBadClips, match=r"cannot be decoded: .* The last one: plain-"):
         next(open_stream(tmp_path / "none", Bucket(5, 2), labelled_to_unlabelled=None, max_bad_share=1.0))
 
 
