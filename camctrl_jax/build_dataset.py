@@ -54,7 +54,7 @@ missing. More than --max-bad-share of them stops the run.
 
 _WORLDS = """\
 Render procedural dynamic scenes: every seed is one world with moving objects, a camera path, exact poses and
-several caption phrasings. The same seed gives the same clip on every machine.
+several caption phrasings. The same seed gives the same world on every machine, but for rounding.
 """
 
 
@@ -187,6 +187,7 @@ def build(arguments: argparse.Namespace) -> None:
             "skipped_by_reason": tally.by_reason(),
             "skipped": [vars(skipped) for skipped in tally.skipped],
             "annotations_without_video": tally.unmatched,
+            "remarks_on_poses": tally.remarks,
         }
 
     if arguments.command == "worlds":
@@ -207,6 +208,8 @@ def build(arguments: argparse.Namespace) -> None:
     )
     if tally.unmatched:
         print(f"{len(tally.unmatched)} pose or caption entries belong to no source; the report lists them")
+    if tally.remarks:
+        print(f"{len(tally.remarks)} remarks on pose files are in the report; the first: {tally.remarks[0]}")
     print(f"dataset: {out}")
     print(f"report:  {out / 'report.json'}")
 

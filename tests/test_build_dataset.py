@@ -322,6 +322,16 @@ def test_impossible_requests_are_refused_before_any_work(tmp_path, capsys, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_assumptions_about_pose_files_are_reported(sources, capsys):
+    (sources / "poses" / "a.txt").unlink()
+    save_cameras(path_of(24), sources / "poses" / "a", "lingbot", image_size=(96, 128))  # the video is 48x64
+    _, report = build(sources)
+    assert report["sources"] == {"used": 2, "skipped": 0}
+    (remark,) = report["remarks_on_poses"]
+    assert "principal point (1.00, 1.00)" in remark
+    assert remark in capsys.readouterr().out
+
+
 def test_one_pose_file_does_not_serve_several_videos(sources, capsys):
     build(sources, "--poses", str(sources / "poses" / "a.txt"), poses=False, expected=1)
     assert "a.txt is one file, but" in capsys.readouterr().err

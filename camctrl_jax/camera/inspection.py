@@ -12,14 +12,15 @@ from camctrl_jax.camera.cameras import Cameras
 _SMOOTHER = 3.0  # how many times smoother the inverse path must be to be worth a word
 _JUMP = 30.0  # degrees between neighbouring frames
 _FAR = 100.0  # metres that no clip of a few seconds covers
+_OFF_CENTRE = 0.15  # of the picture; crops and real lenses stay below
 
 
 def hints(cameras: Cameras) -> list[str]:
     """Sentences about what looks odd; empty when nothing does."""
     found = []
-    for sign in (_inverted(cameras), _jump(cameras), _backwards(cameras), _centimetres(cameras)):
-        if sign:
-            found.append(sign)
+    for sign in (_inverted, _jump, _backwards, _centimetres, _off_centre):
+        if hint := sign(cameras):
+            found.append(hint)
     return found
 
 
@@ -85,4 +86,15 @@ def _centimetres(cameras: Cameras) -> str:
     return (
         f"the centres spread over {extent:.0f} {unit}: if that should be a walk, the file may be in "
         "centimetres (Cameras.scaled(0.01, metric=True))"
+    )
+
+
+def _off_centre(cameras: Cameras) -> str:
+    """Pixels divided by the size of another picture leave the principal point where no lens has it."""
+    cx, cy = np.median(cameras.intrinsics[:, 2:], axis=0)
+    if max(abs(cx - 0.5), abs(cy - 0.5)) < _OFF_CENTRE:
+        return ""
+    return (
+        f"the principal point ({cx:.2f}, {cy:.2f}) is far from the centre of the picture (0.5, 0.5): "
+        "intrinsics in pixels may belong to another picture size, or the picture is a crop"
     )

@@ -50,6 +50,7 @@ class SkipTally:
         self.used = 0
         self.skipped: list[Skipped] = []
         self.unmatched: list[str] = []  # annotations whose clip is missing; listed, not judged
+        self.remarks: list[str] = []  # annotations that were used but look odd; listed, not judged
 
     def use(self, count: int = 1) -> None:
         """Count good clips."""

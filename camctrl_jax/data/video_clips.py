@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from camctrl_jax.camera import Cameras, load_cameras
-from camctrl_jax.camera.formats import detect_format
+from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.formats import detect_format, read_pose_file
+from camctrl_jax.camera.inspection import hints
 from camctrl_jax.data.bad_clips import ClipError, SkipTally
 from camctrl_jax.data.clips.record import ClipRecord, check_clip_shape
 from camctrl_jax.data.framing import Framing
@@ -211,6 +212,7 @@ class Poses:
 
     def __init__(self, path: str | os.PathLike[str], *, metric: bool) -> None:
         self.path, self.metric = Path(path), metric
+        self.remarks: list[str] = []  # what was assumed or looks odd in files that are used
         self._used: set[Path] = set()
         if not self.path.exists():
             raise FileNotFoundError(f"--poses {self.path}: no such file or folder.")
@@ -245,9 +247,11 @@ class Poses:
         try:
             # Pixels where fractions are expected are refused: their picture may have had another size.
             fractions = detect_format(path).name == "realestate10k"
-            cameras = load_cameras(path, image_size=None if fractions else size)
+            _, pose_file = read_pose_file(path, image_size=None if fractions else size)
         except (ValueError, OSError) as error:
             raise ClipError("bad_pose", str(error)) from error
+        cameras = pose_file.cameras
+        self.remarks += [f"{path}: {remark}" for remark in (*pose_file.notes, *hints(cameras))]
         if self.metric and not cameras.metric:
             cameras = Cameras(cameras.world_from_camera, cameras.intrinsics, cameras.times, metric=True)
         return cameras
@@ -379,4 +383,5 @@ def video_records(
     tally.unmatched += [
         name for annotations in (poses, captions) if annotations for name in annotations.unmatched()
     ]
+    tally.remarks += poses.remarks if poses else []
     tally.finish()
