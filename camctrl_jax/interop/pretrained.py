@@ -210,7 +210,7 @@ def _open_folder(spec: str, path: Path) -> Weights:
     except KeyError as error:
         raise WeightsError(f"{file}: the entry {error} is missing: not a complete weights folder.") from error
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"{file}: {error}.") from error
+        raise WeightsError(f"{file}: {str(error).rstrip('.')}.") from error
 
 
 def _open_run(spec: str, path: Path) -> Weights:
