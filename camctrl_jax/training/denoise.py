@@ -48,8 +48,9 @@ def make_denoise_step(
     whole run: the step folds its number into it, so step n draws the same noise in a resumed run.
     ``frozen`` are the VAE's parameters (None where batches hold latents).
 
-    Metrics (f32 []): ``loss``, ``loss_labelled`` and ``loss_unlabelled`` (NaN where a batch has none),
-    ``grad_norm``.
+    Metrics (f32 []): ``loss``, ``grad_norm``, and the loss of clips whose camera the model sees
+    (``loss_labelled``) and of those without one (``loss_unlabelled``: no labels, or dropped); NaN where a
+    batch has none.
     """
 
     def loss_of(params: Params, latents: Array, batch: dict[str, Array], key: Array) -> tuple[Array, Array]:

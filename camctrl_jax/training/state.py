@@ -95,4 +95,5 @@ def apply_gradients(
     return TrainState(state.step + 1, params, ema, opt_state, state.adversary)
 
 
-StepFunction = Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, dict[str, Array]]]
+# step(state, batch, rng, frozen=None) -> (state, metrics); ``frozen`` are parameters that are not trained.
+StepFunction = Callable[..., tuple[TrainState, dict[str, Array]]]
