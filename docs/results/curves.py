@@ -1,4 +1,7 @@
-"""Draw training curves: python docs/results/curves.py OUT.png TITLE:KEY:FILE.jsonl [TITLE:KEY:FILE.jsonl ...]"""
+"""Draw training curves: python docs/results/curves.py OUT.png CURVE [CURVE ...]
+
+CURVE: TITLE:KEY:FILE.jsonl, one key of a metrics.jsonl.
+"""
 
 import json
 import sys
