@@ -1,0 +1,77 @@
+"""The README and the guides: their links lead somewhere, their commands exist, their Python runs."""
+
+import contextlib
+import importlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from camctrl_jax.training.config import check_overrides, load_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    """Words of every command in the page's bash blocks."""
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip() and line[0] != "#"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_name_files_modules_and_options_that_exist(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for words in commands(page):
+        if words[0] == "bash":
+            assert Path(words[1]).is_file(), words
+        elif words[:2] == ["python", "-m"]:
+            if words[2] == "camctrl_jax.train":
+                recipe = next(word for word in words if word.startswith("--config=")).split("=", 1)[1]
+                check_overrides(words[3:], load_recipe(recipe))
+            else:
+                check_options(words[2], words[3:])
+        else:
+            pytest.fail(f"{page.name}: no test knows this command: {shlex.join(words)}")
+
+
+def check_options(module, arguments):
+    """Every --option of a command is in the help of its (sub)command."""
+    main = importlib.import_module(module + (".__main__" if module.endswith(".camera") else "")).main
+    command = [arguments[0]] if not arguments[0].startswith("-") else []
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    for word in arguments:
+        if word.startswith("--"):
+            assert re.search(rf"{re.escape(word.split('=')[0])}\b", text.getvalue()), f"{module} {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_camera_commands_run_in_order(page, tmp_path, monkeypatch):
+    from camctrl_jax.camera.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    for words in commands(page):
+        if words[:3] == ["python", "-m", "camctrl_jax.camera"]:
+            assert main(words[3:]) == 0, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source in blocks(page, "python"):
+        exec(compile(source, page.name, "exec"), {})
