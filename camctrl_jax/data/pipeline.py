@@ -211,7 +211,7 @@ class ClipStream:
 
     Unlabelled clips have ``camera_valid`` False, identity poses and square-pixel intrinsics. A clip that
     cannot be decoded is replaced by another one, which follows from the position too; it is counted and
-    logged with its id, and too large a share stops the run.
+    listed with its reason (:meth:`bad_clips`), and too large a share stops the run.
     """
 
     def __init__(
@@ -247,6 +247,7 @@ class ClipStream:
                     "they do not mean the same. Build the dataset again with --latents naming this run's VAE."
                 )
         self._drawn = self._replaced = 0
+        self._bad: dict[str, str] = {}
         self._dataset = self._build()
         self._iterator = iter(self._dataset)
 
@@ -357,6 +358,9 @@ class ClipStream:
         self._drawn += len(failed)
         bad = np.unique(failed[failed >= 0])
         self._replaced += int((failed >= 0).any(axis=1).sum())
+        for number in bad.tolist():
+            if self._clips.name(number) not in self._bad:
+                self._bad[self._clips.name(number)] = self._why_bad(number)
         if self._replaced > self.config.max_bad_share * max(self._drawn, 100):
             raise TooManyBadClips(
                 f"{self._replaced} of {self._drawn} drawn clips could not be decoded, more than the allowed "
@@ -365,6 +369,20 @@ class ClipStream:
                 "bad clips if this is expected."
             )
         return batch
+
+    def _why_bad(self, number: int) -> str:
+        """The error of a clip that failed, met again here: batches carry numbers, not messages."""
+        try:
+            record = self._clips.record(number)
+            if record.video is not None:
+                read_video(record.video, size=(record.height, record.width), name=record.id)
+        except ClipError as error:
+            return str(error)
+        return "it failed where it was decoded, and not when it was decoded again"
+
+    def bad_clips(self) -> dict[str, str]:
+        """``folder/id`` -> why, of every clip that was replaced so far, runs before a resume included."""
+        return dict(self._bad)
 
     @property
     def replaced(self) -> int:
@@ -378,6 +396,7 @@ class ClipStream:
             "position": self._iterator.get_state(),
             "drawn": self._drawn,
             "replaced": self._replaced,
+            "bad_clips": self._bad,
         }
 
     def _identity(self) -> dict[str, Any]:
@@ -403,6 +422,7 @@ class ClipStream:
         self._iterator = iter(self._dataset)
         self._iterator.set_state(state["position"])
         self._drawn, self._replaced = int(state["drawn"]), int(state["replaced"])
+        self._bad = dict(state["bad_clips"])
 
     def describe(self, batch: Batch) -> list[str]:
         """``folder/id`` of every clip of a batch."""

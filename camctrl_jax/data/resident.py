@@ -410,6 +410,10 @@ class ResidentStream:
             )
         self._step = state["step"]
 
+    def bad_clips(self) -> dict[str, str]:
+        """None: what lives in memory was decoded before the first batch."""
+        return {}
+
     def describe(self, batch: Batch) -> list[str]:
         """The ids of a batch's clips."""
         return [self.clips.ids[index] for index in np.asarray(batch["clip_index"]).tolist()]

@@ -50,6 +50,10 @@ class BatchStream(Protocol):
         """The clip ids of a batch's rows, for logs and for the report of a step that went wrong."""
         ...
 
+    def bad_clips(self) -> dict[str, str]:
+        """Clips that could not be used so far, others standing in for them: id -> why."""
+        ...
+
     def close(self) -> None:
         """Stop what runs in the background."""
         ...

@@ -24,6 +24,7 @@ from camctrl_jax.models.discriminator import DiscriminatorConfig
 from camctrl_jax.parallel.mesh import MeshConfig
 from camctrl_jax.training.autoencode import AutoencodeConfig
 from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+from camctrl_jax.worlds import WorldsConfig
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 OBJECTIVES = ("denoise", "vae")
@@ -250,6 +251,7 @@ def check_config(config: ConfigDict) -> None:
             "data.worlds.seeds",
             f"expected seeds below {HELD_OUT_FIRST_SEED}: those from there on are held out for evaluation",
         )
+        require(data.fps == WorldsConfig().fps, "data.fps", f"worlds have {WorldsConfig().fps:g}")
         require(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
         require(
             0 <= data.worlds.unlabelled_share < 1, "data.worlds.unlabelled_share", "expected a share below 1"

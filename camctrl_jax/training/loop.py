@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from camctrl_jax.data.bad_clips import TooManyBadClips
 from camctrl_jax.data.stream import Batch, BatchStream
 from camctrl_jax.training.checkpoint import Checkpoints, write_json
 from camctrl_jax.training.state import TrainState
@@ -31,6 +32,7 @@ from camctrl_jax.training.writers import MetricsFile, ProgressLine, TensorBoard
 _IN_FLIGHT = 2
 
 BAD_BATCH_FILE = "bad_batch.json"
+BAD_CLIPS_FILE = "bad_clips.{process}.json"  # every process reads its own clips
 
 
 class NonFiniteLoss(Exception):
@@ -154,6 +156,7 @@ def train(
                     while pending:  # only a state whose losses are known to be finite is worth keeping
                         log.add(*pending.popleft())
                 if saving:
+                    log.list_bad_clips()
                     checkpoints.save(step, state, stream.state(), describe(state))
                 if sampling:
                     with progress.paused():
@@ -161,6 +164,9 @@ def train(
                 if stopping:
                     break
             checkpoints.wait()
+        except TooManyBadClips:
+            log.list_bad_clips()
+            raise
         finally:
             log.close()
     return Outcome(state, step, stop.received if step < config.steps else None)
@@ -181,6 +187,7 @@ class _Log:
         self._file = MetricsFile(run_dir, start) if self._writing else None
         self.tensorboard = TensorBoard(run_dir, start) if self._writing else None
         self._sums: dict[str, list[float]] = {}
+        self._listed = 0
         self._clips = -1  # not before the first step is done
 
     def add(self, step: int, metrics: Mapping[str, Array], batch: Batch) -> None:
@@ -211,6 +218,17 @@ class _Log:
         if self._writing and values:
             self._file.write(step, values)
             self.tensorboard.write(step, values)
+
+    def list_bad_clips(self) -> None:
+        """Write which clips of this process could not be used, and say so where there are new ones."""
+        bad = self._stream.bad_clips()
+        if len(bad) == self._listed:
+            return
+        path = self._run_dir / BAD_CLIPS_FILE.format(process=jax.process_index())
+        write_json(path, bad)
+        if self._writing:
+            self._progress.say(f"{len(bad)} clips could not be used, others stood in for them: {path}")
+        self._listed = len(bad)
 
     def _non_finite(self, step: int, name: str, values: dict[str, float], batch: Batch) -> NonFiniteLoss:
         path = self._run_dir / BAD_BATCH_FILE

@@ -1,7 +1,7 @@
 """Draw the picture of the README: python docs/images/overview.py OUT.png DIR [DIR ...]
 
-DIR: output of `python -m camctrl_jax.generate --worlds-seed N --camera ... --out DIR`. Per folder two rows of frames, the
-true render above what was generated, with the camera path at their left.
+DIR: output of `python -m camctrl_jax.generate --worlds-seed N --camera ... --out DIR`. Per folder two rows
+of frames, the true render above what was generated, with the camera path at their left.
 """
 
 import json

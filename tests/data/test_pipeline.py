@@ -291,6 +291,11 @@ def test_a_clip_that_cannot_be_decoded_is_replaced_counted_and_named(tmp_path, c
     assert stream.replaced == 6  # 36 samples, one of six clips is bad
     assert stream.state()["replaced"] == 6
     assert "plain-2" in caplog.text
+    assert list(stream.bad_clips()) == ["set/plain-2"]
+    assert "plain-2" in stream.bad_clips()["set/plain-2"]
+    resumed = open_stream(tmp_path / "set", Bucket(5, 12), **options)
+    resumed.restore(stream.state())
+    assert resumed.bad_clips() == stream.bad_clips()
     again = open_stream(tmp_path / "set", Bucket(5, 12), **options)
     assert all(same(batch, next(again)) for batch in batches)
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from camctrl_jax.training.checkpoint import CheckpointError, Checkpoints, checkpoint_steps
-from camctrl_jax.training.loop import BAD_BATCH_FILE, LoopConfig, NonFiniteLoss, train
+from camctrl_jax.training.loop import BAD_BATCH_FILE, BAD_CLIPS_FILE, LoopConfig, NonFiniteLoss, train
 from camctrl_jax.training.state import apply_gradients, create_state, global_norm
 from camctrl_jax.training.writers import ProgressLine
 
@@ -39,6 +39,9 @@ class Numbers:
 
     def describe(self, batch):
         return [f"clip-{index}" for index in batch["clip_index"]]
+
+    def bad_clips(self):
+        return {f"clip-{number}": "truncated" for number in range(self.position // 3)}
 
 
 @jax.jit
@@ -101,6 +104,14 @@ def test_state_is_saved_before_the_next_batch_is_drawn(tmp_path):
     assert events == ["draw 0", "draw 1", "save 2", "draw 2", "draw 3", "save 4", "draw 4", "save 5"]
     assert (outcome.step, outcome.stopped_by) == (5, None)
     assert int(outcome.state.step) == 5
+
+
+def test_clips_that_could_not_be_used_are_listed_with_every_checkpoint(tmp_path):
+    run(tmp_path / "short", LoopConfig(steps=2))
+    assert not list((tmp_path / "short").glob("bad_clips*"))
+    run(tmp_path / "long", LoopConfig(steps=7, checkpoint_every=2))
+    listed = json.loads((tmp_path / "long" / BAD_CLIPS_FILE.format(process=0)).read_text())
+    assert listed == {"clip-0": "truncated", "clip-1": "truncated"}
 
 
 def test_logged_values_are_means_over_the_interval(tmp_path):
