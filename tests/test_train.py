@@ -75,6 +75,7 @@ def test_killed_runs_end_bit_identical_to_the_uninterrupted_one(tmp_path, capsys
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     output = finish(start(whole, *flags))
     assert f"checkpoint: {whole}/checkpoints/{STEPS}" in output
+    assert not re.search(r"^I\d{4} ", output, re.MULTILINE), output  # what libraries note for themselves
 
     killed = start(parts, *flags)
     # A save waits for the one before it: at step 21 the checkpoint of step 10 is complete.

@@ -267,14 +267,14 @@ def _reader(run_dir: str | os.PathLike) -> Iterator[Any]:
     """A read-only manager, in which ``state`` may be read in part."""
     import orbax.checkpoint as ocp
 
-    handlers = {
-        "state": ocp.PyTreeCheckpointHandler(),
-        "data": ocp.JsonCheckpointHandler(),
-        "config": ocp.JsonCheckpointHandler(),
-    }
     log_filter = _WithoutOrbax()
     logging.getLogger("absl").addFilter(log_filter)
     try:
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(),
+            "data": ocp.JsonCheckpointHandler(),
+            "config": ocp.JsonCheckpointHandler(),
+        }
         options = ocp.CheckpointManagerOptions(read_only=True)
         directory = Path(run_dir).absolute() / CHECKPOINTS
         with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
@@ -285,10 +285,10 @@ def _reader(run_dir: str | os.PathLike) -> Iterator[Any]:
 
 class _WithoutOrbax(logging.Filter):
     """Drops Orbax's own log records: it reports a failed write as pages of tracebacks from its threads, which
-    here becomes one exception with one sentence."""
+    here becomes one exception with one sentence. Whoever asks for --verbosity=0 sees them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
+        return "orbax" not in record.pathname or logging.getLogger("absl").isEnabledFor(logging.INFO)
 
 
 def _gather_json(content: dict) -> list[dict]:
