@@ -19,6 +19,8 @@ from camctrl_jax.training.loop import BAD_BATCH_FILE, NonFiniteLoss
 
 ROOT = Path(__file__).parents[1]
 STEPS = 42
+# The smallest model, for tests that need any model: compiling its step takes half the time.
+SMALLEST = {"model.num_single": 0}
 
 
 def command(workdir, *flags, config="stage1.py:nano"):
@@ -150,7 +152,7 @@ def test_the_effective_config_can_be_printed(tmp_path):
 @pytest.mark.slow
 def test_stages_hand_their_weights_on(tmp_path, capsys):
     """VAE, base without a camera, stage 1: each starts from what the one before wrote."""
-    short = {"steps": 4, "optimizer.warmup_steps": 1, "checkpoint_every": 4}
+    short = {"steps": 4, "optimizer.warmup_steps": 1, "checkpoint_every": 4, **SMALLEST}
     vae, base, stage1 = (tmp_path / name for name in ("vae", "base", "stage1"))
     entry.train(recipe("vae", **short, **{"data.image_turns": 0}), vae)
     built = load_run_config(vae)["architecture"]["vae"]
@@ -189,7 +191,7 @@ def test_stages_hand_their_weights_on(tmp_path, capsys):
 
 def test_loss_falls_on_a_nano_run(tmp_path):
     changes = {"steps": 150, "log_every": 15, "checkpoint_every": 150, "optimizer.learning_rate": 4e-3}
-    entry.train(recipe(**changes), tmp_path)
+    entry.train(recipe(**changes, **SMALLEST), tmp_path)
     values = list(losses(tmp_path).values())
     assert np.mean(values[-3:]) < 0.9 * values[0]
 
@@ -201,7 +203,7 @@ def test_a_run_that_diverges_stops_and_lists_the_clips(tmp_path):
         "checkpoint_every": 1,
     }
     with pytest.raises(NonFiniteLoss, match=r"bad_batch\.json"):
-        entry.train(recipe(**changes), tmp_path)
+        entry.train(recipe(**changes, **SMALLEST), tmp_path)
     report = json.loads((tmp_path / BAD_BATCH_FILE).read_text())
     assert all(re.fullmatch(r"world-\d+", clip) for clip in report["clips"])
     assert len(report["clips"]) == 5

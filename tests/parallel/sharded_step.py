@@ -19,7 +19,6 @@ from camctrl_jax.models import MMDiT, mmdit_preset
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import ShardingRules, place_batch
 from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
-from camctrl_jax.training.initialise import init_denoiser
 from camctrl_jax.training.state import create_state
 
 MESHES = {
@@ -33,27 +32,31 @@ def flat(params) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(params))])
 
 
+def random_params(model: MMDiT) -> dict:
+    """No zeros, which would leave most of the network without gradient; NumPy spares compiling the draw."""
+    rng = np.random.default_rng(3)
+
+    def draw(path, leaf) -> np.ndarray:
+        noise = rng.standard_normal(leaf.shape).astype(np.float32)
+        if len(leaf.shape) > 1:
+            return noise / np.float32(np.sqrt(np.prod(leaf.shape[:-1])))
+        return np.float32(path[-1].key == "scale") + np.float32(0.05) * noise
+
+    return jax.tree.map_with_path(draw, model.abstract_params())
+
+
 def main() -> None:
     # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
     optimizer = optax.sgd(0.1)
     model = MMDiT(mmdit_preset("nano", num_dual=1, num_single=1, fuse_projections=False))
-    noise = jax.random.key(3)
+    params = random_params(model)
     batch = batch_of(8)
     reference = None
     for name, config in MESHES.items():
         mesh = make_mesh(config, jax.devices() if reference else jax.devices()[:1])
-
-        def fresh(key):
-            params = init_denoiser(model, key)
-            # Off their zero initialisation, or most of the network would have no gradient.
-            leaves, tree = jax.tree.flatten(params)
-            keys = jax.random.split(noise, len(leaves))
-            moved = [leaf + 0.05 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys)]
-            return create_state(jax.tree.unflatten(tree, moved), optimizer)
-
-        abstract = jax.eval_shape(fresh, jax.random.key(0))
-        shardings = ShardingRules().shardings(abstract, mesh)
-        state = jax.device_put(jax.jit(fresh)(jax.random.key(0)), shardings)
+        state = create_state(params, optimizer)
+        shardings = ShardingRules().shardings(state, mesh)
+        state = jax.device_put(state, shardings)
         step = jax.jit(make_denoise_step(model, optimizer, DenoiseConfig()), out_shardings=(shardings, None))
         placed = place_batch(batch, mesh)
         before = flat(state.params)
