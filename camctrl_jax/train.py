@@ -211,7 +211,9 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         if denoising:
             clip = {name: config.data[name] for name in ("frames", "height", "width")}
             clip |= {"fps": inputs.fps, "shift": config.flow.shift}
-            architecture = denoiser_architecture(parts.model, inputs.text, clip, config.vae.weights)
+            spec = config.vae.weights  # a path has to be found from any working directory
+            spec = str(Path(spec).absolute()) if Path(spec).exists() else spec
+            architecture = denoiser_architecture(parts.model, inputs.text, clip, spec)
         else:
             if settings.train_encoder:
                 measured = statistics.measure(state.ema, inputs.probe(config.vae_loss.measure_clips))
