@@ -107,14 +107,16 @@ class Checkpoints:
             step: which checkpoint; the newest by default.
 
         Raises:
-            CheckpointError: the checkpoint holds other parameters; named before anything is read.
+            CheckpointError: the checkpoint holds other parameters, which is named before anything is read,
+                or its files are damaged.
         """
         import orbax.checkpoint as ocp
 
         step = self._manager.latest_step() if step is None else step
         if step is None:
             raise CheckpointError(f"{self.directory} holds no complete checkpoint.")
-        saved = self._manager.item_metadata(step)["state"].tree
+        with self._reading(step):
+            saved = self._manager.item_metadata(step)["state"].tree
         check_same_shapes(flat_shapes(saved), flat_shapes(abstract_state), str(self.directory / str(step)))
         # Never without target shardings: Orbax would put arrays where the run that wrote them had them.
         target = jax.tree.map(
@@ -122,10 +124,11 @@ class Checkpoints:
             abstract_state,
             shardings,
         )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()),
-        )
+        with self._reading(step):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()),
+            )
         positions = restored["data"]["processes"]
         if len(positions) != jax.process_count():
             raise CheckpointError(
@@ -134,6 +137,17 @@ class Checkpoints:
                 "--config.init_from=<this run directory>."
             )
         return restored["state"], positions[jax.process_index()]
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Whatever Orbax raises of a damaged checkpoint becomes one sentence with a remedy."""
+        try:
+            yield
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.directory / str(step)} cannot be read ({str(error).splitlines()[0][:200]}): it looks "
+                "damaged. Delete that folder to continue from the checkpoint before it."
+            ) from error
 
     def _remove_partial(self) -> None:
         if jax.process_index() == 0:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +105,23 @@ def test_a_checkpoint_without_a_parameter_says_so(checkpoints):
     wanted = create_state({**state.params, "camera": {"kernel": jnp.zeros((2, 2))}}, optax.adamw(1e-3))
     with pytest.raises(CheckpointError, match=r"params.camera.kernel has shape none \(absent\) there"):
         checkpoints.restore(*target(wanted))
+
+
+def test_a_damaged_checkpoint_is_one_sentence_with_a_remedy(checkpoints, tmp_path):
+    for step in (1, 2):
+        checkpoints.save(step, make_state(seed=step), {}, {})
+    checkpoints.wait()
+    newest = tmp_path / "checkpoints" / "2"
+    for file in newest.rglob("*"):
+        if file.is_file() and file.parent.name == "d":  # where OCDBT keeps the arrays
+            file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match=r"checkpoints/2 cannot be read .* Delete that folder"):
+        checkpoints.restore(*target(make_state()))
+    shutil.rmtree(newest)
+    again = Checkpoints(tmp_path)
+    restored, _ = again.restore(*target(make_state()))
+    again.close()
+    jax.tree.map(np.testing.assert_array_equal, restored, make_state(seed=1))
 
 
 def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(checkpoints, tmp_path, caplog):
