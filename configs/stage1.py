@@ -73,7 +73,10 @@ def worlds_cpu(config: ConfigDict) -> None:
     config.batch_size = 5
     config.steps = 30
     config.ema_decay = 0.99
-    config.optimizer.initial_learning_rate = 1e-5
+    # Batches of five short clips: small steps, so that what the weights know of longer ones stays.
+    config.optimizer.learning_rate = 2e-5
+    config.optimizer.initial_learning_rate = 1e-6
+    config.optimizer.final_learning_rate = 2e-6
     config.optimizer.warmup_steps = 5
     config.log_every = 2
     config.checkpoint_every = 15
