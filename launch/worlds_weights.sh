@@ -1,32 +1,53 @@
 #!/usr/bin/env bash
-# Reproduce the weights embedded in the package from nothing, on one GPU: VAE, base without a camera, camera control,
-# evaluation on held-out worlds, and the weights folder. About 25 minutes on one H200.
+# Reproduce weights like those embedded in the package from nothing, on one GPU: VAE, base without a camera, camera
+# control, evaluation on held-out worlds, and the weights folder. About 25 minutes on one H200.
 #   bash launch/worlds_weights.sh OUT
-# The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds).
-# Every part continues where it was when the script is started again with the same OUT.
+# The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds);
+# VARIANT=nano runs every part in seconds. Each part goes on where it was when the script is started again with the same OUT.
+# While the VAE trains, the steps of the other two parts are compiled in the background into the same compilation cache.
 set -euo pipefail
-out="${1:?usage: bash launch/worlds_weights.sh OUT}"
+out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT}" && cd "$1" && pwd)"
 cd "$(dirname "$0")/.."
-mkdir -p "$out"
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$out/jax_cache}"
+variant="${VARIANT:-worlds}"
 worlds="${WORLDS:-20000}"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$out/jax_cache}"
+export XLA_PYTHON_CLIENT_PREALLOCATE=false # two processes share the GPU for a while
 
 part() { echo "=== $1 at $(date +%T), $SECONDS s" | tee -a "$out/times.txt"; }
 
+become_train() { # become_train RECIPE WORKDIR [FLAG ...]: the shell that calls it turns into the training process
+    exec python3 -m camctrl_jax.train --config="configs/$1.py:$variant" --workdir="$2" "${@:3}"
+}
+
+compile_ahead() { # compile_ahead RECIPE [FLAG ...]: a few steps with the run's own settings, on few worlds
+    local scratch="$out/compile_ahead/$1" process
+    [ ! -d "$out/$1/checkpoints" ] || return 0
+    become_train "$1" "$scratch" "${@:2}" --config.vae.weights=random --config.data.worlds.seeds="(0, 256)" \
+        --config.checkpoint_every=6 --config.sample_every=0 >>"$out/compile_ahead.txt" 2>&1 &
+    process=$!
+    while kill -0 $process 2>/dev/null && [ ! -d "$scratch/checkpoints/6" ]; do sleep 1; done
+    kill -KILL $process 2>/dev/null || true
+    wait $process 2>/dev/null || true
+    rm -rf "$scratch"
+}
+
+# What is compiled depends on the number of steps, through the learning rate schedule.
+base=(${BASE_STEPS:+--config.steps="$BASE_STEPS"} ${BASE_FLAGS:-})
+stage1=(${STAGE1_STEPS:+--config.steps="$STAGE1_STEPS"} ${STAGE1_FLAGS:-})
+data=(--config.vae.weights="$out/vae" --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache")
+
 part "vae"
-python3 -m camctrl_jax.train --config=configs/vae.py:worlds --workdir="$out/vae" \
-    ${VAE_STEPS:+--config.steps="$VAE_STEPS"} ${VAE_FLAGS:-}
+(compile_ahead base "${base[@]}"; compile_ahead stage1 --config.init_from= "${stage1[@]}") &
+(become_train vae "$out/vae" ${VAE_STEPS:+--config.steps="$VAE_STEPS"} ${VAE_FLAGS:-})
+wait
 part "base"
-python3 -m camctrl_jax.train --config=configs/base.py:worlds --workdir="$out/base" --config.vae.weights="$out/vae" \
-    --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache" \
-    ${BASE_STEPS:+--config.steps="$BASE_STEPS"} ${BASE_FLAGS:-}
+(become_train base "$out/base" "${data[@]}" "${base[@]}")
 part "stage 1"
-python3 -m camctrl_jax.train --config=configs/stage1.py:worlds --workdir="$out/stage1" --config.vae.weights="$out/vae" \
-    --config.init_from="$out/base" --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache" \
-    ${STAGE1_STEPS:+--config.steps="$STAGE1_STEPS"} ${STAGE1_FLAGS:-}
+(become_train stage1 "$out/stage1" --config.init_from="$out/base" "${data[@]}" "${stage1[@]}")
 part "evaluation"
-python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" --out "$out/evaluation"
+python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" --out "$out/evaluation" \
+    ${EVALUATE_FLAGS:-}
 part "weights folder"
-python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$out/vae" \
+[ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$out/vae" \
     --evaluation "$out/evaluation/results.json" --out "$out/weights"
 part "done"
