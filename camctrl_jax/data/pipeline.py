@@ -198,7 +198,10 @@ class _MakeElement:
         element["intrinsics"] = intrinsics.astype(np.float32)
         phrasing = int(choose_caption * len(record.captions))
         if text_dropped or record.text is None:
-            text, mask = self.embedder.embed(["" if text_dropped else record.captions[phrasing]])
+            try:
+                text, mask = self.embedder.embed(["" if text_dropped else record.captions[phrasing]])
+            except KeyError as error:
+                raise ClipError("no_embedding", f"{record.id}: {error.args[0]}") from error
             element["text"], element["text_mask"] = text[0], mask[0]
         else:
             element["text"] = record.text[phrasing].astype(np.float32)
@@ -376,8 +379,12 @@ class ClipStream:
             record = self._clips.record(number)
             if record.video is not None:
                 read_video(record.video, size=(record.height, record.width), name=record.id)
+            if record.text is None:
+                self.embedder.embed(record.captions)
         except ClipError as error:
             return str(error)
+        except KeyError as error:
+            return str(error.args[0])
         return "it failed where it was decoded, and not when it was decoded again"
 
     def bad_clips(self) -> dict[str, str]:

@@ -300,6 +300,17 @@ def test_a_clip_that_cannot_be_decoded_is_replaced_counted_and_named(tmp_path, c
     assert all(same(batch, next(again)) for batch in batches)
 
 
+def test_a_caption_without_an_embedding_is_a_bad_clip(tmp_path):
+    records = [dataclasses.replace(record, captions=("a",)) for record in plain_records(4)]
+    records[1] = dataclasses.replace(records[1], captions=("unknown words",))
+    write_clips(tmp_path / "set", records)
+    text = PrecomputedText({"": np.zeros((1, 4)), "a": np.ones((2, 4))}, max_tokens=3)
+    options = {"labelled_to_unlabelled": None, "max_bad_share": 0.9, "tasks": NOTHING_DROPPED}
+    stream = open_stream(tmp_path / "set", Bucket(1, 8), embedder=text, **options)
+    assert 1 not in next(stream)["clip_index"]
+    assert "no embedding of 'unknown words'" in stream.bad_clips()["set/plain-1"]
+
+
 def test_too_many_bad_clips_stop_the_run(tmp_path):
     records = list(plain_records(5))
     records[3] = dataclasses.replace(records[3], video=b"rubbish")
