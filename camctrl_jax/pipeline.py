@@ -1,6 +1,6 @@
 """A trained model as a whole: text, autoencoder and transformer, from prompts and cameras to video.
 
-``generate`` and ``evaluate`` both sample through this; training uses the same parts on its own.
+``generate`` and ``evaluate`` sample through this, clip after clip; training uses the same parts on its own.
 
 Axes: B batch, T = 4k + 1 frames, L = k + 1 latent frames, H, W pixels, h = H / 8, w = W / 8.
 """
@@ -224,6 +224,7 @@ class Pipeline:
         steps: int,
         cameras: Sequence[Cameras] | None = None,
         condition: np.ndarray | None = None,
+        references: Sequence[np.ndarray] | None = None,
         shift: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Array:
@@ -236,6 +237,8 @@ class Pipeline:
             guidance, steps: see ``camctrl_jax.diffusion.sampler.sample``.
             cameras: B paths of T frames, or None for a model without a camera or for no camera condition.
             condition: u8 [B, T', H, W, 3], the given T' = 4k + 1 < T first frames (one: I2V), or None: T2V.
+            references: B poses world_from_camera f64 [4, 4] of the reference cameras, that Pluecker maps are
+                relative to; by default each path's first.
             shift: timestep shift; by default as in training.
             progress: as for the sampler.
 
@@ -266,20 +269,109 @@ class Pipeline:
             jnp.asarray(text_mask),
             jnp.asarray(null_text),
             jnp.asarray(null_mask),
-            None if config.camera is None else self._plucker(cameras, batch, shape, (height, width)),
+            None
+            if config.camera is None
+            else self._plucker(cameras, references, batch, shape, (height, width)),
             guidance=guidance,
             steps=steps,
             shift=self.shift(frames, height, width) if shift is None else shift,
             progress=progress,
         )
 
+    def extend(
+        self,
+        video: np.ndarray,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        cameras: Sequence[Cameras] | None,
+        guidance: Guidance,
+        steps: int,
+        new_latents: int = 12,
+        condition_latents: int = 4,
+        shift: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Go on from the end of a video: one more clip of ``4 * new_latents`` frames, appended to it.
+
+        The last ``4 * (condition_latents - 1) + 1`` frames are encoded again, so that the first of them is a
+        one-frame latent as in training, and condition a clip of ``condition_latents + new_latents`` latents.
+        All of it is decoded, causally, and what follows the condition frames is appended. The cameras of all
+        clips are seen from one reference camera: the first frame of the first clip.
+
+        Args:
+            video: u8 [B, T', H, W, 3], the frames so far; a tail of them, not shorter than the condition, is
+                enough.
+            prompts: B texts, of the new clip.
+            seeds: B seeds of the noise. Give every clip another one: equal seeds are equal noise.
+            cameras: B paths of the whole exploration, from the first frame of the first clip to the last
+                frame that this call adds (``camera.compose`` joins paths end to end); or None for no camera.
+            guidance, steps, shift, progress: as for ``sample``.
+            new_latents: Ln, 4 frames each.
+            condition_latents: Lc; 1 conditions on the last frame alone, as I2V does.
+
+        Returns:
+            u8 [B, T' + 4 * new_latents, H, W, 3].
+
+        Raises:
+            ValueError: a video shorter than the condition, or paths that do not end with the new frames.
+        """
+        stride = self.autoencoder.config.temporal_stride
+        given, added = stride * (condition_latents - 1) + 1, stride * new_latents
+        if condition_latents < 1 or new_latents < 1:
+            raise ValueError(
+                f"condition_latents={condition_latents} and new_latents={new_latents}: expected 1 or more; "
+                "4 and 12 are usual."
+            )
+        if video.dtype != np.uint8 or video.ndim != 5 or video.shape[1] < given:
+            raise ValueError(
+                f"The video is {video.dtype} {list(video.shape)}: expected uint8 [B, T, H, W, 3] of at least "
+                f"{given} frames, the condition of {condition_latents} latents."
+            )
+        windows, references = None, None
+        if cameras is not None:
+            for path in cameras:
+                if len(path) < video.shape[1] + added:
+                    raise ValueError(
+                        f"A path has {len(path)} poses: expected those of the {video.shape[1]} frames so far "
+                        f"and of the {added} to come, {video.shape[1] + added} or more."
+                    )
+            windows = [path[len(path) - given - added :] for path in cameras]
+            references = [path.world_from_camera[0] for path in cameras]
+        latents = self.sample(
+            prompts,
+            seeds,
+            frames=given + added,
+            height=video.shape[2],
+            width=video.shape[3],
+            guidance=guidance,
+            steps=steps,
+            cameras=windows,
+            condition=video[:, -given:],
+            references=references,
+            shift=shift,
+            progress=progress,
+        )
+        return np.concatenate([video, self.autoencoder.decode(latents)[:, given:]], axis=1)
+
     def _plucker(
-        self, cameras: Sequence[Cameras] | None, batch: int, shape: tuple[int, ...], size: tuple[int, int]
+        self,
+        cameras: Sequence[Cameras] | None,
+        references: Sequence[np.ndarray] | None,
+        batch: int,
+        shape: tuple[int, ...],
+        size: tuple[int, int],
     ) -> Array:
         height, width = shape[1:3] if self.denoiser.config.camera.plucker_res == "latent" else size
         if cameras is None:
             return jnp.zeros((batch, shape[0], height, width, 6), jnp.float32)
-        paths = [path.relative_to(0) for path in cameras]
+        if references is None:
+            references = [path.world_from_camera[0] for path in cameras]
+        # In float64: far from the origin float32 would lose the digits that tell neighbouring poses apart.
+        paths = [
+            path.transformed(np.linalg.inv(reference))
+            for path, reference in zip(cameras, references, strict=True)
+        ]
         return camera_condition(
             jnp.asarray(np.stack([path.world_from_camera for path in paths]), jnp.float32),
             jnp.asarray(np.stack([path.intrinsics for path in paths]), jnp.float32),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax.camera import resolve_path
+from camctrl_jax.camera import compose, resolve_path
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.guidance import Guidance
@@ -76,6 +76,60 @@ def test_no_camera_is_the_null_camera(pipeline):
     zero = pipeline.sample([""], [0], condition=make_image(), **RUN | {"guidance": Guidance(2.0, 0.0)})
     none = pipeline.sample([""], [0], condition=make_image(), **RUN | {"guidance": Guidance(2.0, 3.0)})
     np.testing.assert_allclose(none, zero, rtol=1e-4, atol=1e-4)
+
+
+EXTENSION = {"guidance": Guidance(2.0, 3.0), "steps": 2, "new_latents": 2, "condition_latents": 2}
+
+
+def test_extension_appends_frames_that_continue_the_given_ones(pipeline):
+    video, path = make_image(frames=9), resolve_path("dolly in 1 m then pan left 20 deg", 17)
+    longer = pipeline.extend(video, ["a red ball"], [3], cameras=[path], **EXTENSION)
+    assert longer.shape == (1, 17, 32, 48, 3)
+    np.testing.assert_array_equal(longer[:, :9], video)
+    # By hand: a window of 2 condition latents (5 frames) and 2 new ones, seen from the path's first camera.
+    latents = pipeline.sample(
+        ["a red ball"],
+        [3],
+        cameras=[path[4:]],
+        references=[path.world_from_camera[0]],
+        condition=video[:, 4:],
+        **RUN | {"frames": 13},
+    )
+    np.testing.assert_array_equal(longer[:, 9:], pipeline.autoencoder.decode(latents)[:, 5:])
+    # A tail is enough, the world frame of the path does not matter, and the seed decides the rest.
+    moved = path.transformed(resolve_path("orbit left 90 deg", 2).world_from_camera[1])
+    tail = pipeline.extend(video[:, 2:], ["a red ball"], [3], cameras=[moved], **EXTENSION)
+    assert np.abs(tail[:, 7:].astype(int) - longer[:, 9:]).max() <= 1
+    other = pipeline.extend(video, ["a red ball"], [4], cameras=[path], **EXTENSION)
+    assert np.abs(other[:, 9:].astype(int) - longer[:, 9:]).max() > 1
+
+
+def test_extension_sees_the_first_camera_of_the_first_clip(pipeline):
+    """The same last nine poses after two different beginnings: another reference, another result."""
+    video, end = make_image(frames=9), resolve_path("dolly in 1 m", 13)
+    results = [
+        pipeline.extend(
+            video, [""], [0], cameras=[compose(resolve_path(beginning, 5), end)], **EXTENSION
+        )  # 17 poses
+        for beginning in ("static", "truck right 2 m while panning left 30 deg")
+    ]
+    assert np.abs(results[0][:, 9:].astype(int) - results[1][:, 9:]).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "poses", "message"),
+    [
+        (4, 17, "uint8 .1, 4, 32, 48, 3.: expected uint8 .* at least 5 frames"),
+        (9, 16, "16 poses: expected those of the 9 frames so far and of the 8 to come, 17 or more"),
+    ],
+)
+def test_extensions_that_lack_frames_or_poses_are_refused(pipeline, frames, poses, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline.extend(
+            make_image(frames=frames), [""], [0], cameras=[resolve_path("static", poses)], **EXTENSION
+        )
+    with pytest.raises(ValueError, match="new_latents=0: expected 1 or more"):
+        pipeline.extend(make_image(frames=9), [""], [0], cameras=None, **EXTENSION | {"new_latents": 0})
 
 
 def test_shift_follows_the_number_of_tokens_unless_the_weights_fix_it(pipeline):
