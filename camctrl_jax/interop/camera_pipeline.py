@@ -1,0 +1,519 @@
+"""Run an exported camera-controlled video model in PyTorch, with the stock classes of diffusers.
+
+  python camera_pipeline.py --folder MODEL --image first.png --poses poses.npy --intrinsics lens.npy --out clip.npy
+  python camera_pipeline.py --folder MODEL --video clip.npy --poses longer.npy --intrinsics lens.npy --out longer.mp4
+
+The first command makes a clip that starts at a picture (without --image: from the prompt alone); the second
+goes on from a video, one clip more, seen from the same first camera.
+
+  --poses       npy [T, 4, 4], world_from_camera, OpenCV axes (x right, y down, z forward), metres; a pose per
+                frame. With --video: of all frames, those so far and those to come.
+  --intrinsics  npy [4] or [T, 4]: fx/W, fy/H, cx/W, cy/H of the frames of the clip.
+  --text        embeddings by the text encoder of the training: safetensors with `embeds` [1, N, D] and `mask`
+                [1, N], or a file of `python -m camctrl_jax.data.encode_text` together with --prompt.
+Without --poses the model is told nothing about the camera, without --text the prompt is empty. Sizes and guidance
+default to those of the training.
+
+This file stands alone: it is copied into every exported folder and imports torch, diffusers, safetensors and
+numpy (Pillow for pictures, PyAV for mp4). The folder holds a strict stock transformer/, scheduler/, vae/ (or name
+the base model's with --vae), camera/ and text/null.safetensors. Arrays are channels-last, frames are uint8.
+Axes: B clips, T = 4k+1 frames, L = k+1 latents, h, w latent grid, N text tokens, V video tokens, D channels.
+"""  # noqa: E501
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, MotifVideoTransformer3DModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+CONVENTIONS = {"order": "moment_first", "frame_stride": 4, "axes": "opencv"}
+
+
+def plucker_map(world_from_camera, intrinsics, height, width):
+    """Rays (o x d, d) through the pixel centres: [..., 4, 4] and [..., 4] -> f32 [..., height, width, 6]."""
+    pose, lens = np.asarray(world_from_camera, np.float32), np.asarray(intrinsics, np.float32)
+    fx, fy, cx, cy = (lens[..., i, None] for i in range(4))
+    x = (((np.arange(width, dtype=np.float32) + 0.5) / width - cx) / fx)[..., None, :, None]
+    y = (((np.arange(height, dtype=np.float32) + 0.5) / height - cy) / fy)[..., :, None, None]
+    right, down, forward, origin = (pose[..., None, None, :3, i] for i in range(4))
+    direction = right * x + down * y + forward
+    direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+    return np.concatenate([np.cross(np.broadcast_to(origin, direction.shape), direction), direction], axis=-1)
+
+
+def guidance_branches(text, camera, camera_without_text=None, camera_input=True):
+    """[(sees the text, sees the camera, weight)] of one step; branches of weight 0 are left out.
+
+    v(0,0) + text [v(c,0) - v(0,0)] + camera [v(c,s) - v(c,0)]  (CameraCtrl II, Eq. 3); with the appendix's
+    CFG' also + camera_without_text [v(0,s) - v(0,0)]. Weights of 1 leave the plain conditional call.
+    """
+    if not camera_input:
+        weights = {(False, False): 1.0 - text, (True, False): text}
+    else:
+        first = camera_without_text or 0.0
+        weights = {(False, False): 1.0 - text - first, (True, False): text - camera, (True, True): camera}
+        weights[False, True] = first
+    return [(*sees, weight) for sees, weight in weights.items() if weight != 0.0]
+
+
+def time_grid(steps, shift):
+    """f32 [steps + 1], 1 ... 0: what FlowMatchEulerDiscreteScheduler makes of linspace(1, 1 / steps)."""
+    t = np.linspace(1.0, 0.0, steps + 1)
+    return (shift * t / (1.0 + (shift - 1.0) * t)).astype(np.float32)
+
+
+def valid_tokens(texts):
+    """Texts [(embeds [B, N, D], mask bool [B, N])] as one batch: valid tokens first, cropped to the longest.
+
+    The mask is None where all are equally long: FlashAttention takes none. Text tokens carry no position, so
+    their order means nothing to the model.
+    """
+    longest, rows, masks = max(int(mask.sum(1).max()) for _, mask in texts), [], []
+    for embeds, mask in texts:
+        order = torch.argsort((~mask).int(), dim=1, stable=True)[:, :longest]
+        missing = longest - order.shape[1]
+        masks.append(torch.nn.functional.pad(mask.gather(1, order), (0, missing)))
+        rows.append(embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[-1])))
+        rows[-1] = torch.nn.functional.pad(rows[-1], (0, 0, 0, missing))
+    mask = torch.cat(masks)
+    return torch.cat(rows), None if mask.all() else mask
+
+
+class CameraPipeline:
+    """A stock transformer, its autoencoder and the camera layer; see ``generate`` and ``extend``."""
+
+    def __init__(self, transformer, vae, *, camera=None, settings=None, null_text=None, shift=None):
+        """camera: tensors {weight, bias}; settings: of camera/config.json; null_text: (embeds, mask)."""
+        self.transformer, self.vae, self.null_text = transformer.eval(), vae.eval(), null_text
+        self.camera, self.settings, self._camera_tokens = camera, settings or {}, None
+        defaults = {"shift": shift, "text_guidance": 1.0, "camera_guidance": 1.0}
+        self.sampling = self.settings.get("sampling", defaults)
+        # A hook, not a subclass: the weights stay those of the stock class, and as x_embedder lies outside
+        # the repeated blocks that torch.compile takes, the hook breaks no compiled graph.
+        self._hook = camera and transformer.x_embedder.register_forward_hook(self._add_camera)
+
+    @classmethod
+    def from_folder(
+        cls, folder, dtype=torch.bfloat16, device=None, *, vae=None, attention=None, compile=False
+    ):
+        """Load an exported folder, or a base model's: no camera then.
+
+        Args:
+            folder: with transformer/, and what else the head of this file lists.
+            dtype: of transformer and VAE. float32 reproduces the JAX sample; bfloat16 is for GPUs.
+            device: default "cuda" where there is one.
+            vae: folder of an AutoencoderKLWan, or of a model with vae/ in it; default ``folder``.
+            attention: for ``set_attention_backend``: "_flash_3_hub" on an H100, with sequential=True below.
+            compile: torch.compile the repeated blocks; every new clip size compiles once.
+        """
+        folder, home = Path(folder), Path(vae or folder)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        homes = [path for path in (home / "vae", home) if (path / "config.json").is_file()]
+        if not (folder / "transformer/config.json").is_file():
+            raise FileNotFoundError(f"{folder} has no transformer/config.json: not an exported model folder.")
+        if not homes:
+            raise FileNotFoundError(
+                f"{home} holds no autoencoder (vae/config.json): name one with vae= (--vae), for "
+                "example of the base model that this one was trained from."
+            )
+        parts = {}
+        if (folder / "scheduler/scheduler_config.json").is_file():
+            parts["shift"] = json.loads((folder / "scheduler/scheduler_config.json").read_text()).get("shift")
+        if (folder / "camera/config.json").is_file():
+            settings = parts["settings"] = json.loads((folder / "camera/config.json").read_text())
+            for name, known in CONVENTIONS.items():
+                if settings.get(name, known) != known:
+                    found = f"{folder / 'camera/config.json'}: {name} is {settings[name]!r}"
+                    raise ValueError(f"{found}; this camera_pipeline.py knows {known!r} only.")
+            tensors = load_file(folder / "camera/camera_embedder.safetensors")
+            parts["camera"] = {name: tensors[name].float().to(device) for name in ("weight", "bias")}
+        if (folder / "text/null.safetensors").is_file():
+            parts["null_text"] = read_text(folder / "text/null.safetensors")
+        transformer = _loaded(MotifVideoTransformer3DModel, folder / "transformer", dtype, device)
+        vae = _loaded(AutoencoderKLWan, homes[0], dtype, device)
+        if attention is not None:
+            transformer.set_attention_backend(attention)
+        if compile:
+            transformer.compile_repeated_blocks(fullgraph=True)
+        return cls(transformer, vae, **parts)
+
+    def close(self):
+        """Take the camera away: the transformer is the stock one again."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = self.camera = None
+
+    def generate(self, *, frames=None, height=None, width=None, **options):
+        """A clip, u8 [B, T, H, W, 3], by default of the training's size. Options: those of ``sample``."""
+        given = {"frames": frames, "height": height, "width": width}
+        size = [value or self.sampling.get(name) for name, value in given.items()]
+        if None in size:
+            raise ValueError(
+                f"This model does not say its clip size: give {', '.join(given)} (e.g. 49, 384, 640)."
+            )
+        return self.decode(self.sample(*size, **options))
+
+    def extend(self, video, *, new_latents=12, condition_latents=4, **options):
+        """Go on from a video: 4 * new_latents more frames, u8 [B, T' + 4 * new_latents, H, W, 3].
+
+        Its last 4 * (condition_latents - 1) + 1 frames are encoded again and condition the new ones.
+
+        Args:
+            video: u8 [B, T', H, W, 3], the frames so far, or a tail of them that covers the condition.
+            options: those of ``sample``, where poses and lenses are those of the whole exploration up to the
+                last new frame, and the first pose is the reference of all clips. Give every clip another
+                seed.
+        """
+        given, added = 4 * (condition_latents - 1) + 1, 4 * new_latents
+        if min(condition_latents, new_latents) < 1:
+            raise ValueError(
+                f"{condition_latents=} and {new_latents=}: expected 1 or more (4 and 12 are usual)."
+            )
+        if video.dtype != np.uint8 or video.ndim != 5 or video.shape[1] < given:
+            found = f"video is {video.dtype} {list(video.shape)}"
+            raise ValueError(f"{found}: expected uint8 [B, T, H, W, 3] of at least {given} frames.")
+        if options.get("world_from_camera") is not None:
+            poses, lenses = _paths(options["world_from_camera"], options.get("intrinsics"))
+            if poses.shape[1] < video.shape[1] + added:
+                raise ValueError(
+                    f"{poses.shape[1]} poses: expected those of the {video.shape[1]} frames so far and "
+                    f"of the {added} to come, {video.shape[1] + added} or more."
+                )
+            options |= {"world_from_camera": poses[:, -given - added :], "reference": poses[:, :1]}
+            options["intrinsics"] = lenses[:, -given - added :]
+        latents = self.sample(given + added, *video.shape[2:4], condition=video[:, -given:], **options)
+        return np.concatenate([video, self.decode(latents)[:, given:]], axis=1)
+
+    @torch.no_grad()
+    def sample(
+        self, frames, height, width, *, text=None, condition=None, world_from_camera=None, intrinsics=None,
+        reference=None, steps=32, shift=None, text_guidance=None, camera_guidance=None,
+        camera_without_text=None, seeds=(0,), noise=None, sequential=False, progress=None,
+    ):  # fmt: skip
+        """Normalised latents f32 [B, L, h, w, C], by Euler steps from noise (t = 1) to data (t = 0).
+
+        Args:
+            text: (embeds [B or 1, N, D], mask [B or 1, N]) of the prompts; None is the empty prompt.
+            condition: u8 [B, T', H, W, 3], the given T' = 4k + 1 < T first frames (one: image to video).
+            world_from_camera, intrinsics: [T, 4, 4] or [B, T, 4, 4], and [4], [T, 4] or [B, T, 4]; None is no
+                camera.
+            reference: pose [B or 1, 1, 4, 4] that others are relative to; by default each path's first.
+            steps, shift: of the time grid; by default the shift of the training.
+            text_guidance, camera_guidance: w_text and w_cam (w_cam2 of CFG'); by default the model's.
+            camera_without_text: w_cam1 of CFG'; None selects Eq. 3.
+            seeds, noise: B seeds, or the noise itself, f32 [B, L, h, w, C].
+            sequential: one branch of guidance at a time: less memory, and no padding mask at batch 1.
+            progress: called with (steps done, steps).
+        """
+        shape = self._latent_shape(frames, height, width)
+        if noise is None:  # by numpy: the same on every device
+            noise = np.stack(
+                [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+            )
+        noise = self._channels_first(noise).float()  # [B, C, L, h, w]
+        batch, given, clean, mask = len(noise), 0, torch.zeros_like(noise), torch.zeros_like(noise[:, :1])
+        if condition is not None:
+            latents = self.encode(condition)
+            given = latents.shape[2]
+            if given >= shape[0]:
+                raise ValueError(
+                    f"{condition.shape[1]} of {frames} frames are given: nothing is left to sample."
+                )
+            clean[:, :, :given], mask[:, :, :given] = latents, 1.0
+
+        weights = {"text_guidance": text_guidance, "camera_guidance": camera_guidance}
+        weights = [self.sampling[name] if value is None else value for name, value in weights.items()]
+        branches = guidance_branches(*weights, camera_without_text, self.camera is not None)
+        texts = {True: self.null_text if text is None else text, False: self.null_text}
+        if any(texts[sees_text] is None for sees_text, _, _ in branches):
+            raise ValueError(
+                "The embedding of the empty prompt is needed, but there is no text/null.safetensors."
+            )
+        texts = {sees: self._text(*pair, batch) for sees, pair in texts.items() if pair is not None}
+        cameras = dict.fromkeys((True, False))
+        if self.camera is not None:
+            maps = self._plucker(
+                (batch, *shape[:3]), (frames, height, width), world_from_camera, intrinsics, reference
+            )
+            cameras = {True: self._camera_features(maps), False: self._camera_features(np.zeros_like(maps))}
+        calls = []  # (branches, text, mask, camera) of each forward pass of a step
+        for group in [[branch] for branch in branches] if sequential else [branches]:
+            tokens = None if self.camera is None else torch.cat([cameras[sees] for _, sees, _ in group])
+            calls.append((len(group), *valid_tokens([texts[sees] for sees, _, _ in group]), tokens))
+        shift = self.sampling.get("shift") if shift is None else shift
+        if shift is None:  # as in training: it grows with the square root of the number of video tokens
+            config = self.transformer.config
+            tokens = math.prod(shape[:3]) // (config.patch_size_t * config.patch_size**2)
+            shift = 12.0 * math.sqrt(tokens / 46800)
+
+        grid, state = time_grid(steps, shift), noise
+        for index in range(steps):
+            time = float(grid[index])
+            # The noisy slot holds a given condition noised, as in training, the clean slot as it is.
+            noisy = torch.where(mask > 0, (1.0 - time) * clean + time * noise, state)
+            inputs = torch.cat([noisy, clean, mask], dim=1).to(self.vae.dtype)  # [B, 2 C + 1, L, h, w]
+            velocities = []
+            for count, embeds, text_mask, self._camera_tokens in calls:
+                times = torch.full((count * batch,), 1000.0 * time, device=inputs.device)
+                output = self.transformer(
+                    torch.cat([inputs] * count), times, embeds.to(inputs), text_mask
+                ).sample
+                velocities += output.float().chunk(count)
+            if len(branches) > 1:
+                velocities = [weight * part for (_, _, weight), part in zip(branches, velocities)]
+            state = state + (float(grid[index + 1]) - time) * sum(velocities)
+            if progress is not None:
+                progress(index + 1, steps)
+        self._camera_tokens = None
+        return torch.where(mask > 0, clean, state).movedim(1, -1).cpu().numpy()
+
+    @torch.no_grad()
+    def encode(self, video):
+        """u8 [B, T, H, W, 3] -> normalised latent means, a tensor f32 [B, C, L, h, w]."""
+        scaled = self._channels_first(video).float() / 127.5 - 1.0
+        mean, std = self._statistics()
+        return (self.vae.encode(scaled.to(self.vae.dtype)).latent_dist.mode().float() - mean) / std
+
+    @torch.no_grad()
+    def decode(self, latents):
+        """Normalised latents f32 [B, L, h, w, C] -> u8 [B, T, H, W, 3]; the first latent is one frame."""
+        mean, std = self._statistics()
+        latents = self._channels_first(latents) * std + mean
+        video = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+        return ((video + 1.0) * 127.5).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
+
+    def _statistics(self):
+        values = (self.vae.config.latents_mean, self.vae.config.latents_std)
+        return (torch.tensor(value, device=self.vae.device).view(1, -1, 1, 1, 1) for value in values)
+
+    def _channels_first(self, array):
+        return torch.as_tensor(np.array(array)).to(self.vae.device).movedim(-1, 1).contiguous()
+
+    def _latent_shape(self, frames, height, width):
+        stride = self.vae.config.scale_factor_spatial
+        side = stride * self.transformer.config.patch_size
+        if frames % 4 != 1 or height % side or width % side:
+            clip = f"A clip of {frames} frames of {height}x{width}"
+            raise ValueError(f"{clip}: expected 4k+1 frames and sides that are multiples of {side}.")
+        return (frames - 1) // 4 + 1, height // stride, width // stride, self.vae.config.z_dim
+
+    def _text(self, embeds, mask, batch):
+        """Embeddings and mask, on the device, one per clip."""
+        embeds, mask = (torch.as_tensor(array).to(self.vae.device) for array in (embeds, mask))
+        width = self.transformer.config.text_embed_dim
+        if embeds.ndim != 3 or embeds.shape[-1] != width or mask.shape != embeds.shape[:2]:
+            found = f"Text embeddings {list(embeds.shape)} with mask {list(mask.shape)}"
+            raise ValueError(
+                f"{found}: expected [B, N, {width}] and [B, N], by the text encoder of the training."
+            )
+        return embeds.expand(batch, -1, -1), mask.bool().expand(batch, -1)
+
+    def _plucker(self, shape, clip, world_from_camera, intrinsics, reference):
+        """f32 [B, L, h, w, 6] (or H, W) of frames 0, 4, 8, ...; zeros without a camera."""
+        size = clip[1:] if self.settings.get("plucker_res") == "pixel" else shape[2:]
+        if world_from_camera is None:
+            return np.zeros((*shape[:2], *size, 6), np.float32)
+        poses, lenses = _paths(world_from_camera, intrinsics)
+        if poses.shape[1] != clip[0]:
+            raise ValueError(
+                f"{poses.shape[1]} poses for a clip of {clip[0]} frames: give one pose per frame."
+            )
+        # Relative to the reference in float64: far from the origin float32 would lose digits.
+        poses = (
+            np.linalg.inv(poses[:, :1] if reference is None else np.asarray(reference, np.float64)) @ poses
+        )
+        poses[..., :3, 3] *= self.settings.get("translation_scale", 1.0)
+        return np.broadcast_to(plucker_map(poses[:, ::4], lenses[:, ::4], *size), (*shape[:2], *size, 6))
+
+    def _camera_features(self, maps):
+        """Pluecker maps [B, L, h, w, 6] -> f32 [B, V, D].
+
+        A product of patches with a matrix: cuDNN would round a float32 convolution to TF32, 0.2 degrees.
+        """
+        weight, bias = self.camera["weight"], self.camera["bias"]
+        (b, t, h, w, c), (pt, ph, pw) = maps.shape, weight.shape[2:]
+        x = (
+            torch.tensor(maps)
+            .view(b, t // pt, pt, h // ph, ph, w // pw, pw, c)
+            .permute(0, 1, 3, 5, 7, 2, 4, 6)
+        )
+        x = x.reshape(b, -1, c * pt * ph * pw).to(weight.device)
+        return torch.nn.functional.linear(x, weight.flatten(1), bias)
+
+    def _add_camera(self, module, inputs, tokens):
+        """Forward hook of x_embedder. JAX adds before its one rounding to bfloat16: equal in float32 only."""
+        if self._camera_tokens is None:
+            return tokens
+        return (tokens.float() + self._camera_tokens).to(tokens.dtype)
+
+
+def _paths(world_from_camera, intrinsics):
+    """f64 [B, T, 4, 4] and [B, T, 4] from poses with or without a batch axis and lenses of [..., 4]."""
+    poses = np.asarray(world_from_camera, np.float64)
+    lenses = np.asarray(np.nan if intrinsics is None else intrinsics, np.float64)
+    if poses.ndim not in (3, 4) or poses.shape[-2:] != (4, 4):
+        raise ValueError(f"Poses are {list(poses.shape)}: expected [T, 4, 4] or [B, T, 4, 4].")
+    if lenses.shape[-1:] != (4,) or np.abs(lenses).max() > 20:
+        found = f"Intrinsics are {list(lenses.shape)} up to {np.abs(lenses).max():g}"
+        raise ValueError(
+            f"{found}: expected [4] or [T, 4] of fx/W, fy/H, cx/W, cy/H (pixels, divided by the size)."
+        )
+    if lenses.ndim > 1 and lenses.shape[-2] != poses.shape[-3]:
+        raise ValueError(
+            f"{lenses.shape[-2]} intrinsics for {poses.shape[-3]} poses: give as many, or one [4]."
+        )
+    poses = poses if poses.ndim == 4 else poses[None]
+    return poses, np.broadcast_to(lenses, (*poses.shape[:2], 4))
+
+
+def _loaded(kind, folder, dtype, device):
+    """A stock model; refuses what diffusers only warns of: tensors that are missing, unknown or misshaped."""
+    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    try:
+        model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except RuntimeError as error:
+        shapes = " ".join(str(error).split())[:300]
+        raise ValueError(f"{folder}: config.json and weights do not belong together: {shapes}") from error
+    wrong = {what: names for what, names in info.items() if names}
+    if wrong:
+        raise ValueError(f"{folder} is not a complete {kind.__name__}: {wrong}. Export or copy it again.")
+    return model.to(device).requires_grad_(False)
+
+
+def read_text(path, prompt=None):
+    """(embeds [1, N, D], mask [1, N]) from a safetensors file; of ``prompt``, if it is one of encode_text."""
+    with safe_open(path, framework="pt") as file:
+        if "embeds" in set(file.keys()):
+            return file.get_tensor("embeds")[:1], file.get_tensor("mask")[:1].bool()
+        texts, counts = json.loads(bytes(file.get_tensor("texts").numpy())), file.get_tensor("counts")
+        if prompt not in texts:
+            raise ValueError(
+                f"{path} holds no embedding of {prompt!r} ({len(texts)} texts are there, looked up exactly): "
+                "encode it with python -m camctrl_jax.data.encode_text, or name another --prompt."
+            )
+        number, per_part = texts.index(prompt), int(file.metadata()["texts_per_part"])
+        part = number // per_part
+        start, length = int(counts[part * per_part : number].sum()), int(counts[number])
+        embeds = file.get_slice(f"tokens.{part:05d}")[start : start + length][None]
+    return embeds, torch.ones(embeds.shape[:2], dtype=torch.bool)
+
+
+def read_frames(path, height=None, width=None):
+    """u8 [1, T, H, W, 3] of an npy, or of a picture that is resized to cover the size and cropped."""
+    if Path(path).suffix == ".npy":
+        frames = np.load(path, allow_pickle=False)
+        return frames.reshape((1, -1, *frames.shape[-3:]))
+    from PIL import Image, ImageOps
+
+    picture = ImageOps.fit(Image.open(path).convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(picture)[None, None]
+
+
+def write_frames(path, video, fps):
+    """u8 [T, H, W, 3] as npy (exact: what --video goes on from) or mp4."""
+    if Path(path).suffix == ".npy":
+        return np.save(path, video)
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=round(fps), options={"crf": "12"})
+        stream.height, stream.width, stream.pix_fmt = *video.shape[1:3], "yuv420p"
+        for frame in video:
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+            )
+        container.mux(stream.encode())
+
+
+def parser():
+    """The command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    add = result.add_argument
+    add("--folder", required=True, metavar="DIR", help="the exported model")
+    add("--out", required=True, metavar="FILE", help="the clip to write: .npy (exact) or .mp4")
+    add("--vae", metavar="DIR", help="autoencoder, or base model with one (default: in --folder)")
+    add("--image", metavar="FILE", help="first frame: a picture, cropped to the clip's shape, or an .npy")
+    add("--video", metavar="FILE", help="go on from these frames (.npy)")
+    add("--new-latents", type=int, default=12, help="with --video: of 4 frames each (default 12)")
+    add("--condition-latents", type=int, default=4, help="with --video: of its end (default 4: 13 frames)")
+    add("--text", metavar="FILE", help="text embeddings, see above")
+    add("--prompt", help="which text of --text")
+    add("--poses", metavar="FILE", help="camera path, see above")
+    add("--intrinsics", metavar="FILE", help="lens, see above")
+    for name in ("frames", "height", "width"):
+        add(f"--{name}", type=int, help="of the clip (default: as trained)")
+    add("--fps", type=float, help="of the mp4 (default: as trained)")
+    add("--steps", type=int, default=32, help="Euler steps (default 32)")
+    add("--shift", type=float, help="timestep shift (default: as in training)")
+    add("--text-guidance", type=float, metavar="W", help="1 is none (default: the model's)")
+    add("--camera-guidance", type=float, metavar="W", help="1 is none (default: the model's)")
+    add("--camera-without-text", type=float, metavar="W", help="w_cam1 of CFG' (default: Eq. 3)")
+    add("--seed", type=int, default=0, help="of the noise; take another one for every clip")
+    add("--dtype", choices=("bfloat16", "float16", "float32"), help="default bfloat16, on a CPU float32")
+    add("--device", help="default cuda where there is one")
+    add("--attention", metavar="NAME", help="attention backend, e.g. _flash_3_hub together with --sequential")
+    add("--compile", action="store_true", help="torch.compile the repeated blocks")
+    add("--sequential", action="store_true", help="one branch of guidance at a time: less memory")
+    return result
+
+
+def run(options):
+    """Make what the parsed command line asks for."""
+    for name in ("poses", "intrinsics", "image", "video", "text"):
+        if getattr(options, name) is not None and not Path(getattr(options, name)).is_file():
+            raise FileNotFoundError(f"--{name} {getattr(options, name)}: no such file.")
+    if (options.poses is None) != (options.intrinsics is None):
+        raise ValueError("--poses and --intrinsics belong together: give both, or neither for no camera.")
+    if options.prompt and options.text is None:
+        raise ValueError("--prompt names a text in the file of embeddings: give that too, with --text.")
+    if Path(options.out).suffix not in (".npy", ".mp4"):
+        raise ValueError(f"--out {options.out}: expected a name that ends with .npy or .mp4.")
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, options.dtype or ("float32" if device == "cpu" else "bfloat16"))
+    choices = {"vae": options.vae, "attention": options.attention, "compile": options.compile}
+    pipeline = CameraPipeline.from_folder(options.folder, dtype, device, **choices)
+    weights = ("text_guidance", "camera_guidance", "camera_without_text")
+    inputs = {name: getattr(options, name) for name in ("steps", "shift", "sequential", *weights)}
+    inputs |= {
+        "seeds": [options.seed],
+        "progress": lambda *done: print("step {}/{}".format(*done), file=sys.stderr),
+    }
+    if options.text is not None:
+        inputs["text"] = read_text(options.text, options.prompt)
+    if options.poses is not None:
+        inputs["world_from_camera"] = np.load(options.poses, allow_pickle=False)
+        inputs["intrinsics"] = np.load(options.intrinsics, allow_pickle=False)
+    if options.video is not None:
+        inputs |= {"new_latents": options.new_latents, "condition_latents": options.condition_latents}
+        video = pipeline.extend(read_frames(options.video), **inputs)
+    else:
+        size = {
+            name: getattr(options, name) or pipeline.sampling.get(name)
+            for name in ("frames", "height", "width")
+        }
+        if options.image is not None:
+            inputs["condition"] = read_frames(options.image, size["height"], size["width"])
+        video = pipeline.generate(**size, **inputs)
+    write_frames(options.out, video[0], options.fps or pipeline.sampling.get("fps") or 12.0)
+    print(options.out)
+
+
+def main(argv=None):
+    """Entry point; expected failures end with one message on standard error and exit code 1."""
+    try:
+        run(parser().parse_args(argv))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
