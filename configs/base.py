@@ -2,7 +2,7 @@
 
 Full size, on datasets that build_dataset made (cached latents or videos, text embeddings of a text encoder):
   python -m camctrl_jax.train --config=configs/base.py --workdir=runs/base \\
-      --config.data.unlabelled=data/videos --config.data.text.source=data/text.npz \\
+      --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors \\
       --config.vae.weights=weights/wan
 
 One GPU, about three minutes on an H200, nothing to download:

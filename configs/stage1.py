@@ -3,7 +3,7 @@
 Full size as in the paper (64 devices, 192x320), on datasets that build_dataset made:
   python -m camctrl_jax.train --config=configs/stage1.py --workdir=runs/stage1 --config.init_from=runs/base \\
       --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
-      --config.data.text.source=data/text.npz --config.vae.weights=weights/wan
+      --config.data.text.source=data/text.safetensors --config.vae.weights=weights/wan
 
 One GPU, about nine minutes on an H200, nothing to download; from your own base model, or from the weights
 in the package:

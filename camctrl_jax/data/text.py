@@ -1,16 +1,18 @@
 """Text embeddings as the models take them: [B, N, D] vectors and a prefix mask of the tokens in use.
 
 ``WordEmbedder`` needs no weights and no download: every word has a fixed pseudo-random vector. It is what the
-worlds models are trained with. ``PrecomputedText`` reads embeddings that a real text encoder wrote earlier.
+worlds models are trained with. ``PrecomputedText`` reads embeddings that a real text encoder wrote earlier
+(``python -m camctrl_jax.data.encode_text``).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -202,15 +204,27 @@ class PrecomputedText:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PrecomputedText:
-        """Read what ``save`` wrote."""
+        """Read what ``save`` or ``camctrl_jax.data.encode_text`` wrote.
+
+        Of the latter, embeddings stay in the file until they are looked up.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: not a file of precomputed text, or a damaged one.
+        """
+        with open(path, "rb") as file:
+            is_npz = file.read(2) in (b"PK", b"")
+        if not is_npz:
+            stored = StoredTokens(path)
+            return cls(stored, stored.max_tokens, source=str(path))
         try:
             with np.load(path, allow_pickle=False) as stored:
                 texts, tokens, counts = stored["texts"], stored["tokens"], stored["counts"]
                 max_tokens = int(stored["max_tokens"])
         except (KeyError, ValueError, EOFError) as error:
             raise ValueError(
-                f"{path}: not a file of precomputed text ({error}); expected an npz with texts, tokens, "
-                "counts and max_tokens, as PrecomputedText.save writes it."
+                f"{path}: not a file of precomputed text ({error}); expected what python -m "
+                "camctrl_jax.data.encode_text writes, or an npz of PrecomputedText.save."
             ) from error
         if counts.sum() != len(tokens) or len(counts) != len(texts):
             raise ValueError(
@@ -218,6 +232,74 @@ class PrecomputedText:
             )
         pieces = np.split(tokens.astype(np.float32), np.cumsum(counts)[:-1])
         return cls(dict(zip((str(text) for text in texts), pieces)), max_tokens, source=str(path))
+
+
+TEXT_FORMAT, TEXT_FORMAT_VERSION = "camctrl_jax text", "1"
+
+
+class StoredTokens(Mapping[str, np.ndarray]):
+    """Text -> its embeddings [n, D] in the dtype of the file, memory-mapped: read where it is used.
+
+    The safetensors file holds ``texts`` (a JSON list as u8), ``counts`` i32 [texts] of the tokens in use, and
+    these tokens one after the other, ``texts_per_part`` texts in each of the tensors ``tokens.00000`` [sum n,
+    D], ``tokens.00001``, ... Padding is not stored, so captions of 50 tokens take a tenth of a padded 512.
+    Pickles as the path, so that worker processes map the file themselves.
+
+    Attributes:
+      path: the file.
+      metadata: what else it says: encoder, encoder_fingerprint, max_tokens, negative_prompt.
+
+    Raises:
+      ValueError: another kind of file, or a damaged one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        # The file format alone, which knows nothing of the rest of the package.
+        from camctrl_jax.interop.safetensors import SafetensorsFile
+
+        self.path = Path(path)
+        file = SafetensorsFile(self.path)
+        self.metadata = dict(file.metadata)
+        try:
+            found = self.metadata["format"], self.metadata["format_version"]
+            if found != (TEXT_FORMAT, TEXT_FORMAT_VERSION):
+                raise ValueError(f"its format is {found}, expected {(TEXT_FORMAT, TEXT_FORMAT_VERSION)}")
+            texts = json.loads(bytes(file["texts"]))
+            counts, self._per_part = file["counts"].astype(np.int64), int(self.metadata["texts_per_part"])
+            self._parts = [file[f"tokens.{i:05d}"] for i in range(-(-len(texts) // self._per_part))]
+            starts = np.arange(0, len(texts), self._per_part)
+            stored = [len(part) for part in self._parts]
+            if len(counts) != len(texts) or stored != np.add.reduceat(counts, starts).tolist():
+                raise ValueError("texts, counts and tokens do not belong together")
+        except (KeyError, ValueError, IndexError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"{self.path}: not a file of precomputed text ({reason}); expected what python -m "
+                "camctrl_jax.data.encode_text writes."
+            ) from error
+        self._places = {}  # text -> (part, first token, end)
+        for part, start in enumerate(starts):
+            own = slice(start, start + self._per_part)
+            for text, end, count in zip(texts[own], np.cumsum(counts[own]), counts[own]):
+                self._places[text] = part, int(end - count), int(end)
+
+    @property
+    def max_tokens(self) -> int:
+        """N, at which the encoder cut texts off."""
+        return int(self.metadata["max_tokens"])
+
+    def __getitem__(self, text: str) -> np.ndarray:
+        part, start, end = self._places[text]
+        return self._parts[part][start:end]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __reduce__(self) -> tuple:
+        return StoredTokens, (str(self.path),)
 
 
 def embedder_from_settings(settings: Mapping[str, Any]) -> TextEmbedder:
