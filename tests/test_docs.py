@@ -37,6 +37,9 @@ def test_commands_name_files_modules_and_options_that_exist(page, monkeypatch):
     for words in commands(page):
         if words[0] == "bash":
             assert Path(words[1]).is_file(), words
+        elif words[0] == "python" and words[1].endswith("/camera_pipeline.py"):
+            pytest.importorskip("diffusers", reason="absent; pip install 'camctrl_jax[torch]'")
+            check_options("camctrl_jax.interop.camera_pipeline", words[2:])
         elif words[:2] == ["python", "-m"]:
             if words[2] == "camctrl_jax.train":
                 recipe = next(word for word in words if word.startswith("--config=")).split("=", 1)[1]

@@ -247,7 +247,7 @@ class StoredTokens(Mapping[str, np.ndarray]):
 
     Attributes:
       path: the file.
-      metadata: what else it says: encoder, encoder_fingerprint, max_tokens, negative_prompt.
+      metadata: what else it says: encoder_fingerprint, dtype, max_tokens, negative_prompt.
 
     Raises:
       ValueError: another kind of file, or a damaged one.

@@ -361,9 +361,7 @@ def _paths(world_from_camera, intrinsics):
         raise ValueError(f"Poses are {list(poses.shape)}: expected [T, 4, 4] or [B, T, 4, 4].")
     if lenses.shape[-1:] != (4,) or np.abs(lenses).max() > 20:
         found = f"Intrinsics are {list(lenses.shape)} up to {np.abs(lenses).max():g}"
-        raise ValueError(
-            f"{found}: expected [4] or [T, 4] of fx/W, fy/H, cx/W, cy/H (pixels, divided by the size)."
-        )
+        raise ValueError(f"{found}: expected [4] or [T, 4] of fx/W, fy/H, cx/W, cy/H (for pixels: --pixels).")
     if lenses.ndim > 1 and lenses.shape[-2] != poses.shape[-3]:
         raise ValueError(
             f"{lenses.shape[-2]} intrinsics for {poses.shape[-3]} poses: give as many, or one [4]."
@@ -447,6 +445,7 @@ def parser():
     add("--prompt", help="which text of --text")
     add("--poses", metavar="FILE", help="camera path, see above")
     add("--intrinsics", metavar="FILE", help="lens, see above")
+    add("--pixels", type=float, nargs=2, metavar=("H", "W"), help="--intrinsics are pixels of this size")
     for name in ("frames", "height", "width"):
         add(f"--{name}", type=int, help="of the clip (default: as trained)")
     add("--fps", type=float, help="of the mp4 (default: as trained)")
@@ -489,7 +488,9 @@ def run(options):
         inputs["text"] = read_text(options.text, options.prompt)
     if options.poses is not None:
         inputs["world_from_camera"] = np.load(options.poses, allow_pickle=False)
-        inputs["intrinsics"] = np.load(options.intrinsics, allow_pickle=False)
+        height, width = options.pixels or (1, 1)
+        lens = np.load(options.intrinsics, allow_pickle=False)
+        inputs["intrinsics"] = lens / np.array([width, height, width, height])
     if options.video is not None:
         inputs |= {"new_latents": options.new_latents, "condition_latents": options.condition_latents}
         video = pipeline.extend(read_frames(options.video), **inputs)

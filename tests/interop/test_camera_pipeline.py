@@ -388,11 +388,12 @@ def test_command_line_makes_a_clip_and_goes_on(module, nano, nano_jax, nano_fold
     path = resolve_path("dolly in 1 m", 17)
     np.save(tmp_path / "poses.npy", path.world_from_camera[:9])
     np.save(tmp_path / "longer.npy", path.world_from_camera)
-    np.save(tmp_path / "lens.npy", LENS)
+    np.save(tmp_path / "lens.npy", np.multiply(LENS, [480, 320, 480, 320]))
     Image.fromarray(make_image()[0, 0]).save(tmp_path / "image.png")
     embeds, mask = nano_jax.embedder.embed([PROMPT])
     write_safetensors(tmp_path / "text.safetensors", {"embeds": embeds, "mask": mask})
-    lens = ["--intrinsics", str(tmp_path / "lens.npy"), "--text", str(tmp_path / "text.safetensors")]
+    lens = ["--intrinsics", str(tmp_path / "lens.npy"), "--pixels", "320", "480"]
+    lens += ["--text", str(tmp_path / "text.safetensors")]
     clip, longer = tmp_path / "clip.npy", tmp_path / "longer.mp4"
     given = ["--image", str(tmp_path / "image.png"), "--poses", str(tmp_path / "poses.npy")]
     assert run(*given, *lens, "--out", str(clip), "--seed", "4") == 0
