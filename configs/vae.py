@@ -3,7 +3,7 @@
 Full size (the Wan 2.1 sizes, with discriminators), on datasets that build_dataset made:
   python -m camctrl_jax.train --config=configs/vae.py --workdir=runs/vae --config.data.unlabelled=data/videos
 
-One GPU, about five minutes on an H200, nothing to download:
+One GPU, about seven minutes on an H200, nothing to download:
   python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae
 
 A laptop, about two minutes, a small autoencoder:
