@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Reproduce weights like those embedded in the package from nothing, on one GPU: VAE, base without a camera, camera
-# control, evaluation on held-out worlds, and the weights folder. About 25 minutes on one H200.
+# control, evaluation on held-out worlds, and the weights folder. About 26 minutes on one H200.
 #   bash launch/worlds_weights.sh OUT
 # The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds);
 # VARIANT=nano runs every part in seconds. Each part goes on where it was when the script is started again with the same OUT.
@@ -9,7 +9,7 @@ set -euo pipefail
 out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT}" && cd "$1" && pwd)"
 cd "$(dirname "$0")/.."
 variant="${VARIANT:-worlds}"
-worlds="${WORLDS:-20000}"
+worlds="${WORLDS:-30000}"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$out/jax_cache}"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false # two processes share the GPU for a while
 
@@ -45,8 +45,8 @@ part "base"
 part "stage 1"
 (become_train stage1 "$out/stage1" --config.init_from="$out/base" "${data[@]}" "${stage1[@]}")
 part "evaluation"
-python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" --out "$out/evaluation" \
-    ${EVALUATE_FLAGS:-}
+python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" \
+    --camera-guidance 1 1.5 2 3 --out "$out/evaluation" ${EVALUATE_FLAGS:-}
 part "weights folder"
 [ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$out/vae" \
     --evaluation "$out/evaluation/results.json" --out "$out/weights"

@@ -20,6 +20,7 @@ def main() -> None:
         axis.plot([row["step"] for row in rows], [row[key] for row in rows], linewidth=1.2)
         axis.set(title=title, xlabel="step", ylabel=key)
         axis.grid(alpha=0.3)
+        axis.locator_params(axis="x", nbins=5)
     figure.savefig(out, dpi=110)
 
 

@@ -1,15 +1,19 @@
-"""The paper's schedule, where weight decay applies, and clipping."""
+"""The paper's schedule, where weight decay applies, clipping, and Muon."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from camctrl_jax.models import VAE, MMDiT, mmdit_preset, vae_preset
+from camctrl_jax.training.muon import orthogonalise, scale_by_muon
 from camctrl_jax.training.optimizer import (
     OptimizerConfig,
     decay_mask,
     learning_rate_schedule,
     make_optimizer,
+    muon_labels,
 )
 
 
@@ -75,8 +79,85 @@ def test_clipping_bounds_what_reaches_the_moments():
 
 
 @pytest.mark.parametrize(
-    "values", [{"learning_rate": 0.0}, {"warmup_steps": -1}, {"clip_norm": -1.0}, {"b1": 1.0}, {"b2": -0.1}]
+    "values",
+    [
+        {"learning_rate": 0.0},
+        {"warmup_steps": -1},
+        {"clip_norm": -1.0},
+        {"b1": 1.0},
+        {"b2": -0.1},
+        {"kind": "sgd"},
+    ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         OptimizerConfig(**values)
+
+
+def matrices(seed):
+    generator = np.random.default_rng(seed)
+    sizes = {"a": (8, 12), "b": (8, 12), "c": (16, 5), "conv": (3, 1, 1, 4, 6)}
+    return {name: jnp.asarray(generator.normal(size=size), jnp.float32) for name, size in sizes.items()}
+
+
+def test_muon_gives_the_numbers_of_optax():
+    zeros = jax.tree.map(jnp.zeros_like, matrices(0))
+    axes = {name: optax.contrib.MuonDimensionNumbers((0,), (1,)) for name in "abc"}
+    axes["conv"] = optax.contrib.MuonDimensionNumbers((0, 1, 2, 3), (4,))
+    reference = optax.contrib.muon(1.0, consistent_rms=0.2, muon_weight_dimension_numbers=axes)
+    optimizer = scale_by_muon(0.95)
+    state, reference_state = optimizer.init(zeros), reference.init(zeros)
+    for seed in range(3):
+        updates, state = optimizer.update(matrices(seed), state)
+        expected, reference_state = reference.update(matrices(seed), reference_state, zeros)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(-x, y, rtol=2e-3, atol=2e-5), updates, expected)
+
+
+def test_muon_updates_a_stack_of_layers_as_it_updates_each():
+    layers = matrices(0)["a"], matrices(1)["a"]
+    optimizer = scale_by_muon(0.95)
+    apart, _ = optimizer.update(layers, optimizer.init(layers))
+    stack = jnp.stack(layers)
+    together, _ = optimizer.update(stack, optimizer.init(stack))
+    np.testing.assert_allclose(together, jnp.stack(apart), rtol=1e-5, atol=1e-6)
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one():
+    wide = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 20)), jnp.float32)
+    for given in (wide, jnp.swapaxes(wide, 1, 2)):
+        values = np.linalg.svd(orthogonalise(1e3 * given), compute_uv=False)
+        assert values.shape == (2, 6)
+        assert np.all((values > 0.6) & (values < 1.3))
+
+
+def test_muon_takes_the_matrices_between_first_and_last_layers():
+    transformer = MMDiT(mmdit_preset("nano")).abstract_params()
+    labels = muon_labels(transformer)
+    assert labels["single_transformer_blocks_0"]["proj_out"] == {"kernel": "muon", "bias": "adamw"}
+    assert labels["proj_out"]["kernel"] == labels["camera_embedder"]["kernel"] == "adamw"
+    labels = muon_labels(VAE(vae_preset("nano")).abstract_params())
+    assert labels["decoder"]["conv_in"]["kernel"] == "adamw"
+    assert labels["decoder"]["up_blocks_0"]["resnets_0"]["conv1"]["kernel"] == "muon"
+
+
+def test_muon_trains_a_model_with_all_kinds_of_leaves():
+    params = {
+        "x_embedder": {"kernel": jnp.ones((3, 4))},
+        "layer": {"kernel": jnp.eye(4), "bias": jnp.ones(4)},
+    }
+    optimizer = make_optimizer(OptimizerConfig(kind="muon", learning_rate=0.05, warmup_steps=1), 100)
+    target = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+
+    def loss(params):
+        hidden = params["x_embedder"]["kernel"] @ params["layer"]["kernel"] + params["layer"]["bias"]
+        return jnp.mean(jnp.square(hidden - target))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    state, first = optimizer.init(params), loss(params)
+    for _ in range(100):
+        params, state = step(params, state)
+    assert loss(params) < 0.2 * first
