@@ -9,6 +9,8 @@ from functools import partial
 import jax
 import optax
 
+from camctrl_jax.training.moments import check_moments, scale_by_compact_adam
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -22,6 +24,8 @@ class OptimizerConfig:
         b1, b2: decay rates of the Adam moments.
         weight_decay: decoupled decay of matrices and convolutions; vectors (norms, biases) have none.
         clip_norm: largest global gradient norm; 0 switches clipping off.
+        moments: how Adam's moments are stored: 'float32' (8 bytes per parameter), 'bfloat16' (4) or 'int8'
+            (a little more than 2). Parameters and arithmetic are float32 in any case.
     """
 
     learning_rate: float = 1e-4
@@ -32,6 +36,7 @@ class OptimizerConfig:
     b2: float = 0.95
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    moments: str = "float32"
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
@@ -40,6 +45,7 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.warmup_steps={self.warmup_steps} must not be negative.")
         if self.clip_norm < 0:
             raise ValueError(f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 switches it off.")
+        check_moments(self.moments)
         for name in ("b1", "b2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
@@ -68,8 +74,8 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
 def decay_mask(params: dict) -> dict:
     """True for leaves that weight decay applies to: matrices and convolutions, never norms or biases."""
-    # A gain may be stored as [C, 1, 1, 1], so it is the axes longer than one that count.
-    return jax.tree.map(lambda leaf: sum(length > 1 for length in leaf.shape) > 1, params)
+    # By name: stacked over layers, a bias has two axes as well.
+    return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1].key).endswith("kernel"), params)
 
 
 def make_optimizer(
@@ -82,13 +88,17 @@ def make_optimizer(
         steps: length of the run.
         frozen: top-level names of parameters that stay as they are, weight decay included.
     """
-    adamw = optax.adamw(
-        learning_rate_schedule(config, steps),
-        b1=config.b1,
-        b2=config.b2,
-        weight_decay=config.weight_decay,
-        mask=decay_mask,
-    )
+    schedule = learning_rate_schedule(config, steps)
+    if config.moments == "float32":
+        adamw = optax.adamw(
+            schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask
+        )
+    else:
+        adamw = optax.chain(
+            scale_by_compact_adam(config.b1, config.b2, config.moments),
+            optax.add_decayed_weights(config.weight_decay, decay_mask),
+            optax.scale_by_learning_rate(schedule),
+        )
     parts = [adamw] if config.clip_norm == 0 else [optax.clip_by_global_norm(config.clip_norm), adamw]
     if frozen:
         parts.append(optax.masked(optax.set_to_zero(), partial(_mask_of, names=frozenset(frozen))))
