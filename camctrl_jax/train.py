@@ -22,6 +22,9 @@ Where a run starts, in this order:
   2. --config.init_from: 'default' (the weights in the package), a run directory, or a weights folder;
   3. from scratch.
 
+The same command on every host makes one run of them; camctrl_jax/parallel/hosts.py lists the environment
+variables by which they find each other, launch/ has scripts for Slurm, TPU pods and Kubernetes.
+
 --workdir then holds config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Ctrl-C and SIGTERM
 save a checkpoint and end the run with exit code 0. Set JAX_COMPILATION_CACHE_DIR to compile only once.
 """
@@ -55,9 +58,12 @@ _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the effective co
 
 def main(argv: list[str]) -> int | None:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
+    import jax
+
     from camctrl_jax.data.bad_clips import TooManyBadClips
     from camctrl_jax.interop.pretrained import WeightsError
     from camctrl_jax.interop.safetensors import SafetensorsError
+    from camctrl_jax.parallel.hosts import is_peer_lost, join_hosts, leave_at_once
     from camctrl_jax.training.checkpoint import CheckpointError
     from camctrl_jax.training.config import ConfigError, check_config
     from camctrl_jax.training.loop import NonFiniteLoss
@@ -75,7 +81,13 @@ def main(argv: list[str]) -> int | None:
             raise ConfigError(
                 "--workdir is missing; choose a directory for this run, e.g. --workdir=runs/first"
             )
-        print(f"checkpoint: {train(_CONFIG.value, Path(_WORKDIR.value).absolute())}")
+        try:
+            join_hosts()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        path = train(_CONFIG.value, Path(_WORKDIR.value).absolute())
+        if jax.process_index() == 0:
+            print(f"checkpoint: {path}")
     except (
         CheckpointError,
         ConfigError,
@@ -84,29 +96,34 @@ def main(argv: list[str]) -> int | None:
         TooManyBadClips,
         WeightsError,
     ) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if jax.distributed.is_initialized():
+            leave_at_once(1)
         return 1
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not is_peer_lost(error):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        print(
+            f"error: another process of this job has ended ({reason}). Start the same command again, with "
+            "any number of hosts, to continue from the last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        leave_at_once(1)
     return None
 
 
 def train(config: ConfigDict, workdir: Path) -> Path:
     """Run a recipe from its current position to its end; returns the path of the last checkpoint."""
     import jax
-    import jax.numpy as jnp
-    from jax.sharding import NamedSharding, PartitionSpec
 
     from camctrl_jax.interop.pretrained import load_vae
-    from camctrl_jax.models import VAE, MMDiT
     from camctrl_jax.parallel.mesh import make_mesh
-    from camctrl_jax.parallel.sharding import ShardingRules, batch_shards, place_batch
+    from camctrl_jax.parallel.sharding import ShardingRules, place, place_batch
     from camctrl_jax.training import loop
     from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
-    from camctrl_jax.training.autoencode import (
-        ENCODER_PARTS,
-        LatentStatistics,
-        init_discriminators,
-        make_autoencode_step,
-    )
+    from camctrl_jax.training.autoencode import LatentStatistics
     from camctrl_jax.training.checkpoint import (
         CHECKPOINTS,
         CONFIG_FILE,
@@ -114,80 +131,63 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         load_run_config,
         write_json,
     )
-    from camctrl_jax.training.config import ConfigError, as_json, autoencode_config, differences, run_parts
-    from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
-    from camctrl_jax.training.initialise import init_autoencoder, init_denoiser, take_over
+    from camctrl_jax.training.config import ConfigError, as_json, differences, run_parts
+    from camctrl_jax.training.initialise import take_over
     from camctrl_jax.training.inputs import open_inputs
-    from camctrl_jax.training.optimizer import make_optimizer
-    from camctrl_jax.training.state import create_state
+    from camctrl_jax.training.program import build_program
     from camctrl_jax.training.writers import ProgressLine
 
     # 1. Settings and devices.
-    parts = run_parts(config)
     denoising = config.objective == "denoise"
-    dtype = jnp.dtype(config.dtype)
     try:
-        mesh = make_mesh(parts.mesh)
+        mesh = make_mesh(run_parts(config).mesh)
     except ValueError as error:
         raise ConfigError(f"config.mesh: {error}") from error
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    for size in (config.batch_size, config.data.image_batch):
-        if size % batch_shards(mesh):
-            raise ConfigError(
-                f"a batch of {size} cannot be split into the {batch_shards(mesh)} parts of mesh.data x "
-                "mesh.fsdp; choose a multiple for config.batch_size (and data.image_batch)"
-            )
 
     # 2. The model, and the step that trains it.
+    vae_config, vae_params = _frozen_vae(config) if denoising else (None, None)
+    program = build_program(config, mesh, vae_config)
+    parts, vae, model = program.parts, program.vae, program.model
+    frozen = None
     if denoising:
-        optimizer = make_optimizer(parts.optimizer, config.steps)
-        vae_config, vae_params = _frozen_vae(config)
-        vae_params = jax.device_put(vae_params, everywhere)
-        vae, model = VAE(vae_config, dtype), MMDiT(parts.model, dtype)
-        settings = DenoiseConfig(parts.flow, config.ema_decay, config.vae.encode_chunk)
-        step = make_denoise_step(model, optimizer, settings, vae)
-    else:
-        vae_params = None
-        vae = model = VAE(parts.model, dtype, remat=config.model.remat != "none")
-        settings = autoencode_config(config)
-        frozen = () if settings.train_encoder else ENCODER_PARTS
-        optimizer = make_optimizer(parts.optimizer, config.steps, frozen)
-        adversary_optimizer = make_optimizer(parts.optimizer, config.steps)
-        step = make_autoencode_step(vae, optimizer, settings, adversary_optimizer)
+        frozen = place(vae_params, jax.tree.map(lambda _: program.everywhere, vae_params))
+        # What one process computes alone, it computes from arrays of its own.
+        vae_params = frozen if jax.process_count() == 1 else jax.device_get(vae_params)
 
     # 3. Its state: where every array lives, then the newest own checkpoint, config.init_from, or scratch.
-    def fresh_params(key: jax.Array) -> Any:
-        return init_denoiser(model, key) if denoising else init_autoencoder(vae, key)
-
-    def state_of(params: Any, key: jax.Array) -> Any:
-        if denoising or settings.adversarial == 0:
-            return create_state(params, optimizer)
-        return create_state(params, optimizer, (init_discriminators(settings, key), adversary_optimizer))
-
     # The generator of the initialisation is the one that compiles fast: threefry takes a minute on a laptop.
     init_key = jax.random.key(config.seed, impl="unsafe_rbg")
-    step_key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    abstract = jax.eval_shape(lambda key: state_of(fresh_params(key), key), init_key)
-    shardings = ShardingRules().shardings(abstract, mesh)
+    run_key = jax.jit(
+        lambda: jax.random.fold_in(jax.random.key(config.seed), 1), out_shardings=program.everywhere
+    )
+    abstract = program.abstract_params
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     position = None
     start = checkpoints.latest_step() or 0
     if start:
-        state, position = checkpoints.restore(abstract, shardings)
+        state, position = checkpoints.restore(program.stored_state, program.stored_shardings)
+        state = program.from_stored(state)
         origin = f"{workdir / CHECKPOINTS / str(start)}"
     else:
-        given, new, origin = {}, set(abstract.params), "scratch"
+        given, new, origin = {}, set(abstract), "scratch"
         if config.init_from:
             origin = f"config.init_from={config.init_from!r}"
-            given, new = take_over(abstract.params, _initial_weights(config, vae.config), origin)
+            given, new = take_over(abstract, _initial_weights(config, vae.config), origin)
             origin += f" (new: {', '.join(sorted(new))})" if new else ""
         # What is not given is drawn from the seed; a jit that returns only that compiles only that.
-        draw = jax.jit(lambda key: {name: part for name, part in fresh_params(key).items() if name in new})
+        homes = ShardingRules().shardings(abstract, mesh)
+        draw = jax.jit(
+            lambda key: {name: part for name, part in program.fresh_params(key).items() if name in new},
+            out_shardings={name: homes[name] for name in new},
+        )
         drawn = draw(init_key) if new else {}
-        state = jax.jit(state_of, out_shardings=shardings)(given | drawn, init_key)
-    count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
-    print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
-    print(f"on {mesh.size} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}")
+        given = place(given, {name: homes[name] for name in given})
+        state = jax.jit(program.create, out_shardings=program.shardings)(given | drawn, init_key)
+    count = sum(leaf.size for leaf in jax.tree.leaves(abstract))
+    if jax.process_index() == 0:
+        print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
+        processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
+        print(f"on {mesh.size} x {jax.devices()[0].device_kind}{processes}, mesh {dict(mesh.shape)}")
     if start >= config.steps:
         print(f"nothing to do: {workdir} is at step {start} of {config.steps}; raise --config.steps to go on")
         checkpoints.close()
@@ -215,8 +215,11 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             spec = str(Path(spec).absolute()) if Path(spec).exists() else spec
             architecture = denoiser_architecture(parts.model, inputs.text, clip, spec)
         else:
-            if settings.train_encoder:
-                measured = statistics.measure(state.ema, inputs.probe(config.vae_loss.measure_clips))
+            if config.vae_loss.train_encoder:
+                videos = inputs.probe(config.vae_loss.measure_clips)
+                if jax.process_count() > 1:  # each has a part of every batch
+                    videos = (place_batch({"video": video}, mesh)["video"] for video in videos)
+                measured = statistics.measure(state.ema, videos)
             else:  # latents are as they were, and so is what normalises them
                 known = load_vae(config.init_from)[0]
                 measured = known.latents_mean, known.latents_std
@@ -224,7 +227,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         return as_json(config) | {"architecture": architecture}
 
     sample = None
-    if config.sample_every and jax.process_index() == 0:
+    if config.sample_every and jax.process_count() > 1:
+        if jax.process_index() == 0:
+            print("no samples are drawn: that takes a run of one process; see python -m camctrl_jax.evaluate")
+    elif config.sample_every:
         sample = _sampler(config, parts, model, vae, vae_params, workdir)
     if jax.process_index() == 0:
         for change in differences(load_run_config(workdir), as_json(config)) if start else ():
@@ -232,13 +238,12 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         write_json(workdir / CONFIG_FILE, as_json(config))
 
     # 6. Train.
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere))
     try:
         outcome = loop.train(
             state,
             inputs.stream,
-            lambda state, batch, rng: compiled(state, batch, rng, vae_params),
-            jax.device_put(step_key, everywhere),
+            lambda state, batch, rng: program.jitted_step(state, batch, rng, frozen),
+            run_key(),
             loop.LoopConfig(config.steps, config.log_every, config.checkpoint_every, config.sample_every),
             start=start,
             run_dir=workdir,
@@ -246,6 +251,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             describe=describe,
             place=partial(place_batch, mesh=mesh),
             progress=progress,
+            stored=program.to_stored,
             sample=sample,
         )
     finally:

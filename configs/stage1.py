@@ -5,6 +5,18 @@ Full size as in the paper (64 devices, 192x320), on datasets that build_dataset 
       --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
       --config.data.text.source=data/text.safetensors --config.vae.weights=weights/wan
 
+The same on clips of ten seconds (121 frames), for the open base of 2B parameters and for the paper's model
+at 8B, on 64 devices:
+  python -m camctrl_jax.train --config=configs/stage1.py:motif_2b --workdir=runs/stage1 \\
+      --config.init_from=weights/motif --config.vae.weights=weights/wan \\
+      --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
+      --config.data.text.source=data/text.safetensors
+  python -m camctrl_jax.train --config=configs/stage1.py:paper_8b --workdir=runs/stage1 \\
+      --config.init_from=runs/base --config.vae.weights=weights/wan \\
+      --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
+      --config.data.text.source=data/text.safetensors
+What a machine needs for them: docs/results/reports, and python -m camctrl_jax.parallel.report.
+
 One GPU, about 16 minutes on an H200, nothing to download; from your own base model, or from the weights
 in the package:
   python -m camctrl_jax.train --config=configs/stage1.py:worlds --workdir=runs/stage1 \\
@@ -28,10 +40,10 @@ from camctrl_jax.training.config import choose_variant, default_config
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    """The recipe in one of its variants: full, worlds, worlds_cpu, mixed, nano."""
+    """The recipe in one of its variants: full, motif_2b, paper_8b, worlds, worlds_cpu, mixed, nano."""
     config = default_config()
-    variants = {"full": full, "worlds": worlds, "worlds_cpu": worlds_cpu, "mixed": mixed, "nano": nano}
-    choose_variant(config, variant, variants)
+    named = (full, motif_2b, paper_8b, worlds, worlds_cpu, mixed, nano)
+    choose_variant(config, variant, {change.__name__: change for change in named})
     return config
 
 
@@ -47,6 +59,25 @@ def full(config: ConfigDict) -> None:
     config.batch_size = 320  # a multiple of five keeps 4:1 in every batch
     config.steps = 100_000
     config.checkpoint_every = 2000
+
+
+def motif_2b(config: ConfigDict) -> None:
+    """64 devices, the open base of 2B parameters, ten seconds at 12 frames per second: 7,440 video tokens."""
+    full(config)
+    config.model.preset = "motif_2b"
+    config.model.remat = "full"
+    config.model.scan_layers = True
+    config.mesh.data, config.mesh.fsdp = 1, -1
+    config.data.frames = 121
+    config.data.text.dim, config.data.text.max_tokens = 2560, 512
+
+
+def paper_8b(config: ConfigDict) -> None:
+    """64 devices, the paper's model at 8B parameters, clips of ten seconds."""
+    motif_2b(config)
+    config.model.preset = "paper_8b"
+    config.data.text.dim, config.data.text.max_tokens = 4096, 256
+    config.accumulate = 5
 
 
 def worlds(config: ConfigDict) -> None:

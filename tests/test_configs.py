@@ -22,7 +22,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = {
     "vae": ("full", "worlds", "worlds_cpu", "nano"),
     "base": ("full", "worlds", "worlds_cpu", "nano"),
-    "stage1": ("full", "worlds", "worlds_cpu", "mixed", "nano"),
+    "stage1": ("full", "motif_2b", "paper_8b", "worlds", "worlds_cpu", "mixed", "nano"),
+    "stage2": ("full", "motif_2b", "worlds_cpu", "nano"),
 }
 
 
@@ -49,7 +50,7 @@ def test_every_variant_is_a_valid_config(name, variant):
 def test_the_default_is_full_size_and_unknown_variants_are_named(name):
     assert load(name).to_dict() == load(name, "full").to_dict()
     with pytest.raises(
-        ConfigError, match=r"unknown variant 'world': did you mean 'worlds'\? choose one of full"
+        ConfigError, match=r"unknown variant 'world': did you mean 'worlds(_cpu)?'\? choose one of full"
     ):
         load(name, "world")
 

@@ -216,6 +216,6 @@ def test_a_mesh_of_other_sizes_than_the_devices_is_refused(tmp_path):
 
 
 def test_batches_that_cannot_be_split_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("camctrl_jax.parallel.sharding.batch_shards", lambda mesh: 4)
+    monkeypatch.setattr("camctrl_jax.training.program.batch_shards", lambda mesh: 4)
     with pytest.raises(ConfigError, match="batch of 5 cannot be split into the 4 parts"):
         entry.train(recipe(), tmp_path)

@@ -249,7 +249,8 @@ class ClipStream:
                     f"{dataset.folder} holds latents of the VAE {found}, this run uses {config.latents_of}: "
                     "they do not mean the same. Build the dataset again with --latents naming this run's VAE."
                 )
-        self._drawn = self._replaced = 0
+        self._drawn = self._replaced = self._batches = 0
+        self._skipped = 0  # batches before the first of the iterator
         self._bad: dict[str, str] = {}
         self._dataset = self._build()
         self._iterator = iter(self._dataset)
@@ -262,6 +263,8 @@ class ClipStream:
         weights = np.asarray([bucket.weight for bucket in config.buckets], np.float64)
         # Bucket turns depend on the weights alone, so every process draws the same shape at the same step.
         mixed = grain.MapDataset.mix(batches, weights=list(weights / weights.sum()))
+        if self._skipped:  # a batch follows from its number, so the sequence can begin anywhere
+            mixed = mixed.slice(slice(self._skipped, None))
         ready = mixed.to_iter_dataset(grain.ReadOptions(config.threads, max(config.prefetch, config.threads)))
         if config.workers:
             ready = ready.mp_prefetch(
@@ -357,6 +360,7 @@ class ClipStream:
 
     def __next__(self) -> Batch:
         batch = next(self._iterator)
+        self._batches += 1
         failed = batch.pop(_REPLACED)
         self._drawn += len(failed)
         bad = np.unique(failed[failed >= 0])
@@ -397,9 +401,15 @@ class ClipStream:
         return self._replaced
 
     def state(self) -> dict[str, Any]:
-        """The position of this process, valid for the same data, seed and number of processes."""
+        """The position of this process, valid for the same data and seed.
+
+        Exact for the same number of processes and workers. With another number every process has another
+        share of the clips: the stream goes on after as many batches, which then hold other clips.
+        """
         return {
             **self._identity(),
+            "batches": self._batches,
+            "skipped": self._skipped,
             "position": self._iterator.get_state(),
             "drawn": self._drawn,
             "replaced": self._replaced,
@@ -419,15 +429,22 @@ class ClipStream:
         """Continue at a saved position; a state of other data or another seed is refused."""
         identity = self._identity()
         found = {name: state.get(name) for name in identity}
-        if found != identity or "position" not in state:
+        exact = found == identity and "position" in state
+        shared = ("kind", "seed", "clips")
+        if not exact and ("batches" not in state or any(found[name] != identity[name] for name in shared)):
             raise ValueError(
                 f"this data position does not belong to this stream: it says {found}, the stream is "
-                f"{identity}. Resume with the data settings, the seed and the number of processes of the run "
-                "that saved it."
+                f"{identity}. Resume with the data settings and the seed of the run that saved it."
             )
         self._iterator.close()
+        skipped = int(state.get("skipped", 0)) if exact else int(state["batches"])
+        if skipped != self._skipped:
+            self._skipped = skipped
+            self._dataset = self._build()
         self._iterator = iter(self._dataset)
-        self._iterator.set_state(state["position"])
+        if exact:
+            self._iterator.set_state(state["position"])
+        self._batches = int(state.get("batches", 0))
         self._drawn, self._replaced = int(state["drawn"]), int(state["replaced"])
         self._bad = dict(state["bad_clips"])
 

@@ -199,9 +199,14 @@ class ResidentClips:
 
     def placed(self, sharding: jax.sharding.Sharding) -> ResidentClips:
         """The same clips under another sharding, usually replicated over a mesh."""
-        return replace(
-            self, arrays={name: jax.device_put(array, sharding) for name, array in self.arrays.items()}
-        )
+
+        def put(array: Array) -> Array:
+            if sharding.is_fully_addressable:
+                return jax.device_put(array, sharding)
+            whole = np.asarray(array)  # every process has the same clips
+            return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+        return replace(self, arrays={name: put(array) for name, array in self.arrays.items()})
 
     def stream(
         self,

@@ -43,7 +43,11 @@ class BatchStream(Protocol):
         ...
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a position that ``state`` returned: the following batches are identical."""
+        """Continue from a position that ``state`` returned: the following batches are identical.
+
+        A position of another number of processes is taken as far as it goes for all of them: as many batches
+        were drawn.
+        """
         ...
 
     def describe(self, batch: Batch) -> list[str]:

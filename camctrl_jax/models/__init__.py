@@ -5,7 +5,14 @@ them and ``model.apply({"params": params}, ...)`` uses them. Nothing here knows 
 configurations.
 """
 
-from camctrl_jax.models.mmdit import CameraConfig, MMDiT, MMDiTConfig, stack_layers, unstack_layers
+from camctrl_jax.models.mmdit import (
+    CameraConfig,
+    MMDiT,
+    MMDiTConfig,
+    layer_names,
+    stack_layers,
+    unstack_layers,
+)
 from camctrl_jax.models.presets import mmdit_preset, vae_preset
 from camctrl_jax.models.vae import (
     VAE,
@@ -26,6 +33,7 @@ __all__ = [
     "decode_streaming",
     "denormalise",
     "encode_streaming",
+    "layer_names",
     "mmdit_preset",
     "normalise",
     "sample_latents",

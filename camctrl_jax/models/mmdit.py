@@ -21,7 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from camctrl_jax.models.attention import Implementation, attention
+from camctrl_jax.models.attention import Implementation
+from camctrl_jax.models.placement import (
+    ONE_DEVICE,
+    Placement,
+    check_streams,
+    join,
+    join_tables,
+    split,
+)
+from camctrl_jax.models.remat import Remat, check_remat, rematerialised
 
 PLUCKER_CHANNELS = 6
 TIME_CHANNELS = 256
@@ -57,9 +66,9 @@ class MMDiTConfig:
     ``shared_modulation`` uses one adaLN weight matrix for the video streams of all dual blocks, one for their
     text streams and one for all single blocks, with a bias per block; exported, every block gets a copy of
     the matrix. ``fuse_projections`` computes projections of one input as one matrix product (turn off to
-    shard their outputs). ``remat``: 'none', 'dots' (keep matrix products) or 'full'. ``scan_layers`` stacks
-    the parameters of equal blocks and scans over them: same numbers, shorter compilation, slower on a GPU;
-    see :func:`stack_layers`.
+    shard their outputs). ``remat`` names a policy of ``camctrl_jax.models.remat``. ``scan_layers`` stacks the
+    parameters of equal blocks and scans over them: same numbers, shorter compilation, slower on a GPU; see
+    :func:`stack_layers`.
     """
 
     width: int
@@ -82,7 +91,7 @@ class MMDiTConfig:
     camera: CameraConfig | None = field(default_factory=CameraConfig)
     attention: Implementation = "auto"
     fuse_projections: bool = True
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Remat = "none"
     scan_layers: bool = False
 
     def __post_init__(self) -> None:
@@ -94,8 +103,7 @@ class MMDiTConfig:
             )
         if not 0 <= self.num_decoder <= self.num_single:
             raise ValueError(f"num_decoder={self.num_decoder} must lie in 0..num_single={self.num_single}.")
-        if self.remat not in ("none", "dots", "full"):
-            raise ValueError(f"remat={self.remat!r} is unknown; choose 'none', 'dots' or 'full'.")
+        check_remat(self.remat)
 
     @property
     def mlp_dim(self) -> int:
@@ -224,12 +232,13 @@ class Modulation(nn.Module):
     """
 
     chunks: int
+    placement: Placement
 
     @nn.compact
     def __call__(self, conditioning: Array, shared: Array | None) -> list[Array]:
-        return jnp.split(
-            ModulationLinear(self.chunks, name="linear")(conditioning, shared), self.chunks, axis=-1
-        )
+        vectors = ModulationLinear(self.chunks, name="linear")(conditioning, shared)
+        # Whole vectors on every device: cut along D, they would pull the streams they act on with them.
+        return jnp.split(self.placement.constrain(vectors, "batch", None), self.chunks, axis=-1)
 
 
 class ModulationLinear(nn.Module):
@@ -301,7 +310,7 @@ class Conditioning(NamedTuple):
     time: Array  # f32 [B, D], after SiLU
     shared: dict[str, Array]  # products of SharedModulation, or empty
     video_rope: tuple[Array, Array]  # cos, sin f32 [V, H/2]
-    joint_rope: tuple[Array, Array]  # the same, continued over the context with angle 0: [S, H/2]
+    joint_rope: tuple[Array, Array]  # the same, joined with angle 0 for the context: [S, H/2]
     key_lengths: Array | None  # int [B], valid keys among [video | image | text]
     text_lengths: Array | None  # int [B], valid keys among the text
 
@@ -313,6 +322,7 @@ class TextCrossAttention(nn.Module):
 
     config: MMDiTConfig
     dtype: Any
+    placement: Placement
 
     @nn.compact
     def __call__(self, video: Array, text: Array, conditioning: Conditioning) -> Array:
@@ -320,23 +330,26 @@ class TextCrossAttention(nn.Module):
         query = dense(width, self.dtype, "to_q")(video)
         weights = [Weights(width, self.dtype, name=name)(width) for name in ("to_k", "to_v")]
         key, value = project(text, weights, config.fuse_projections)
-        out = attention(
+        out = self.placement.attend(
             HeadNorm(config.heads, name="norm_q")(query, conditioning.video_rope),
             HeadNorm(config.heads, name="norm_k")(key, None),
             split_heads(value, config.heads),
             conditioning.text_lengths,
-            implementation=config.attention,
+            (text.shape[1],),
+            config.attention,
         )
         return dense(width, self.dtype, "to_out_0")(merge_heads(out))
 
 
 class JointAttention(nn.Module):
     """Attention over [video | context] with separate projections for the two streams; rotary embedding on the
-    video.
+    video. ``streams`` are the lengths of the video and of what the context was joined from.
     """
 
     config: MMDiTConfig
     dtype: Any
+    placement: Placement
+    streams: tuple[int, ...]
 
     @nn.compact
     def __call__(self, video: Array, context: Array, conditioning: Conditioning) -> tuple[Array, Array]:
@@ -354,12 +367,14 @@ class JointAttention(nn.Module):
         of_video = qkv(video, ("to_q", "to_k", "to_v"), ("norm_q", "norm_k"), conditioning.video_rope)
         added = ("add_q_proj", "add_k_proj", "add_v_proj")
         of_context = qkv(context, added, ("norm_added_q", "norm_added_k"), None)
-        joint = [jnp.concatenate(pair, axis=1) for pair in zip(of_video, of_context)]  # each [B, S, heads, H]
-        out = merge_heads(attention(*joint, conditioning.key_lengths, implementation=config.attention))
-        tokens = video.shape[1]
+        place = self.placement
+        joint = [join(pair, place.parts) for pair in zip(of_video, of_context)]  # each [B, S, heads, H]
+        out = place.attend(*joint, conditioning.key_lengths, self.streams, config.attention)
+        lengths = (video.shape[1], context.shape[1])
+        from_video, from_context = split(merge_heads(out), lengths, place.parts)
         return (
-            dense(width, self.dtype, "to_out_0")(out[:, :tokens]),
-            dense(width, self.dtype, "to_add_out")(out[:, tokens:]),
+            dense(width, self.dtype, "to_out_0")(from_video),
+            dense(width, self.dtype, "to_add_out")(from_context),
         )
 
 
@@ -368,10 +383,12 @@ class FeedForward(nn.Module):
 
     config: MMDiTConfig
     dtype: Any
+    placement: Placement
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.gelu(dense(self.config.mlp_dim, self.dtype, "net_0_proj")(x), approximate=True)
+        x = dense(self.config.mlp_dim, self.dtype, "net_0_proj")(x)
+        x = nn.gelu(self.placement.constrain(x, "batch", "tokens", "hidden"), approximate=True)
         return dense(self.config.width, self.dtype, "net_2")(x)
 
 
@@ -380,29 +397,33 @@ class DualBlock(nn.Module):
 
     config: MMDiTConfig
     dtype: Any
-    image_tokens: int
+    placement: Placement
+    streams: tuple[int, ...]
 
     @nn.compact
     def __call__(
-        self, streams: tuple[Array, Array], conditioning: Conditioning
+        self, carry: tuple[Array, Array], conditioning: Conditioning
     ) -> tuple[tuple[Array, Array], None]:
-        video, context = streams
+        place = self.placement
+        video, context = (place.constrain(stream, "batch", "tokens", None) for stream in carry)
         shared = conditioning.shared
-        v = Modulation(6, name="norm1")(conditioning.time, shared.get("norm1"))
-        c = Modulation(6, name="norm1_context")(conditioning.time, shared.get("norm1_context"))
+        v = Modulation(6, place, name="norm1")(conditioning.time, shared.get("norm1"))
+        c = Modulation(6, place, name="norm1_context")(conditioning.time, shared.get("norm1_context"))
         # Order of the six: shift, scale, gate of attention; shift, scale, gate of the feed-forward.
         normed_context = modulate(context, c[0], c[1], self.dtype)
-        from_video, from_context = JointAttention(self.config, self.dtype, name="attn")(
+        joint = JointAttention(self.config, self.dtype, place, self.streams, name="attn")
+        from_video, from_context = joint(
             modulate(video, v[0], v[1], self.dtype), normed_context, conditioning
         )
         video = add_gated(video, v[2], from_video)
         if self.config.text_cross_attention_dual:
-            cross = TextCrossAttention(self.config, self.dtype, name="cross_attn")
-            video = video + cross(from_video, normed_context[:, self.image_tokens :], conditioning)
+            cross = TextCrossAttention(self.config, self.dtype, place, name="cross_attn")
+            text = split(normed_context, self.streams[1:], place.parts)[-1]
+            video = video + cross(from_video, text, conditioning)
         context = add_gated(context, c[2], from_context)
-        feed_forward = FeedForward(self.config, self.dtype, name="ff")
+        feed_forward = FeedForward(self.config, self.dtype, place, name="ff")
         video = add_gated(video, v[5], feed_forward(modulate(video, v[3], v[4], self.dtype)))
-        feed_forward = FeedForward(self.config, self.dtype, name="ff_context")
+        feed_forward = FeedForward(self.config, self.dtype, place, name="ff_context")
         context = add_gated(context, c[5], feed_forward(modulate(context, c[3], c[4], self.dtype)))
         return (video, context), None
 
@@ -415,6 +436,8 @@ class SingleAttention(nn.Module):
 
     config: MMDiTConfig
     dtype: Any
+    placement: Placement
+    streams: tuple[int, ...]
 
     @nn.compact
     def __call__(
@@ -423,14 +446,15 @@ class SingleAttention(nn.Module):
         config, width = self.config, self.config.width
         weights = [Weights(width, self.dtype, name=name)(width) for name in ("to_q", "to_k", "to_v")]
         query, key, value, mlp = project(x, [*weights, mlp_weights], config.fuse_projections)
-        out = attention(
+        out = self.placement.attend(
             HeadNorm(config.heads, name="norm_q")(query, conditioning.joint_rope),
             HeadNorm(config.heads, name="norm_k")(key, conditioning.joint_rope),
             split_heads(value, config.heads),
             conditioning.key_lengths if masked else None,
-            implementation=config.attention,
+            self.streams,
+            config.attention,
         )
-        return merge_heads(out), mlp
+        return merge_heads(out), self.placement.constrain(mlp, "batch", "tokens", "hidden")
 
 
 class SingleBlock(nn.Module):
@@ -442,25 +466,26 @@ class SingleBlock(nn.Module):
 
     config: MMDiTConfig
     dtype: Any
-    image_tokens: int
+    placement: Placement
+    streams: tuple[int, ...]
     decoder: bool = False
 
     @nn.compact
     def __call__(self, x: Array, conditioning: Conditioning) -> tuple[Array, None]:
-        config = self.config
-        modulation = Modulation(3, name="norm")(conditioning.time, conditioning.shared.get("norm"))
+        config, place = self.config, self.placement
+        x = place.constrain(x, "batch", "tokens", None)
+        modulation = Modulation(3, place, name="norm")(conditioning.time, conditioning.shared.get("norm"))
         shift, scale, gate = modulation
         normed = modulate(x, shift, scale, self.dtype)  # [B, S, D]
         mlp_weights = Weights(config.mlp_dim, self.dtype, name="proj_mlp")(config.width)
-        attended, mlp = SingleAttention(config, self.dtype, name="attn")(
+        attended, mlp = SingleAttention(config, self.dtype, place, self.streams, name="attn")(
             normed, mlp_weights, conditioning, masked=not self.decoder
         )
         if config.text_cross_attention_single and not self.decoder:
-            tokens = conditioning.video_rope[0].shape[0]
-            text = normed[:, tokens + self.image_tokens :]
-            cross = TextCrossAttention(config, self.dtype, name="cross_attn")
-            from_text = cross(attended[:, :tokens], text, conditioning)
-            attended = jnp.concatenate([attended[:, :tokens] + from_text, attended[:, tokens:]], axis=1)
+            text = split(normed, self.streams, place.parts)[-1]
+            cross = TextCrossAttention(config, self.dtype, place, name="cross_attn")
+            video, context = split(attended, (self.streams[0], sum(self.streams[1:])), place.parts)
+            attended = join([video + cross(video, text, conditioning), context], place.parts)
         hidden = jnp.concatenate([attended, nn.gelu(mlp, approximate=True)], axis=-1)  # [B, S, D + mlp]
         return add_gated(x, gate, dense(config.width, self.dtype, "proj_out")(hidden)), None
 
@@ -555,11 +580,13 @@ class OutputNorm(nn.Module):
     """Layer norm with (scale, shift) from the timestep: the opposite order of the blocks' modulation."""
 
     dtype: Any
+    placement: Placement
 
     @nn.compact
     def __call__(self, x: Array, conditioning: Array) -> Array:
         linear = dense(2 * x.shape[-1], jnp.float32, "linear", kernel_init=_zeros)
-        scale, shift = jnp.split(linear(conditioning), 2, axis=-1)
+        vectors = self.placement.constrain(linear(conditioning), "batch", None)
+        scale, shift = jnp.split(vectors, 2, axis=-1)
         return modulate(x, shift, scale, self.dtype)
 
 
@@ -573,10 +600,12 @@ class MMDiT(nn.Module):
     Attributes:
         config: sizes and switches.
         dtype: compute dtype of matrix products and of the residual streams (float32 or bfloat16).
+        placement: where intermediate values live; changes no number.
     """
 
     config: MMDiTConfig
     dtype: Any = jnp.float32
+    placement: Placement = ONE_DEVICE
 
     @nn.compact
     def __call__(
@@ -602,7 +631,7 @@ class MMDiT(nn.Module):
         Returns: f32 [B, L, h, w, out_channels].
         Raises: ValueError if shapes and configuration disagree.
         """
-        config, dtype = self.config, self.dtype
+        config, dtype, place = self.config, self.dtype, self.placement
         grid = self._check(latents, text, plucker, image)
 
         tokens = PatchEmbed(config.width, config.patch, dtype, name="x_embedder")(latents)  # [B, V, D]
@@ -612,55 +641,65 @@ class MMDiT(nn.Module):
                 plucker = jnp.zeros((latents.shape[0], *size, PLUCKER_CHANNELS))
             camera = CameraEmbed(config.width, config.camera.patch, name="camera_embedder")(plucker)
             tokens = tokens + camera
-        tokens = tokens.astype(dtype)
+        tokens = place.constrain(tokens.astype(dtype), "batch", "tokens", None)
 
         lengths = None
+        missing = -text.shape[1] % place.parts  # tokens that fill up the last part, and that nothing attends
+        if missing:
+            text_mask = jnp.ones(text.shape[:2], bool) if text_mask is None else text_mask
+            text, text_mask = (
+                jnp.pad(x, [(0, 0), (0, missing), (0, 0)][: x.ndim]) for x in (text, text_mask)
+            )
         if text_mask is not None:
             text, lengths = valid_first(text, text_mask)
         embed = TwoLayer(config.width, lambda x: nn.gelu(x, approximate=True), dtype, name="context_embedder")
         context = embed(text.astype(dtype))  # [B, N, D]
-        image_tokens = 0
+        streams = (tokens.shape[1], text.shape[1])
         if config.image_dim is not None and (image is not None or self.is_initializing()):
             absent = image is None
             if absent:
                 image = jnp.zeros((latents.shape[0], 1, config.image_dim))
             embedded = ImageEmbed(config.width, dtype, name="image_embedder")(image)
             if not absent:
-                image_tokens = image.shape[1]
-                context = jnp.concatenate([embedded, context], axis=1)  # [B, M, D]
+                streams = (tokens.shape[1], image.shape[1], text.shape[1])
+                context = join([embedded, context], place.parts)  # [B, M, D]
+        check_streams(dict(zip(("video", *("image",) * (len(streams) - 2), "text"), streams)), place.parts)
 
         time = nn.silu(TimeEmbed(config.width, name="time_text_embed")(timesteps))
         shared = SharedModulation(config, name="shared_modulation")(time) if config.shared_modulation else {}
         rope = rope_tables(grid, config.rope_axes, config.rope_theta)
-        video_tokens = tokens.shape[1]
+        video_tokens = streams[0]
 
-        def conditioning(context_tokens: int) -> Conditioning:
-            rest = [np.full((context_tokens, config.head_dim // 2), v, np.float32) for v in (1.0, 0.0)]
-            joint_rope = tuple(jnp.asarray(np.concatenate(pair)) for pair in zip(rope, rest))
-            key_lengths = None if lengths is None else lengths + (video_tokens + image_tokens)
+        def conditioning(*others: int) -> Conditioning:
+            """For video tokens followed by streams of these lengths, which have no position."""
+            joint_rope = []
+            for table, constant in zip(rope, (1.0, 0.0)):
+                rest = [np.full((length, config.head_dim // 2), constant, np.float32) for length in others]
+                joint_rope.append(jnp.asarray(join_tables([table, *rest], place.parts)))
+            key_lengths = None if lengths is None else lengths + sum(streams[:-1])
             video_rope = tuple(jnp.asarray(table) for table in rope)
-            return Conditioning(time, shared, video_rope, joint_rope, key_lengths, lengths)
+            return Conditioning(time, shared, video_rope, tuple(joint_rope), key_lengths, lengths)
 
         video = tokens
-        read = conditioning(context.shape[1])
-        dual = self._run_layers(
-            DualBlock, "transformer_blocks", range(config.num_dual), image_tokens=image_tokens
-        )
+        read = conditioning(*streams[1:])
+        dual = self._run_layers(DualBlock, "transformer_blocks", range(config.num_dual), streams)
         video, context = dual((video, context), read)
         first_decoder = config.num_single - config.num_decoder
         name = "single_transformer_blocks"
         if first_decoder:
-            single = self._run_layers(SingleBlock, name, range(first_decoder), image_tokens=image_tokens)
-            video = single(jnp.concatenate([video, context], axis=1), read)[:, :video_tokens]
+            single = self._run_layers(SingleBlock, name, range(first_decoder), streams)
+            joined = single(join([video, context], place.parts), read)
+            video = split(joined, (video_tokens, sum(streams[1:])), place.parts)[0]
         if config.num_decoder:
             indices = range(first_decoder, config.num_single)
-            decoder = self._run_layers(SingleBlock, name, indices, image_tokens=0, decoder=True)
+            twice = (video_tokens, video_tokens)
+            decoder = self._run_layers(SingleBlock, name, indices, twice, decoder=True)
             # The stream restarts from the patch embedding; what was computed so far becomes its context.
-            video = decoder(jnp.concatenate([tokens, video], axis=1), conditioning(video_tokens))[
-                :, :video_tokens
-            ]
+            joined = decoder(join([tokens, video], place.parts), conditioning(video_tokens))
+            video = split(joined, twice, place.parts)[0]
+        video = place.constrain(video, "batch", "tokens", None)
 
-        video = OutputNorm(dtype, name="norm_out")(video, time)
+        video = OutputNorm(dtype, place, name="norm_out")(video, time)
         features = config.out_channels * int(np.prod(config.patch))
         video = dense(features, dtype, "proj_out", kernel_init=_zeros)(video)
         return unpatch(video.astype(jnp.float32), grid, config.patch)
@@ -710,16 +749,14 @@ class MMDiT(nn.Module):
                 )
         return grid
 
-    def _run_layers(self, block: type[nn.Module], name: str, indices: range, **attributes: Any) -> Any:
+    def _run_layers(
+        self, block: type[nn.Module], name: str, indices: range, streams: tuple[int, ...], **attributes: Any
+    ) -> Any:
         """A function (carry, conditioning) -> carry that applies blocks ``name``_i for i in ``indices`` in
         order.
         """
-        config = self.config
-        if config.remat != "none":
-            policy = (
-                jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
-            )
-            block = nn.remat(block, policy=policy, prevent_cse=not config.scan_layers)
+        config, shape = self.config, (self.dtype, self.placement, streams)
+        block = rematerialised(block, config.remat, config.scan_layers)
         if config.scan_layers and len(indices):
             scanned = nn.scan(
                 block,
@@ -728,9 +765,9 @@ class MMDiT(nn.Module):
                 in_axes=nn.broadcast,
                 length=len(indices),
             )
-            layers = [scanned(config, self.dtype, name=stack_name(name, indices), **attributes)]
+            layers = [scanned(config, *shape, name=stack_name(name, indices), **attributes)]
         else:
-            layers = [block(config, self.dtype, name=f"{name}_{i}", **attributes) for i in indices]
+            layers = [block(config, *shape, name=f"{name}_{i}", **attributes) for i in indices]
 
         def run(carry: Any, conditioning: Conditioning) -> Any:
             for layer in layers:
@@ -757,6 +794,12 @@ def _stacks(config: MMDiTConfig) -> list[tuple[str, range]]:
         ("single_transformer_blocks", range(first_decoder, config.num_single)),
     ]
     return [(name, indices) for name, indices in stacks if len(indices)]
+
+
+def layer_names(config: MMDiTConfig) -> tuple[str, str]:
+    """(an entry of per-layer parameters, an entry of stacked ones) that the other form does not have."""
+    name, indices = _stacks(config)[0]
+    return f"{name}_{indices.start}", stack_name(name, indices)
 
 
 def stack_layers(params: dict, config: MMDiTConfig) -> dict:

@@ -50,6 +50,10 @@ _MMDITS = {
     ),
     # The paper's MMDiT: dual-stream only. 0.6B parameters as given; width, heads and num_dual set the size.
     "paper": MMDiTConfig(width=1024, heads=16, head_dim=64, num_dual=16),
+    # The same at 8.2B parameters: 36 layers as the paper's family has, heads as wide as kernels like them.
+    "paper_8b": MMDiTConfig(
+        width=3072, heads=24, head_dim=128, num_dual=36, rope_axes=(16, 56, 56), shared_modulation=True
+    ),
     "motif_2b": MMDiTConfig(
         width=1536,
         heads=12,
@@ -71,7 +75,7 @@ def vae_preset(name: str, **changes: Any) -> VAEConfig:
 
 
 def mmdit_preset(name: str, **changes: Any) -> MMDiTConfig:
-    """The transformer sizes called ``name`` ('worlds', 'nano', 'paper', 'motif_2b'), with fields changed.
+    """The transformer sizes called ``name`` (worlds, nano, paper, paper_8b, motif_2b), with fields changed.
 
     ``mmdit_preset("paper", width=1536, num_dual=24)``: changing only one of width, heads and head_dim adapts
     the heads (or the width, for heads) so that width = heads * head_dim holds.

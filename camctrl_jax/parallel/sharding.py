@@ -103,6 +103,26 @@ def batch_sharding(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedShardi
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
+def place(tree: Any, shardings: Any) -> Any:
+    """Put arrays that every process holds whole where they belong, each device receiving its part only.
+
+    Args:
+        tree: arrays, the same on every process.
+        shardings: ``NamedSharding`` for each.
+
+    Returns:
+        Global arrays.
+    """
+
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        if sharding.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree, shardings)
+
+
 def place_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Put a batch on the mesh without waiting for it.
 

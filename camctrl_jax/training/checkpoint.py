@@ -99,7 +99,8 @@ class Checkpoints:
             raise
 
     def restore(self, abstract_state: Any, shardings: Any, step: int | None = None) -> tuple[Any, dict]:
-        """Read a state onto the mesh of this run, and this process's stream position.
+        """Read a state onto the mesh of this run, and this process's stream position (that of the first
+        process, where another number of processes wrote the checkpoint).
 
         Args:
             abstract_state: pytree of ``jax.ShapeDtypeStruct``.
@@ -130,13 +131,9 @@ class Checkpoints:
                 args=ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()),
             )
         positions = restored["data"]["processes"]
-        if len(positions) != jax.process_count():
-            raise CheckpointError(
-                f"{self.directory / str(step)} was written by {len(positions)} processes, this run has "
-                f"{jax.process_count()}; resume with the same number, or start a new run with "
-                "--config.init_from=<this run directory>."
-            )
-        return restored["state"], positions[jax.process_index()]
+        # Of another number of processes, one position tells how far all were: streams know what to do.
+        own = jax.process_index() if len(positions) == jax.process_count() else 0
+        return restored["state"], positions[own]
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:

@@ -42,6 +42,7 @@ def default_config() -> ConfigDict:
     config.seed = 0
     config.steps = 10_000
     config.batch_size = 64  # clips per step, over all devices
+    config.accumulate = 1  # parts of a batch that are differentiated one after the other, to save memory
     config.dtype = "bfloat16"  # of matrix products; parameters are float32
     config.init_from = ""  # '' scratch, 'default' the embedded weights, a run directory, a weights folder
     config.ema_decay = 0.9999
@@ -54,8 +55,9 @@ def default_config() -> ConfigDict:
     config.model.heads = placeholder(int)
     config.model.num_dual = placeholder(int)
     config.model.num_single = placeholder(int)
-    config.model.attention = "auto"  # 'auto', 'xla' or 'cudnn'
-    config.model.remat = "none"  # 'none', 'dots' or 'full': what the backward pass computes again
+    config.model.attention = "auto"  # 'auto', 'xla', 'cudnn' (GPU) or 'splash' (TPU)
+    config.model.remat = "none"  # 'none', 'dots', 'full' or 'offload': what the backward pass computes again
+    config.model.scan_layers = False  # one compiled block for all layers: compiles fast, slower on a GPU
 
     # The frozen autoencoder of a denoising run.
     config.vae = ConfigDict()
@@ -213,6 +215,9 @@ def check_config(config: ConfigDict) -> None:
     require(config.dtype in DTYPES, "dtype", f"expected one of {DTYPES}")
     require(config.steps >= 1, "steps", "expected at least 1")
     require(config.batch_size >= 1, "batch_size", "expected at least 1")
+    require(config.accumulate >= 1, "accumulate", "expected at least 1")
+    for key, size in (("batch_size", config.batch_size), ("data.image_batch", data.image_batch)):
+        require(size % config.accumulate == 0, key, f"expected a multiple of accumulate={config.accumulate}")
     require(0 <= config.ema_decay < 1, "ema_decay", "expected 0 <= decay < 1")
     require(config.log_every >= 1, "log_every", "expected at least 1")
     require(config.checkpoint_every >= 1, "checkpoint_every", "expected at least 1")
@@ -267,6 +272,10 @@ def check_config(config: ConfigDict) -> None:
             config.vae.weights != "", "vae.weights", "a denoising run needs an autoencoder, e.g. 'default'"
         )
     if config.objective == "vae":
+        require(config.accumulate == 1, "accumulate", "only denoising runs accumulate; expected 1")
+        require(
+            not config.model.scan_layers, "model.scan_layers", "an autoencoder has no equal layers to scan"
+        )
         require(
             config.vae_loss.train_encoder or config.init_from != "",
             "vae_loss.train_encoder",
@@ -319,6 +328,7 @@ def mmdit_config(config: ConfigDict) -> MMDiTConfig:
         text_dim=config.data.text.dim,
         attention=model.attention,
         remat=model.remat,
+        scan_layers=model.scan_layers,
         fuse_projections=config.mesh.tensor == 1,
         **changes,
     )

@@ -107,6 +107,7 @@ def train(
     describe: Callable[[TrainState], dict],
     place: Callable[[Batch], Batch],
     progress: ProgressLine,
+    stored: Callable[[TrainState], TrainState] = lambda state: state,
     sample: Callable[[int, TrainState, TensorBoard], Mapping[str, float]] | None = None,
 ) -> Outcome:
     """Train from ``start`` to ``config.steps``, or until a signal.
@@ -123,6 +124,7 @@ def train(
         describe: the JSON-able config to store with a checkpoint of this state.
         place: puts a batch on the mesh.
         progress: the progress line.
+        stored: brings a state into the form that checkpoints hold; ``describe`` and ``sample`` see that form.
         sample: called every ``sample_every`` steps; what it returns is logged.
 
     Returns:
@@ -155,12 +157,14 @@ def train(
                 if saving or sampling:
                     while pending:  # only a state whose losses are known to be finite is worth keeping
                         log.add(*pending.popleft())
+                kept = stored(state) if saving or sampling else None
                 if saving:
                     log.list_bad_clips()
-                    checkpoints.save(step, state, stream.state(), describe(state))
+                    checkpoints.save(step, kept, stream.state(), describe(kept))
                 if sampling:
                     with progress.paused():
-                        log.write(step, sample(step, state, log.tensorboard))
+                        log.write(step, sample(step, kept, log.tensorboard))
+                del kept
                 if stopping:
                     break
             checkpoints.wait()

@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import optax
 
+from camctrl_jax.training.moments import check_moments, scale_by_compact_adam
 from camctrl_jax.training.muon import scale_by_muon
 
 KINDS = ("adamw", "muon")
@@ -34,6 +35,9 @@ class OptimizerConfig:
             large batches and near 1 at the start of any run.
         weight_decay: decoupled decay of matrices and convolutions; vectors (norms, biases) have none.
         clip_norm: largest global gradient norm; 0 switches clipping off.
+        moments: how Adam's moments are stored: 'float32' (8 bytes per parameter), 'bfloat16' (4) or 'int8'
+            (a little more than 2). Parameters and arithmetic are float32 in any case. Muon's average of
+            gradients is float32 always.
     """
 
     kind: str = "adamw"
@@ -47,6 +51,7 @@ class OptimizerConfig:
     update_rms: float = 0.2
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    moments: str = "float32"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -59,6 +64,7 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.update_rms={self.update_rms} must be positive.")
         if self.clip_norm < 0:
             raise ValueError(f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 switches it off.")
+        check_moments(self.moments)
         for name in ("b1", "b2", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
@@ -87,8 +93,8 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
 def decay_mask(params: dict) -> dict:
     """True for leaves that weight decay applies to: matrices and convolutions, never norms or biases."""
-    # A gain may be stored as [C, 1, 1, 1], so it is the axes longer than one that count.
-    return jax.tree.map(lambda leaf: sum(length > 1 for length in leaf.shape) > 1, params)
+    # By name: stacked over layers, a bias has two axes as well.
+    return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1].key).endswith("kernel"), params)
 
 
 def muon_labels(params: dict) -> dict:
@@ -117,9 +123,16 @@ def make_optimizer(
         frozen: top-level names of parameters that stay as they are, weight decay included.
     """
     schedule = learning_rate_schedule(config, steps)
-    rule = optax.adamw(
-        schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask
-    )
+    if config.moments == "float32":
+        rule = optax.adamw(
+            schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask
+        )
+    else:
+        rule = optax.chain(
+            scale_by_compact_adam(config.b1, config.b2, config.moments),
+            optax.add_decayed_weights(config.weight_decay, decay_mask),
+            optax.scale_by_learning_rate(schedule),
+        )
     if config.kind == "muon":
         muon = optax.chain(
             scale_by_muon(config.momentum, config.update_rms),

@@ -182,10 +182,26 @@ def test_a_position_of_another_stream_is_refused(worlds_folder, plain_folder):
     for other in (
         open_stream(worlds_folder, Bucket(1, 5), seed=5),
         open_stream([worlds_folder, plain_folder], Bucket(1, 5), seed=4),
-        open_stream(worlds_folder, Bucket(1, 6), seed=4, process=(0, 2)),
     ):
         with pytest.raises(ValueError, match="does not belong"):
             other.restore(state)
+
+
+def test_another_number_of_processes_goes_on_after_as_many_batches(worlds_folder):
+    two = [open_stream(worlds_folder, Bucket(1, 10), seed=4, process=(rank, 2)) for rank in (0, 1)]
+    for _ in range(3):
+        for stream in two:
+            next(stream)
+    state = json.loads(json.dumps(two[0].state()))
+    uninterrupted = open_stream(worlds_folder, Bucket(1, 10), seed=4)
+    for _ in range(3):
+        next(uninterrupted)
+    alone = open_stream(worlds_folder, Bucket(1, 10), seed=4)
+    alone.restore(state)
+    assert same(next(uninterrupted), next(alone))
+    later = open_stream(worlds_folder, Bucket(1, 10), seed=4)  # and its own positions are exact again
+    later.restore(json.loads(json.dumps(alone.state())))
+    assert same(next(alone), next(later))
 
 
 def test_processes_share_the_clips_and_the_shapes(worlds_folder):

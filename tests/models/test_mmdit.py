@@ -249,5 +249,5 @@ def test_presets_are_sized_by_the_user():
     assert mmdit_preset("paper", heads=4).width == 256
     with pytest.raises(ValueError, match="no field 'depth'"):
         mmdit_preset("paper", depth=3)
-    with pytest.raises(ValueError, match=r"'huge'.*choose one of motif_2b, nano, paper, worlds"):
+    with pytest.raises(ValueError, match=r"'huge'.*choose one of motif_2b, nano, paper, paper_8b, worlds"):
         mmdit_preset("huge")

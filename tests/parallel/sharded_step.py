@@ -1,11 +1,13 @@
-"""Run by test_sharded_step.py in a process with eight CPU devices: two steps on one device and on meshes.
+"""Run by test_sharded_step.py in a process with eight CPU devices: one update under many arrangements.
 
-Prints one JSON line per mesh: relative L2 distance of the update and of the loss from those of the single
-device, and the share of the parameters that a device holds.
+Prints one JSON line for each: relative L2 distance of the gradient and of the loss from those of the plain
+step on one device, and the share of the parameters that a device holds.
 """
 
+import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,24 +17,48 @@ import optax
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from nano_batches import batch_of
 
-from camctrl_jax.models import MMDiT, mmdit_preset
+from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_preset, stack_layers, unstack_layers
+from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import ShardingRules, place_batch
 from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
 from camctrl_jax.training.state import create_state
 
-MESHES = {
-    "one device": MeshConfig(),
-    "data and fsdp": MeshConfig(data=2, fsdp=4),
-    "fsdp, context and tensor": MeshConfig(data=1, fsdp=2, context=2, tensor=2),
+# Every kind of block: dual, single with cross-attention to the text, decoder.
+BLOCKS = mmdit_preset(
+    "nano", num_dual=1, num_single=2, num_decoder=1, fuse_projections=False, text_cross_attention_single=True
+)
+DUAL = dataclasses.replace(BLOCKS, num_single=0, num_decoder=0)
+# More heads, for meshes that cut them twice.
+HEADS = dataclasses.replace(BLOCKS, heads=4, head_dim=12, rope_axes=(4, 4, 4))
+
+one = MeshConfig()
+mesh = partial(MeshConfig, data=1)
+
+# name -> (model, mesh, parts of an accumulated batch)
+CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
+    "dual": (DUAL, one, 1),
+    "dual, data": (DUAL, mesh(data=8), 1),
+    "dual, fsdp": (DUAL, mesh(fsdp=8), 1),
+    "dual, tensor": (DUAL, mesh(data=4, tensor=2), 1),
+    "dual, context allgather": (DUAL, mesh(data=4, context=2), 1),
+    "dual, context ulysses": (DUAL, mesh(data=4, context=2, context_attention="ulysses"), 1),
+    "dual, accumulated, data, fsdp and tensor": (DUAL, mesh(data=2, fsdp=2, tensor=2), 2),
+    "heads": (HEADS, one, 1),
+    "heads, all axes, allgather": (HEADS, mesh(fsdp=2, context=2, tensor=2), 1),
+    "heads, all axes, ulysses, scanned, accumulated": (
+        dataclasses.replace(HEADS, scan_layers=True, remat="full"),
+        mesh(fsdp=2, context=2, tensor=2, context_attention="ulysses"),
+        2,
+    ),
 }
 
 
-def flat(params) -> np.ndarray:
+def flat(params: dict) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(params))])
 
 
-def random_params(model: MMDiT) -> dict:
+def random_params(config: MMDiTConfig) -> dict:
     """No zeros, which would leave most of the network without gradient; NumPy spares compiling the draw."""
     rng = np.random.default_rng(3)
 
@@ -42,35 +68,47 @@ def random_params(model: MMDiT) -> dict:
             return noise / np.float32(np.sqrt(np.prod(leaf.shape[:-1])))
         return np.float32(path[-1].key == "scale") + np.float32(0.05) * noise
 
-    return jax.tree.map_with_path(draw, model.abstract_params())
+    return jax.tree.map_with_path(
+        draw, MMDiT(dataclasses.replace(config, scan_layers=False)).abstract_params()
+    )
+
+
+def updated(config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int) -> tuple[np.ndarray, float, int]:
+    """(parameter changes of one step, one entry per layer; its loss; entries that one device holds)."""
+    # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
+    optimizer = optax.sgd(0.1)
+    plain = mesh_config == one
+    mesh = make_mesh(mesh_config, jax.devices()[:1] if plain else jax.devices())
+    model = MMDiT(config, placement=placement_of(mesh, mesh_config.context_attention))
+    params = random_params(config)
+    state = create_state(stack_layers(params, config) if config.scan_layers else params, optimizer)
+    shardings = ShardingRules().shardings(state, mesh)
+    state = jax.device_put(state, shardings)
+    settings = DenoiseConfig(accumulate=accumulate)
+    step = jax.jit(make_denoise_step(model, optimizer, settings), out_shardings=(shardings, None))
+    state, metrics = step(state, place_batch(batch_of(8), mesh), jax.random.key(5))
+    held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
+    after = unstack_layers(state.params, config) if config.scan_layers else state.params
+    return flat(after) - flat(params), float(metrics["loss"]), held
 
 
 def main() -> None:
-    # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
-    optimizer = optax.sgd(0.1)
-    model = MMDiT(mmdit_preset("nano", num_dual=1, num_single=1, fuse_projections=False))
-    params = random_params(model)
-    batch = batch_of(8)
-    reference = None
-    for name, config in MESHES.items():
-        mesh = make_mesh(config, jax.devices() if reference else jax.devices()[:1])
-        state = create_state(params, optimizer)
-        shardings = ShardingRules().shardings(state, mesh)
-        state = jax.device_put(state, shardings)
-        step = jax.jit(make_denoise_step(model, optimizer, DenoiseConfig()), out_shardings=(shardings, None))
-        placed = place_batch(batch, mesh)
-        before = flat(state.params)
-        losses = []
-        for _ in range(2):
-            state, metrics = step(state, placed, jax.random.key(5))
-            losses.append(float(metrics["loss"]))
-        update = flat(state.params) - before
-        held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
-        if reference is None:
-            reference = update, losses, held
-        distance = float(np.linalg.norm(update - reference[0]) / np.linalg.norm(reference[0]))
-        loss = max(abs(a - b) / b for a, b in zip(losses, reference[1]))
-        print(json.dumps({"mesh": name, "update": distance, "loss": loss, "held": held / reference[2]}))
+    references = {}
+    for name, case in CASES.items():
+        update, loss, held = updated(*case)
+        plain = references.setdefault(name.split(",")[0], (update, loss, held))
+        distance = float(np.linalg.norm(update - plain[0]) / np.linalg.norm(plain[0]))
+        print(
+            json.dumps(
+                {
+                    "case": name,
+                    "update": distance,
+                    "loss": abs(loss - plain[1]) / plain[1],
+                    "held": held / plain[2],
+                }
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""What a run computes: scanned runs and others continue each other, unequal batches are refused."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from camctrl_jax import train as entry
+from camctrl_jax.models import vae_preset
+from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+from camctrl_jax.training.checkpoint import load_params
+from camctrl_jax.training.config import ConfigError, load_recipe
+from camctrl_jax.training.program import build_program
+
+ROOT = Path(__file__).parents[2]
+
+
+def recipe(**changes):
+    config = load_recipe(f"{ROOT}/configs/stage2.py:nano")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def program(**changes):
+    return build_program(recipe(**changes), make_mesh(MeshConfig(), jax.devices()[:1]), vae_preset("nano"))
+
+
+@pytest.mark.parametrize("moments", ["float32", "int8"])
+def test_a_scanned_state_has_the_form_of_checkpoints_and_back(moments):
+    changes = {"model.num_single": 2, "optimizer.moments": moments}
+    scanned, plain = program(**changes, **{"model.scan_layers": True}), program(**changes)
+    assert "single_transformer_blocks_0_to_1" in scanned.abstract_state.params
+    assert jax.tree.structure(scanned.stored_state) == jax.tree.structure(plain.abstract_state)
+    kinds = [
+        [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+        for state in (scanned.stored_state, plain.abstract_state)
+    ]
+    assert kinds[0] == kinds[1]
+    numbers = np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda leaf: np.asarray(100 * numbers.random(leaf.shape), leaf.dtype), scanned.stored_state
+    )
+    back = scanned.to_stored(scanned.from_stored(state))
+    jax.tree.map(np.testing.assert_array_equal, back, state)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_layers_scanned_or_not(tmp_path):
+    """A scanned, recomputing, accumulating run writes what a plain one writes, which can go on from it."""
+    short = {"steps": 4, "optimizer.warmup_steps": 1, "checkpoint_every": 2, "batch_size": 4}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    entry.train(recipe(**short), whole)
+    scanned = {**short, "model.scan_layers": True, "model.remat": "full", "accumulate": 2}
+    entry.train(recipe(**scanned), parts)
+    for ema in (True, False):
+        expected, found = load_params(whole, ema=ema), load_params(parts, ema=ema)
+        assert jax.tree.structure(expected) == jax.tree.structure(found)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), expected, found)
+    entry.train(recipe(**short | {"steps": 6}), parts)
+
+
+def test_batches_that_do_not_divide_are_refused_with_a_multiple():
+    with pytest.raises(ConfigError, match=r"batch of 5 .* in 2 turns .* multiple of 2"):
+        program(accumulate=2)
