@@ -1,19 +1,23 @@
-"""Make a weights folder out of training runs: what can be shipped, shared and loaded by name.
+"""Weights in and out: weights folders, and diffusers folders in both directions.
 
   python -m camctrl_jax.export weights --checkpoint runs/stage1 --out my_weights
+  python -m camctrl_jax.export from-diffusers --source Motif-Video-2B --out weights/motif_2b
+  python -m camctrl_jax.export to-diffusers --checkpoint runs/stage1 --out my_model
 
-The folder holds the moving averages of the newest checkpoints in bfloat16 (vectors in float32), in files
-below 16 MB, with every configuration that is needed to load them and a model card. It is a weights spec: pass
-it to --checkpoint, --vae or --config.init_from. Weights are never overwritten.
+weights         what can be shared and loaded by name here: averages in bfloat16, configurations, a card
+from-diffusers  a checkpoint of the transformer and the autoencoder in a diffusers folder, bit for bit
+to-diffusers    a folder of stock diffusers components for PyTorch, with the camera layer and what runs it
 
-The autoencoder is the one that the run was trained with, unless --vae names another. --evaluation takes the
-results.json of `python -m camctrl_jax.evaluate` and puts its figures into the facts and the card.
+Every result is a weights spec: pass it to --checkpoint, --vae or --config.init_from. Nothing is ever
+overwritten. Options: python -m camctrl_jax.export COMMAND --help
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -53,26 +57,231 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
     options = _parse(argv)
     from camctrl_jax.interop.pretrained import WeightsError
+    from camctrl_jax.interop.safetensors import SafetensorsError
     from camctrl_jax.training.checkpoint import CheckpointError
 
     try:
-        folder = export_weights(
-            options.out,
-            checkpoint=options.checkpoint,
-            vae=options.vae,
-            text_guidance=options.text_guidance,
-            camera_guidance=options.camera_guidance,
-            facts=_read_json(options.facts),
-            evaluation=_read_json(options.evaluation),
-            card=None if options.card is None else options.card.read_text("utf-8"),
-            title=options.title,
-        )
-    except (ExportError, WeightsError, CheckpointError, OSError) as error:
+        files = options.command(options)
+    except (ExportError, WeightsError, SafetensorsError, CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for path in sorted(folder.iterdir()):
-        print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
+    for path in files:
+        print(f"{path.stat().st_size / 1e6:10.2f} MB  {path}")
     return 0
+
+
+def _weights_command(options: argparse.Namespace) -> list[Path]:
+    folder = export_weights(
+        options.out,
+        checkpoint=options.checkpoint,
+        vae=options.vae,
+        text_guidance=options.text_guidance,
+        camera_guidance=options.camera_guidance,
+        facts=_read_json(options.facts),
+        evaluation=_read_json(options.evaluation),
+        card=None if options.card is None else options.card.read_text("utf-8"),
+        title=options.title,
+    )
+    return sorted(folder.iterdir())
+
+
+def _from_diffusers_command(options: argparse.Namespace) -> list[Path]:
+    for line in import_diffusers(options.source, options.out):
+        print(line)
+    print(f"checkpoint: {options.out}")
+    return []
+
+
+def _to_diffusers_command(options: argparse.Namespace) -> list[Path]:
+    folder, notes = export_diffusers(
+        options.out,
+        checkpoint=options.checkpoint,
+        vae=options.vae,
+        with_vae=not options.no_vae,
+        ema=not options.raw,
+        dtype=None if options.dtype == "stored" else options.dtype,
+    )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[str]:
+    """Make a checkpoint of the transformer and the autoencoder in a diffusers folder, every bit kept.
+
+    Parameters are read one at a time onto all devices, split as in training, so that neither the host nor a
+    device holds the model twice.
+
+    Args:
+        source: folder with ``transformer/`` or ``vae/`` or both.
+        out: the checkpoint, a directory that must not exist or be empty.
+
+    Returns:
+        A line for people about each network.
+
+    Raises:
+        WeightsError, SafetensorsError, CheckpointError: weights that are absent, damaged or of another model,
+            or a full disk. Nothing is left behind.
+    """
+    import jax
+
+    from camctrl_jax.interop.diffusers_import import find_diffusers_folder, stored_shift
+    from camctrl_jax.interop.pretrained import WeightsError
+    from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+    from camctrl_jax.parallel.parameters import place_on
+    from camctrl_jax.training.architecture import imported_architecture
+    from camctrl_jax.training.checkpoint import save_networks
+
+    source, out = Path(source), Path(out)
+    found = find_diffusers_folder(source) if source.is_dir() else None
+    if found is None:
+        raise WeightsError(
+            f"{source} is no diffusers folder: it has neither transformer/ nor vae/ with a config.json. "
+            f"It was looked up from {Path.cwd()}."
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
+    mmdit = None if found.transformer is None else found.transformer_config()
+    vae = None if found.vae is None else found.vae_config()
+    place = place_on(make_mesh(MeshConfig(data=1, fsdp=-1)))
+    networks = {}
+    if mmdit is not None:
+        networks["mmdit"] = found.transformer_params(place)
+    if vae is not None:
+        networks["vae"] = found.vae_params(place)
+    sampling = found.sampling()
+    config = {"architecture": imported_architecture(mmdit, vae, sampling)}
+    config |= {"imported": {"folder": source.resolve().name, "shift": stored_shift(source)}}
+    if sampling is not None:
+        config["sample"] = {name: getattr(sampling, name) for name in ("text_guidance", "camera_guidance")}
+    existed = out.exists()
+    try:
+        save_networks(out, networks, config)
+    except BaseException:
+        if not existed and jax.process_index() == 0:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    return [f"{name}: {_summary(params)}" for name, params in networks.items()]
+
+
+def _summary(params: Mapping[str, Any]) -> str:
+    import jax
+
+    leaves = jax.tree.leaves(params)
+    dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+    return f"{len(leaves)} parameters, {sum(leaf.size for leaf in leaves) / 1e6:,.1f}M values, {dtypes}"
+
+
+def export_diffusers(
+    out: str | os.PathLike,
+    *,
+    checkpoint: str,
+    vae: str | None = None,
+    with_vae: bool = True,
+    ema: bool = True,
+    dtype: Any = None,
+) -> tuple[Path, list[str]]:
+    """Write a folder that stock diffusers classes load, with the camera layer and what runs it in PyTorch.
+
+    Args:
+        out: the folder; must not exist, or be empty.
+        checkpoint: weights spec of the transformer.
+        vae: weights spec of the autoencoder; by default the one the transformer was trained with.
+        with_vae: False leaves the autoencoder out: name the base model's when running it.
+        ema: of a training run, the moving average rather than the raw parameters.
+        dtype: 'bfloat16' or 'float32'; None keeps what is stored.
+
+    Returns:
+        The folder, and what the user should know, one line each.
+
+    Raises:
+        WeightsError, CheckpointError: weights that cannot be found or used.
+    """
+    import ml_dtypes
+    import numpy as np
+
+    from camctrl_jax.diffusion.flow import shift_for_tokens
+    from camctrl_jax.interop.diffusers_export import Exported, write_diffusers_folder
+    from camctrl_jax.interop.pretrained import WeightsError, open_weights
+
+    notes = []
+    model = open_weights(checkpoint)
+    if model.mmdit_config is None:
+        raise WeightsError(f"{checkpoint} holds no transformer: there is nothing to run in PyTorch.")
+    spec = vae or model.vae_spec
+    autoencoder = None
+    if with_vae and spec in (None, "random"):
+        notes.append("vae/ is left out: the checkpoint does not say which autoencoder it belongs to (--vae).")
+    elif with_vae:
+        autoencoder = model if vae is None and model.vae_config is not None else open_weights(spec)
+        if autoencoder.vae_config is None:
+            raise WeightsError(f"{spec} holds no autoencoder: name one that does with --vae, or --no-vae.")
+    null_text = None
+    if model.text is None:
+        notes.append("text/ is left out: the checkpoint does not say how its text was embedded.")
+    else:
+        from camctrl_jax.data.text import embedder_from_settings
+
+        try:
+            null_text = embedder_from_settings(model.text).embed([""])
+        except (OSError, ValueError) as error:
+            notes.append(f"text/ is left out: {error}")
+    sampling, shift = model.sampling, None
+    if sampling is not None:
+        shift = sampling.shift
+        if shift is None and autoencoder is not None:
+            latents = autoencoder.vae_config.latent_shape(sampling.frames, sampling.height, sampling.width)
+            shift = shift_for_tokens(int(np.prod(latents[:3])) // int(np.prod(model.mmdit_config.patch)))
+    if shift is None:
+        shift = model.facts.get("config", {}).get("imported", {}).get("shift")
+    if shift is None:
+        shift = 1.0
+        notes.append("the scheduler's shift is 1: nothing is known of the clips; set it when sampling.")
+    exported = Exported(
+        transformer=(model.mmdit_config, model.mmdit_params(dtype=None, ema=ema)),
+        vae=None
+        if autoencoder is None
+        else (autoencoder.vae_config, autoencoder.vae_params(dtype=None, ema=ema)),
+        sampling=sampling,
+        shift=shift,
+        null_text=null_text,
+        readme=_torch_card(Path(out).name, model, autoencoder is not None),
+    )
+    types = {None: None, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+    return write_diffusers_folder(Path(out), exported, dtype=types[dtype]), notes
+
+
+def _torch_card(title: str, model: Weights, has_vae: bool) -> str:
+    """README of an exported diffusers folder."""
+    vae = "" if has_vae else " --vae BASE_MODEL_FOLDER"
+    camera = (
+        "`camera/` holds the camera layer, which the stock class does not have, and its convention:\n"
+        "Pluecker maps (moment, direction) of frames 0, 4, 8, ..., OpenCV axes, metres, relative to the\n"
+        "first frame of the first clip."
+        if model.mmdit_config.camera is not None
+        else "The model has no camera layer: it is a base model."
+    )
+    return f"""# {title}
+
+Weights of camctrl_jax for PyTorch. `transformer/`{" and `vae/`" if has_vae else ""} load in the stock
+classes of diffusers:
+
+```python
+from diffusers import MotifVideoTransformer3DModel
+transformer = MotifVideoTransformer3DModel.from_pretrained("{title}", subfolder="transformer")
+```
+
+{camera}
+
+`camera_pipeline.py` stands alone (torch, diffusers, safetensors, numpy). It makes clips along a camera path,
+goes on from a clip, and weighs text and camera:
+
+```
+python camera_pipeline.py --help
+python camera_pipeline.py --folder .{vae} --image first.png --poses poses.npy \\
+    --intrinsics intrinsics.npy --out clip.mp4
+```
+"""
 
 
 def export_weights(
@@ -145,7 +354,7 @@ def training_facts(weights: Weights, part: str) -> dict[str, Any]:
         weights: what was opened.
         part: "autoencoder" or "transformer"; of a weights folder, its own facts about it.
     """
-    if not weights.is_run:
+    if weights.kind != "run" or "imported" in weights.facts["config"]:
         return dict(weights.facts.get(part, {}))
     from camctrl_jax.training.checkpoint import latest_step
 
@@ -261,15 +470,42 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="weights")
-    weights = commands.add_parser(
-        "weights",
-        help="a weights folder; options: python -m camctrl_jax.export weights --help",
-        description=__doc__,
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _weights_arguments(commands)
+    _from_diffusers_arguments(commands)
+    _to_diffusers_arguments(commands)
+    return parser.parse_args(argv)
+
+
+def _command(commands: Any, name: str, function: Any, summary: str, description: str) -> Any:
+    """A subcommand's parser, and its ``add_argument``."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = weights.add_argument
+    parser.set_defaults(command=function)
+    return parser.add_argument
+
+
+def _weights_arguments(commands: Any) -> None:
+    add = _command(
+        commands,
+        "weights",
+        _weights_command,
+        "a weights folder",
+        """Make a weights folder out of training runs: what can be shipped, shared and loaded by name.
+
+  python -m camctrl_jax.export weights --checkpoint runs/stage1 --out my_weights
+
+The folder holds the moving averages of the newest checkpoints in bfloat16 (vectors in float32), in files
+below 16 MB, with every configuration that is needed to load them and a model card.
+
+The autoencoder is the one that the run was trained with, unless --vae names another. --evaluation takes the
+results.json of `python -m camctrl_jax.evaluate` and puts its figures into the facts and the card.""",
+    )
     add(
         "--checkpoint",
         required=True,
@@ -293,7 +529,58 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="Markdown to use as the model card in place of the written one",
     )
     add("--title", help="heading of the written card (default: the folder's name)")
-    return parser.parse_args(argv)
+
+
+def _from_diffusers_arguments(commands: Any) -> None:
+    add = _command(
+        commands,
+        "from-diffusers",
+        _from_diffusers_command,
+        "a checkpoint from a diffusers folder",
+        """Import the transformer and the autoencoder of a diffusers folder (Motif-Video-2B, Wan 2.1 VAE).
+
+  python -m camctrl_jax.export from-diffusers --source Motif-Video-2B --out weights/motif_2b
+  python -m camctrl_jax.train --config=configs/stage1.py:motif_2b --config.init_from=weights/motif_2b ...
+
+Sizes come from the config.json of each component. Every tensor keeps its bits and its dtype (bfloat16 or
+float32); missing, unknown and misshaped tensors are refused by name. Pickles are never opened.
+A diffusers folder is itself a weights spec: training can start from it without this step.""",
+    )
+    add(
+        "--source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder with transformer/ or vae/ or both, or a component's own folder",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="the checkpoint to make")
+
+
+def _to_diffusers_arguments(commands: Any) -> None:
+    add = _command(
+        commands,
+        "to-diffusers",
+        _to_diffusers_command,
+        "a diffusers folder for PyTorch",
+        """Write a model as stock diffusers components, with its camera layer and what runs it in PyTorch.
+
+  python -m camctrl_jax.export to-diffusers --checkpoint runs/stage1 --out my_model --dtype bfloat16
+  python my_model/camera_pipeline.py --help
+
+transformer/ and vae/ are strict checkpoints of MotifVideoTransformer3DModel and AutoencoderKLWan; camera/
+holds the camera layer and its convention, text/ the empty prompt, scheduler/ the timestep shift.""",
+    )
+    add("--checkpoint", required=True, metavar="SPEC", help="any weights spec with a transformer")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    add("--vae", metavar="SPEC", help="autoencoder (default: the one the checkpoint was trained with)")
+    add("--no-vae", action="store_true", help="leave the autoencoder out, e.g. where the base has it")
+    add("--raw", action="store_true", help="a run's raw parameters (default: their moving average)")
+    add(
+        "--dtype",
+        choices=("stored", "bfloat16", "float32"),
+        default="stored",
+        help="of transformer and autoencoder (default: as stored; training runs hold float32)",
+    )
 
 
 if __name__ == "__main__":

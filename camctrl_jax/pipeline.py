@@ -125,6 +125,12 @@ def open_model(
             f"{checkpoint} holds an autoencoder but no transformer: name a run of configs/base.py or "
             "configs/stage1.py, a weights folder, or 'default'; the autoencoder goes to --vae."
         )
+    if model.sampling is None or model.text is None:
+        raise WeightsError(
+            f"{checkpoint} was imported, and does not say how its text is embedded or which clips it makes: "
+            "train from it (configs/stage1.py, --config.init_from), or run it in PyTorch "
+            "(python -m camctrl_jax.export to-diffusers)."
+        )
     if vae is None and model.vae_spec is None:
         raise WeightsError(f"{checkpoint} does not say which autoencoder it belongs to: name one with --vae.")
     if vae is None and model.vae_spec == "random":

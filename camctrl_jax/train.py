@@ -19,7 +19,8 @@ Any value can be changed on the command line, and --print_config shows them all:
 
 Where a run starts, in this order:
   1. the newest checkpoint in --workdir: the same command, started again, continues where it was;
-  2. --config.init_from: 'default' (the weights in the package), a run directory, or a weights folder;
+  2. --config.init_from: 'default' (the weights in the package), a run directory, a weights
+     folder, or a diffusers folder of an open base model;
   3. from scratch.
 
 The same command on every host makes one run of them; camctrl_jax/parallel/hosts.py lists the environment
@@ -172,7 +173,9 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         given, new, origin = {}, set(abstract), "scratch"
         if config.init_from:
             origin = f"config.init_from={config.init_from!r}"
-            given, new = take_over(abstract, _initial_weights(config, vae.config), origin)
+            loaded = _initial_weights(config, parts.model, vae.config, mesh)
+            given, new = take_over(abstract, loaded, origin)
+            del loaded
             origin += f" (new: {', '.join(sorted(new))})" if new else ""
         # What is not given is drawn from the seed; a jit that returns only that compiles only that.
         homes = ShardingRules().shardings(abstract, mesh)
@@ -182,7 +185,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         )
         drawn = draw(init_key) if new else {}
         given = place(given, {name: homes[name] for name in given})
-        state = jax.jit(program.create, out_shardings=program.shardings)(given | drawn, init_key)
+        # Donated: the weights of a large model are not held a second time.
+        create = jax.jit(program.create, donate_argnums=0, out_shardings=program.shardings)
+        state = create(given | drawn, init_key)
+        del given, drawn
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract))
     if jax.process_index() == 0:
         print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {origin}")
@@ -279,28 +285,49 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
     )
 
 
-def _initial_weights(config: ConfigDict, vae_config: VAEConfig) -> Params:
-    """Parameters that ``config.init_from`` names, if they belong with the rest of the run."""
-    from camctrl_jax.interop.pretrained import load_mmdit, load_vae, open_weights
+# What a transformer computes depends on these, but the shapes of its parameters do not tell them.
+_SIZES_WITHOUT_SHAPE = ("heads", "rope_axes", "rope_theta")
+
+
+def _initial_weights(config: ConfigDict, model: Any, vae_config: VAEConfig, mesh: Any) -> Params:
+    """Parameters that ``config.init_from`` names, if they belong with the rest of the run.
+
+    Args:
+        config: of the run.
+        model: sizes of what is trained.
+        vae_config: sizes of the autoencoder.
+        mesh: where the parameters of a transformer are put as they are read.
+    """
+    from camctrl_jax.interop.pretrained import load_vae, open_weights
     from camctrl_jax.training.config import ConfigError
     from camctrl_jax.training.inputs import embedder_of
 
     spec = config.init_from
     if config.objective == "vae":
         return load_vae(spec)[1]
-    _, params, text = load_mmdit(spec)
-    if text != embedder_of(config).settings():
+    # All that configurations tell is compared before gigabytes are read.
+    weights = open_weights(spec)
+    for name in _SIZES_WITHOUT_SHAPE if weights.mmdit_config is not None else ():
+        theirs, ours = getattr(weights.mmdit_config, name), getattr(model, name)
+        if theirs != ours:
+            raise ConfigError(
+                f"config.model.preset={config.model.preset!r} has {name}={ours}, the weights of "
+                f"config.init_from={spec!r} were made with {theirs}; --config.model.preset=init_from takes "
+                "the sizes from the weights"
+            )
+    # Of weights from elsewhere nothing is known about their text.
+    if weights.text and dict(weights.text) != embedder_of(config).settings():
         raise ConfigError(
-            f"config.init_from={spec!r} was trained with the text embedder {text}, this run has "
-            f"{embedder_of(config).settings()}; set --config.data.text.* alike"
+            f"config.init_from={spec!r} was trained with the text embedder {dict(weights.text)}, this run "
+            f"has {embedder_of(config).settings()}; set --config.data.text.* alike"
         )
-    vae_spec = open_weights(spec).vae_spec
+    vae_spec = weights.vae_spec
     if vae_spec not in (None, "random", config.vae.weights) and load_vae(vae_spec)[0] != vae_config:
         raise ConfigError(
             f"config.init_from={spec!r} was trained on latents of the autoencoder {vae_spec!r}, this run has "
             f"config.vae.weights={config.vae.weights!r}; use --config.vae.weights={vae_spec}"
         )
-    return params
+    return weights.mmdit_params(mesh=mesh)
 
 
 def _show_rendered(progress: ProgressLine, done: int, count: int) -> None:

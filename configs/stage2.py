@@ -6,12 +6,12 @@ generated. Starts from stage 1.
 The paper's model at 8B parameters on 128 devices: 384x640, ten seconds (121 frames, 29,760 video tokens):
   python -m camctrl_jax.train --config=configs/stage2.py --workdir=runs/stage2 \\
       --config.init_from=runs/stage1 --config.vae.weights=weights/wan --config.data.datasets=data/labelled \\
-      --config.data.unlabelled=data/videos --config.data.text.source=data/text.npz
+      --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors
 
 The open base of 2B parameters, on 128 devices:
   python -m camctrl_jax.train --config=configs/stage2.py:motif_2b --workdir=runs/stage2 \\
       --config.init_from=runs/stage1 --config.vae.weights=weights/wan --config.data.datasets=data/labelled \\
-      --config.data.unlabelled=data/videos --config.data.text.source=data/text.npz
+      --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors
 What a machine needs for them: docs/results/reports, and python -m camctrl_jax.parallel.report.
 
 A laptop, about two minutes, from the weights in the package:

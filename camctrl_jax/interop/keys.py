@@ -283,11 +283,14 @@ def import_params(
 
 
 def export_params(params: Mapping, table: tuple[KeyRule, ...]) -> dict[str, np.ndarray]:
-    """Nested dict of parameters -> contiguous arrays by PyTorch name, dtype kept, shared matrices copied."""
+    """Nested dict of parameters -> arrays by PyTorch name, dtype kept, shared matrices under every key.
+
+    Arrays with other axes than ours are transposed views: they take memory only where they are written.
+    """
     leaves = dict(_leaves(params))
     tensors = {}
     for placement in placements(params, table):
-        array = np.ascontiguousarray(to_torch_layout(np.asarray(leaves[placement.path]), placement.layout))
+        array = to_torch_layout(np.asarray(leaves[placement.path]), placement.layout)
         tensors |= dict.fromkeys(placement.keys, array)
     return tensors
 

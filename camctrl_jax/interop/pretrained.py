@@ -6,7 +6,8 @@ A weights spec is a string that names trained weights wherever the package takes
 * a run directory, as ``--workdir`` of ``camctrl_jax.train`` made it (the moving average of its newest
   checkpoint);
 * a weights folder: ``model.json``, ``vae*.safetensors``, ``mmdit*.safetensors`` and a model card,
-  ``README.md``.
+  ``README.md``;
+* a checkpoint that ``camctrl_jax.export from-diffusers`` made, or a diffusers folder itself.
 
 A weights folder holds an autoencoder, a transformer, or both; parameters are one flat list of tensors per
 network, named by their path in the parameter tree. Matrices are bfloat16, vectors (biases, gains) float32.
@@ -25,16 +26,18 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from jax.sharding import Mesh
 
 import camctrl_jax
 from camctrl_jax.interop.safetensors import flatten, load_sharded, save_sharded, unflatten
 from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig
+from camctrl_jax.parallel.parameters import Place, place_on
 
 DEFAULT_SPEC = "default"
 MODEL_FILE = "model.json"
@@ -88,6 +91,7 @@ class Weights:
         sampling: the clips the transformer was trained on, and guidance; with the transformer.
         vae_spec: weights spec of the autoencoder that belongs to the transformer.
         facts: whatever else is known about the training; for people and reports.
+        kind: how the parameters are stored: 'folder' (a weights folder), 'run' (checkpoints), 'diffusers'.
     """
 
     spec: str
@@ -98,40 +102,60 @@ class Weights:
     sampling: SamplingDefaults | None = None
     vae_spec: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    kind: Literal["folder", "run", "diffusers"] = "folder"
 
-    @property
-    def is_run(self) -> bool:
-        """Whether this is a run directory rather than a weights folder."""
-        return not (self.path / MODEL_FILE).exists()
+    def vae_params(self, *, mesh: Mesh | None = None, dtype: Any = np.float32, ema: bool = True) -> Params:
+        """Parameters of the autoencoder, checked by name and shape.
 
-    def vae_params(self) -> Params:
-        """Parameters of the autoencoder, float32, checked by name and shape."""
+        Args:
+            mesh: read them straight onto this mesh, each process its own part; None: into host memory.
+            dtype: of the result; None keeps the stored one.
+            ema: of a training run, the moving average rather than the raw parameters.
+        """
         if self.vae_config is None:
             raise WeightsError(
                 f"{self.path} holds no autoencoder. Name one that does with --vae: a run of configs/vae.py, "
                 f"a weights folder, or '{DEFAULT_SPEC}'."
             )
-        return self._read("vae", expected_vae(self.vae_config))
+        return self._read("vae", expected_vae(self.vae_config), mesh, dtype, ema)
 
-    def mmdit_params(self) -> Params:
-        """Parameters of the transformer, float32, checked by name and shape."""
+    def mmdit_params(self, *, mesh: Mesh | None = None, dtype: Any = np.float32, ema: bool = True) -> Params:
+        """Parameters of the transformer; arguments as of :meth:`vae_params`."""
         if self.mmdit_config is None:
             raise WeightsError(
                 f"{self.path} holds no transformer, only an autoencoder. Name a run of configs/base.py or "
                 f"configs/stage1.py, a weights folder, or '{DEFAULT_SPEC}'."
             )
-        return self._read("mmdit", expected_mmdit(self.mmdit_config))
+        return self._read("mmdit", expected_mmdit(self.mmdit_config), mesh, dtype, ema)
 
-    def _read(self, stem: str, expected: Params) -> Params:
-        if self.is_run:
+    def _read(self, stem: str, expected: Params, mesh: Mesh | None, dtype: Any, ema: bool) -> Params:
+        source = f"{self.path} ({stem})"
+        if self.kind == "run":
             from camctrl_jax.training.checkpoint import load_params
 
-            flat = flatten(load_params(self.path))
-        else:
-            flat = load_sharded(self.path, stem)
-        check_tensors(flat, flatten(expected), f"{self.path} ({stem})")
-        # bfloat16 is exact in float32; training and sampling choose their own compute dtype.
-        return unflatten({name: np.asarray(array, np.float32) for name, array in flat.items()})
+            # Checked before anything is read.
+            return load_params(
+                self.path,
+                ema=ema,
+                part=stem,
+                mesh=mesh,
+                dtype=dtype,
+                check=lambda saved: check_tensors(flatten(saved), flatten(expected), source),
+            )
+        place = _host_copy(dtype) if mesh is None else place_on(mesh, dtype)
+        if self.kind == "diffusers":
+            from camctrl_jax.interop.diffusers_import import find_diffusers_folder
+
+            found = find_diffusers_folder(self.path)
+            return found.vae_params(place) if stem == "vae" else found.transformer_params(place)
+        flat = load_sharded(self.path, stem)
+        check_tensors(flat, flatten(expected), source)
+        return unflatten({name: place(tuple(name.split(".")), array) for name, array in flat.items()})
+
+
+def _host_copy(dtype: Any) -> Place:
+    """Into host memory, an array of its own. bfloat16 is exact in float32."""
+    return lambda path, array: np.array(array, dtype=dtype or array.dtype, order="C")
 
 
 def default_folder() -> Path:
@@ -159,11 +183,25 @@ def open_weights(spec: str | os.PathLike) -> Weights:
     path = Path(spec)
     if not path.exists():
         raise WeightsError(
-            f"No weights at {spec!r}: expected '{DEFAULT_SPEC}', a run directory or a weights folder. "
+            f"No weights at {spec!r}: expected '{DEFAULT_SPEC}', a run directory, a weights folder or a "
+            f"diffusers folder. "
             f"Is the path right? It was looked up from {Path.cwd()}."
         )
     if (path / MODEL_FILE).exists():
         return _open_folder(spec, path)
+    from camctrl_jax.interop.diffusers_import import find_diffusers_folder
+
+    found = find_diffusers_folder(path)
+    if found is not None:
+        return Weights(
+            spec,
+            path,
+            vae_config=None if found.vae is None else found.vae_config(),
+            mmdit_config=None if found.transformer is None else found.transformer_config(),
+            sampling=found.sampling(),
+            vae_spec=None if found.vae is None else spec,
+            kind="diffusers",
+        )
     return _open_run(spec, path)
 
 
@@ -220,7 +258,8 @@ def _open_run(spec: str, path: Path) -> Weights:
         config = load_run_config(path)
     except CheckpointError as error:
         raise WeightsError(
-            f"{path} is neither a weights folder (it has no {MODEL_FILE}) nor a run directory: {error}"
+            f"{path} is neither a weights folder (it has no {MODEL_FILE}), nor a diffusers folder (it has no "
+            f"transformer/ or vae/), nor a run directory: {error}"
         ) from error
     built = config.get("architecture")
     if built is None:
@@ -243,6 +282,7 @@ def _open_run(spec: str, path: Path) -> Weights:
         sampling=sampling,
         vae_spec=spec if built["vae"] is not None else built["vae_spec"],
         facts={"config": config},
+        kind="run",
     )
 
 

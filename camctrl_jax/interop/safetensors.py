@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,10 +70,10 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         header, data_start = _read_header(self.path, size)
         self.metadata: dict[str, str] = header.pop("__metadata__", {})
         self._entries = _checked_entries(self.path, header, size - data_start)
-        if size > data_start:
-            self._data = np.memmap(self.path, dtype=np.uint8, mode="r", offset=data_start)
-        else:
-            self._data = np.zeros(0, np.uint8)  # empty tensors only: an empty map is an error
+        self._data_start = data_start
+        with self.path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._data = np.frombuffer(self._map, np.uint8)[data_start:]
 
     def __getitem__(self, name: str) -> np.ndarray:
         dtype, shape, begin, end = self._entries[name]
@@ -91,6 +92,43 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     def dtype(self, name: str) -> np.dtype:
         """The dtype of a tensor, without touching its data."""
         return self._entries[name][0]
+
+    def release(self, name: str) -> None:
+        """Give the memory of a tensor's pages back; arrays of it stay valid and read them again."""
+        _, _, begin, end = self._entries[name]
+        first, last = self._data_start + begin, self._data_start + end
+        first -= first % mmap.PAGESIZE
+        if last > first and hasattr(self._map, "madvise"):  # not on every platform
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+class SequentialTensors(Mapping[str, np.ndarray]):
+    """Tensors of one or several files that are read one after the other, as an import does.
+
+    Asking for a tensor releases the pages of the one asked for before, so that reading all of them takes the
+    memory of one. Arrays handed out earlier stay valid.
+    """
+
+    def __init__(self, files: Sequence[SafetensorsFile]) -> None:
+        self._file_of = {name: file for file in files for name in file}
+        self._last: str | None = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self._file_of[name][name]
+        if self._last is not None:
+            self._file_of[self._last].release(self._last)
+        self._last = name
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+    def dtype(self, name: str) -> np.dtype:
+        """The dtype of a tensor, without touching its data."""
+        return self._file_of[name].dtype(name)
 
 
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
@@ -180,7 +218,10 @@ def _checked_entries(path: Path, header: dict[str, Any], available: int) -> dict
 
 
 def write_safetensors(
-    path: str | os.PathLike, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike,
+    tensors: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    dtype: Any = None,
 ) -> None:
     """Write one file. It appears under ``path`` only when it is complete.
 
@@ -188,6 +229,7 @@ def write_safetensors(
         path: the file; its folder must exist.
         tensors: names to arrays (numpy, JAX, or whatever ``np.asarray`` takes), written one at a time.
         metadata: strings to strings, stored as ``__metadata__``.
+        dtype: what every tensor is rounded to as it is written; None keeps their own.
 
     Raises:
         ValueError: a dtype that the format does not have, a tensor named ``__metadata__``.
@@ -195,13 +237,13 @@ def write_safetensors(
     """
     path = Path(path)
     # Widest elements first, as the reference does: every tensor is then aligned to its own element size.
-    names = sorted(tensors, key=lambda name: (-_dtype_of(name, tensors[name]).itemsize, name))
+    names = sorted(tensors, key=lambda name: (-_dtype_of(name, tensors[name], dtype).itemsize, name))
     header: dict[str, Any] = {}
     if metadata:
         header["__metadata__"] = dict(metadata)
     position = 0
     for name in names:
-        header[name] = _entry(name, tensors[name], position)
+        header[name] = _entry(name, tensors[name], position, dtype)
         position = header[name]["data_offsets"][1]
     raw = json.dumps(header, separators=(",", ":")).encode("utf-8")
     raw += b" " * (-len(raw) % 8)
@@ -209,14 +251,17 @@ def write_safetensors(
         file.write(len(raw).to_bytes(8, "little"))
         file.write(raw)
         for name in names:
-            array = np.ascontiguousarray(np.asarray(tensors[name]))
-            file.write(array.astype(_dtype_of(name, array), copy=False).tobytes())
+            array = np.asarray(tensors[name])
+            array = np.ascontiguousarray(array.astype(_dtype_of(name, array, dtype), copy=False))
+            file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def _dtype_of(name: str, tensor: Any) -> np.dtype:
+def _dtype_of(name: str, tensor: Any, dtype: Any = None) -> np.dtype:
     if name == "__metadata__":
         raise ValueError("A tensor cannot be named '__metadata__': the format reserves that name.")
-    dtype = np.dtype(tensor.dtype).newbyteorder("<") if hasattr(tensor, "dtype") else np.asarray(tensor).dtype
+    if dtype is None:
+        dtype = tensor.dtype if hasattr(tensor, "dtype") else np.asarray(tensor).dtype
+    dtype = np.dtype(dtype).newbyteorder("<")
     if dtype not in _NAMES:
         raise ValueError(
             f"Tensor {name!r} has dtype {dtype}; safetensors holds {', '.join(_DTYPES)}: cast it."
@@ -224,8 +269,8 @@ def _dtype_of(name: str, tensor: Any) -> np.dtype:
     return dtype
 
 
-def _entry(name: str, tensor: Any, position: int) -> dict[str, Any]:
-    dtype = _dtype_of(name, tensor)
+def _entry(name: str, tensor: Any, position: int, dtype: Any = None) -> dict[str, Any]:
+    dtype = _dtype_of(name, tensor, dtype)
     shape = [int(length) for length in np.shape(tensor)]
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     return {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [position, position + size]}
@@ -258,6 +303,7 @@ def save_sharded(
     stem: str = "model",
     max_file_bytes: int = 5_000_000_000,
     metadata: Mapping[str, str] | None = None,
+    dtype: Any = None,
 ) -> list[Path]:
     """Write tensors to as many files as needed, none larger than ``max_file_bytes``, header included.
 
@@ -276,7 +322,7 @@ def save_sharded(
     fixed = 8 + 8 + len(json.dumps({"__metadata__": dict(metadata or {})}))  # length, padding, metadata
     total = 0
     for name, tensor in tensors.items():
-        entry = _entry(name, tensor, 0)
+        entry = _entry(name, tensor, 0, dtype)
         size = entry["data_offsets"][1]
         # In the header: the entry itself plus room for two offsets of up to 20 digits.
         needed = size + len(json.dumps({name: entry})) + 40
@@ -293,12 +339,12 @@ def save_sharded(
         total += size
     if len(shards) <= 1:
         path = directory / f"{stem}.safetensors"
-        write_safetensors(path, shards[0] if shards else {}, metadata)
+        write_safetensors(path, shards[0] if shards else {}, metadata, dtype)
         return [path]
     paths = [directory / f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     weight_map: dict[str, str] = {}
     for path, shard in zip(paths, shards, strict=True):
-        write_safetensors(path, shard, metadata)
+        write_safetensors(path, shard, metadata, dtype)
         weight_map.update(dict.fromkeys(shard, path.name))
     index = directory / f"{stem}.safetensors.index.json"
     with replaced_when_complete(index) as file:
@@ -309,6 +355,14 @@ def save_sharded(
 
 def load_sharded(directory: str | os.PathLike, stem: str = "model") -> dict[str, np.ndarray]:
     """Tensors that ``save_sharded`` or the Hugging Face hub wrote, as memory-mapped read-only arrays.
+
+    Arguments and errors as of :func:`open_sharded`.
+    """
+    return {name: file[name] for file in open_sharded(directory, stem) for name in file}
+
+
+def open_sharded(directory: str | os.PathLike, stem: str = "model") -> list[SafetensorsFile]:
+    """The one file, or the files of an index, that hold a model; their headers are read and checked.
 
     Args:
         directory: the folder.
@@ -324,14 +378,14 @@ def load_sharded(directory: str | os.PathLike, stem: str = "model") -> dict[str,
         single = directory / f"{stem}.safetensors"
         if not single.exists():
             raise FileNotFoundError(f"{directory} holds neither {single.name} nor {index.name}.")
-        return dict(SafetensorsFile(single))
+        return [SafetensorsFile(single)]
     try:
         weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
     except (ValueError, KeyError, TypeError) as error:
         raise SafetensorsError(
             f"{index}: expected JSON with a 'weight_map' of names to files ({error})."
         ) from error
-    tensors: dict[str, np.ndarray] = {}
+    files = []
     for name in sorted(set(weight_map.values())):
         path = directory / name
         if Path(name).name != name:
@@ -345,8 +399,8 @@ def load_sharded(directory: str | os.PathLike, stem: str = "model") -> dict[str,
                 f"{path}: the file and {index.name} disagree; {_differences(expected, set(file))}. "
                 "The shards are of different sets: copy the whole folder again."
             )
-        tensors.update(file)
-    return tensors
+        files.append(file)
+    return files
 
 
 def _differences(expected: set[str], found: set[str], limit: int = 8) -> str:

@@ -107,7 +107,7 @@ def place(tree: Any, shardings: Any) -> Any:
     """Put arrays that every process holds whole where they belong, each device receiving its part only.
 
     Args:
-        tree: arrays, the same on every process.
+        tree: arrays, the same on every process; those that are where they belong already stay there.
         shardings: ``NamedSharding`` for each.
 
     Returns:
@@ -115,6 +115,8 @@ def place(tree: Any, shardings: Any) -> Any:
     """
 
     def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(sharding, array.ndim):
+            return array
         if sharding.is_fully_addressable:
             return jax.device_put(array, sharding)
         whole = np.asarray(array)

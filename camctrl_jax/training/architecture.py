@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from camctrl_jax.models import MMDiTConfig, VAEConfig
+
+if TYPE_CHECKING:  # a sibling room: named in a signature only
+    from camctrl_jax.interop.pretrained import SamplingDefaults
 
 
 def autoencoder_architecture(
@@ -33,4 +36,23 @@ def denoiser_architecture(
         "text": text,
         "clip": clip,
         "vae_spec": vae_spec,
+    }
+
+
+def imported_architecture(
+    mmdit: MMDiTConfig | None, vae: VAEConfig | None, sampling: SamplingDefaults | None
+) -> dict[str, Any]:
+    """The ``architecture`` entry of weights that were trained elsewhere; how their text is made is unknown.
+
+    ``sampling`` are the clips they are made for, where that is known.
+    """
+    clip = None
+    if sampling is not None:
+        clip = {name: getattr(sampling, name) for name in ("frames", "height", "width", "fps", "shift")}
+    return {
+        "vae": None if vae is None else dataclasses.asdict(vae),
+        "mmdit": None if mmdit is None else dataclasses.asdict(mmdit),
+        "text": None,
+        "clip": clip,
+        "vae_spec": None,
     }

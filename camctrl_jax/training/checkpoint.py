@@ -14,15 +14,19 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from camctrl_jax.parallel.sharding import ShardingRules
 
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
+NETWORKS = "networks"  # entry of the state of an imported checkpoint: parameters by network, nothing to train
 
 
 class CheckpointError(Exception):
@@ -35,9 +39,10 @@ class Checkpoints:
     Args:
         run_dir: created if it does not exist.
         keep: how many of the newest checkpoints stay.
+        save_concurrent_gb: host memory for arrays on their way to the disk.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, keep: int = 3) -> None:
+    def __init__(self, run_dir: str | os.PathLike, keep: int = 3, save_concurrent_gb: int = 96) -> None:
         import orbax.checkpoint as ocp
 
         self._log_filter = _WithoutOrbax()
@@ -45,9 +50,14 @@ class Checkpoints:
         self.directory = Path(run_dir).absolute() / CHECKPOINTS
         with write_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-            options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                cleanup_tmp_directories=True,
+                # Written behind the next steps, every array has a copy in host memory first.
+                enable_async_checkpointing=save_concurrent_gb > 1,
+            )
             handlers = {
-                "state": ocp.StandardCheckpointHandler(),
+                "state": ocp.StandardCheckpointHandler(save_concurrent_gb=save_concurrent_gb),
                 "data": ocp.JsonCheckpointHandler(),
                 "config": ocp.JsonCheckpointHandler(),
             }
@@ -118,6 +128,11 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory} holds no complete checkpoint.")
         with self._reading(step):
             saved = self._manager.item_metadata(step)["state"].tree
+        if NETWORKS in saved:
+            raise CheckpointError(
+                f"{self.directory / str(step)} holds imported weights, not a training run: start from them "
+                "with --config.init_from=<this directory> and another --workdir."
+            )
         check_same_shapes(flat_shapes(saved), flat_shapes(abstract_state), str(self.directory / str(step)))
         # Never without target shardings: Orbax would put arrays where the run that wrote them had them.
         target = jax.tree.map(
@@ -199,13 +214,26 @@ def load_run_config(run_dir: str | os.PathLike) -> dict:
         raise CheckpointError(f"{run_dir} is no run directory: it has no {CONFIG_FILE}.") from error
 
 
-def load_params(run_dir: str | os.PathLike, step: int | None = None, ema: bool = True) -> dict:
-    """Parameters of a run as a nested dict of numpy arrays; nothing else is read from disk.
+def load_params(
+    run_dir: str | os.PathLike,
+    step: int | None = None,
+    ema: bool = True,
+    *,
+    part: str = "mmdit",
+    mesh: Mesh | None = None,
+    dtype: Any = None,
+    check: Callable[[dict], None] | None = None,
+) -> dict:
+    """Parameters of a run as a nested dict; nothing else is read from disk.
 
     Args:
         run_dir: what ``--workdir`` was.
         step: which checkpoint; the newest by default.
         ema: the moving average rather than the raw parameters.
+        part: which network of an imported checkpoint, that holds several; a training run trains one.
+        mesh: read straight onto this mesh, split by the rules of training; None gives numpy arrays.
+        dtype: of the result; None keeps the stored one.
+        check: called with the stored parameters (shapes and dtypes) before anything is read.
 
     Raises:
         CheckpointError: there is no such checkpoint.
@@ -217,15 +245,52 @@ def load_params(run_dir: str | os.PathLike, step: int | None = None, ema: bool =
         wanted = "" if step is None else f" of step {step}"
         raise CheckpointError(f"{run_dir} holds no complete checkpoint{wanted}; it has steps {steps}.")
     step = steps[-1] if step is None else step
-    name = "ema" if ema else "params"
+    rules = ShardingRules()
+
+    def restore_args(path: tuple, leaf: Any) -> Any:
+        if mesh is None:
+            return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+        name = ".".join(_key_name(key) for key in path)
+        sharding = NamedSharding(mesh, rules.spec(name, tuple(leaf.shape), mesh))
+        return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(leaf.shape), dtype=dtype)
+
     with _reader(run_dir) as manager:
-        saved = manager.item_metadata(step)["state"].tree[name]
-        args = ocp.args.PyTreeRestore(
-            item={name: jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), saved)},
-            restore_args={name: jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), saved)},
-            partial_restore=True,
-        )
-        return manager.restore(step, args=ocp.args.Composite(state=args))["state"][name]
+        saved = manager.item_metadata(step)["state"].tree
+        names = (NETWORKS, part) if NETWORKS in saved else ("ema" if ema else "params",)
+        for name in names:
+            saved = saved[name]
+        if check is not None:
+            check(saved)
+        item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved)
+        placed = jax.tree_util.tree_map_with_path(restore_args, item)
+        for name in reversed(names):
+            item, placed = {name: item}, {name: placed}
+        args = ocp.args.PyTreeRestore(item=item, restore_args=placed, partial_restore=True)
+        restored = manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+    for name in names:
+        restored = restored[name]
+    return restored
+
+
+def save_networks(run_dir: str | os.PathLike, networks: dict[str, Any], config: dict) -> None:
+    """Write parameters that were not trained here as a checkpoint of step 0, each in its own dtype.
+
+    Args:
+        run_dir: must not hold checkpoints.
+        networks: nested dicts of arrays, by ``part`` of :func:`load_params`.
+        config: JSON-able, with the entry ``architecture`` of :func:`load_run_config`.
+
+    Raises:
+        CheckpointError: the disk is full, or there is a checkpoint already.
+    """
+    if checkpoint_steps(run_dir):
+        raise CheckpointError(f"{run_dir} holds checkpoints already: choose another directory.")
+    checkpoints = Checkpoints(run_dir, save_concurrent_gb=1)  # few at a time: nothing else waits for it
+    try:
+        checkpoints.save(0, {NETWORKS: networks}, {}, config)
+        checkpoints.wait()
+    finally:
+        checkpoints.close()
 
 
 def checkpoint_steps(run_dir: str | os.PathLike) -> list[int]:

@@ -19,7 +19,7 @@ from ml_collections.config_dict import placeholder
 
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.diffusion.flow import FlowConfig
-from camctrl_jax.models import MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
+from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
 from camctrl_jax.models.discriminator import DiscriminatorConfig
 from camctrl_jax.parallel.mesh import MeshConfig
 from camctrl_jax.training.autoencode import AutoencodeConfig
@@ -28,6 +28,7 @@ from camctrl_jax.worlds import WorldsConfig
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 OBJECTIVES = ("denoise", "vae")
+FROM_WEIGHTS = "init_from"  # the preset that stands for the sizes of the weights a run starts from
 DTYPES = ("bfloat16", "float32")
 
 
@@ -44,10 +45,12 @@ def default_config() -> ConfigDict:
     config.batch_size = 64  # clips per step, over all devices
     config.accumulate = 1  # parts of a batch that are differentiated one after the other, to save memory
     config.dtype = "bfloat16"  # of matrix products; parameters are float32
-    config.init_from = ""  # '' scratch, 'default' the embedded weights, a run directory, a weights folder
+    # '' scratch, 'default' the embedded weights, a run directory, a weights folder, a diffusers folder
+    config.init_from = ""
     config.ema_decay = 0.9999
 
-    # The model to train: a preset (camctrl_jax/models/presets.py), single fields changed where given.
+    # The model to train: a preset (camctrl_jax/models/presets.py), single fields changed where given; or
+    # 'init_from': the sizes of the weights that init_from names.
     config.model = ConfigDict()
     config.model.preset = "worlds"
     config.model.camera = True  # False: no camera layer at all (the base model)
@@ -315,23 +318,51 @@ def run_parts(config: ConfigDict) -> RunParts:
 
 
 def mmdit_config(config: ConfigDict) -> MMDiTConfig:
-    """The transformer of a denoising run: the preset with the fields that ``config.model`` gives."""
+    """The transformer of a denoising run: the preset with the fields that ``config.model`` gives.
+
+    The preset ``init_from`` stands for the sizes of the weights that ``config.init_from`` names.
+    """
     model = config.model
     changes = {
         name: model[name] for name in ("width", "heads", "num_dual", "num_single") if model[name] is not None
     }
     if not model.camera:
         changes["camera"] = None
-    # Fused projections would mix the shards of a tensor-parallel matrix product.
-    return mmdit_preset(
-        model.preset,
-        text_dim=config.data.text.dim,
-        attention=model.attention,
-        remat=model.remat,
-        scan_layers=model.scan_layers,
-        fuse_projections=config.mesh.tensor == 1,
-        **changes,
-    )
+    changes |= {
+        "attention": model.attention,
+        "remat": model.remat,
+        "scan_layers": model.scan_layers,
+        # Fused projections would mix the shards of a tensor-parallel matrix product.
+        "fuse_projections": config.mesh.tensor == 1,
+    }
+    if model.preset == FROM_WEIGHTS:
+        return _sizes_of_weights(config, changes)
+    return mmdit_preset(model.preset, text_dim=config.data.text.dim, **changes)
+
+
+def _sizes_of_weights(config: ConfigDict, changes: dict[str, Any]) -> MMDiTConfig:
+    """The transformer that ``config.init_from`` holds, with this run's choices of how it is computed."""
+    from camctrl_jax.interop.pretrained import open_weights
+
+    sizes = open_weights(config.init_from).mmdit_config if config.init_from else None
+    if sizes is None:
+        raise ConfigError(
+            f"config.model.preset='{FROM_WEIGHTS}' takes the sizes of config.init_from={config.init_from!r}, "
+            "which names no transformer; name a diffusers folder, a checkpoint or a weights folder"
+        )
+    given = sorted({"width", "heads", "num_dual", "num_single"} & changes.keys())
+    if given:
+        raise ConfigError(
+            f"config.model.{given[0]} cannot be changed where config.model.preset='{FROM_WEIGHTS}'"
+        )
+    if sizes.text_dim != config.data.text.dim:
+        raise ConfigError(
+            f"config.data.text.dim={config.data.text.dim}, but {config.init_from} takes text embeddings of "
+            f"{sizes.text_dim} channels; set --config.data.text.dim={sizes.text_dim}"
+        )
+    if config.model.camera and sizes.camera is None:
+        changes["camera"] = CameraConfig()
+    return dataclasses.replace(sizes, **changes)
 
 
 def autoencode_config(config: ConfigDict) -> AutoencodeConfig:

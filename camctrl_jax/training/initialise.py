@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from camctrl_jax.models import VAE, MMDiT
@@ -37,7 +36,7 @@ def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[
 
     Args:
         wanted: parameters of the model of this run, arrays or ``jax.ShapeDtypeStruct``.
-        loaded: nested dict of arrays.
+        loaded: nested dict of arrays, numpy or JAX; those on a mesh stay there.
         origin: where they come from, for the message.
 
     Returns:
@@ -50,4 +49,4 @@ def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[
     wanted = {name: part for name, part in wanted.items() if name not in new}
     loaded = {name: part for name, part in loaded.items() if name in wanted or name not in _NEW_PARTS}
     check_same_shapes(flat_shapes(loaded), flat_shapes(wanted), origin)
-    return jax.tree.map(lambda leaf, array: np.asarray(array).astype(leaf.dtype), wanted, loaded), new
+    return jax.tree.map(lambda leaf, array: array.astype(leaf.dtype), wanted, loaded), new

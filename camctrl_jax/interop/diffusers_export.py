@@ -1,0 +1,151 @@
+"""A trained model as a folder for PyTorch: stock diffusers components, camera layer, and what runs them.
+
+``transformer/`` and ``vae/`` are strict checkpoints of the stock classes, which need no custom code for them.
+The camera layer is not part of the stock class and lies in ``camera/`` with the convention of its Pluecker
+maps; ``camera_pipeline.py``, copied from this package, runs all of it with torch and diffusers alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.interop import diffusers_import as layout
+from camctrl_jax.interop.keys import export_mmdit, export_vae
+from camctrl_jax.interop.pretrained import SamplingDefaults, WeightsError
+from camctrl_jax.interop.safetensors import save_sharded, write_safetensors
+from camctrl_jax.interop.stock_configs import mmdit_to_stock, vae_to_stock
+from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig
+
+PIPELINE_FILE = "camera_pipeline.py"
+TEXT = "text"
+MAX_FILE_BYTES = 10_000_000_000
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What goes into the folder.
+
+    Attributes:
+        transformer: configuration and parameters, one entry per layer.
+        vae: configuration and parameters; None leaves it to the base model's folder.
+        sampling: the clips that the transformer was trained on, and guidance, or None if nothing is known.
+        shift: timestep shift of the scheduler at these clips.
+        null_text: embedding f [1, N, D] and mask bool [1, N] of the empty prompt, or None.
+        readme: Markdown that says what the model is.
+    """
+
+    transformer: tuple[MMDiTConfig, Params]
+    vae: tuple[VAEConfig, Params] | None
+    sampling: SamplingDefaults | None
+    shift: float
+    null_text: tuple[np.ndarray, np.ndarray] | None
+    readme: str
+
+
+def write_diffusers_folder(
+    directory: Path, exported: Exported, *, dtype: Any = None, max_file_bytes: int = MAX_FILE_BYTES
+) -> Path:
+    """Write the folder. It appears under its name only when complete.
+
+    Args:
+        directory: must not exist, or be empty.
+        exported: what to write.
+        dtype: bfloat16 or float32 for every tensor of transformer and autoencoder; None keeps their own.
+            The camera layer is float32 always: it is computed in float32.
+        max_file_bytes: largest file of weights.
+
+    Raises:
+        WeightsError: the folder is in use, or parameters hold NaN or infinity.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise WeightsError(f"{directory} already exists and is not an empty folder: choose another --out.")
+    config, params = exported.transformer
+    tensors, camera = export_mmdit(params)
+    components = [(layout.TRANSFORMER, mmdit_to_stock(config), tensors)]
+    if exported.vae is not None:
+        components.append((layout.AUTOENCODER, vae_to_stock(exported.vae[0]), export_vae(exported.vae[1])))
+    for name, _, weights in components:
+        _refuse_non_finite(name, weights)
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    try:
+        for name, stock, weights in components:
+            (partial / name).mkdir()
+            _write_json(partial / name / "config.json", {"_class_name": layout.CLASSES[name], **stock})
+            save_sharded(
+                partial / name,
+                weights,
+                stem=layout.STEM,
+                max_file_bytes=max_file_bytes,
+                metadata={"format": "pt"},  # without it transformers-style loaders refuse the file
+                dtype=dtype,
+            )
+        if camera is not None:
+            (partial / layout.CAMERA).mkdir()
+            _write_json(
+                partial / layout.CAMERA / "config.json", camera_settings(config.camera, exported.sampling)
+            )
+            write_safetensors(
+                partial / layout.CAMERA / f"{layout.CAMERA_STEM}.safetensors", camera, dtype=np.float32
+            )
+        (partial / layout.SCHEDULER).mkdir()
+        _write_json(partial / layout.SCHEDULER / "scheduler_config.json", scheduler_settings(exported.shift))
+        if exported.null_text is not None:
+            (partial / TEXT).mkdir()
+            embeds, mask = exported.null_text
+            write_safetensors(
+                partial / TEXT / "null.safetensors",
+                {"embeds": np.asarray(embeds, np.float32), "mask": np.asarray(mask, bool)},
+            )
+        source = importlib.resources.files("camctrl_jax.interop") / PIPELINE_FILE
+        (partial / PIPELINE_FILE).write_text(source.read_text("utf-8"), "utf-8")
+        (partial / "README.md").write_text(exported.readme, "utf-8")
+        partial.chmod(0o755)
+        if directory.exists():
+            directory.rmdir()
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return directory
+
+
+def camera_settings(camera: CameraConfig, sampling: SamplingDefaults | None) -> dict[str, Any]:
+    """What ``camera/config.json`` holds: grid and patch of the layer, convention, sampling defaults."""
+    settings = {"plucker_res": camera.plucker_res, "patch": list(camera.patch), **layout.CAMERA_CONVENTION}
+    return settings | ({} if sampling is None else {"sampling": dataclasses.asdict(sampling)})
+
+
+def scheduler_settings(shift: float) -> dict[str, Any]:
+    """Configuration of diffusers' ``FlowMatchEulerDiscreteScheduler`` for the time grid of this package."""
+    return {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": shift,
+        "use_dynamic_shifting": False,
+    }
+
+
+def _refuse_non_finite(component: str, tensors: Mapping[str, np.ndarray]) -> None:
+    for name, array in tensors.items():
+        # The sum is NaN or infinite if any entry is; in float64 no sum of finite weights overflows.
+        if not np.isfinite(np.sum(array, dtype=np.float64)):
+            raise WeightsError(f"{component}: tensor {name} holds NaN or infinity: the run diverged.")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")

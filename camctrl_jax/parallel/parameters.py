@@ -1,0 +1,40 @@
+"""Parameters from host memory or files to the mesh, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from camctrl_jax.parallel.sharding import ShardingRules
+
+# (path of a parameter, its array) -> what is kept of it.
+Place = Callable[[tuple[str, ...], np.ndarray], Any]
+
+
+def place_on(mesh: Mesh, dtype: Any = None, rules: ShardingRules | None = None) -> Place:
+    """A ``place`` that puts every parameter on a mesh as the training step has it, one at a time.
+
+    A process reads only the parts that its own devices hold.
+
+    Args:
+        mesh: where to.
+        dtype: of the result; None keeps the stored one.
+        rules: which axes are split; the rules of training by default.
+    """
+    rules = rules or ShardingRules()
+
+    def place(path: tuple[str, ...], array: np.ndarray) -> jax.Array:
+        sharding = NamedSharding(mesh, rules.spec(".".join(path), array.shape, mesh))
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            # A copy: the file's pages are given back, and a CPU device keeps the array it is given.
+            return np.array(array[index], dtype=dtype or array.dtype, order="C")
+
+        # Waited for, or hundreds of copies would queue up in host memory.
+        return jax.block_until_ready(jax.make_array_from_callback(array.shape, sharding, part))
+
+    return place
