@@ -35,25 +35,52 @@ _SMALL = MMDiTConfig(
     width=64, heads=2, head_dim=32, num_dual=1, rope_axes=(8, 12, 12), text_dim=24, camera=None
 )
 small = functools.partial(dataclasses.replace, _SMALL)
+DRAWN = 8
 
-# Every block kind alone and together, both cross-attentions, image tokens, both values of theta that occur.
+
+def drawn(seed: int) -> MMDiTConfig:
+    """A random tiny configuration; over eight seeds each switch is on and off, alone and with the others."""
+    rng = np.random.default_rng(seed)
+    axes = tuple(2 * int(n) for n in rng.integers(1, 6, 3))
+    heads, num_single = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    return MMDiTConfig(
+        width=heads * sum(axes),
+        heads=heads,
+        head_dim=sum(axes),
+        num_dual=int(rng.integers(1, 3)),
+        num_single=num_single,
+        num_decoder=int(rng.integers(1, num_single + 1)) if seed & 4 else 0,
+        mlp_ratio=float(rng.choice([2.0, 3.5, 4.0])),
+        patch=tuple(int(n) for n in rng.choice([(1, 2, 2), (1, 1, 1), (2, 2, 2)])),
+        in_channels=int(rng.choice([16, 33])),
+        out_channels=int(rng.choice([8, 16])),
+        text_dim=int(rng.integers(8, 40)),
+        image_dim=int(rng.integers(8, 24)) if seed % 3 else None,
+        rope_axes=axes,
+        rope_theta=float(rng.choice([256.0, 10000.0])),
+        text_cross_attention_dual=bool(seed & 1),
+        text_cross_attention_single=bool(seed & 2),
+        camera=None,
+    )
+
+
+# The kinds that presets are made of, and what is drawn.
 CONFIGS = {
     "dual": small(num_dual=2),
     "worlds": small(num_single=2, mlp_ratio=3.5),
     "motif": small(num_dual=2, num_single=4, num_decoder=2, text_cross_attention_single=True, image_dim=20),
-    "dual_cross": small(num_dual=2, num_single=1, text_cross_attention_dual=True, rope_theta=256.0),
-    "only_decoder": small(num_single=1, num_decoder=1, heads=4, width=128),
-    "both_cross": small(
-        num_single=3,
-        num_decoder=1,
-        image_dim=12,
-        text_cross_attention_dual=True,
-        text_cross_attention_single=True,
-        in_channels=16,
-        out_channels=8,
-    ),
-    "time_patches": small(num_single=1, patch=(2, 2, 2), heads=4, head_dim=16, rope_axes=(4, 6, 6)),
-}
+} | {f"drawn_{seed}": drawn(seed) for seed in range(DRAWN)}
+MASKS = (PREFIX, ANY, None)
+
+
+def test_drawn_configurations_cover_every_switch():
+    configs = [CONFIGS[f"drawn_{seed}"] for seed in range(DRAWN)]
+    for name in ("text_cross_attention_dual", "text_cross_attention_single"):
+        assert {getattr(config, name) for config in configs} == {True, False}
+    assert {config.image_dim is None for config in configs} == {True, False}
+    assert {config.num_decoder > 0 for config in configs} == {True, False}
+    assert len({config.patch for config in configs}) == 3
+    assert len({config.rope_theta for config in configs}) == 2
 
 
 @functools.cache
@@ -100,10 +127,10 @@ class Inputs:
         ("worlds", PREFIX, False),
         ("motif", PREFIX, False),
         ("motif", ANY, True),
-        ("dual_cross", None, False),
-        ("only_decoder", ANY, False),
-        ("both_cross", PREFIX, True),
-        ("time_patches", ANY, False),
+        *(
+            (f"drawn_{seed}", MASKS[seed % 3], CONFIGS[f"drawn_{seed}"].image_dim is not None)
+            for seed in range(DRAWN)
+        ),
     ],
 )
 def test_forward_agrees(name, mask, image):

@@ -94,6 +94,15 @@ def test_latents_of_a_prefix_are_the_prefix_of_the_latents(encode, decode, video
     np.testing.assert_allclose(decode(latents[:, :kept]), decode(latents)[:, :frames], atol=1e-6)
 
 
+def test_streamed_latents_of_a_prefix_are_bit_for_bit_those_of_the_longer_video(params, video, latents):
+    encode = jax.jit(lambda x: encode_streaming(VAE(CONFIG), params, x)[0])
+    decode = jax.jit(lambda z: decode_streaming(VAE(CONFIG), params, z))
+    whole, frames = encode(video), decode(latents)
+    for kept in range(1, latents.shape[1]):
+        np.testing.assert_array_equal(encode(video[:, : 4 * kept - 3]), whole[:, :kept])
+        np.testing.assert_array_equal(decode(latents[:, :kept]), frames[:, : 4 * kept - 3])
+
+
 @pytest.mark.parametrize("per_chunk", [1, 2])
 def test_streamed_equals_whole(params, video, latents, decode, per_chunk):
     # Chunks of two latents do not divide the three after the first, so the tail is filled up and cut.

@@ -34,23 +34,43 @@ def small(**fields) -> VAEConfig:
     return VAEConfig(**{"base_dim": 8, **statistics, **fields})
 
 
+DRAWN = 8
+
+
+def drawn(seed: int) -> VAEConfig:
+    """A random tiny configuration, 4x in time as every video model of the family is; 4x to 16x in space.
+
+    Decoders of two to four channels are left out: norms over so few make float32 itself 2e-5 off float64.
+    """
+    rng = np.random.default_rng(seed)
+    down = [(True, True), (False, True, True), (True, False, True)][seed % 3]
+    return small(
+        base_dim=int(rng.choice([8, 12])),
+        decoder_base_dim=int(rng.choice([10, 12])) if seed & 1 else None,
+        z_dim=int(rng.integers(2, 7)),
+        dim_mult=(1, *(int(n) for n in rng.integers(1, 4, len(down)))),
+        num_res_blocks=int(rng.integers(1, 3)),
+        temporal_downsample=down,
+        patch_size=2 if seed & 2 else None,
+    )
+
+
 CONFIGS = {
     "wan21": small(z_dim=4),
-    "wide_decoder": small(base_dim=4, decoder_base_dim=12, num_res_blocks=1, z_dim=6),
     "worlds": small(dim_mult=(1, 2, 2), num_res_blocks=1, temporal_downsample=(True, True), patch_size=2),
-}
+} | {f"drawn_{seed}": drawn(seed) for seed in range(DRAWN)}
 
 
 @functools.cache
 def stock_and_params(name: str):
     torch, diffusers = torch_and_diffusers()
     model = diffusers.AutoencoderKLWan(**vae_to_stock(CONFIGS[name]))
-    randomise(model, seed=len(name), scale=1.5)
+    randomise(model, seed=len(name))
     return torch, model, import_vae(numpy_state(model), CONFIGS[name])
 
 
 def video_of(frames: int, config: VAEConfig) -> np.ndarray:
-    height, width = 2 * config.spatial_stride, 3 * config.spatial_stride
+    height, width = config.spatial_stride, 2 * config.spatial_stride
     return np.random.default_rng(frames).uniform(-1, 1, (2, frames, height, width, 3)).astype(np.float32)
 
 
@@ -63,17 +83,22 @@ def reference(torch, model, video):
 
 
 @pytest.mark.parametrize(
-    ("name", "frames"), [("wan21", 1), ("wan21", 9), ("wide_decoder", 5), ("worlds", 5), ("worlds", 17)]
+    ("name", "frames"),
+    [(f"drawn_{seed}", frames) for seed in range(DRAWN) for frames in ((1, 5, 9)[seed % 3], 17)],
 )
 def test_encode_and_decode_agree(name, frames):
     torch, model, params = stock_and_params(name)
     vae, video = VAE(CONFIGS[name]), video_of(frames, CONFIGS[name])
     expected_mean, expected_log_variance, expected_video = reference(torch, model, video)
-    encode = jax.jit(lambda p, x: vae.apply({"params": p}, x, method=VAE.encode))
-    mean, log_variance = encode(params, video)
+
+    @jax.jit
+    def through(params, video):
+        mean, log_variance = vae.apply({"params": params}, video, method=VAE.encode)
+        return mean, log_variance, vae.apply({"params": params}, mean, method=VAE.decode)
+
+    mean, log_variance, decoded = through(params, video)
     assert relative_l2(mean, expected_mean) <= TOLERANCE
     assert relative_l2(log_variance, expected_log_variance) <= TOLERANCE
-    decoded = jax.jit(lambda p, z: vae.apply({"params": p}, z, method=VAE.decode))(params, mean)
     assert relative_l2(decoded, expected_video) <= TOLERANCE
     # The test would be weak if the clamp had hidden most of the picture.
     assert np.mean(np.abs(decoded) == 1.0) < 0.5
