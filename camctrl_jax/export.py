@@ -188,7 +188,7 @@ def export_diffusers(
         checkpoint: weights spec of the transformer.
         vae: weights spec of the autoencoder; by default the one the transformer was trained with.
         with_vae: False leaves the autoencoder out: name the base model's when running it.
-        ema: of a training run, the moving average rather than the raw parameters.
+        ema: of a training run's transformer, the moving average rather than the raw parameters.
         dtype: 'bfloat16' or 'float32'; None keeps what is stored.
 
     Returns:
@@ -202,12 +202,18 @@ def export_diffusers(
 
     from camctrl_jax.diffusion.flow import shift_for_tokens
     from camctrl_jax.interop.diffusers_export import Exported, write_diffusers_folder
+    from camctrl_jax.interop.diffusers_import import stored_shift
     from camctrl_jax.interop.pretrained import WeightsError, open_weights
 
     notes = []
     model = open_weights(checkpoint)
     if model.mmdit_config is None:
         raise WeightsError(f"{checkpoint} holds no transformer: there is nothing to run in PyTorch.")
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
+    trained = model.kind == "run" and "imported" not in model.facts["config"]
+    if not ema and not trained:
+        raise WeightsError(f"{checkpoint} holds one set of parameters only: leave --raw out.")
     spec = vae or model.vae_spec
     autoencoder = None
     if with_vae and spec in (None, "random"):
@@ -216,6 +222,11 @@ def export_diffusers(
         autoencoder = model if vae is None and model.vae_config is not None else open_weights(spec)
         if autoencoder.vae_config is None:
             raise WeightsError(f"{spec} holds no autoencoder: name one that does with --vae, or --no-vae.")
+        if autoencoder.vae_config.z_dim != model.mmdit_config.out_channels:
+            raise WeightsError(
+                f"The transformer of {checkpoint} makes {model.mmdit_config.out_channels} latent channels, "
+                f"the autoencoder of {spec} has {autoencoder.vae_config.z_dim}: name another --vae."
+            )
     null_text = None
     if model.text is None:
         notes.append("text/ is left out: the checkpoint does not say how its text was embedded.")
@@ -233,7 +244,8 @@ def export_diffusers(
             latents = autoencoder.vae_config.latent_shape(sampling.frames, sampling.height, sampling.width)
             shift = shift_for_tokens(int(np.prod(latents[:3])) // int(np.prod(model.mmdit_config.patch)))
     if shift is None:
-        shift = model.facts.get("config", {}).get("imported", {}).get("shift")
+        imported = model.facts.get("config", {}).get("imported", {})
+        shift = stored_shift(model.path) if model.kind == "diffusers" else imported.get("shift")
     if shift is None:
         shift = 1.0
         notes.append("the scheduler's shift is 1: nothing is known of the clips; set it when sampling.")
@@ -241,7 +253,8 @@ def export_diffusers(
         transformer=(model.mmdit_config, model.mmdit_params(dtype=None, ema=ema)),
         vae=None
         if autoencoder is None
-        else (autoencoder.vae_config, autoencoder.vae_params(dtype=None, ema=ema)),
+        # Its average always: the transformer was trained on that, and so were the latent statistics measured.
+        else (autoencoder.vae_config, autoencoder.vae_params(dtype=None)),
         sampling=sampling,
         shift=shift,
         null_text=null_text,

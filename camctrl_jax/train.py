@@ -164,8 +164,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     abstract = program.abstract_params
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     position = None
-    start = checkpoints.latest_step() or 0
-    if start:
+    latest = checkpoints.latest_step()
+    start = latest or 0
+    # Step 0 is imported weights, which restoring refuses: training here would in time delete them.
+    if latest is not None:
         state, position = checkpoints.restore(program.stored_state, program.stored_shardings)
         state = program.from_stored(state)
         origin = f"{workdir / CHECKPOINTS / str(start)}"

@@ -331,6 +331,21 @@ def test_exports_without_autoencoder_and_in_bfloat16(nano, tmp_path):
     assert "--vae BASE_MODEL_FOLDER" in (out / "README.md").read_text()
 
 
+def test_a_folder_exports_with_its_shift_and_one_set_of_parameters(folder, tmp_path):
+    out, _ = export.export_diffusers(tmp_path / "out", checkpoint=str(folder))
+    assert json.loads((out / "scheduler" / "scheduler_config.json").read_text())["shift"] == 8.0
+    with pytest.raises(WeightsError, match="leave --raw out"):
+        export.export_diffusers(tmp_path / "raw", checkpoint=str(folder), ema=False)
+
+
+def test_an_autoencoder_of_other_latents_is_refused(folder, tmp_path):
+    path = folder / "vae" / "config.json"
+    content = json.loads(path.read_text()) | {"z_dim": 4, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+    path.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"makes 16 latent channels, .* has 4"):
+        export.export_diffusers(tmp_path / "out", checkpoint=str(folder))
+
+
 def test_a_diverged_model_is_not_exported(nano, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(nano, broken)

@@ -12,7 +12,7 @@ from nano_weights import save_nano
 from camctrl_jax import export
 from camctrl_jax import train as entry
 from camctrl_jax.interop.safetensors import load_sharded
-from camctrl_jax.training.checkpoint import load_params
+from camctrl_jax.training.checkpoint import CheckpointError, checkpoint_steps, load_params
 from camctrl_jax.training.config import ConfigError, check_config, load_recipe, mmdit_config
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,14 @@ def test_a_preset_of_another_function_is_refused(base, tmp_path):
     config = recipe(base, **{"model.preset": "nano", "model.num_single": 1})
     with pytest.raises(ConfigError, match=r"rope_theta=10000\.0.*made with 256\.0.*preset=init_from"):
         entry.train(config, tmp_path / "run")
+
+
+def test_a_run_into_imported_weights_is_refused_and_they_stay(base, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    export.import_diffusers(base, checkpoint)
+    with pytest.raises(CheckpointError, match=r"imported weights.*init_from"):
+        entry.train(recipe(base, keep_checkpoints=1, init_from="", **{"model.preset": "nano"}), checkpoint)
+    assert checkpoint_steps(checkpoint) == [0]
 
 
 @pytest.mark.slow
