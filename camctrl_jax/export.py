@@ -158,8 +158,10 @@ def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[
     try:
         save_networks(out, networks, config)
     except BaseException:
-        if not existed and jax.process_index() == 0:
+        if jax.process_index() == 0:
             shutil.rmtree(out, ignore_errors=True)
+            if existed:
+                out.mkdir()  # as it was: empty
         raise
     return [f"{name}: {_summary(params)}" for name, params in networks.items()]
 

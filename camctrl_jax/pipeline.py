@@ -306,8 +306,7 @@ class Pipeline:
         clips are seen from one reference camera: the first frame of the first clip.
 
         Args:
-            video: u8 [B, T', H, W, 3], the frames so far; a tail of them, not shorter than the condition, is
-                enough.
+            video: u8 [B, T', H, W, 3], all frames so far, not fewer than the condition.
             prompts: B texts, of the new clip.
             seeds: B seeds of the noise. Give every clip another one: equal seeds are equal noise.
             cameras: B paths of the whole exploration, from the first frame of the first clip to the last
@@ -337,10 +336,10 @@ class Pipeline:
         windows, references = None, None
         if cameras is not None:
             for path in cameras:
-                if len(path) < video.shape[1] + added:
+                if len(path) != video.shape[1] + added:  # of a longer path, which part is meant?
                     raise ValueError(
                         f"A path has {len(path)} poses: expected those of the {video.shape[1]} frames so far "
-                        f"and of the {added} to come, {video.shape[1] + added} or more."
+                        f"and of the {added} to come, {video.shape[1] + added} in all."
                     )
             windows = [path[len(path) - given - added :] for path in cameras]
             references = [path.world_from_camera[0] for path in cameras]

@@ -288,7 +288,7 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
 
 
 # What a transformer computes depends on these, but the shapes of its parameters do not tell them.
-_SIZES_WITHOUT_SHAPE = ("heads", "rope_axes", "rope_theta")
+_SIZES_WITHOUT_SHAPE = ("heads", "rope_axes", "rope_theta", "num_decoder")
 
 
 def _initial_weights(config: ConfigDict, model: Any, vae_config: VAEConfig, mesh: Any) -> Params:

@@ -165,7 +165,7 @@ class CameraPipeline:
         Its last 4 * (condition_latents - 1) + 1 frames are encoded again and condition the new ones.
 
         Args:
-            video: u8 [B, T', H, W, 3], the frames so far, or a tail of them that covers the condition.
+            video: u8 [B, T', H, W, 3], all frames so far.
             options: those of ``sample``, where poses and lenses are those of the whole exploration up to the
                 last new frame, and the first pose is the reference of all clips. Give every clip another
                 seed.
@@ -180,10 +180,10 @@ class CameraPipeline:
             raise ValueError(f"{found}: expected uint8 [B, T, H, W, 3] of at least {given} frames.")
         if options.get("world_from_camera") is not None:
             poses, lenses = _paths(options["world_from_camera"], options.get("intrinsics"))
-            if poses.shape[1] < video.shape[1] + added:
+            if poses.shape[1] != video.shape[1] + added:  # of a longer path, which part is meant?
                 raise ValueError(
                     f"{poses.shape[1]} poses: expected those of the {video.shape[1]} frames so far and "
-                    f"of the {added} to come, {video.shape[1] + added} or more."
+                    f"of the {added} to come, {video.shape[1] + added} in all."
                 )
             options |= {"world_from_camera": poses[:, -given - added :], "reference": poses[:, :1]}
             options["intrinsics"] = lenses[:, -given - added :]
@@ -219,6 +219,11 @@ class CameraPipeline:
         noise = self._channels_first(noise).float()  # [B, C, L, h, w]
         batch, given, clean, mask = len(noise), 0, torch.zeros_like(noise), torch.zeros_like(noise[:, :1])
         if condition is not None:
+            size, found = np.shape(condition), getattr(condition, "dtype", type(condition).__name__)
+            if found != np.uint8 or len(size) != 5 or size[1] % 4 != 1 or size[2:] != (height, width, 3):
+                raise ValueError(
+                    f"The condition is {found} {list(size)}: expected uint8 [B, 4k+1, {height}, {width}, 3]."
+                )
             latents = self.encode(condition)
             given = latents.shape[2]
             if given >= shape[0]:

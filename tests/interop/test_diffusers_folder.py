@@ -241,6 +241,9 @@ def test_full_disk_leaves_nothing_behind(folder, tmp_path, capsys, monkeypatch):
     assert export.main(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
     assert "No space left" in capsys.readouterr().err
     assert not out.exists()
+    out.mkdir()  # an empty folder is accepted, and stays empty: the same command can be given again
+    assert export.main(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
+    assert not list(out.iterdir())
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(folder, tmp_path, capsys):
