@@ -329,7 +329,7 @@ def test_wrong_sizes_and_extensions_are_named(nano):
     with pytest.raises(ValueError, match="new_latents=0"):
         nano.extend(video, new_latents=0)
     longer = np.tile(np.eye(4), (41, 1, 1))  # which part of it would be meant?
-    with pytest.raises(ValueError, match="41 poses: .* 13 in all"):
+    with pytest.raises(ValueError, match=r"41 poses: .* 13 in all"):
         nano.extend(video, new_latents=1, condition_latents=2, world_from_camera=longer, intrinsics=LENS)
     for condition in (video[:, :3], video[:, :1] / np.float32(255), video[:, :1, :16]):
         with pytest.raises(ValueError, match=r"expected uint8 \[B, 4k.1, 32, 48, 3\]"):
