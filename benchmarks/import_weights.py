@@ -29,8 +29,8 @@ def write_random_folder(folder: Path) -> None:
     """transformer/ of the full size: random signs and mantissas, magnitudes about 1/100; one file."""
     import ml_dtypes
 
+    from camctrl_jax.data.safetensors import write_safetensors
     from camctrl_jax.interop.keys import MMDIT_KEYS, placements
-    from camctrl_jax.interop.safetensors import write_safetensors
     from camctrl_jax.interop.stock_configs import mmdit_to_stock
     from camctrl_jax.models import MMDiT, mmdit_preset
 

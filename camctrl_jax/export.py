@@ -17,10 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +55,8 @@ class ExportError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
     options = _parse(argv)
+    from camctrl_jax.data.safetensors import SafetensorsError
     from camctrl_jax.interop.pretrained import WeightsError
-    from camctrl_jax.interop.safetensors import SafetensorsError
     from camctrl_jax.training.checkpoint import CheckpointError
 
     try:
@@ -123,9 +122,8 @@ def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[
         WeightsError, SafetensorsError, CheckpointError: weights that are absent, damaged or of another model,
             or a full disk. Nothing is left behind.
     """
-    import jax
-
-    from camctrl_jax.interop.diffusers_import import find_diffusers_folder, stored_shift
+    from camctrl_jax.camera.formats.atomic import folder_when_complete, is_in_use
+    from camctrl_jax.interop.diffusers_import import find_diffusers_folder
     from camctrl_jax.interop.pretrained import WeightsError
     from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
     from camctrl_jax.parallel.parameters import place_on
@@ -139,30 +137,25 @@ def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[
             f"{source} is no diffusers folder: it has neither transformer/ nor vae/ with a config.json. "
             f"It was looked up from {Path.cwd()}."
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_in_use(out):
         raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
     mmdit = None if found.transformer is None else found.transformer_config()
     vae = None if found.vae is None else found.vae_config()
+    sampling, clip = found.sampling(), None
+    config: dict[str, Any] = {"imported": {"folder": source.resolve().name, "shift": found.shift()}}
+    if sampling is not None:
+        stored = asdict(sampling)
+        config["sample"] = {name: stored.pop(name) for name in ("text_guidance", "camera_guidance")}
+        clip = stored
+    config["architecture"] = imported_architecture(mmdit, vae, clip)
     place = place_on(make_mesh(MeshConfig(data=1, fsdp=-1)))
     networks = {}
     if mmdit is not None:
         networks["mmdit"] = found.transformer_params(place)
     if vae is not None:
         networks["vae"] = found.vae_params(place)
-    sampling = found.sampling()
-    config = {"architecture": imported_architecture(mmdit, vae, sampling)}
-    config |= {"imported": {"folder": source.resolve().name, "shift": stored_shift(source)}}
-    if sampling is not None:
-        config["sample"] = {name: getattr(sampling, name) for name in ("text_guidance", "camera_guidance")}
-    existed = out.exists()
-    try:
-        save_networks(out, networks, config)
-    except BaseException:
-        if jax.process_index() == 0:
-            shutil.rmtree(out, ignore_errors=True)
-            if existed:
-                out.mkdir()  # as it was: empty
-        raise
+    with folder_when_complete(out) as partial:
+        save_networks(partial, networks, config)
     return [f"{name}: {_summary(params)}" for name, params in networks.items()]
 
 
@@ -202,68 +195,97 @@ def export_diffusers(
     import ml_dtypes
     import numpy as np
 
-    from camctrl_jax.diffusion.flow import shift_for_tokens
+    from camctrl_jax.camera.formats.atomic import is_in_use
     from camctrl_jax.interop.diffusers_export import Exported, write_diffusers_folder
-    from camctrl_jax.interop.diffusers_import import stored_shift
     from camctrl_jax.interop.pretrained import WeightsError, open_weights
 
-    notes = []
     model = open_weights(checkpoint)
     if model.mmdit_config is None:
         raise WeightsError(f"{checkpoint} holds no transformer: there is nothing to run in PyTorch.")
-    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+    if is_in_use(Path(out)):
         raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
-    trained = model.kind == "run" and "imported" not in model.facts["config"]
-    if not ema and not trained:
+    if not ema and (model.kind != "run" or "imported" in model.facts["config"]):
         raise WeightsError(f"{checkpoint} holds one set of parameters only: leave --raw out.")
-    spec = vae or model.vae_spec
-    autoencoder = None
-    if with_vae and spec in (None, "random"):
+    notes: list[str] = []
+    autoencoder = _autoencoder_of(model, vae)
+    if with_vae and autoencoder is None:
         notes.append("vae/ is left out: the checkpoint does not say which autoencoder it belongs to (--vae).")
-    elif with_vae:
-        autoencoder = model if vae is None and model.vae_config is not None else open_weights(spec)
-        if autoencoder.vae_config is None:
-            raise WeightsError(f"{spec} holds no autoencoder: name one that does with --vae, or --no-vae.")
-        if autoencoder.vae_config.z_dim != model.mmdit_config.out_channels:
-            raise WeightsError(
-                f"The transformer of {checkpoint} makes {model.mmdit_config.out_channels} latent channels, "
-                f"the autoencoder of {spec} has {autoencoder.vae_config.z_dim}: name another --vae."
-            )
-    null_text = None
-    if model.text is None:
-        notes.append("text/ is left out: the checkpoint does not say how its text was embedded.")
-    else:
-        from camctrl_jax.data.text import embedder_from_settings
-
-        try:
-            null_text = embedder_from_settings(model.text).embed([""])
-        except (OSError, ValueError) as error:
-            notes.append(f"text/ is left out: {error}")
-    sampling, shift = model.sampling, None
-    if sampling is not None:
-        shift = sampling.shift
-        if shift is None and autoencoder is not None:
-            latents = autoencoder.vae_config.latent_shape(sampling.frames, sampling.height, sampling.width)
-            shift = shift_for_tokens(int(np.prod(latents[:3])) // int(np.prod(model.mmdit_config.patch)))
-    if shift is None:
-        imported = model.facts.get("config", {}).get("imported", {})
-        shift = stored_shift(model.path) if model.kind == "diffusers" else imported.get("shift")
-    if shift is None:
-        shift = 1.0
-        notes.append("the scheduler's shift is 1: nothing is known of the clips; set it when sampling.")
+    written = autoencoder if with_vae else None
     exported = Exported(
         transformer=(model.mmdit_config, model.mmdit_params(dtype=None, ema=ema)),
         vae=None
-        if autoencoder is None
+        if written is None
         # Its average always: the transformer was trained on that, and so were the latent statistics measured.
-        else (autoencoder.vae_config, autoencoder.vae_params(dtype=None)),
-        sampling=sampling,
-        shift=shift,
-        null_text=null_text,
-        readme=_torch_card(Path(out).name, model, autoencoder is not None),
+        else (written.vae_config, written.vae_params(dtype=None)),
+        sampling=model.sampling,
+        shift=_shift_of(model, autoencoder, notes),
+        null_text=_null_text_of(model, notes),
+        readme=_torch_card(Path(out).name, model, written is not None),
     )
     types = {None: None, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
     return write_diffusers_folder(Path(out), exported, dtype=types[dtype]), notes
+
+
+def _autoencoder_of(model: Weights, vae: str | None) -> Weights | None:
+    """The autoencoder that belongs to a transformer (or the one named), or None if nothing says which."""
+    from camctrl_jax.interop.pretrained import WeightsError, open_weights
+
+    spec = vae or model.vae_spec
+    if spec in (None, "random"):
+        return None
+    autoencoder = model if vae is None and model.vae_config is not None else open_weights(spec)
+    if autoencoder.vae_config is None and autoencoder.vae_spec:
+        autoencoder = open_weights(autoencoder.vae_spec)  # a run of a transformer stands for its autoencoder
+    if autoencoder.vae_config is None:
+        raise WeightsError(f"{spec} holds no autoencoder: name one that does with --vae, or --no-vae.")
+    theirs, ours = autoencoder.vae_config.z_dim, model.mmdit_config.out_channels
+    if theirs != ours:
+        raise WeightsError(
+            f"The transformer of {model.spec} makes {ours} latent channels, the autoencoder of {spec} has "
+            f"{theirs}: name another --vae."
+        )
+    return autoencoder
+
+
+def _shift_of(model: Weights, autoencoder: Weights | None, notes: list[str]) -> float:
+    """The scheduler's timestep shift at the clips a model was trained on, or that of where it came from."""
+    from math import prod
+
+    from camctrl_jax.diffusion.flow import shift_for_tokens
+    from camctrl_jax.interop.diffusers_import import find_diffusers_folder
+
+    clip = model.sampling
+    if clip is not None and clip.shift is not None:
+        return clip.shift
+    if clip is not None and autoencoder is not None:
+        latents = autoencoder.vae_config.latent_shape(clip.frames, clip.height, clip.width)
+        return shift_for_tokens(prod(latents[:3]) // prod(model.mmdit_config.patch))
+    if model.kind == "diffusers":
+        shift = find_diffusers_folder(model.path).shift()
+    else:
+        shift = model.facts.get("config", {}).get("imported", {}).get("shift")
+    if shift is None:
+        notes.append("the scheduler's shift is 1: nothing is known of the clips; set it when sampling.")
+    return 1.0 if shift is None else shift
+
+
+def _null_text_of(model: Weights, notes: list[str]) -> Any:
+    """Embedding and mask of the empty prompt, or None with a note that says why."""
+    from camctrl_jax.data.text import embedder_from_settings
+    from camctrl_jax.interop.diffusers_import import find_diffusers_folder
+
+    reason = "the checkpoint does not say how its text was embedded"
+    if model.kind == "diffusers":
+        found = find_diffusers_folder(model.path).null_text()
+        if found is not None:
+            return found
+    elif model.text is not None:
+        try:
+            return embedder_from_settings(model.text).embed([""])
+        except (OSError, ValueError) as error:
+            reason = str(error)
+    notes.append(f"text/ is left out: {reason.rstrip('.')}.")
+    return None
 
 
 def _torch_card(title: str, model: Weights, has_vae: bool) -> str:
@@ -412,7 +434,7 @@ def model_card(
     """A model card from what is known: what it is, how to use it, data, training, figures, limits."""
     import numpy as np
 
-    from camctrl_jax.interop.safetensors import flatten
+    from camctrl_jax.data.safetensors import flatten
     from camctrl_jax.metrics.worlds_scores import markdown_report
 
     names = {

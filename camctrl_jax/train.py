@@ -62,8 +62,8 @@ def main(argv: list[str]) -> int | None:
     import jax
 
     from camctrl_jax.data.bad_clips import TooManyBadClips
+    from camctrl_jax.data.safetensors import SafetensorsError
     from camctrl_jax.interop.pretrained import WeightsError
-    from camctrl_jax.interop.safetensors import SafetensorsError
     from camctrl_jax.parallel.hosts import is_peer_lost, join_hosts, leave_at_once
     from camctrl_jax.training.checkpoint import CheckpointError
     from camctrl_jax.training.config import ConfigError, check_config

@@ -10,11 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.interop.pretrained import SamplingDefaults, expected_mmdit, expected_vae, save_weights_folder
 from camctrl_jax.models import mmdit_preset, vae_preset
+from camctrl_jax.training.checkpoint import Checkpoints
+from camctrl_jax.training.config import as_json, default_config
+from camctrl_jax.training.state import create_state
 
 TEXT = WordEmbedder(dim=64, max_tokens=32).settings()
 SAMPLING = SamplingDefaults(frames=9, height=32, width=48)
@@ -46,3 +51,15 @@ def save_nano(directory: Path, *, camera: bool = True, mmdit: bool = True) -> Pa
         sampling=SAMPLING,
         card="# nano\n",
     )
+
+
+def save_run(directory: Path, params, architecture, **config) -> Path:
+    """A run directory as train.py leaves it: one checkpoint, its average is ``params``, raw ones are zero."""
+    state = create_state(jax.tree.map(jnp.asarray, params), optax.sgd(0.1))
+    state = replace(state, params=jax.tree.map(jnp.zeros_like, state.params))
+    checkpoints = Checkpoints(directory)
+    content = as_json(default_config()) | config | {"architecture": architecture}
+    checkpoints.save(7, state, {}, content)
+    checkpoints.wait()
+    checkpoints.close()
+    return directory

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from nano_weights import TEXT, random_params
+from nano_weights import TEXT, random_params, save_run
 
 from camctrl_jax import export
+from camctrl_jax.data.safetensors import flatten
 from camctrl_jax.interop.pretrained import (
     WeightsError,
     expected_mmdit,
@@ -20,33 +19,8 @@ from camctrl_jax.interop.pretrained import (
     load_vae,
     open_weights,
 )
-from camctrl_jax.interop.safetensors import flatten
 from camctrl_jax.models import mmdit_preset, vae_preset
 from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
-from camctrl_jax.training.checkpoint import Checkpoints
-from camctrl_jax.training.config import as_json, default_config
-from camctrl_jax.training.state import create_state
-
-
-def save_run(directory, params, architecture, **config):
-    """A run directory as train.py leaves it: one checkpoint whose average differs from its parameters."""
-    state = create_state(jnp_tree(params), optax.sgd(0.1))
-    state = dataclasses.replace(state, params=jnp_tree(random_like(params)))
-    checkpoints = Checkpoints(directory)
-    content = as_json(default_config()) | config | {"architecture": architecture}
-    checkpoints.save(7, state, {}, content)
-    checkpoints.wait()
-    checkpoints.close()
-    return directory
-
-
-def jnp_tree(tree):
-    return {k: jnp_tree(v) if isinstance(v, dict) else jnp.asarray(v) for k, v in tree.items()}
-
-
-def random_like(tree):
-    return {k: random_like(v) if isinstance(v, dict) else np.zeros_like(v) for k, v in tree.items()}
-
 
 VAE_CONFIG, CONFIG = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
 STATISTICS = tuple(np.linspace(-1, 1, 16).tolist()), tuple(np.linspace(0.5, 2, 16).tolist())

@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.data.safetensors import SafetensorsError, SafetensorsFile, write_safetensors
 from camctrl_jax.data.text import TEXT_FORMAT, TEXT_FORMAT_VERSION
 from camctrl_jax.extras import require
-from camctrl_jax.interop.safetensors import SafetensorsError, SafetensorsFile, write_safetensors
 
 TEXTS_PER_PART = 256
 NEGATIVE_PROMPT = "worst quality, inconsistent motion, blurry, jittery, distorted"

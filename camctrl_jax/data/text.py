@@ -255,7 +255,7 @@ class StoredTokens(Mapping[str, np.ndarray]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # The file format alone, which knows nothing of the rest of the package.
-        from camctrl_jax.interop.safetensors import SafetensorsFile
+        from camctrl_jax.data.safetensors import SafetensorsFile
 
         self.path = Path(path)
         file = SafetensorsFile(self.path)

@@ -1,1 +1,1 @@
-"""Weights in and out: safetensors files, weights folders and run directories."""
+"""Weights in and out: weights by name, weights folders, run directories, diffusers folders."""

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, MotifVideoTransformer3DModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 CONVENTIONS = {"order": "moment_first", "frame_stride": 4, "axes": "opencv"}
@@ -88,12 +88,14 @@ def valid_tokens(texts):
 class CameraPipeline:
     """A stock transformer, its autoencoder and the camera layer; see ``generate`` and ``extend``."""
 
-    def __init__(self, transformer, vae, *, camera=None, settings=None, null_text=None, shift=None):
+    def __init__(
+        self, transformer, vae, *, camera=None, settings=None, sampling=None, null_text=None, shift=None
+    ):
         """camera: tensors {weight, bias}; settings: of camera/config.json; null_text: (embeds, mask)."""
         self.transformer, self.vae, self.null_text = transformer.eval(), vae.eval(), null_text
         self.camera, self.settings, self._camera_tokens = camera, settings or {}, None
         defaults = {"shift": shift, "text_guidance": 1.0, "camera_guidance": 1.0}
-        self.sampling = self.settings.get("sampling", defaults)
+        self.sampling = sampling or defaults
         # A hook, not a subclass: the weights stay those of the stock class, and as x_embedder lies outside
         # the repeated blocks that torch.compile takes, the hook breaks no compiled graph.
         self._hook = camera and transformer.x_embedder.register_forward_hook(self._add_camera)
@@ -125,6 +127,8 @@ class CameraPipeline:
         parts = {}
         if (folder / "scheduler/scheduler_config.json").is_file():
             parts["shift"] = json.loads((folder / "scheduler/scheduler_config.json").read_text()).get("shift")
+        if (folder / "sampling.json").is_file():
+            parts["sampling"] = json.loads((folder / "sampling.json").read_text())
         if (folder / "camera/config.json").is_file():
             settings = parts["settings"] = json.loads((folder / "camera/config.json").read_text())
             for name, known in CONVENTIONS.items():
@@ -151,13 +155,17 @@ class CameraPipeline:
 
     def generate(self, *, frames=None, height=None, width=None, **options):
         """A clip, u8 [B, T, H, W, 3], by default of the training's size. Options: those of ``sample``."""
+        return self.decode(self.sample(*self.clip_size(frames, height, width), **options))
+
+    def clip_size(self, frames=None, height=None, width=None):
+        """(frames, height, width), those of the training where None is given."""
         given = {"frames": frames, "height": height, "width": width}
         size = [value or self.sampling.get(name) for name, value in given.items()]
         if None in size:
             raise ValueError(
                 f"This model does not say its clip size: give {', '.join(given)} (e.g. 49, 384, 640)."
             )
-        return self.decode(self.sample(*size, **options))
+        return tuple(size)
 
     def extend(self, video, *, new_latents=12, condition_latents=4, **options):
         """Go on from a video: 4 * new_latents more frames, u8 [B, T' + 4 * new_latents, H, W, 3].
@@ -192,14 +200,16 @@ class CameraPipeline:
 
     @torch.no_grad()
     def sample(
-        self, frames, height, width, *, text=None, condition=None, world_from_camera=None, intrinsics=None,
-        reference=None, steps=32, shift=None, text_guidance=None, camera_guidance=None,
-        camera_without_text=None, seeds=(0,), noise=None, sequential=False, progress=None,
+        self, frames, height, width, *, text=None, negative_text=None, condition=None,
+        world_from_camera=None, intrinsics=None, reference=None, steps=32, shift=None,
+        text_guidance=None, camera_guidance=None, camera_without_text=None, seeds=(0,), noise=None,
+        sequential=False, progress=None,
     ):  # fmt: skip
         """Normalised latents f32 [B, L, h, w, C], by Euler steps from noise (t = 1) to data (t = 0).
 
         Args:
             text: (embeds [B or 1, N, D], mask [B or 1, N]) of the prompts; None is the empty prompt.
+            negative_text: the same, in place of the empty prompt that guidance leads away from.
             condition: u8 [B, T', H, W, 3], the given T' = 4k + 1 < T first frames (one: image to video).
             world_from_camera, intrinsics: [T, 4, 4] or [B, T, 4, 4], and [4], [T, 4] or [B, T, 4]; None is no
                 camera.
@@ -235,7 +245,8 @@ class CameraPipeline:
         weights = {"text_guidance": text_guidance, "camera_guidance": camera_guidance}
         weights = [self.sampling[name] if value is None else value for name, value in weights.items()]
         branches = guidance_branches(*weights, camera_without_text, self.camera is not None)
-        texts = {True: self.null_text if text is None else text, False: self.null_text}
+        texts = {True: text, False: negative_text}
+        texts = {sees: self.null_text if given is None else given for sees, given in texts.items()}
         if any(texts[sees_text] is None for sees_text, _, _ in branches):
             raise ValueError(
                 "The embedding of the empty prompt is needed, but there is no text/null.safetensors."
@@ -448,6 +459,7 @@ def parser():
     add("--condition-latents", type=int, default=4, help="with --video: of its end (default 4: 13 frames)")
     add("--text", metavar="FILE", help="text embeddings, see above")
     add("--prompt", help="which text of --text")
+    add("--negative-prompt", metavar="TEXT", help="which text of --text guidance leads away from")
     add("--poses", metavar="FILE", help="camera path, see above")
     add("--intrinsics", metavar="FILE", help="lens, see above")
     add("--pixels", type=float, nargs=2, metavar=("H", "W"), help="--intrinsics are pixels of this size")
@@ -475,8 +487,10 @@ def run(options):
             raise FileNotFoundError(f"--{name} {getattr(options, name)}: no such file.")
     if (options.poses is None) != (options.intrinsics is None):
         raise ValueError("--poses and --intrinsics belong together: give both, or neither for no camera.")
-    if options.prompt and options.text is None:
-        raise ValueError("--prompt names a text in the file of embeddings: give that too, with --text.")
+    if (options.prompt or options.negative_prompt is not None) and options.text is None:
+        raise ValueError(
+            "--prompt and --negative-prompt name texts in a file of embeddings: give that too, with --text."
+        )
     if Path(options.out).suffix not in (".npy", ".mp4"):
         raise ValueError(f"--out {options.out}: expected a name that ends with .npy or .mp4.")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -491,6 +505,8 @@ def run(options):
     }
     if options.text is not None:
         inputs["text"] = read_text(options.text, options.prompt)
+    if options.negative_prompt is not None:
+        inputs["negative_text"] = read_text(options.text, options.negative_prompt)
     if options.poses is not None:
         inputs["world_from_camera"] = np.load(options.poses, allow_pickle=False)
         height, width = options.pixels or (1, 1)
@@ -500,13 +516,10 @@ def run(options):
         inputs |= {"new_latents": options.new_latents, "condition_latents": options.condition_latents}
         video = pipeline.extend(read_frames(options.video), **inputs)
     else:
-        size = {
-            name: getattr(options, name) or pipeline.sampling.get(name)
-            for name in ("frames", "height", "width")
-        }
+        size = pipeline.clip_size(options.frames, options.height, options.width)
         if options.image is not None:
-            inputs["condition"] = read_frames(options.image, size["height"], size["width"])
-        video = pipeline.generate(**size, **inputs)
+            inputs["condition"] = read_frames(options.image, *size[1:])
+        video = pipeline.decode(pipeline.sample(*size, **inputs))
     write_frames(options.out, video[0], options.fps or pipeline.sampling.get("fps") or 12.0)
     print(options.out)
 
@@ -515,7 +528,7 @@ def main(argv=None):
     """Entry point; expected failures end with one message on standard error and exit code 1."""
     try:
         run(parser().parse_args(argv))
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError, SafetensorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,11 +7,8 @@ maps; ``camera_pipeline.py``, copied from this package, runs all of it with torc
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.resources
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.camera.formats.atomic import folder_when_complete, is_in_use
+from camctrl_jax.data.safetensors import save_sharded, write_safetensors
 from camctrl_jax.interop import diffusers_import as layout
+from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_to_json
 from camctrl_jax.interop.keys import export_mmdit, export_vae
-from camctrl_jax.interop.pretrained import SamplingDefaults, WeightsError
-from camctrl_jax.interop.safetensors import save_sharded, write_safetensors
 from camctrl_jax.interop.stock_configs import mmdit_to_stock, vae_to_stock
-from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig
+from camctrl_jax.models import MMDiTConfig, VAEConfig
 
 PIPELINE_FILE = "camera_pipeline.py"
-TEXT = "text"
 MAX_FILE_BYTES = 10_000_000_000
 
 Params = Mapping[str, Any]
@@ -70,7 +67,7 @@ def write_diffusers_folder(
         WeightsError: the folder is in use, or parameters hold NaN or infinity.
     """
     directory = Path(directory)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if is_in_use(directory):
         raise WeightsError(f"{directory} already exists and is not an empty folder: choose another --out.")
     config, params = exported.transformer
     tensors, camera = export_mmdit(params)
@@ -80,9 +77,7 @@ def write_diffusers_folder(
     for name, _, weights in components:
         _refuse_non_finite(name, weights)
 
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    try:
+    with folder_when_complete(directory) as partial:
         for name, stock, weights in components:
             (partial / name).mkdir()
             _write_json(partial / name / "config.json", {"_class_name": layout.CLASSES[name], **stock})
@@ -96,38 +91,26 @@ def write_diffusers_folder(
             )
         if camera is not None:
             (partial / layout.CAMERA).mkdir()
-            _write_json(
-                partial / layout.CAMERA / "config.json", camera_settings(config.camera, exported.sampling)
-            )
+            settings = {"plucker_res": config.camera.plucker_res, "patch": list(config.camera.patch)}
+            _write_json(partial / layout.CAMERA / "config.json", settings | layout.CAMERA_CONVENTION)
             write_safetensors(
                 partial / layout.CAMERA / f"{layout.CAMERA_STEM}.safetensors", camera, dtype=np.float32
             )
+        if exported.sampling is not None:
+            _write_json(partial / layout.SAMPLING_FILE, config_to_json(exported.sampling))
         (partial / layout.SCHEDULER).mkdir()
         _write_json(partial / layout.SCHEDULER / "scheduler_config.json", scheduler_settings(exported.shift))
         if exported.null_text is not None:
-            (partial / TEXT).mkdir()
+            (partial / layout.TEXT).mkdir()
             embeds, mask = exported.null_text
             write_safetensors(
-                partial / TEXT / "null.safetensors",
+                partial / layout.TEXT / f"{layout.NULL_STEM}.safetensors",
                 {"embeds": np.asarray(embeds, np.float32), "mask": np.asarray(mask, bool)},
             )
         source = importlib.resources.files("camctrl_jax.interop") / PIPELINE_FILE
         (partial / PIPELINE_FILE).write_text(source.read_text("utf-8"), "utf-8")
         (partial / "README.md").write_text(exported.readme, "utf-8")
-        partial.chmod(0o755)
-        if directory.exists():
-            directory.rmdir()
-        partial.rename(directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return directory
-
-
-def camera_settings(camera: CameraConfig, sampling: SamplingDefaults | None) -> dict[str, Any]:
-    """What ``camera/config.json`` holds: grid and patch of the layer, convention, sampling defaults."""
-    settings = {"plucker_res": camera.plucker_res, "patch": list(camera.patch), **layout.CAMERA_CONVENTION}
-    return settings | ({} if sampling is None else {"sampling": dataclasses.asdict(sampling)})
 
 
 def scheduler_settings(shift: float) -> dict[str, Any]:

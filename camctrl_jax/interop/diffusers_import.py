@@ -4,7 +4,8 @@ A diffusers folder holds one folder a component, ``transformer/`` and ``vae/``, 
 and safetensors (one file, or shards with an index). Sizes come from ``config.json`` alone. Tensors are read
 one after the other, straight to where they will live, so an import needs the memory of the model once.
 
-What the exporter adds is read as well: ``camera/``, the camera layer and its convention.
+What the exporter adds is read as well: ``camera/``, the camera layer and its convention, ``sampling.json``,
+the clips and guidance of the training, and ``text/null.safetensors``, the embedded empty prompt.
 """
 
 from __future__ import annotations
@@ -19,16 +20,23 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from camctrl_jax.data.safetensors import (
+    SafetensorsError,
+    SafetensorsFile,
+    SequentialTensors,
+    load_sharded,
+    open_sharded,
+)
+from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_from_json
 from camctrl_jax.interop.keys import import_mmdit, import_vae
-from camctrl_jax.interop.pretrained import SamplingDefaults, WeightsError, config_from_json
-from camctrl_jax.interop.safetensors import SafetensorsError, SafetensorsFile, SequentialTensors, open_sharded
 from camctrl_jax.interop.stock_configs import mmdit_from_stock, vae_from_stock
 from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig
 
 STEM = "diffusion_pytorch_model"
-TRANSFORMER, AUTOENCODER, CAMERA, SCHEDULER = "transformer", "vae", "camera", "scheduler"
+TRANSFORMER, AUTOENCODER, CAMERA, SCHEDULER, TEXT = "transformer", "vae", "camera", "scheduler", "text"
 CLASSES = {TRANSFORMER: "MotifVideoTransformer3DModel", AUTOENCODER: "AutoencoderKLWan"}
-CAMERA_STEM = "camera_embedder"
+CAMERA_STEM, NULL_STEM = "camera_embedder", "null"
+SAMPLING_FILE = "sampling.json"
 
 # What a camera layer must have been trained on to mean the same here (DESIGN: one convention, in camera/).
 CAMERA_CONVENTION = {
@@ -109,26 +117,44 @@ class DiffusersFolder:
         )
 
     def sampling(self) -> SamplingDefaults | None:
-        """The sampling defaults that the exporter stored beside the camera layer, or None.
+        """The sampling defaults that the exporter stored, or None.
 
         Raises:
             WeightsError: they are damaged.
         """
-        if self.camera is None:
+        file = self.path / SAMPLING_FILE
+        if not file.is_file():
             return None
-        file = self.camera / "config.json"
-        stored = _read_json(file).get("sampling")
-        return None if stored is None else _checked(lambda: config_from_json(SamplingDefaults, stored), file)
+        return _checked(lambda: config_from_json(SamplingDefaults, _read_json(file)), file)
+
+    def shift(self) -> float | None:
+        """Timestep shift of the folder's scheduler, or None if it does not say."""
+        file = self.path / SCHEDULER / "scheduler_config.json"
+        shift = _read_json(file).get("shift") if file.is_file() else None
+        return float(shift) if isinstance(shift, (int, float)) and shift > 0 else None
+
+    def null_text(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Embedding f32 [1, N, D] and mask bool [1, N] of the empty prompt that the exporter stored, or None.
+
+        Raises:
+            WeightsError, SafetensorsError: the file is damaged.
+        """
+        if not (self.path / TEXT / f"{NULL_STEM}.safetensors").is_file():
+            return None
+        stored = load_sharded(self.path / TEXT, NULL_STEM)
+        return _checked(lambda: (stored["embeds"], stored["mask"]), self.path / TEXT)
 
 
 def find_diffusers_folder(path: str | os.PathLike) -> DiffusersFolder | None:
     """The components at ``path``, or None if it is no diffusers folder.
 
-    ``path`` is the folder of a pipeline, or of one component alone (its ``config.json`` names the class).
+    ``path`` is the folder of a pipeline, or of one component alone (its ``config.json`` names the class). A
+    folder counts as a component if it holds a configuration or weights.
     """
     path = Path(path)
     parts = {
-        name: path / name if (path / name).is_dir() else None for name in (TRANSFORMER, AUTOENCODER, CAMERA)
+        name: path / name if _is_component(path / name) else None
+        for name in (TRANSFORMER, AUTOENCODER, CAMERA)
     }
     if parts[TRANSFORMER] is None and parts[AUTOENCODER] is None:
         own = path / "config.json"
@@ -145,11 +171,8 @@ def find_diffusers_folder(path: str | os.PathLike) -> DiffusersFolder | None:
     return DiffusersFolder(path, parts[TRANSFORMER], parts[AUTOENCODER], parts[CAMERA])
 
 
-def stored_shift(path: str | os.PathLike) -> float | None:
-    """Timestep shift of the folder's scheduler, or None if it does not say."""
-    file = Path(path) / SCHEDULER / "scheduler_config.json"
-    shift = _read_json(file).get("shift") if file.is_file() else None
-    return float(shift) if isinstance(shift, (int, float)) and shift > 0 else None
+def _is_component(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or any(folder.glob(f"{STEM}*"))
 
 
 def camera_config(file: Path) -> CameraConfig:

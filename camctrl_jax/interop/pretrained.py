@@ -19,10 +19,6 @@ import dataclasses
 import importlib.resources
 import json
 import os
-import shutil
-import tempfile
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +31,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 import camctrl_jax
-from camctrl_jax.interop.safetensors import flatten, load_sharded, save_sharded, unflatten
+from camctrl_jax.camera.formats.atomic import folder_when_complete, is_in_use
+from camctrl_jax.data.safetensors import flatten, load_sharded, save_sharded, unflatten
+from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_from_json, config_to_json
+from camctrl_jax.interop.diffusers_import import find_diffusers_folder
 from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig
 from camctrl_jax.parallel.parameters import Place, place_on
 
@@ -46,35 +45,7 @@ FORMAT = "camctrl_jax weights"
 FORMAT_VERSION = 1
 MAX_SHARD_BYTES = 16_000_000 - 1
 
-# How a network is run, not what it is: a weights folder does not fix these.
-_RUN_TIME_FIELDS = ("attention", "fuse_projections", "remat", "scan_layers")
-
 Params = dict[str, Any]
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be found or used; the message names the spec, what is wrong and what to do."""
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What sampling uses unless it is told otherwise: the clips a model was trained on, and good guidance.
-
-    Attributes:
-        frames: T = 4k + 1.
-        height, width: pixels.
-        fps: frames per second.
-        shift: timestep shift of training, or None if it followed the number of tokens.
-        text_guidance, camera_guidance: weights of ``Guidance``.
-    """
-
-    frames: int
-    height: int
-    width: int
-    fps: float = 12.0
-    shift: float | None = None
-    text_guidance: float = 1.0
-    camera_guidance: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -144,8 +115,6 @@ class Weights:
             )
         place = _host_copy(dtype) if mesh is None else place_on(mesh, dtype)
         if self.kind == "diffusers":
-            from camctrl_jax.interop.diffusers_import import find_diffusers_folder
-
             found = find_diffusers_folder(self.path)
             return found.vae_params(place) if stem == "vae" else found.transformer_params(place)
         flat = load_sharded(self.path, stem)
@@ -189,8 +158,6 @@ def open_weights(spec: str | os.PathLike) -> Weights:
         )
     if (path / MODEL_FILE).exists():
         return _open_folder(spec, path)
-    from camctrl_jax.interop.diffusers_import import find_diffusers_folder
-
     found = find_diffusers_folder(path)
     if found is not None:
         return Weights(
@@ -317,7 +284,7 @@ def save_weights_folder(
             that is already in use.
     """
     directory = Path(directory)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if is_in_use(directory):
         raise WeightsError(f"{directory} already exists and is not an empty folder: choose another --out.")
     if vae is None and mmdit is None:
         raise WeightsError("A weights folder needs an autoencoder, a transformer, or both.")
@@ -340,20 +307,11 @@ def save_weights_folder(
     content["facts"] = dict(facts or {})
     serialised = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse facts: before any file
 
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    try:
+    with folder_when_complete(directory) as partial:
         for stem, tensors in networks.items():
             save_sharded(partial, tensors, stem=stem, max_file_bytes=max_shard_bytes)
         (partial / CARD_FILE).write_text(card, "utf-8")
         (partial / MODEL_FILE).write_text(serialised, "utf-8")
-        partial.chmod(0o755)
-        if directory.exists():
-            directory.rmdir()
-        partial.rename(directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return directory
 
 
@@ -421,42 +379,3 @@ def _some(names: Any, limit: int = 5) -> str:
 def _as_built(config: MMDiTConfig) -> MMDiTConfig:
     """The configuration without the run-time choices of a training run."""
     return config_from_json(MMDiTConfig, config_to_json(config))
-
-
-def config_to_json(config: Any) -> dict[str, Any]:
-    """A frozen dataclass as JSON-able values, its run-time fields left out."""
-    values = dataclasses.asdict(config)
-    return json.loads(
-        json.dumps({name: value for name, value in values.items() if name not in _RUN_TIME_FIELDS})
-    )
-
-
-def config_from_json(kind: type, values: Mapping[str, Any]) -> Any:
-    """The dataclass that ``config_to_json`` took apart; lists become tuples, fields left out their defaults.
-
-    Raises:
-        ValueError: an unknown or missing field, or values that the dataclass refuses.
-    """
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(values.keys() - hints.keys())
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(hints))}")
-    required = {
-        entry.name
-        for entry in dataclasses.fields(kind)
-        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-    }
-    if required - values.keys():
-        raise ValueError(f"{kind.__name__} needs the fields {', '.join(sorted(required - values.keys()))}")
-    return kind(**{name: _value_from_json(hints[name], value) for name, value in values.items()})
-
-
-def _value_from_json(hint: Any, value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, Mapping):
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        kinds = [option for option in options if dataclasses.is_dataclass(option)]
-        if kinds:
-            return config_from_json(kinds[0], value)
-    return value

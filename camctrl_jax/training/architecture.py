@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from camctrl_jax.models import MMDiTConfig, VAEConfig
-
-if TYPE_CHECKING:  # a sibling room: named in a signature only
-    from camctrl_jax.interop.pretrained import SamplingDefaults
 
 
 def autoencoder_architecture(
@@ -40,15 +37,12 @@ def denoiser_architecture(
 
 
 def imported_architecture(
-    mmdit: MMDiTConfig | None, vae: VAEConfig | None, sampling: SamplingDefaults | None
+    mmdit: MMDiTConfig | None, vae: VAEConfig | None, clip: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The ``architecture`` entry of weights that were trained elsewhere; how their text is made is unknown.
 
-    ``sampling`` are the clips they are made for, where that is known.
+    ``clip`` as of :func:`denoiser_architecture`, or None where that is not known.
     """
-    clip = None
-    if sampling is not None:
-        clip = {name: getattr(sampling, name) for name in ("frames", "height", "width", "fps", "shift")}
     return {
         "vae": None if vae is None else dataclasses.asdict(vae),
         "mmdit": None if mmdit is None else dataclasses.asdict(mmdit),

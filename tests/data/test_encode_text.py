@@ -279,7 +279,7 @@ def _message(call) -> str:
 
 
 def test_other_files_are_no_precomputed_text(tmp_path):
-    from camctrl_jax.interop.safetensors import write_safetensors
+    from camctrl_jax.data.safetensors import write_safetensors
 
     write_safetensors(tmp_path / "other.safetensors", {"a": np.zeros(3)})
     with pytest.raises(ValueError, match=r"other\.safetensors: not a file of precomputed text .*encode_text"):

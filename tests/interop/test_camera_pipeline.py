@@ -17,11 +17,11 @@ from nano_weights import SAMPLING, TEXT, random_params
 import camctrl_jax.interop
 from camctrl_jax.camera import resolve_path
 from camctrl_jax.camera.plucker import plucker_map
+from camctrl_jax.data.safetensors import write_safetensors
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import initial_noise
 from camctrl_jax.export import export_diffusers
 from camctrl_jax.interop.pretrained import expected_mmdit, expected_vae, save_weights_folder
-from camctrl_jax.interop.safetensors import write_safetensors
 from camctrl_jax.models import mmdit_preset, vae_preset
 from camctrl_jax.models.mmdit import CameraEmbed
 from camctrl_jax.pipeline import Pipeline, open_model
@@ -210,6 +210,21 @@ def test_one_branch_at_a_time_gives_the_same_and_needs_no_mask(nano, nano_jax, m
     )
     assert relative_l2(nano.sample(*SIZE, **nano_inputs(nano_jax, sequential=True)), batched) <= 1e-5
     assert masks == [None] * 6
+
+
+def test_guidance_leads_away_from_the_negative_text(nano, nano_jax):
+    """It takes the place of the empty prompt; with unit guidance nothing reads it."""
+    inputs = nano_inputs(nano_jax)
+    negative = nano_jax.embedder.embed(["blurry"])
+    changed = nano.sample(9, 32, 48, **inputs, negative_text=negative)
+    assert relative_l2(changed, nano.sample(9, 32, 48, **inputs)) > 1e-3
+    kept, nano.null_text = nano.null_text, negative
+    np.testing.assert_array_equal(nano.sample(9, 32, 48, **inputs), changed)
+    nano.null_text = kept
+    plain = inputs | {"text_guidance": 1.0, "camera_guidance": 1.0}
+    np.testing.assert_array_equal(
+        nano.sample(9, 32, 48, **plain, negative_text=negative), nano.sample(9, 32, 48, **plain)
+    )
 
 
 def test_cropped_text_is_masked_text(module, nano, nano_jax):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from nano_weights import TEXT, random_params, save_nano
+from nano_weights import TEXT, random_params, save_nano, save_run
 
 from camctrl_jax import export
+from camctrl_jax.data.safetensors import SafetensorsFile, flatten, load_sharded, save_sharded
 from camctrl_jax.data.text import embedder_from_settings
 from camctrl_jax.interop.diffusers_import import find_diffusers_folder
 from camctrl_jax.interop.keys import export_mmdit, export_vae
@@ -26,11 +31,11 @@ from camctrl_jax.interop.pretrained import (
     load_vae,
     open_weights,
 )
-from camctrl_jax.interop.safetensors import SafetensorsFile, flatten, load_sharded, save_sharded
 from camctrl_jax.interop.stock_configs import mmdit_to_stock, vae_to_stock
-from camctrl_jax.models import MMDiTConfig, vae_preset
+from camctrl_jax.models import MMDiTConfig, mmdit_preset, vae_preset
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.parameters import place_on
+from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
 from camctrl_jax.training.checkpoint import load_params
 
 CONFIG = MMDiTConfig(
@@ -114,6 +119,42 @@ def test_tensors_are_placed_shard_by_shard(folder):
         )
     from_checkpoint = flatten(open_weights(folder).mmdit_params(mesh=mesh))
     assert all(np.array_equal(np.asarray(leaf), in_memory[name]) for name, leaf in from_checkpoint.items())
+
+
+# In a process of its own, since the number of devices is fixed when JAX starts.
+ON_EIGHT_DEVICES = """
+import sys
+import jax, numpy as np
+from pathlib import Path
+from camctrl_jax.data.safetensors import flatten
+from camctrl_jax.export import import_diffusers
+from camctrl_jax.interop.pretrained import open_weights
+from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+
+folder, out = map(Path, sys.argv[1:])
+mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+import_diffusers(folder, out)
+for spec in (folder, out):
+    weights = open_weights(spec)
+    placed, whole = (flatten(weights.mmdit_params(mesh=m, dtype=None)) for m in (mesh, None))
+    split = 0
+    for name, array in placed.items():
+        for shard in array.addressable_shards:
+            np.testing.assert_array_equal(np.asarray(shard.data), whole[name][shard.index], err_msg=name)
+        split += array.addressable_shards[0].data.size < array.size
+    assert split > 20, split
+"""
+
+
+def test_every_device_gets_its_own_part(folder, tmp_path):
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-c", ON_EIGHT_DEVICES, folder, tmp_path / "checkpoint"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_component_alone_is_found(folder, tmp_path):
@@ -279,6 +320,7 @@ def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, 
         "camera/camera_embedder.safetensors",
         "camera/config.json",
         "camera_pipeline.py",
+        "sampling.json",
         "scheduler/scheduler_config.json",
         "text/null.safetensors",
         "transformer/config.json",
@@ -286,9 +328,8 @@ def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, 
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
     }  # fmt: skip
-    settings = json.loads((out / "camera" / "config.json").read_text())
-    assert settings["order"] == "moment_first"
-    assert settings["sampling"]["frames"] == 9
+    assert json.loads((out / "camera" / "config.json").read_text())["order"] == "moment_first"
+    assert json.loads((out / "sampling.json").read_text())["frames"] == 9
     assert SafetensorsFile(out / "camera" / "camera_embedder.safetensors").shape("weight") == (48, 6, 1, 2, 2)
     null = load_sharded(out / "text", "null")
     np.testing.assert_array_equal(null["embeds"], embedder_from_settings(TEXT).embed([""])[0])
@@ -309,9 +350,41 @@ def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, 
     assert open_weights(tmp_path / "c").sampling == back.sampling
     assert export.main(["to-diffusers", "--checkpoint", str(tmp_path / "c"), "--out", str(again)]) == 0
     assert "text/ is left out" in capsys.readouterr().err
-    for name in sorted(name for name in names if name.endswith((".safetensors", "config.json"))):
+    folder, notes = export.export_diffusers(tmp_path / "folder", checkpoint=str(out))  # with its text, too
+    assert not notes
+    for name in sorted(names - {"README.md"}):
+        assert (folder / name).read_bytes() == (out / name).read_bytes(), name
         if not name.startswith("text/"):
             assert (again / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_a_base_model_keeps_its_clips_and_guidance(tmp_path):
+    base = save_nano(tmp_path / "base", camera=False)
+    out, notes = export.export_diffusers(tmp_path / "torch", checkpoint=str(base))
+    assert not notes
+    assert not (out / "camera").exists()
+    assert open_weights(out).sampling == open_weights(base).sampling
+
+
+def test_folders_that_happen_to_be_called_so_are_no_components(tmp_path):
+    for name in ("transformer", "vae"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    assert find_diffusers_folder(tmp_path / "run") is None
+
+
+def test_an_autoencoder_run_exports_its_average(tmp_path, nano):
+    """The transformer was trained on it: --raw is about the transformer."""
+    params = random_params(expected_vae(VAE_CONFIG), 3)
+    statistics = VAE_CONFIG.latents_mean, VAE_CONFIG.latents_std
+    vae = save_run(tmp_path / "vae", params, autoencoder_architecture(VAE_CONFIG, *statistics))
+    mmdit = random_params(expected_mmdit(mmdit_preset("nano", num_single=1)), 4)
+    clip = {"frames": 9, "height": 32, "width": 48, "fps": 12.0, "shift": 1.5}
+    config = denoiser_architecture(mmdit_preset("nano", num_single=1), TEXT, clip, str(vae))
+    run = save_run(tmp_path / "stage1", mmdit, config)
+    out, _ = export.export_diffusers(tmp_path / "raw", checkpoint=str(run), ema=False)
+    exported = tensors_of(out, "vae")["quant_conv.weight"]
+    np.testing.assert_array_equal(exported[..., 0, 0, 0], params["quant_conv"]["kernel"][0, 0, 0].T)
+    assert not np.any(tensors_of(out, "transformer")["proj_out.weight"])  # raw ones are zero in such a run
 
 
 def test_another_convention_of_the_camera_is_refused(nano, tmp_path):
@@ -330,7 +403,7 @@ def test_exports_without_autoencoder_and_in_bfloat16(nano, tmp_path):
     assert all(array.dtype == ml_dtypes.bfloat16 for array in tensors_of(out, "transformer").values())
     camera = SafetensorsFile(out / "camera" / "camera_embedder.safetensors")
     assert camera.dtype("weight") == np.float32
-    assert any("shift" in note for note in notes)
+    assert not notes
     assert "--vae BASE_MODEL_FOLDER" in (out / "README.md").read_text()
 
 

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from camctrl_jax.data.safetensors import SafetensorsFile, flatten
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.interop import pretrained
 from camctrl_jax.interop.pretrained import (
@@ -23,7 +24,6 @@ from camctrl_jax.interop.pretrained import (
     open_weights,
     save_weights_folder,
 )
-from camctrl_jax.interop.safetensors import SafetensorsFile, flatten
 from camctrl_jax.models import VAE, CameraConfig, MMDiT, MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
 
 TEXT = WordEmbedder(dim=64, max_tokens=32).settings()

@@ -11,7 +11,7 @@ from nano_weights import save_nano
 
 from camctrl_jax import export
 from camctrl_jax import train as entry
-from camctrl_jax.interop.safetensors import load_sharded
+from camctrl_jax.data.safetensors import load_sharded
 from camctrl_jax.training.checkpoint import CheckpointError, checkpoint_steps, load_params
 from camctrl_jax.training.config import ConfigError, check_config, load_recipe, mmdit_config
 

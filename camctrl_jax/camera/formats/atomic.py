@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,3 +32,27 @@ def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with ``\\n`` line ends."""
     write_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether a folder's name is taken: by a file, or by a folder that is not empty."""
+    return directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+
+
+@contextlib.contextmanager
+def folder_when_complete(directory: Path) -> Iterator[Path]:
+    """A folder beside ``directory`` to fill; on success it takes that name, on any error it is removed.
+
+    ``directory`` must not be in use (:func:`is_in_use`).
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes folders private
+        if directory.exists():
+            directory.rmdir()
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from camctrl_jax.interop import safetensors as st
+from camctrl_jax.data import safetensors as st
 
 
 def example_tensors() -> dict[str, np.ndarray]:
