@@ -74,6 +74,7 @@ def main(argv: list[str]) -> int | None:
             raise ConfigError(f"unexpected argument {argv[1]!r}; every option is written --name=value")
         if _CONFIG.value is None:
             raise ConfigError("--config is missing, e.g. --config=configs/stage1.py:worlds_cpu; see --help")
+        take_sizes(_CONFIG.value, _WORKDIR.value)
         check_config(_CONFIG.value)
         if _PRINT_CONFIG.value:
             print(_CONFIG.value)
@@ -140,8 +141,10 @@ def train(config: ConfigDict, workdir: Path) -> Path:
 
     # 1. Settings and devices.
     denoising = config.objective == "denoise"
+    take_sizes(config, workdir)
+    settings = run_parts(config)
     try:
-        mesh = make_mesh(run_parts(config).mesh)
+        mesh = make_mesh(settings.mesh)
     except ValueError as error:
         raise ConfigError(f"config.mesh: {error}") from error
 
@@ -269,6 +272,36 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     if outcome.stopped_by:
         print(f"stopped by {outcome.stopped_by} at step {outcome.step}; the same command continues it")
     return path
+
+
+def take_sizes(config: ConfigDict, workdir: str | Path | None) -> None:
+    """Fill in what ``config.model.preset='init_from'`` stands for; other presets have sizes of their own.
+
+    A run that has a checkpoint is what it was, whatever has become of the weights that it started from.
+
+    Raises:
+        ConfigError: ``config.init_from`` names no transformer, or one that does not fit the rest.
+    """
+    from camctrl_jax.interop.described import config_from_json
+    from camctrl_jax.interop.pretrained import open_weights
+    from camctrl_jax.models import MMDiTConfig
+    from camctrl_jax.training.checkpoint import latest_step, load_run_config
+    from camctrl_jax.training.config import FROM_WEIGHTS, ConfigError, fill_in_sizes
+
+    if config.model.preset != FROM_WEIGHTS:
+        return
+    if workdir and latest_step(workdir) is not None:
+        built, source = load_run_config(workdir)["architecture"]["mmdit"], f"the checkpoint in {workdir}"
+        sizes = None if built is None else config_from_json(MMDiTConfig, built)
+    else:
+        source = f"config.init_from={config.init_from!r}"
+        sizes = open_weights(config.init_from).mmdit_config if config.init_from else None
+    if sizes is None:
+        raise ConfigError(
+            f"config.model.preset='{FROM_WEIGHTS}' takes the sizes of {source}, which names no transformer; "
+            "name a diffusers folder, a checkpoint or a weights folder"
+        )
+    fill_in_sizes(config, sizes, source)
 
 
 def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:

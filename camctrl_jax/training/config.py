@@ -28,6 +28,25 @@ from camctrl_jax.worlds import WorldsConfig
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 OBJECTIVES = ("denoise", "vae")
+# What a transformer is, beside its text and camera: fields of MMDiTConfig that ``config.model`` can change.
+SIZES = {
+    "width": int,
+    "heads": int,
+    "head_dim": int,
+    "num_dual": int,
+    "num_single": int,
+    "num_decoder": int,
+    "mlp_ratio": float,
+    "patch": tuple,
+    "in_channels": int,
+    "out_channels": int,
+    "image_dim": int,
+    "rope_axes": tuple,
+    "rope_theta": float,
+    "text_cross_attention_dual": bool,
+    "text_cross_attention_single": bool,
+    "shared_modulation": bool,
+}
 FROM_WEIGHTS = "init_from"  # the preset that stands for the sizes of the weights a run starts from
 DTYPES = ("bfloat16", "float32")
 
@@ -54,10 +73,8 @@ def default_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.preset = "worlds"
     config.model.camera = True  # False: no camera layer at all (the base model)
-    config.model.width = placeholder(int)
-    config.model.heads = placeholder(int)
-    config.model.num_dual = placeholder(int)
-    config.model.num_single = placeholder(int)
+    for name, kind in SIZES.items():
+        config.model[name] = placeholder(kind)
     config.model.attention = "auto"  # 'auto', 'xla', 'cudnn' (GPU) or 'splash' (TPU)
     config.model.remat = "none"  # 'none', 'dots', 'full' or 'offload': what the backward pass computes again
     config.model.scan_layers = False  # one compiled block for all layers: compiles fast, slower on a GPU
@@ -320,49 +337,60 @@ def run_parts(config: ConfigDict) -> RunParts:
 def mmdit_config(config: ConfigDict) -> MMDiTConfig:
     """The transformer of a denoising run: the preset with the fields that ``config.model`` gives.
 
-    The preset ``init_from`` stands for the sizes of the weights that ``config.init_from`` names.
+    The preset ``init_from`` has no sizes of its own: see :func:`fill_in_sizes`.
     """
     model = config.model
-    changes = {
-        name: model[name] for name in ("width", "heads", "num_dual", "num_single") if model[name] is not None
-    }
-    if not model.camera:
-        changes["camera"] = None
+    changes: dict[str, Any] = {name: _plain(model[name]) for name in SIZES if model[name] is not None}
     changes |= {
+        "text_dim": config.data.text.dim,
         "attention": model.attention,
         "remat": model.remat,
         "scan_layers": model.scan_layers,
         # Fused projections would mix the shards of a tensor-parallel matrix product.
         "fuse_projections": config.mesh.tensor == 1,
     }
-    if model.preset == FROM_WEIGHTS:
-        return _sizes_of_weights(config, changes)
-    return mmdit_preset(model.preset, text_dim=config.data.text.dim, **changes)
-
-
-def _sizes_of_weights(config: ConfigDict, changes: dict[str, Any]) -> MMDiTConfig:
-    """The transformer that ``config.init_from`` holds, with this run's choices of how it is computed."""
-    from camctrl_jax.interop.pretrained import open_weights
-
-    sizes = open_weights(config.init_from).mmdit_config if config.init_from else None
-    if sizes is None:
+    if not model.camera:
+        changes["camera"] = None
+    if model.preset != FROM_WEIGHTS:
+        return mmdit_preset(model.preset, **changes)
+    if model.width is None:
         raise ConfigError(
-            f"config.model.preset='{FROM_WEIGHTS}' takes the sizes of config.init_from={config.init_from!r}, "
-            "which names no transformer; name a diffusers folder, a checkpoint or a weights folder"
+            f"config.model.preset='{FROM_WEIGHTS}' stands for sizes that camctrl_jax.train reads from "
+            "config.init_from; where nothing is read, name a preset"
         )
-    given = sorted({"width", "heads", "num_dual", "num_single"} & changes.keys())
-    if given:
-        raise ConfigError(
-            f"config.model.{given[0]} cannot be changed where config.model.preset='{FROM_WEIGHTS}'"
-        )
+    return MMDiTConfig(**changes)
+
+
+def fill_in_sizes(config: ConfigDict, sizes: MMDiTConfig, source: str) -> None:
+    """Write the sizes of existing weights into ``config.model``, so that the config alone tells the model.
+
+    Values that are given stay; if they do not fit the weights, that shows when these are taken over.
+
+    Args:
+        config: changed in place.
+        sizes: of the weights.
+        source: where they come from, for the message.
+
+    Raises:
+        ConfigError: another width of text embeddings, or a camera layer that training does not feed.
+    """
     if sizes.text_dim != config.data.text.dim:
         raise ConfigError(
-            f"config.data.text.dim={config.data.text.dim}, but {config.init_from} takes text embeddings of "
+            f"config.data.text.dim={config.data.text.dim}, but {source} takes text embeddings of "
             f"{sizes.text_dim} channels; set --config.data.text.dim={sizes.text_dim}"
         )
-    if config.model.camera and sizes.camera is None:
-        changes["camera"] = CameraConfig()
-    return dataclasses.replace(sizes, **changes)
+    if config.model.camera and sizes.camera not in (None, CameraConfig()):
+        raise ConfigError(
+            f"{source} has the camera layer {sizes.camera}; training makes Pluecker maps for {CameraConfig()}"
+        )
+    for name in SIZES:
+        if config.model[name] is None:
+            config.model[name] = getattr(sizes, name)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a config that was read from JSON, where tuples are lists, as the dataclasses take it."""
+    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 def autoencode_config(config: ConfigDict) -> AutoencodeConfig:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from nano_weights import save_nano
 
 from camctrl_jax import export
 from camctrl_jax import train as entry
 from camctrl_jax.data.safetensors import load_sharded
+from camctrl_jax.interop.described import WeightsError
 from camctrl_jax.training.checkpoint import CheckpointError, checkpoint_steps, load_params
-from camctrl_jax.training.config import ConfigError, check_config, load_recipe, mmdit_config
+from camctrl_jax.training.config import ConfigError, as_json, check_config, load_recipe, mmdit_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,24 +42,41 @@ def recipe(base, **changes):
 
 def test_sizes_come_from_the_folder_and_the_camera_is_added(base):
     config = recipe(base)
+    entry.take_sizes(config, None)
     check_config(config)
     sizes = mmdit_config(config)
     assert (sizes.rope_theta, sizes.num_single, sizes.width) == (256.0, 1, 48)
     assert sizes.camera is not None
-    assert mmdit_config(recipe(base, **{"model.camera": False})).camera is None
+    without = recipe(base, **{"model.camera": False})
+    entry.take_sizes(without, None)
+    assert mmdit_config(without).camera is None
+    # Stored with a checkpoint and read again, the config alone tells the model.
+    again = recipe(base)
+    again.update(ConfigDict(as_json(config)))
+    assert mmdit_config(again) == sizes
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"init_from": ""}, "names no transformer"),
-        ({"model.width": 96}, "config.model.width cannot be changed"),
+        ({"init_from": "nowhere"}, "No weights at 'nowhere'"),
         ({"data.text.dim": 32}, "set --config.data.text.dim=64"),
     ],
 )
 def test_what_contradicts_the_folder_is_refused(base, changes, message):
-    with pytest.raises(ConfigError, match=message):
-        check_config(recipe(base, **changes))
+    with pytest.raises((ConfigError, WeightsError), match=message):
+        entry.take_sizes(recipe(base, **changes), None)
+
+
+def test_values_that_do_not_fit_the_weights_are_refused(base, tmp_path):
+    with pytest.raises(CheckpointError, match="does not fit the model of this run"):
+        entry.train(recipe(base, **{"model.mlp_ratio": 2.0}), tmp_path / "run")
+
+
+def test_sizes_are_named_where_nothing_is_read(base):
+    with pytest.raises(ConfigError, match="name a preset"):
+        check_config(recipe(base))
 
 
 def test_a_preset_of_another_function_is_refused(base, tmp_path):
@@ -98,3 +117,6 @@ def test_it_trains_and_what_was_trained_exports(base, tmp_path):
         averaged, load_params(run)["transformer_blocks_0"]["attn"]["to_q"]["kernel"].T
     )
     assert not np.array_equal(averaged, after[key])
+    # The run goes on without the folder it started from.
+    longer = recipe(base, steps=3, init_from="gone")
+    assert entry.train(longer, run).name == "3"
