@@ -38,7 +38,6 @@ from camctrl_jax.extras import require
 TEXTS_PER_PART = 256
 NEGATIVE_PROMPT = "worst quality, inconsistent motion, blurry, jittery, distorted"
 PLAN_FILE = "plan.json"
-_SAMPLED_BYTES = 1 << 20
 
 
 class EncodeError(ValueError):
@@ -232,17 +231,13 @@ def find_encoder(folder: Path, tokenizer: Path | None = None) -> tuple[Path, Pat
 
 
 def fingerprint(encoder: Path, tokenizer: Path) -> str:
-    """Hash of what decides the embeddings: configurations, tokenizer, and the ends of the weight files."""
+    """Hash of what decides the embeddings: configurations, tokenizer, and weights (seconds for gigabytes)."""
     digest = hashlib.sha256()
     files = [encoder / "config.json", *sorted(encoder.glob("*.safetensors"))]
     files += [path for pattern in ("*.json", "*.model") for path in sorted(tokenizer.glob(pattern))]
     for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
         with open(path, "rb") as file:
-            digest.update(file.read(_SAMPLED_BYTES))
-            file.seek(max(0, size - _SAMPLED_BYTES))
-            digest.update(file.read())
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import math
 import re
 import shlex
 import sys
@@ -34,7 +35,7 @@ _GIB = 2.0**30
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?)")
 # Less search for the fastest schedule: minutes less to compile. What devices exchange is written
 # otherwise, too: an all-gather may appear as an all-reduce, which sends twice as much.
-_COMPILER_OPTIONS = {"tpu": {"exec_time_optimization_effort": -1.0}, "gpu": None}
+_COMPILER_OPTIONS = {"tpu": {"exec_time_optimization_effort": -1.0}}
 _UNITS = {"": 1.0, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", required=True, help="recipe and variant, e.g. configs/stage2.py:paper_8b")
+    parser.add_argument("--config", required=True, help="recipe and variant, e.g. configs/stage2.py:motif_2b")
     parser.add_argument("--topology", required=True, help="e.g. v5p:4x4x8, v6e:8x8 or h100x64")
     parser.add_argument(
         "--batch", choices=("latents", "video"), default="latents", help="what batches hold (latents)"
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    text = markdown(config, program, machine, report, options.batch, arguments)
+    text = markdown(config, program, machine, report, options.batch, options.config, arguments)
     print(text)
     if options.out:
         path = Path(options.out)
@@ -192,7 +193,7 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
     flops = step_flops(config, program)
     begin = time.perf_counter()
     try:
-        compiled = lowered.compile(_COMPILER_OPTIONS[machine.devices[0].platform])
+        compiled = lowered.compile(_COMPILER_OPTIONS.get(machine.devices[0].platform))
     except jax.errors.JaxRuntimeError as error:
         found = _OUT_OF_MEMORY.search(str(error))
         if not found:
@@ -202,7 +203,8 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
     seconds = time.perf_counter() - begin
     analysis = compiled.memory_analysis()
     state_bytes = sum(
-        leaf.dtype.itemsize * _count(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state)
+        leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
+        for leaf in jax.tree.leaves(state)
     )
     unread = frozen_bytes if batch == "latents" else 0.0
     peak = analysis.peak_memory_in_bytes or (
@@ -216,13 +218,6 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
     if machine.devices[0].platform == "tpu":  # the chips of a slice are one grid, whatever hosts they have
         hosts = [0] * len(hosts)
     return Report(memory, memory.peak, flops, collectives_of(compiled.as_text(), hosts), seconds)
-
-
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def step_flops(config: ConfigDict, program: Program) -> tuple[float, float]:
@@ -288,31 +283,21 @@ def memory_traffic(config: ConfigDict, program: Program, report: Report) -> floa
     The state is read and written once; every pass over a block reads its weights in half precision and moves
     about 12 widths and 4 widths of the MLP per token; there are three passes, four with recomputation.
     """
+    import jax
+
+    from camctrl_jax.training.inputs import tokens_of
+
     model = program.parts.model
     mesh = program.mesh.shape
     state = 0.0 if report.memory is None else report.memory.state
-    parameters = sum(_count(leaf.shape) for leaf in _leaves(program.abstract_params))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.abstract_params))
     blocks = model.num_dual + model.num_single
-    tokens = _tokens(config, program) + config.data.text.max_tokens
+    tokens = tokens_of(config) + config.data.text.max_tokens
     local = config.batch_size * tokens / (mesh["data"] * mesh["fsdp"] * mesh["context"])
     passes = 3 if config.model.remat == "none" else 4
     activations = 2.0 * local * blocks * (12 * model.width + 4 * model.mlp_dim / mesh["tensor"])
     weights = 2.0 * 2.0 * parameters / mesh["tensor"] * config.accumulate
     return 2.0 * state + passes * (activations + weights)
-
-
-def _leaves(tree: Any) -> list:
-    import jax
-
-    return jax.tree.leaves(tree)
-
-
-def _tokens(config: ConfigDict, program: Program) -> int:
-    from camctrl_jax.data.stream import latent_count
-
-    t, h, w = program.parts.model.patch
-    data = config.data
-    return latent_count(data.frames) * (data.height // 8) * (data.width // 8) // (t * h * w)
 
 
 def advice(config: ConfigDict, program: Program, report: Report, chip: Chip) -> list[str]:
@@ -352,14 +337,16 @@ def markdown(
     machine: Machine,
     report: Report,
     batch: str,
+    spec: str,
     arguments: Sequence[str],
 ) -> str:
-    """The report as Markdown."""
+    """The report as Markdown; ``spec`` is the recipe's, ``arguments`` those of the command line."""
     import jax
 
+    from camctrl_jax.training.inputs import tokens_of
+
     chip, mesh = machine.chip, program.mesh
-    spec = next(a.split("=", 1)[1] for a in arguments if a.startswith("--config="))
-    parameters = sum(_count(leaf.shape) for leaf in _leaves(program.abstract_params))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.abstract_params))
     data = config.data
     command = " ".join(shlex.quote(argument) for argument in arguments)
     gib = lambda size: f"{size / _GIB:.2f} GiB"  # noqa: E731
@@ -377,7 +364,7 @@ def markdown(
         f"| model | {config.model.preset}, {parameters / 1e9:.2f}B parameters"
         f"{', layers scanned' if program.scanned else ''} |",
         f"| clips | {config.batch_size} a step in {config.accumulate} part(s), {data.frames} frames of "
-        f"{data.height}x{data.width}: {_tokens(config, program)} video tokens, "
+        f"{data.height}x{data.width}: {tokens_of(config)} video tokens, "
         f"{data.text.max_tokens} of text; batches of {batch} |",
         f"| mesh | {', '.join(f'{axis} {size}' for axis, size in mesh.shape.items())}; context attention "
         f"{program.parts.mesh.context_attention} |",

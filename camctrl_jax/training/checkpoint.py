@@ -39,10 +39,11 @@ class Checkpoints:
     Args:
         run_dir: created if it does not exist.
         keep: how many of the newest checkpoints stay.
-        save_concurrent_gb: host memory for arrays on their way to the disk.
+        in_background: copy the state into host memory and write it behind the next steps; False writes a
+            gigabyte at a time and waits for it.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, keep: int = 3, save_concurrent_gb: int = 96) -> None:
+    def __init__(self, run_dir: str | os.PathLike, keep: int = 3, in_background: bool = True) -> None:
         import orbax.checkpoint as ocp
 
         self._log_filter = _WithoutOrbax()
@@ -53,11 +54,10 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
                 cleanup_tmp_directories=True,
-                # Written behind the next steps, every array has a copy in host memory first.
-                enable_async_checkpointing=save_concurrent_gb > 1,
+                enable_async_checkpointing=in_background,
             )
             handlers = {
-                "state": ocp.StandardCheckpointHandler(save_concurrent_gb=save_concurrent_gb),
+                "state": ocp.StandardCheckpointHandler(save_concurrent_gb=96 if in_background else 1),
                 "data": ocp.JsonCheckpointHandler(),
                 "config": ocp.JsonCheckpointHandler(),
             }
@@ -285,7 +285,7 @@ def save_networks(run_dir: str | os.PathLike, networks: dict[str, Any], config: 
     """
     if checkpoint_steps(run_dir):
         raise CheckpointError(f"{run_dir} holds checkpoints already: choose another directory.")
-    checkpoints = Checkpoints(run_dir, save_concurrent_gb=1)  # few at a time: nothing else waits for it
+    checkpoints = Checkpoints(run_dir, in_background=False)
     try:
         checkpoints.save(0, {NETWORKS: networks}, {}, config)
         checkpoints.wait()

@@ -157,10 +157,12 @@ def test_options_of_execution_change_nothing(changes):
     assert relative_l2(inputs.in_jax(network, params), inputs.in_torch(torch, model)) <= TOLERANCE
 
 
-def test_bfloat16_stays_near():
-    torch, model, params = stock_and_params("worlds")
-    inputs = Inputs.draw(CONFIGS["worlds"], PREFIX, False)
-    output = inputs.in_jax(MMDiT(CONFIGS["worlds"], dtype=jnp.bfloat16), params)
+@pytest.mark.parametrize("name", ["worlds", "motif", "drawn_1", "drawn_7"])
+def test_bfloat16_stays_near(name):
+    config = CONFIGS[name]
+    torch, model, params = stock_and_params(name)
+    inputs = Inputs.draw(config, PREFIX, config.image_dim is not None)
+    output = inputs.in_jax(MMDiT(config, dtype=jnp.bfloat16), params)
     assert output.dtype == jnp.float32
     assert relative_l2(output, inputs.in_torch(torch, model)) <= 3e-2
 

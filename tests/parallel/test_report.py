@@ -1,12 +1,14 @@
 """The parts of a report that need no accelerator's compiler."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from camctrl_jax.models.attention import attention
 from camctrl_jax.parallel.collectives import Collective, collectives_of
-from camctrl_jax.parallel.machines import CHIPS, machine_of
+from camctrl_jax.parallel.machines import CHIPS, Machine, machine_of
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.report import (
     Memory,
@@ -135,6 +137,22 @@ def test_a_missing_compiler_names_what_to_install(monkeypatch):
     monkeypatch.setattr(topologies, "get_topology_desc", absent)
     with pytest.raises(ValueError, match=r"cannot be described here .* pip install 'camctrl_jax\[tpu\]'"):
         machine_of("v5p:2x2x2")
+
+
+def test_a_report_of_devices_that_are_there_is_complete(tmp_path, monkeypatch, capsys):
+    """From the command line to the file, compiled for this machine in place of one that is not there."""
+    here = Machine("v5e:1x1", CHIPS["v5e"], jax.devices()[:1])
+    monkeypatch.setattr("camctrl_jax.parallel.report.machine_of", lambda topology: here)
+    out = tmp_path / "reports" / "nano.md"
+    recipe = ["--config", "configs/stage1.py:nano", "--config.model.num_single=0"]
+    assert main([*recipe, "--topology=v5e:1x1", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.strip() == capsys.readouterr().out.strip()
+    assert "# configs/stage1.py:nano on v5e:1x1" in text
+    assert "It fits" in text
+    assert "--config.model.num_single=0" in text.split("```")[1]
+    assert "4 video tokens, 32 of text" in text  # two latents of 1x2 tokens
+    assert re.search(r"Bound by (compute|memory)", text)
 
 
 def test_overrides_are_those_of_training(capsys):
