@@ -82,6 +82,10 @@ def mmdit_flops(config: MMDiTConfig, grid: tuple[int, int, int], text: int, imag
     encoder, decoder = config.num_single - config.num_decoder, config.num_decoder
     products += encoder * joint * single_product + decoder * 2 * video * single_product
     attention += encoder * 4.0 * joint**2 * width + decoder * 4.0 * (2 * video) ** 2 * width
+    for blocks, others in ((encoder, context), (decoder, video)):
+        if blocks and not config.scan_layers:  # of the others, the last block computes keys and values only
+            products -= others * (single_product - 2.0 * 2 * width**2)
+            attention -= 4.0 * others * (video + others) * width
     if config.text_cross_attention_single:
         products, attention = products + encoder * cross[0], attention + encoder * cross[1]
     return Flops(products, attention)

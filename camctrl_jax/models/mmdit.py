@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -142,11 +143,15 @@ def rope_tables(
 
 
 def apply_rope(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate interleaved channel pairs (0,1), (2,3), ...: x f32 [B, S, heads, H], cos and sin [S, H/2]."""
-    pairs = x.reshape(*x.shape[:-1], -1, 2)
-    even, odd = pairs[..., 0], pairs[..., 1]
-    cos, sin = cos[:, None], sin[:, None]
-    return jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1).reshape(x.shape)
+    """Rotate interleaved channel pairs (0,1), (2,3), ...: x f32 [B, S, heads, H], cos and sin [S, H/2].
+
+    Pairs are swapped rather than taken apart and stacked, so that forward and backward pass are one
+    elementwise operation each.
+    """
+    swapped = jnp.flip(x.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
+    cos = jnp.repeat(cos, 2, axis=-1)[:, None]  # [S, 1, H]
+    sin = jnp.stack([-sin, sin], axis=-1).reshape(cos.shape)
+    return x * cos + swapped * sin
 
 
 def layer_norm(x: Array, eps: float = NORM_EPS) -> Array:
@@ -159,6 +164,22 @@ def layer_norm(x: Array, eps: float = NORM_EPS) -> Array:
 def modulate(x: Array, shift: Array, scale: Array, dtype: Any) -> Array:
     """LayerNorm(x) (1 + scale) + shift in float32, then cast: x [B, S, D]; shift, scale f32 [B, D]."""
     return (layer_norm(x) * (1.0 + scale[:, None]) + shift[:, None]).astype(dtype)
+
+
+@partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
+def head_norm(x: Array, gain: Array, rope: tuple[Array, Array] | None) -> Array:
+    """RMS norm per head, gain and rotary embedding in float32, in the dtype of x: x [B, S, heads, H], gain
+    f32 [H]. For the backward pass x is kept, and no float32 value.
+    """
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + NORM_EPS) * gain
+    return (y if rope is None else apply_rope(y, *rope)).astype(x.dtype)
+
+
+@partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
+def gelu(x: Array) -> Array:
+    """Tanh GELU. The backward pass reads x again, where the derivative would be stored beside the result."""
+    return nn.gelu(x, approximate=True)
 
 
 def add_gated(x: Array, gate: Array, update: Array) -> Array:
@@ -285,13 +306,9 @@ class HeadNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, rope: tuple[Array, Array] | None) -> Array:
-        dtype = x.dtype
-        x = x.reshape(*x.shape[:2], self.heads, -1).astype(jnp.float32)
+        x = split_heads(x, self.heads)
         gain = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + NORM_EPS) * gain
-        if rope is not None:
-            x = apply_rope(x, *rope)
-        return x.astype(dtype)
+        return head_norm(x, gain, rope)
 
 
 def split_heads(x: Array, heads: int) -> Array:
@@ -388,7 +405,7 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = dense(self.config.mlp_dim, self.dtype, "net_0_proj")(x)
-        x = nn.gelu(self.placement.constrain(x, "batch", "tokens", "hidden"), approximate=True)
+        x = gelu(self.placement.constrain(x, "batch", "tokens", "hidden"))
         return dense(self.config.width, self.dtype, "net_2")(x)
 
 
@@ -432,6 +449,7 @@ class SingleAttention(nn.Module):
     """Attention over one sequence, without output projection. Returns (attention output, MLP pre-activation).
 
     The projection of the block's MLP is computed here because it has the same input as query, key and value.
+    ``narrow``: both are computed for the tokens of the first stream only.
     """
 
     config: MMDiTConfig
@@ -441,13 +459,26 @@ class SingleAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, mlp_weights: tuple[Array, Array], conditioning: Conditioning, masked: bool
+        self,
+        x: Array,
+        mlp_weights: tuple[Array, Array],
+        conditioning: Conditioning,
+        masked: bool,
+        narrow: bool = False,
     ) -> tuple[Array, Array]:
         config, width = self.config, self.config.width
-        weights = [Weights(width, self.dtype, name=name)(width) for name in ("to_q", "to_k", "to_v")]
-        query, key, value, mlp = project(x, [*weights, mlp_weights], config.fuse_projections)
+        of_query, *others = (
+            Weights(width, self.dtype, name=name)(width) for name in ("to_q", "to_k", "to_v")
+        )
+        if narrow:
+            first = split(x, (self.streams[0], sum(self.streams[1:])), self.placement.parts)[0]
+            query, mlp = project(first, [of_query, mlp_weights], config.fuse_projections)
+            key, value = project(x, others, config.fuse_projections)
+        else:
+            query, key, value, mlp = project(x, [of_query, *others, mlp_weights], config.fuse_projections)
+        rope = conditioning.video_rope if narrow else conditioning.joint_rope
         out = self.placement.attend(
-            HeadNorm(config.heads, name="norm_q")(query, conditioning.joint_rope),
+            HeadNorm(config.heads, name="norm_q")(query, rope),
             HeadNorm(config.heads, name="norm_k")(key, conditioning.joint_rope),
             split_heads(value, config.heads),
             conditioning.key_lengths if masked else None,
@@ -461,7 +492,8 @@ class SingleBlock(nn.Module):
     """Attention and MLP in parallel over [video | context], one set of weights.
 
     A decoder block is the same over [restarted video | the encoder's video tokens], without mask or
-    cross-attention.
+    cross-attention. A ``narrow`` block gives the first stream only, and computes no more of the others than
+    their keys and values: what nothing reads of the last block.
     """
 
     config: MMDiTConfig
@@ -469,6 +501,7 @@ class SingleBlock(nn.Module):
     placement: Placement
     streams: tuple[int, ...]
     decoder: bool = False
+    narrow: bool = False
 
     @nn.compact
     def __call__(self, x: Array, conditioning: Conditioning) -> tuple[Array, None]:
@@ -479,14 +512,20 @@ class SingleBlock(nn.Module):
         normed = modulate(x, shift, scale, self.dtype)  # [B, S, D]
         mlp_weights = Weights(config.mlp_dim, self.dtype, name="proj_mlp")(config.width)
         attended, mlp = SingleAttention(config, self.dtype, place, self.streams, name="attn")(
-            normed, mlp_weights, conditioning, masked=not self.decoder
+            normed, mlp_weights, conditioning, masked=not self.decoder, narrow=self.narrow
         )
+        lengths = (self.streams[0], sum(self.streams[1:]))
         if config.text_cross_attention_single and not self.decoder:
             text = split(normed, self.streams, place.parts)[-1]
             cross = TextCrossAttention(config, self.dtype, place, name="cross_attn")
-            video, context = split(attended, (self.streams[0], sum(self.streams[1:])), place.parts)
-            attended = join([video + cross(video, text, conditioning), context], place.parts)
-        hidden = jnp.concatenate([attended, nn.gelu(mlp, approximate=True)], axis=-1)  # [B, S, D + mlp]
+            if self.narrow:
+                attended = attended + cross(attended, text, conditioning)
+            else:
+                video, context = split(attended, lengths, place.parts)
+                attended = join([video + cross(video, text, conditioning), context], place.parts)
+        if self.narrow:
+            x = split(x, lengths, place.parts)[0]
+        hidden = jnp.concatenate([attended, gelu(mlp)], axis=-1)  # [B, S, D + mlp]
         return add_gated(x, gate, dense(config.width, self.dtype, "proj_out")(hidden)), None
 
 
@@ -688,15 +727,13 @@ class MMDiT(nn.Module):
         name = "single_transformer_blocks"
         if first_decoder:
             single = self._run_layers(SingleBlock, name, range(first_decoder), streams)
-            joined = single(join([video, context], place.parts), read)
-            video = split(joined, (video_tokens, sum(streams[1:])), place.parts)[0]
+            video = single(join([video, context], place.parts), read)
         if config.num_decoder:
             indices = range(first_decoder, config.num_single)
             twice = (video_tokens, video_tokens)
             decoder = self._run_layers(SingleBlock, name, indices, twice, decoder=True)
             # The stream restarts from the patch embedding; what was computed so far becomes its context.
-            joined = decoder(join([tokens, video], place.parts), conditioning(video_tokens))
-            video = split(joined, twice, place.parts)[0]
+            video = decoder(join([tokens, video], place.parts), conditioning(video_tokens))
         video = place.constrain(video, "batch", "tokens", None)
 
         video = OutputNorm(dtype, place, name="norm_out")(video, time)
@@ -753,9 +790,10 @@ class MMDiT(nn.Module):
         self, block: type[nn.Module], name: str, indices: range, streams: tuple[int, ...], **attributes: Any
     ) -> Any:
         """A function (carry, conditioning) -> carry that applies blocks ``name``_i for i in ``indices`` in
-        order.
+        order. Of single blocks it gives the first of ``streams``.
         """
         config, shape = self.config, (self.dtype, self.placement, streams)
+        single = block is SingleBlock
         block = rematerialised(block, config.remat, config.scan_layers)
         if config.scan_layers and len(indices):
             scanned = nn.scan(
@@ -767,11 +805,17 @@ class MMDiT(nn.Module):
             )
             layers = [scanned(config, *shape, name=stack_name(name, indices), **attributes)]
         else:
-            layers = [block(config, *shape, name=f"{name}_{i}", **attributes) for i in indices]
+            narrow = [{"narrow": True} if single and i == indices[-1] else {} for i in indices]
+            layers = [
+                block(config, *shape, name=f"{name}_{i}", **attributes, **more)
+                for i, more in zip(indices, narrow)
+            ]
 
         def run(carry: Any, conditioning: Conditioning) -> Any:
             for layer in layers:
                 carry, _ = layer(carry, conditioning)
+            if single and config.scan_layers:
+                carry = split(carry, (streams[0], sum(streams[1:])), self.placement.parts)[0]
             return carry
 
         return run

@@ -1,0 +1,279 @@
+"""Training of Motif-Video-2B on one device: forward and backward beside stock diffusers, and whole steps.
+
+  python benchmarks/train_step.py
+
+Random weights and inputs of the full size: latents of 31x24x48 (8,928 video tokens) and 512 text tokens, one
+clip, all tokens valid for both sides. Ours differentiates float32 weights and computes in bfloat16; the peer
+is diffusers in bfloat16 under torch.compile. 'whole step' is what configs/stage1.py:motif_2b runs: clipping,
+AdamW with float32 moments, and the average of the weights on top. It is measured twice, the second time from
+the compilation cache that the first one filled.
+
+Model TFLOP/s counts the forward pass by formula (camctrl_jax.models.flops) and the backward pass as two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import (
+    add_common_arguments,
+    gib,
+    jax_compiled,
+    jax_machine,
+    jax_peak_bytes,
+    report,
+    run_tasks,
+    seconds_per_call,
+    table,
+)
+
+OURS, MASKED, PEER = "ours", "ours, text of 300 tokens", "diffusers, torch.compile"
+STEP, STEP_AGAIN = "ours, whole step", "ours, whole step, warm start"
+TASKS = (PEER, OURS, MASKED, STEP, STEP_AGAIN)
+
+
+def model_config(options: argparse.Namespace, **changes: Any):
+    """The transformer's sizes: motif_2b, with fewer layers or a smaller width where asked for."""
+    from camctrl_jax.models import mmdit_preset
+
+    if options.layers:
+        dual, single, decoder = options.layers
+        changes |= {"num_dual": dual, "num_single": single, "num_decoder": decoder}
+    if options.heads:
+        changes |= {"heads": options.heads}
+    return mmdit_preset("motif_2b", remat=options.remat, scan_layers=options.scan, **changes)
+
+
+def flops_of(options: argparse.Namespace) -> float:
+    from camctrl_jax.models.flops import mmdit_flops
+
+    return options.batch * mmdit_flops(model_config(options), tuple(options.latents), options.text).training
+
+
+def random_params(model: Any) -> Any:
+    """Random float32 parameters, none of them zero: matrices of 1/50, gains about 1."""
+    import jax
+    import jax.numpy as jnp
+
+    def draw(path: tuple, leaf: Any, key: Any) -> Any:
+        noise = 0.02 * jax.random.normal(key, leaf.shape, jnp.float32)
+        return 1.0 + noise if path[-1].key == "scale" else noise
+
+    shapes = model.abstract_params()
+
+    @jax.jit
+    def create() -> Any:
+        keys = jax.random.split(jax.random.key(0, impl="unsafe_rbg"), len(jax.tree.leaves(shapes)))
+        keys = jax.tree.unflatten(jax.tree.structure(shapes), list(keys))
+        return jax.tree_util.tree_map_with_path(draw, shapes, keys)
+
+    return create()
+
+
+def random_batch(options: argparse.Namespace, config: Any) -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    keys = jax.random.split(jax.random.key(1), 5)
+    batch, grid = options.batch, tuple(options.latents)
+    return {
+        "latents": jax.random.normal(keys[0], (batch, *grid, config.in_channels)),
+        "time": jax.random.uniform(keys[1], (batch,)),
+        "text": jax.random.normal(keys[2], (batch, options.text, config.text_dim)).astype(jnp.bfloat16),
+        "plucker": jax.random.normal(keys[3], (batch, *grid, 6)),
+        "target": jax.random.normal(keys[4], (batch, *grid, config.out_channels)),
+    }
+
+
+def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
+    """Forward and backward pass of the velocity loss, gradients in float32."""
+    import jax
+    import jax.numpy as jnp
+
+    from camctrl_jax.models import MMDiT
+
+    config = model_config(options)
+    model = MMDiT(config, jnp.dtype(options.dtype))
+    params, batch = random_params(MMDiT(config)), random_batch(options, config)
+    mask = None if valid is None else jnp.arange(options.text)[None] < jnp.full((options.batch, 1), valid)
+
+    def loss(params: Any, batch: dict[str, Any]) -> Any:
+        read = [batch[name] for name in ("latents", "time", "text")]
+        velocity = model.apply({"params": params}, *read, mask, batch["plucker"])
+        return jnp.mean(jnp.square(velocity - batch["target"]))
+
+    run, seconds = jax_compiled(jax.value_and_grad(loss), params, batch)
+    took = seconds_per_call(lambda: run(params, batch), jax.block_until_ready, options.repeats)
+    value, gradients = run(params, batch)
+    first = gradients["x_embedder"]["kernel"]
+    assert bool(jnp.isfinite(value) & jnp.all(jnp.isfinite(first)) & jnp.any(first != 0))
+    return {"ms": 1e3 * took, "peak": jax_peak_bytes(), **seconds, **jax_machine()}
+
+
+def run_step(options: argparse.Namespace) -> dict[str, Any]:
+    """A whole step of configs/stage1.py:motif_2b on latents, on one device."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from camctrl_jax.models import vae_preset
+    from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+    from camctrl_jax.training.config import default_config
+    from camctrl_jax.training.program import build_program
+
+    config = default_config()
+    config.objective, config.model.preset = "denoise", "motif_2b"
+    config.model.remat, config.model.scan_layers = options.remat, options.scan
+    if options.layers:
+        config.model.num_dual, config.model.num_single, config.model.num_decoder = options.layers
+    if options.heads:
+        config.model.heads = options.heads
+    config.dtype, config.batch_size = options.dtype, options.batch
+    config.data.text.dim, config.data.text.max_tokens = 2560, options.text
+    config.steps = 10_000
+    program = build_program(config, make_mesh(MeshConfig()), vae_preset("wan21"))
+    params = random_params(program.model)
+    state = jax.jit(program.create, out_shardings=program.shardings)(params, jax.random.key(0))
+    del params
+    sizes, (frames, height, width) = program.parts.model, options.latents
+    rng = np.random.default_rng(0)
+    poses = 4 * (frames - 1) + 1
+    batch = {
+        "latents": rng.standard_normal((options.batch, frames, height, width, 16)).astype(np.float32),
+        "text": rng.standard_normal((options.batch, options.text, sizes.text_dim)).astype(np.float32),
+        "text_mask": np.ones((options.batch, options.text), bool),
+        "condition_mask": np.tile(np.arange(frames) < 1, (options.batch, 1)),
+        "world_from_camera": np.tile(np.eye(4, dtype=np.float32), (options.batch, poses, 1, 1)),
+        "intrinsics": np.tile(np.float32([1.0, 1.0, 0.5, 0.5]), (options.batch, poses, 1)),
+        "camera_valid": np.ones(options.batch, bool),
+    }
+    batch = jax.device_put(batch)
+    key = jax.random.key(1, impl="unsafe_rbg")
+    started = time.perf_counter()
+    step, seconds = jax_compiled(program.jitted_step, state, batch, key)
+    state, _ = step(state, batch, key)
+    jax.block_until_ready(state)
+    first = time.perf_counter() - started
+
+    def run() -> Any:
+        nonlocal state
+        state, metrics = step(state, batch, key)
+        return metrics["loss"]
+
+    took = seconds_per_call(run, jax.block_until_ready, options.repeats)
+    assert bool(jnp.isfinite(run()))
+    return {"ms": 1e3 * took, "peak": jax_peak_bytes(), "first_s": first, **seconds, **jax_machine()}
+
+
+def run_peer(options: argparse.Namespace) -> dict[str, Any]:
+    """diffusers' transformer in bfloat16, blocks compiled by torch.compile."""
+    import time
+
+    import torch
+    from diffusers import MotifVideoTransformer3DModel
+
+    from camctrl_jax.interop.stock_configs import mmdit_to_stock
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, options.dtype)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = MotifVideoTransformer3DModel(**mmdit_to_stock(model_config(options, camera=None)))
+    model.to(dtype).train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    if device == "cuda":
+        model.compile_repeated_blocks(fullgraph=True)
+
+    def draw(*shape: int) -> Any:
+        return torch.randn(options.batch, *shape, device=device, dtype=dtype)
+
+    grid = options.latents
+    latents, target = draw(model.config.in_channels, *grid), draw(16, *grid)
+    text, timestep = draw(options.text, model.config.text_embed_dim), torch.full((options.batch,), 500.0)
+    timestep = timestep.to(device)
+
+    def run() -> Any:
+        model.zero_grad(set_to_none=True)
+        out = model(latents, timestep, text, return_dict=False)[0]
+        loss = torch.mean((out.float() - target.float()) ** 2)
+        loss.backward()
+        return loss
+
+    def wait(_: Any) -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    started = time.perf_counter()
+    wait(run())
+    first = time.perf_counter() - started
+    took = seconds_per_call(run, wait, options.repeats)
+    card = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+    return {"ms": 1e3 * took, "peak": peak, "first_s": first, "card": card, "torch": torch.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--latents", type=int, nargs=3, default=(31, 24, 48), metavar=("L", "H", "W"))
+    parser.add_argument("--text", type=int, default=512, help="text tokens")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--remat", default="none", help="a policy of camctrl_jax.models.remat")
+    parser.add_argument("--scan", action="store_true", help="scan over the layers")
+    parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
+    parser.add_argument("--heads", type=int, help="12 is the full width")
+    add_common_arguments(parser, TASKS)
+    options = parser.parse_args()
+    if options.task:
+        run = {
+            OURS: lambda: run_ours(options, None),
+            MASKED: lambda: run_ours(options, min(300, options.text)),
+            STEP: lambda: run_step(options),
+            STEP_AGAIN: lambda: run_step(options),
+            PEER: lambda: run_peer(options),
+        }[options.task]
+        return report(run())
+    with tempfile.TemporaryDirectory() as cache:
+        cached = {
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        cold = {"JAX_COMPILATION_CACHE_DIR": ""}
+        environment = {OURS: cold, MASKED: cold, STEP: cached, STEP_AGAIN: cached}
+        results = run_tasks(__file__, TASKS, options, environment)
+    flops, peer = flops_of(options), results.get(PEER, {}).get("ms")
+    rows = [
+        (
+            task,
+            result["ms"],
+            flops / result["ms"] / 1e9,
+            None if peer is None else peer / result["ms"],
+            gib(result["peak"]),
+            result.get("trace_s"),
+            result.get("compile_s"),
+        )
+        for task, result in results.items()
+    ]
+    machine = {
+        key: value for r in results.values() for key, value in r.items() if key in ("card", "jax", "torch")
+    }
+    print(f"\n{machine}; {flops / 3e12:.1f} TFLOP forward; remat {options.remat}, scan {options.scan}\n")
+    columns = ("", "ms", "model TFLOP/s", "times the peer", "peak GiB", "trace s", "compile s")
+    print(table(columns, rows))
+
+
+if __name__ == "__main__":
+    main()
