@@ -26,15 +26,20 @@ def add_common_arguments(parser: argparse.ArgumentParser, tasks: Sequence[str]) 
 
 
 def run_tasks(
-    script: str, tasks: Sequence[str], options: argparse.Namespace, environment: dict[str, dict[str, str]]
+    script: str,
+    tasks: Sequence[str],
+    options: argparse.Namespace,
+    environment: dict[str, dict[str, str]],
+    arguments: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Run ``script`` once per task, with the arguments of this process and ``--task``; {task: its result}.
+    """Run ``script`` once per task, with the arguments of this process, ``arguments`` and ``--task``.
 
-    A task that fails is reported and left out. ``environment`` adds variables by task.
+    ``environment`` adds variables by task. Gives {task: its result}; a task that fails is reported and left
+    out.
     """
     results = {}
     for task in options.only or tasks:
-        command = [sys.executable, script, *sys.argv[1:], "--task", task]
+        command = [sys.executable, script, *sys.argv[1:], *arguments, "--task", task]
         variables = os.environ | environment.get(task, {})
         try:
             done = subprocess.run(
@@ -99,6 +104,11 @@ def jax_compiled(function: Callable, *args: Any, **kwargs: Any) -> tuple[Callabl
     traced = time.perf_counter()
     compiled = lowered.compile()
     return compiled, {"trace_s": traced - started, "compile_s": time.perf_counter() - traced}
+
+
+def machine_of(results: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The card and the versions that the tasks reported."""
+    return {key: r[key] for r in results.values() for key in ("card", "jax", "torch") if key in r}
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

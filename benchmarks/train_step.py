@@ -27,6 +27,7 @@ from harness import (
     jax_compiled,
     jax_machine,
     jax_peak_bytes,
+    machine_of,
     report,
     run_tasks,
     seconds_per_call,
@@ -173,26 +174,33 @@ def run_step(options: argparse.Namespace) -> dict[str, Any]:
     return {"ms": 1e3 * took, "peak": jax_peak_bytes(), "first_s": first, **seconds, **jax_machine()}
 
 
-def run_peer(options: argparse.Namespace) -> dict[str, Any]:
-    """diffusers' transformer in bfloat16, blocks compiled by torch.compile."""
-    import time
-
+def peer_transformer(options: argparse.Namespace, device: str) -> Any:
+    """diffusers' transformer with random weights, on a GPU with its blocks under torch.compile."""
     import torch
     from diffusers import MotifVideoTransformer3DModel
 
     from camctrl_jax.interop.stock_configs import mmdit_to_stock
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, options.dtype)
     torch.manual_seed(0)
     with torch.device(device):
         model = MotifVideoTransformer3DModel(**mmdit_to_stock(model_config(options, camera=None)))
-    model.to(dtype).train()
+    model.to(getattr(torch, options.dtype))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     if device == "cuda":
         model.compile_repeated_blocks(fullgraph=True)
+    return model
+
+
+def run_peer(options: argparse.Namespace) -> dict[str, Any]:
+    """Forward and backward pass of diffusers' transformer in bfloat16."""
+    import time
+
+    import torch
+
+    device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, options.dtype)
+    model = peer_transformer(options, device).train()
 
     def draw(*shape: int) -> Any:
         return torch.randn(options.batch, *shape, device=device, dtype=dtype)
@@ -267,10 +275,10 @@ def main() -> None:
         )
         for task, result in results.items()
     ]
-    machine = {
-        key: value for r in results.values() for key, value in r.items() if key in ("card", "jax", "torch")
-    }
-    print(f"\n{machine}; {flops / 3e12:.1f} TFLOP forward; remat {options.remat}, scan {options.scan}\n")
+    print(
+        f"\n{machine_of(results)}; {flops / 3e12:.1f} TFLOP forward; "
+        f"remat {options.remat}, scan {options.scan}\n"
+    )
     columns = ("", "ms", "model TFLOP/s", "times the peer", "peak GiB", "trace s", "compile s")
     print(table(columns, rows))
 

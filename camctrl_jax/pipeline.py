@@ -25,7 +25,17 @@ from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import initial_noise, sample
 from camctrl_jax.interop.pretrained import SamplingDefaults, Weights, WeightsError, open_weights
-from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig, denormalise, normalise
+from camctrl_jax.models import (
+    VAE,
+    MMDiT,
+    MMDiTConfig,
+    VAEConfig,
+    decode_within,
+    denormalise,
+    encode_within,
+    mmdit_in_dtype,
+    normalise,
+)
 
 Params = dict[str, Any]
 
@@ -52,16 +62,15 @@ class Denoiser:
         )
 
 
-@partial(jax.jit, static_argnames=("config", "dtype"))
-def _encode(params: Params, video: Array, *, config: VAEConfig, dtype: Any) -> Array:
+@partial(jax.jit, static_argnames=("config", "dtype", "memory"))
+def _encode(params: Params, video: Array, *, config: VAEConfig, dtype: Any, memory: int) -> Array:
     scaled = video.astype(jnp.float32) / 127.5 - 1.0
-    mean, _ = VAE(config, dtype).apply({"params": params}, scaled, method=VAE.encode)
-    return normalise(mean, config)
+    return normalise(encode_within(VAE(config, dtype), params, scaled, memory)[0], config)
 
 
-@partial(jax.jit, static_argnames=("config", "dtype"))
-def _decode(params: Params, latents: Array, *, config: VAEConfig, dtype: Any) -> Array:
-    video = VAE(config, dtype).apply({"params": params}, denormalise(latents, config), method=VAE.decode)
+@partial(jax.jit, static_argnames=("config", "dtype", "memory"))
+def _decode(params: Params, latents: Array, *, config: VAEConfig, dtype: Any, memory: int) -> Array:
+    video = decode_within(VAE(config, dtype), params, denormalise(latents, config), memory)
     return jnp.round((video.astype(jnp.float32) + 1.0) * 127.5).astype(jnp.uint8)
 
 
@@ -72,13 +81,16 @@ class Autoencoder:
     Attributes:
         config, params: the network.
         dtype: of its convolutions.
-        batch_size: clips in one call, which bounds memory; the result does not depend on it.
+        batch_size: clips in one call.
+        memory: bytes that activations may take, about; longer clips are worked on chunk by chunk. The result
+            depends on neither.
     """
 
     config: VAEConfig
     params: Params
     dtype: Any
     batch_size: int
+    memory: int = 8 * 2**30
 
     def encode(self, video: np.ndarray | Array) -> Array:
         """u8 [B, T, H, W, 3] to normalised latent means, f32 [B, L, h, w, C]."""
@@ -90,7 +102,13 @@ class Autoencoder:
 
     def _in_batches(self, function: Callable, batch: Array) -> Array:
         pieces = [
-            function(self.params, batch[i : i + self.batch_size], config=self.config, dtype=self.dtype)
+            function(
+                self.params,
+                batch[i : i + self.batch_size],
+                config=self.config,
+                dtype=self.dtype,
+                memory=self.memory,
+            )
             for i in range(0, len(batch), self.batch_size)
         ]
         return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
@@ -206,7 +224,7 @@ class Pipeline:
         return cls(
             autoencoder=load_autoencoder(autoencoder, dtype),
             denoiser=Denoiser(model.mmdit_config, dtype),
-            params=jax.device_put(model.mmdit_params()),
+            params=jax.device_put(mmdit_in_dtype(model.mmdit_params(), dtype)),
             embedder=embedder,
             defaults=model.sampling,
         )

@@ -11,13 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from camctrl_jax.models.vae import VAE, VAEConfig, normalise
+from camctrl_jax.models.vae import VAE, VAEConfig, encode_within, normalise
+
+_MEMORY = 8 * 2**30  # bytes of activations
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def _encode(params: Any, video: Array, *, config: VAEConfig, dtype: Any) -> Array:
     scaled = (video.astype(jnp.float32) / 127.5 - 1.0).astype(dtype)
-    mean, _ = VAE(config, dtype=dtype).apply({"params": params}, scaled, method=VAE.encode)
+    mean, _ = encode_within(VAE(config, dtype=dtype), params, scaled, _MEMORY)
     return normalise(mean.astype(jnp.float32), config).astype(jnp.float16)
 
 

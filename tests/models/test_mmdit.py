@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from camctrl_jax.models import CameraConfig, MMDiT, MMDiTConfig, mmdit_preset, stack_layers, unstack_layers
+from camctrl_jax.models import (
+    CameraConfig,
+    MMDiT,
+    MMDiTConfig,
+    mmdit_in_dtype,
+    mmdit_preset,
+    stack_layers,
+    unstack_layers,
+)
 from camctrl_jax.models.attention import attention, choose_implementation
 from camctrl_jax.models.mmdit import apply_rope, patches, rope_tables, timestep_features, unpatch, valid_first
 
@@ -148,6 +156,17 @@ def test_scanned_layers_equal_the_loop(inputs, shared):
     assert shapes == jax.tree.map(jnp.shape, stacked)
     np.testing.assert_allclose(run(scanned, stacked, inputs), run(config, params, inputs), atol=1e-5)
     assert jax.tree.all(jax.tree.map(np.array_equal, unstack_layers(stacked, config), params))
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_parameters_rounded_in_advance_give_the_same_numbers(params, inputs, scan):
+    config = dataclasses.replace(CONFIG, scan_layers=scan)
+    params = stack_layers(params, config) if scan else params
+    rounded = mmdit_in_dtype(params, jnp.bfloat16)
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(rounded)}
+    assert dtypes == {"bfloat16", "float32"}
+    whole = run(config, params, inputs, jnp.bfloat16)
+    np.testing.assert_array_equal(run(config, rounded, inputs, jnp.bfloat16), whole)
 
 
 def test_recomputation_gives_the_same_gradients(inputs):

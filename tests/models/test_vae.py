@@ -13,14 +13,16 @@ from camctrl_jax.models import (
     VAE,
     VAEConfig,
     decode_streaming,
+    decode_within,
     denormalise,
     encode_streaming,
+    encode_within,
     normalise,
     sample_latents,
     vae_preset,
 )
 from camctrl_jax.models.causal_conv import ChannelNorm
-from camctrl_jax.models.vae import channels_to_pixels, pixels_to_channels
+from camctrl_jax.models.vae import channels_to_pixels, latents_within, pixels_to_channels
 
 CONFIG = dataclasses.replace(vae_preset("nano"), base_dim=4, decoder_base_dim=8)
 FRAMES, HEIGHT, WIDTH = 13, 16, 24
@@ -113,6 +115,24 @@ def test_streamed_equals_whole(params, video, latents, decode, per_chunk):
     np.testing.assert_allclose(log_variance, whole[1], atol=2e-6)
     decoded = jax.jit(lambda z: decode_streaming(vae, params, z, per_chunk))(latents)
     np.testing.assert_allclose(decoded, decode(latents), atol=2e-6)
+
+
+def test_a_clip_is_streamed_where_it_exceeds_the_memory_given(params, video, latents, decode):
+    vae = VAE(CONFIG)
+    for_one = 2**30 / latents_within(2**30, CONFIG, *video.shape[2:4], jnp.float32, len(video))
+    for_two, ample = int(2.5 * for_one), int(10 * for_one)
+    for within, whole in ((encode_within, latents), (decode_within, decode(latents))):
+        given = video if within is encode_within else latents
+        programs = {
+            memory: jax.jit(lambda x, w=within, m=memory: w(vae, params, x, m)).lower(given).compile()
+            for memory in (None, ample, for_two, 1)
+        }
+        loops = {memory: " while(" in program.as_text() for memory, program in programs.items()}
+        assert loops == {None: False, ample: False, for_two: True, 1: True}
+        for memory, program in programs.items():
+            out = program(given)
+            out = out[0] if within is encode_within else out
+            np.testing.assert_allclose(out, whole, atol=2e-6, err_msg=f"memory={memory}")
 
 
 def test_chunks_of_any_length_give_the_whole(params, video, latents):

@@ -1,0 +1,193 @@
+"""Sampling with Motif-Video-2B: four seconds at 384x640, text and camera guidance, beside stock diffusers.
+
+  python benchmarks/sample.py
+
+Random weights and inputs of the full size in bfloat16: 49 frames, 512 text tokens, 32 Euler steps of three
+network evaluations, then decoding. Ours is what the pipeline runs: the three guidance branches in one call
+and all steps in one compiled loop. The peer evaluates diffusers' transformer, its blocks under torch.compile,
+three times per step without a camera, and decodes with diffusers' autoencoder as it is (benchmarks/vae.py has
+it compiled as well).
+
+Model TFLOP/s counts a forward pass by formula (camctrl_jax.models.flops).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import (
+    add_common_arguments,
+    gib,
+    jax_machine,
+    jax_peak_bytes,
+    machine_of,
+    report,
+    run_tasks,
+    table,
+)
+from train_step import model_config, peer_transformer, random_params
+
+PEER, OURS = "diffusers, torch.compile", "ours"
+TASKS = (PEER, OURS)
+BRANCHES = 3
+
+
+def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from camctrl_jax.diffusion.guidance import Guidance
+    from camctrl_jax.diffusion.sampler import initial_noise, sample
+    from camctrl_jax.models import VAE, MMDiT, mmdit_in_dtype, vae_preset
+    from camctrl_jax.pipeline import Autoencoder, Denoiser
+
+    config, dtype = model_config(options), jnp.dtype(options.dtype)
+    params = mmdit_in_dtype(random_params(MMDiT(config)), dtype)
+    vae_config = vae_preset("wan21", base_dim=options.base_dim)
+    autoencoder = Autoencoder(vae_config, random_params(VAE(vae_config)), dtype, 1)
+    shape = (*options.latents, config.out_channels)
+    keys = jax.random.split(jax.random.key(1), 3)
+    text = jax.random.normal(keys[0], (1, options.text, config.text_dim)).astype(dtype)
+    null = jax.random.normal(keys[1], text.shape).astype(dtype)
+    valid = jnp.ones(text.shape[:2], bool)
+    plucker = jax.random.normal(keys[2], (1, *options.latents, 6))
+    denoiser, given = Denoiser(config, dtype), jnp.zeros((1, shape[0]), bool)
+
+    def denoise(seed: int) -> Any:
+        noise = initial_noise([seed], shape)
+        clean = jnp.zeros_like(noise)
+        inputs = (noise, clean, given, text, valid, null, valid, plucker)
+        return jax.block_until_ready(
+            sample(
+                denoiser,
+                params,
+                *inputs,
+                guidance=Guidance(text=7.5, camera=8.0),
+                steps=options.steps,
+                shift=5.0,
+            )
+        )
+
+    started = time.perf_counter()
+    autoencoder.decode(denoise(0))
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    latents = denoise(1)
+    steps = time.perf_counter() - started
+    started = time.perf_counter()
+    autoencoder.decode(latents)
+    decoded = time.perf_counter() - started
+    assert bool(jnp.all(jnp.isfinite(latents)))
+    return {
+        "steps_s": steps,
+        "decode_s": decoded,
+        "first_s": first,
+        "peak": jax_peak_bytes(),
+        **jax_machine(),
+    }
+
+
+def run_peer(options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    from diffusers import AutoencoderKLWan
+
+    from camctrl_jax.interop.stock_configs import vae_to_stock
+    from camctrl_jax.models import vae_preset
+
+    device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, options.dtype)
+    model = peer_transformer(options, device).eval()
+    torch.manual_seed(1)
+    vae = AutoencoderKLWan(**vae_to_stock(vae_preset("wan21", base_dim=options.base_dim))).to(device, dtype)
+
+    def draw(*shape: int) -> Any:
+        return torch.randn(1, *shape, device=device, dtype=dtype)
+
+    clean, texts = (
+        draw(17, *options.latents),
+        [draw(options.text, model.config.text_embed_dim) for _ in range(3)],
+    )
+
+    @torch.no_grad()
+    def denoise() -> Any:
+        state = draw(16, *options.latents).float()
+        for step in range(options.steps):
+            timestep = torch.full((1,), 1000.0 * (1 - step / options.steps), device=device)
+            inputs = torch.cat([state.to(dtype), clean], dim=1)
+            null, text, both = (model(inputs, timestep, t, return_dict=False)[0].float() for t in texts)
+            state = state - (null + 7.5 * (text - null) + 8.0 * (both - text)) / options.steps
+        wait()
+        return state
+
+    @torch.no_grad()
+    def decode(latents: Any) -> Any:
+        return vae.decode(latents.to(dtype), return_dict=False)[0].float().cpu()
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    started, steps = time.perf_counter(), options.steps
+    options.steps = 1
+    decode(denoise())
+    first, options.steps = time.perf_counter() - started, steps
+    started = time.perf_counter()
+    latents = denoise()
+    took = time.perf_counter() - started
+    started = time.perf_counter()
+    decode(latents)
+    decoded = time.perf_counter() - started
+    card = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+    times = {"steps_s": took, "decode_s": decoded, "first_s": first}
+    return {**times, "peak": peak, "card": card, "torch": torch.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--latents", type=int, nargs=3, default=(13, 48, 80), metavar=("L", "H", "W"))
+    parser.add_argument("--text", type=int, default=512, help="text tokens")
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
+    parser.add_argument("--heads", type=int, help="12 is the full width")
+    parser.add_argument("--base-dim", type=int, default=96, help="of the autoencoder; 96 is the full width")
+    add_common_arguments(parser, TASKS)
+    options = parser.parse_args()
+    options.remat, options.scan = "none", False
+    if options.task:
+        return report(run_ours(options) if options.task == OURS else run_peer(options))
+    from camctrl_jax.models.flops import mmdit_flops
+
+    results = run_tasks(__file__, TASKS, options, {OURS: {"JAX_COMPILATION_CACHE_DIR": ""}})
+    forward = mmdit_flops(model_config(options), tuple(options.latents), options.text).forward
+    evaluations = BRANCHES * options.steps
+    whole = {task: r["steps_s"] + r["decode_s"] for task, r in results.items()}
+    rows = [
+        (
+            task,
+            r["steps_s"],
+            1e3 * r["steps_s"] / evaluations,
+            evaluations * forward / r["steps_s"] / 1e12,
+            r["decode_s"],
+            whole[task],
+            whole[PEER] / whole[task] if PEER in whole else None,
+            gib(r["peak"]),
+            r["first_s"],
+        )
+        for task, r in results.items()
+    ]
+    print(f"\n{machine_of(results)}; latents {tuple(options.latents)}, {options.steps} steps\n")
+    columns = ("", "steps s", "ms per evaluation", "model TFLOP/s", "decode s", "whole s", "times the peer")
+    print(table((*columns, "peak GiB", "first call s"), rows))
+
+
+if __name__ == "__main__":
+    main()
