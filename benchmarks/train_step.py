@@ -97,6 +97,7 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
+    from camctrl_jax.compiler import compiler_options
     from camctrl_jax.models import MMDiT
 
     config = model_config(options)
@@ -109,7 +110,8 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
         velocity = model.apply({"params": params}, *read, mask, batch["plucker"])
         return jnp.mean(jnp.square(velocity - batch["target"]))
 
-    run, seconds = jax_compiled(jax.value_and_grad(loss), params, batch)
+    graded = jax.jit(jax.value_and_grad(loss), compiler_options=compiler_options())
+    run, seconds = jax_compiled(graded, params, batch)
     took = seconds_per_call(lambda: run(params, batch), jax.block_until_ready, options.repeats)
     value, gradients = run(params, batch)
     first = gradients["x_embedder"]["kernel"]

@@ -11,7 +11,7 @@ The same inputs and seed give the same output on the same hardware.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from camctrl_jax.compiler import compiler_options
 from camctrl_jax.diffusion.conditions import assemble_input
 from camctrl_jax.diffusion.flow import interpolate, shift_time
 from camctrl_jax.diffusion.guidance import Guidance, branch_velocity
@@ -116,17 +117,22 @@ def sample(
     grid = np.zeros(max(_GRID_LENGTH, steps + 1), np.float32)
     grid[: steps + 1] = time_grid(steps, shift)
     arrays = (noise, clean, condition_mask, text, text_mask, null_text, null_text_mask, plucker)
+    euler = _compiled_euler(jax.default_backend())
     if progress is None:
-        return _euler(velocity, calls, params, weights, grid, 0, steps, noise, *arrays)
+        return euler(velocity, calls, params, weights, grid, 0, steps, noise, *arrays)
     state = noise
     for index in range(steps):
-        state = _euler(velocity, calls, params, weights, grid, index, index + 1, state, *arrays)
+        state = euler(velocity, calls, params, weights, grid, index, index + 1, state, *arrays)
         jax.block_until_ready(state)
         progress(index + 1, steps)
     return state
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@cache
+def _compiled_euler(platform: str) -> Callable[..., Array]:
+    return jax.jit(_euler, static_argnums=(0, 1), compiler_options=compiler_options(platform))
+
+
 def _euler(
     velocity: ModelVelocity,
     calls: tuple[tuple[bool, bool], ...],

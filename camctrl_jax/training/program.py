@@ -17,6 +17,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from camctrl_jax.compiler import compiler_options
 from camctrl_jax.models import VAE, MMDiT, VAEConfig
 from camctrl_jax.models.placement import Placement
 from camctrl_jax.parallel.activations import placement_of
@@ -91,7 +92,12 @@ class Program:
     @cached_property
     def jitted_step(self) -> Any:
         """The step under ``jax.jit``: the state is donated and stays where it is."""
-        return jax.jit(self.step, donate_argnums=0, out_shardings=(self.shardings, self.everywhere))
+        return jax.jit(
+            self.step,
+            donate_argnums=0,
+            out_shardings=(self.shardings, self.everywhere),
+            compiler_options=compiler_options(self.mesh.devices.flat[0].platform),
+        )
 
     @cached_property
     def stored_state(self) -> Any:

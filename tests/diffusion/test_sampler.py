@@ -134,9 +134,9 @@ def test_guided_batch_equals_separate_conditional_runs_in_one_step():
 def test_new_guidance_weights_shift_and_steps_reuse_the_compiled_loop():
     inputs = make_inputs()
     sample(curved, jnp.float32(1), **inputs, guidance=Guidance(3.0, 2.0), steps=2, shift=2.0)
-    compiled = sampler._euler._cache_size()
+    compiled = sampler._compiled_euler("cpu")._cache_size()
     sample(curved, jnp.float32(1), **inputs, guidance=Guidance(5.0, 4.0), steps=7, shift=3.0)
-    assert sampler._euler._cache_size() == compiled
+    assert sampler._compiled_euler("cpu")._cache_size() == compiled
 
 
 def test_time_grid_is_the_shifted_uniform_grid():

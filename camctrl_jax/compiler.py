@@ -1,0 +1,18 @@
+"""Settings of XLA that large programs are compiled with."""
+
+from __future__ import annotations
+
+import jax
+
+
+def compiler_options(platform: str | None = None) -> dict[str, bool]:
+    """What ``jax.jit(..., compiler_options=...)`` is given for a platform.
+
+    On a GPU matrix products go to cuBLAS alone: its kernels reach the rates of Triton's at the sizes of this
+    model, and autotuning Triton's doubles the compile time (docs/results/performance.md).
+
+    Args:
+        platform: 'cpu', 'gpu' (or 'cuda') or 'tpu'; None is that of the default backend.
+    """
+    platform = jax.default_backend() if platform is None else platform
+    return {"xla_gpu_enable_triton_gemm": False} if platform in ("gpu", "cuda") else {}
