@@ -44,11 +44,11 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
 
     from camctrl_jax.diffusion.guidance import Guidance
     from camctrl_jax.diffusion.sampler import initial_noise, sample
-    from camctrl_jax.models import VAE, MMDiT, mmdit_in_dtype, vae_preset
-    from camctrl_jax.pipeline import Autoencoder, Denoiser
+    from camctrl_jax.models import VAE, MMDiT, vae_preset
+    from camctrl_jax.pipeline import Autoencoder, Denoiser, sampling_form
 
     config, dtype = model_config(options), jnp.dtype(options.dtype)
-    params = mmdit_in_dtype(random_params(MMDiT(config)), dtype)
+    config, params = sampling_form(config, random_params(MMDiT(config)), dtype)
     vae_config = vae_preset("wan21", base_dim=options.base_dim)
     autoencoder = Autoencoder(vae_config, random_params(VAE(vae_config)), dtype, 1)
     shape = (*options.latents, config.out_channels)

@@ -62,19 +62,15 @@ def random_params(model: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    def draw(path: tuple, leaf: Any, key: Any) -> Any:
-        noise = 0.02 * jax.random.normal(key, leaf.shape, jnp.float32)
-        return 1.0 + noise if path[-1].key == "scale" else noise
+    # One small program per shape: one of all leaves takes a GPU's compiler longer than the model.
+    normal = jax.jit(lambda key, shape: 0.02 * jax.random.normal(key, shape, jnp.float32), static_argnums=1)
+    keys = iter(jax.random.split(jax.random.key(0, impl="unsafe_rbg"), 10_000))
 
-    shapes = model.abstract_params()
+    def draw(path: tuple, leaf: Any) -> Any:
+        noise = normal(next(keys), leaf.shape)
+        return 1.0 + noise if path[-1].key in ("scale", "gamma") else noise
 
-    @jax.jit
-    def create() -> Any:
-        keys = jax.random.split(jax.random.key(0, impl="unsafe_rbg"), len(jax.tree.leaves(shapes)))
-        keys = jax.tree.unflatten(jax.tree.structure(shapes), list(keys))
-        return jax.tree_util.tree_map_with_path(draw, shapes, keys)
-
-    return create()
+    return jax.tree_util.tree_map_with_path(draw, model.abstract_params())
 
 
 def random_batch(options: argparse.Namespace, config: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from camctrl_jax.models import (
     encode_within,
     mmdit_in_dtype,
     normalise,
+    stack_layers,
 )
 
 Params = dict[str, Any]
@@ -90,7 +91,7 @@ class Autoencoder:
     params: Params
     dtype: Any
     batch_size: int
-    memory: int = 8 * 2**30
+    memory: int = 3 * 2**30
 
     def encode(self, video: np.ndarray | Array) -> Array:
         """u8 [B, T, H, W, 3] to normalised latent means, f32 [B, L, h, w, C]."""
@@ -117,6 +118,19 @@ class Autoencoder:
 def compute_dtype(float32: bool = False) -> Any:
     """bfloat16 on an accelerator; float32 where it is asked for, and on a CPU, where it is faster."""
     return jnp.float32 if float32 or jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def sampling_form(config: MMDiTConfig, params: Params, dtype: Any) -> tuple[MMDiTConfig, Params]:
+    """A transformer as it samples fastest, on the default device: (its configuration, parameters).
+
+    Weights are rounded once to the dtype they are used in. On an accelerator the layers are scanned, which
+    compiles in a fraction of the time and, without a backward pass, runs as fast.
+    """
+    params = mmdit_in_dtype(params, dtype)
+    if jax.default_backend() == "cpu" or config.scan_layers:
+        return config, jax.device_put(params)
+    config = replace(config, scan_layers=True)
+    return config, jax.device_put(stack_layers(params, config))
 
 
 def load_autoencoder(weights: Weights, dtype: Any) -> Autoencoder:
@@ -221,10 +235,11 @@ class Pipeline:
                 f"{model.path}: its text embeddings have {embedder.dim} channels, its transformer takes "
                 f"{model.mmdit_config.text_dim}: the text settings are not those it was trained with."
             )
+        config, params = sampling_form(model.mmdit_config, model.mmdit_params(), dtype)
         return cls(
             autoencoder=load_autoencoder(autoencoder, dtype),
-            denoiser=Denoiser(model.mmdit_config, dtype),
-            params=jax.device_put(mmdit_in_dtype(model.mmdit_params(), dtype)),
+            denoiser=Denoiser(config, dtype),
+            params=params,
             embedder=embedder,
             defaults=model.sampling,
         )

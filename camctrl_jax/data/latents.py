@@ -13,7 +13,7 @@ from jax import Array
 
 from camctrl_jax.models.vae import VAE, VAEConfig, encode_within, normalise
 
-_MEMORY = 8 * 2**30  # bytes of activations
+_MEMORY = 3 * 2**30  # bytes of activations
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))

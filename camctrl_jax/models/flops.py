@@ -83,7 +83,7 @@ def mmdit_flops(config: MMDiTConfig, grid: tuple[int, int, int], text: int, imag
     products += encoder * joint * single_product + decoder * 2 * video * single_product
     attention += encoder * 4.0 * joint**2 * width + decoder * 4.0 * (2 * video) ** 2 * width
     for blocks, others in ((encoder, context), (decoder, video)):
-        if blocks and not config.scan_layers:  # of the others, the last block computes keys and values only
+        if blocks:  # of the others, the last block computes keys and values only
             products -= others * (single_product - 2.0 * 2 * width**2)
             attention -= 4.0 * others * (video + others) * width
     if config.text_cross_attention_single:

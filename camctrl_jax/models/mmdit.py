@@ -793,29 +793,25 @@ class MMDiT(nn.Module):
         order. Of single blocks it gives the first of ``streams``.
         """
         config, shape = self.config, (self.dtype, self.placement, streams)
-        single = block is SingleBlock
-        block = rematerialised(block, config.remat, config.scan_layers)
-        if config.scan_layers and len(indices):
+        alone = rematerialised(block, config.remat, scanned=False)
+        equal = _equal(indices) if block is SingleBlock else indices
+        if config.scan_layers and equal:
             scanned = nn.scan(
-                block,
+                rematerialised(block, config.remat, scanned=True),
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
                 in_axes=nn.broadcast,
-                length=len(indices),
+                length=len(equal),
             )
-            layers = [scanned(config, *shape, name=stack_name(name, indices), **attributes)]
+            layers = [scanned(config, *shape, name=stack_name(name, equal), **attributes)]
         else:
-            narrow = [{"narrow": True} if single and i == indices[-1] else {} for i in indices]
-            layers = [
-                block(config, *shape, name=f"{name}_{i}", **attributes, **more)
-                for i, more in zip(indices, narrow)
-            ]
+            layers = [alone(config, *shape, name=f"{name}_{i}", **attributes) for i in equal]
+        for i in indices[len(equal) :]:
+            layers.append(alone(config, *shape, name=f"{name}_{i}", narrow=True, **attributes))
 
         def run(carry: Any, conditioning: Conditioning) -> Any:
             for layer in layers:
                 carry, _ = layer(carry, conditioning)
-            if single and config.scan_layers:
-                carry = split(carry, (streams[0], sum(streams[1:])), self.placement.parts)[0]
             return carry
 
         return run
@@ -852,12 +848,17 @@ def stack_name(name: str, indices: range) -> str:
     return f"{name}_{indices.start}_to_{indices.stop - 1}"
 
 
+def _equal(singles: range) -> range:
+    """Those of consecutive single blocks that compute alike: all but the last, which is narrow."""
+    return singles[:-1]
+
+
 def _stacks(config: MMDiTConfig) -> list[tuple[str, range]]:
     first_decoder = config.num_single - config.num_decoder
     stacks = [
         ("transformer_blocks", range(config.num_dual)),
-        ("single_transformer_blocks", range(first_decoder)),
-        ("single_transformer_blocks", range(first_decoder, config.num_single)),
+        ("single_transformer_blocks", _equal(range(first_decoder))),
+        ("single_transformer_blocks", _equal(range(first_decoder, config.num_single))),
     ]
     return [(name, indices) for name, indices in stacks if len(indices)]
 
