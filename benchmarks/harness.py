@@ -45,8 +45,9 @@ def run_tasks(
             done = subprocess.run(
                 command, env=variables, capture_output=True, text=True, check=False, timeout=options.seconds
             )
-        except subprocess.TimeoutExpired:
-            print(f"{task}: stopped after {options.seconds:.0f} s", file=sys.stderr, flush=True)
+        except subprocess.TimeoutExpired as stopped:
+            said = (stopped.stderr or b"")[-500:].decode(errors="replace")
+            print(f"{task}: stopped after {options.seconds:.0f} s\n{said}", file=sys.stderr, flush=True)
             continue
         line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
         if line is None:
@@ -102,8 +103,11 @@ def jax_compiled(function: Callable, *args: Any, **kwargs: Any) -> tuple[Callabl
     started = time.perf_counter()
     lowered = jitted.lower(*args, **kwargs)
     traced = time.perf_counter()
+    print(f"traced in {traced - started:.1f} s", file=sys.stderr, flush=True)
     compiled = lowered.compile()
-    return compiled, {"trace_s": traced - started, "compile_s": time.perf_counter() - traced}
+    seconds = time.perf_counter() - traced
+    print(f"compiled in {seconds:.1f} s", file=sys.stderr, flush=True)
+    return compiled, {"trace_s": traced - started, "compile_s": seconds}
 
 
 def machine_of(results: dict[str, dict[str, Any]]) -> dict[str, str]:
