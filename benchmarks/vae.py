@@ -146,8 +146,11 @@ def main() -> None:
         np.save(Path(options.outputs) / f"{TASKS.index(options.task)}.npy", out)
         return report(result)
     with tempfile.TemporaryDirectory() as outputs:
-        cold = {"JAX_COMPILATION_CACHE_DIR": ""}
-        environment = {task: cold for task in TASKS if task.endswith(OURS)}
+        # The peer's process draws the weights with JAX, which must not take the device's memory for that.
+        environment = {
+            task: {"JAX_COMPILATION_CACHE_DIR": ""} if task.endswith(OURS) else {"JAX_PLATFORMS": "cpu"}
+            for task in TASKS
+        }
         results = run_tasks(__file__, TASKS, options, environment, ("--outputs", outputs))
         videos = {task: np.load(Path(outputs) / f"{TASKS.index(task)}.npy") for task in results}
     rows = []

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -166,20 +165,15 @@ def modulate(x: Array, shift: Array, scale: Array, dtype: Any) -> Array:
     return (layer_norm(x) * (1.0 + scale[:, None]) + shift[:, None]).astype(dtype)
 
 
-@partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
 def head_norm(x: Array, gain: Array, rope: tuple[Array, Array] | None) -> Array:
     """RMS norm per head, gain and rotary embedding in float32, in the dtype of x: x [B, S, heads, H], gain
-    f32 [H]. For the backward pass x is kept, and no float32 value.
+    f32 [H].
     """
-    y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + NORM_EPS) * gain
-    return (y if rope is None else apply_rope(y, *rope)).astype(x.dtype)
-
-
-@partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
-def gelu(x: Array) -> Array:
-    """Tanh GELU. The backward pass reads x again, where the derivative would be stored beside the result."""
-    return nn.gelu(x, approximate=True)
+    dtype, x = x.dtype, x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + NORM_EPS)
+    # The rotation first: it leaves one elementwise operation after the reduction.
+    scaled = x * gain if rope is None else apply_rope(x * gain, *rope)
+    return (scaled * inverse).astype(dtype)
 
 
 def add_gated(x: Array, gate: Array, update: Array) -> Array:
@@ -405,7 +399,7 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = dense(self.config.mlp_dim, self.dtype, "net_0_proj")(x)
-        x = gelu(self.placement.constrain(x, "batch", "tokens", "hidden"))
+        x = nn.gelu(self.placement.constrain(x, "batch", "tokens", "hidden"), approximate=True)
         return dense(self.config.width, self.dtype, "net_2")(x)
 
 
@@ -525,7 +519,7 @@ class SingleBlock(nn.Module):
                 attended = join([video + cross(video, text, conditioning), context], place.parts)
         if self.narrow:
             x = split(x, lengths, place.parts)[0]
-        hidden = jnp.concatenate([attended, gelu(mlp)], axis=-1)  # [B, S, D + mlp]
+        hidden = jnp.concatenate([attended, nn.gelu(mlp, approximate=True)], axis=-1)  # [B, S, D + mlp]
         return add_gated(x, gate, dense(config.width, self.dtype, "proj_out")(hidden)), None
 
 
