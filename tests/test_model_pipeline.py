@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from nano_weights import save_nano
@@ -13,7 +14,7 @@ from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.interop.pretrained import WeightsError
-from camctrl_jax.pipeline import Pipeline, check_clip_size, open_model
+from camctrl_jax.pipeline import Denoiser, Pipeline, check_clip_size, open_model, sampling_form
 
 SIZE = {"frames": 9, "height": 32, "width": 48}
 RUN = SIZE | {"guidance": Guidance(2.0, 3.0), "steps": 2}
@@ -31,6 +32,17 @@ def pipeline(folder):
 
 def make_image(seed: int = 0, frames: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (1, frames, 32, 48, 3)).astype(np.uint8)
+
+
+def test_a_sampler_with_scanned_layers_gives_the_same_clip(pipeline, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("jax.default_backend", lambda: "gpu")
+        config, params = sampling_form(pipeline.denoiser.config, pipeline.params, jnp.float32)
+    assert config.scan_layers
+    scanned = replace(pipeline, denoiser=Denoiser(config, jnp.float32), params=params)
+    paths = [resolve_path("dolly in 1 m", 9)]
+    one, other = (p.sample(["a red ball"], [5], cameras=paths, **RUN) for p in (pipeline, scanned))
+    assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(one)
 
 
 def test_clip_depends_on_its_own_inputs_and_not_on_the_batch(pipeline):
