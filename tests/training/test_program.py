@@ -28,7 +28,7 @@ def program(**changes):
 
 @pytest.mark.parametrize("moments", ["float32", "int8"])
 def test_a_scanned_state_has_the_form_of_checkpoints_and_back(moments):
-    changes = {"model.num_single": 2, "optimizer.moments": moments}
+    changes = {"model.num_single": 3, "optimizer.moments": moments}
     scanned, plain = program(**changes, **{"model.scan_layers": True}), program(**changes)
     assert "single_transformer_blocks_0_to_1" in scanned.abstract_state.params
     assert jax.tree.structure(scanned.stored_state) == jax.tree.structure(plain.abstract_state)
