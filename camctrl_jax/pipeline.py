@@ -37,6 +37,7 @@ from camctrl_jax.models import (
     normalise,
     stack_layers,
 )
+from camctrl_jax.models.vae import CHUNK_MEMORY
 
 Params = dict[str, Any]
 
@@ -91,7 +92,7 @@ class Autoencoder:
     params: Params
     dtype: Any
     batch_size: int
-    memory: int = 3 * 2**30
+    memory: int = CHUNK_MEMORY
 
     def encode(self, video: np.ndarray | Array) -> Array:
         """u8 [B, T, H, W, 3] to normalised latent means, f32 [B, L, h, w, C]."""

@@ -11,15 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from camctrl_jax.models.vae import VAE, VAEConfig, encode_within, normalise
-
-_MEMORY = 3 * 2**30  # bytes of activations
+from camctrl_jax.models.vae import CHUNK_MEMORY, VAE, VAEConfig, encode_within, normalise
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def _encode(params: Any, video: Array, *, config: VAEConfig, dtype: Any) -> Array:
     scaled = (video.astype(jnp.float32) / 127.5 - 1.0).astype(dtype)
-    mean, _ = encode_within(VAE(config, dtype=dtype), params, scaled, _MEMORY)
+    mean, _ = encode_within(VAE(config, dtype=dtype), params, scaled, CHUNK_MEMORY)
     return normalise(mean.astype(jnp.float32), config).astype(jnp.float16)
 
 

@@ -858,8 +858,13 @@ def _stacks(config: MMDiTConfig) -> list[tuple[str, range]]:
 
 
 def layer_names(config: MMDiTConfig) -> tuple[str, str]:
-    """(an entry of per-layer parameters, an entry of stacked ones) that the other form does not have."""
-    name, indices = _stacks(config)[0]
+    """(an entry of per-layer parameters, an entry of stacked ones) that the other form does not have; empty
+    where no two blocks are alike and both forms are one.
+    """
+    stacks = _stacks(config)
+    if not stacks:
+        return "", ""
+    name, indices = stacks[0]
     return f"{name}_{indices.start}", stack_name(name, indices)
 
 

@@ -13,6 +13,7 @@ from camctrl_jax.models import (
     CameraConfig,
     MMDiT,
     MMDiTConfig,
+    layer_names,
     mmdit_in_dtype,
     mmdit_preset,
     stack_layers,
@@ -156,6 +157,13 @@ def test_scanned_layers_equal_the_loop(inputs, shared):
     assert shapes == jax.tree.map(jnp.shape, stacked)
     np.testing.assert_allclose(run(scanned, stacked, inputs), run(config, params, inputs), atol=1e-5)
     assert jax.tree.all(jax.tree.map(np.array_equal, unstack_layers(stacked, config), params))
+
+
+def test_a_model_without_equal_blocks_has_one_form():
+    config = dataclasses.replace(CONFIG, num_dual=0, num_single=1, num_decoder=0)
+    assert layer_names(config) == ("", "")
+    params = MMDiT(config).abstract_params()
+    assert jax.tree.structure(stack_layers(params, config)) == jax.tree.structure(params)
 
 
 @pytest.mark.parametrize("scan", [True, False])
