@@ -115,8 +115,8 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     return {"ms": 1e3 * took, "peak": jax_peak_bytes(), **seconds, **jax_machine()}
 
 
-def run_step(options: argparse.Namespace) -> dict[str, Any]:
-    """A whole step of configs/stage1.py:motif_2b on latents, on one device."""
+def run_step(options: argparse.Namespace, mesh: Any = None) -> dict[str, Any]:
+    """A whole step of configs/stage1.py:motif_2b on latents, on one device or on a mesh."""
     import time
 
     import jax
@@ -125,9 +125,11 @@ def run_step(options: argparse.Namespace) -> dict[str, Any]:
 
     from camctrl_jax.models import vae_preset
     from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+    from camctrl_jax.parallel.sharding import place_batch
     from camctrl_jax.training.config import default_config
     from camctrl_jax.training.program import build_program
 
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if mesh is None else mesh
     config = default_config()
     config.objective, config.model.preset = "denoise", "motif_2b"
     config.model.remat, config.model.scan_layers = options.remat, options.scan
@@ -138,7 +140,7 @@ def run_step(options: argparse.Namespace) -> dict[str, Any]:
     config.dtype, config.batch_size = options.dtype, options.batch
     config.data.text.dim, config.data.text.max_tokens = 2560, options.text
     config.steps = 10_000
-    program = build_program(config, make_mesh(MeshConfig()), vae_preset("wan21"))
+    program = build_program(config, mesh, vae_preset("wan21"))
     params = random_params(program.model)
     state = jax.jit(program.create, out_shardings=program.shardings)(params, jax.random.key(0))
     del params
@@ -154,7 +156,7 @@ def run_step(options: argparse.Namespace) -> dict[str, Any]:
         "intrinsics": np.tile(np.float32([1.0, 1.0, 0.5, 0.5]), (options.batch, poses, 1)),
         "camera_valid": np.ones(options.batch, bool),
     }
-    batch = jax.device_put(batch)
+    batch = place_batch(batch, mesh)
     key = jax.random.key(1, impl="unsafe_rbg")
     started = time.perf_counter()
     step, seconds = jax_compiled(program.jitted_step, state, batch, key)

@@ -127,30 +127,30 @@ def timestep_features(timesteps: Array) -> Array:
 def rope_tables(
     grid: tuple[int, int, int], axes: tuple[int, int, int], theta: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of the 3-D rotary embedding, each f32 [t*h*w, H/2], computed in float64.
+    """Factors of the 3-D rotary embedding for :func:`apply_rope`, each f32 [t*h*w, H], computed in float64.
 
-    ``grid`` is the token grid (t, h, w), ``axes`` the head channels of each axis; positions are integers from
-    0.
+    The first holds every pair's cosine twice, the second its sine as (-sin, sin). Constants are kept as they
+    are read: the compiler would work them out anew for every layer. ``grid`` is the token grid (t, h, w),
+    ``axes`` the head channels of each axis; positions are integers from 0.
     """
     positions = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid), indexing="ij")
     angles = [
         position.reshape(-1, 1) / theta ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
         for position, dim in zip(positions, axes)
     ]
-    angles = np.concatenate(angles, axis=1)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    angles = np.repeat(np.concatenate(angles, axis=1), 2, axis=1)
+    signs = np.tile([-1.0, 1.0], angles.shape[1] // 2)
+    return np.cos(angles).astype(np.float32), (signs * np.sin(angles)).astype(np.float32)
 
 
 def apply_rope(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate interleaved channel pairs (0,1), (2,3), ...: x f32 [B, S, heads, H], cos and sin [S, H/2].
+    """Rotate interleaved channel pairs (0,1), (2,3), ...: x f32 [B, S, heads, H], cos and sin [S, H].
 
     Pairs are swapped rather than taken apart and stacked, so that forward and backward pass are one
     elementwise operation each.
     """
     swapped = jnp.flip(x.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
-    cos = jnp.repeat(cos, 2, axis=-1)[:, None]  # [S, 1, H]
-    sin = jnp.stack([-sin, sin], axis=-1).reshape(cos.shape)
-    return x * cos + swapped * sin
+    return x * cos[:, None] + swapped * sin[:, None]
 
 
 def layer_norm(x: Array, eps: float = NORM_EPS) -> Array:
@@ -320,8 +320,8 @@ class Conditioning(NamedTuple):
 
     time: Array  # f32 [B, D], after SiLU
     shared: dict[str, Array]  # products of SharedModulation, or empty
-    video_rope: tuple[Array, Array]  # cos, sin f32 [V, H/2]
-    joint_rope: tuple[Array, Array]  # the same, joined with angle 0 for the context: [S, H/2]
+    video_rope: tuple[Array, Array]  # of rope_tables, f32 [V, H]
+    joint_rope: tuple[Array, Array]  # the same, joined with angle 0 for the context: [S, H]
     key_lengths: Array | None  # int [B], valid keys among [video | image | text]
     text_lengths: Array | None  # int [B], valid keys among the text
 
@@ -440,10 +440,9 @@ class DualBlock(nn.Module):
 
 
 class SingleAttention(nn.Module):
-    """Attention over one sequence, without output projection. Returns (attention output, MLP pre-activation).
+    """Attention over one sequence, without output projection: [B, S, D] -> [B, S, D].
 
-    The projection of the block's MLP is computed here because it has the same input as query, key and value.
-    ``narrow``: both are computed for the tokens of the first stream only.
+    ``narrow``: of the first stream's queries only.
     """
 
     config: MMDiTConfig
@@ -452,24 +451,17 @@ class SingleAttention(nn.Module):
     streams: tuple[int, ...]
 
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        mlp_weights: tuple[Array, Array],
-        conditioning: Conditioning,
-        masked: bool,
-        narrow: bool = False,
-    ) -> tuple[Array, Array]:
+    def __call__(self, x: Array, conditioning: Conditioning, masked: bool, narrow: bool = False) -> Array:
         config, width = self.config, self.config.width
         of_query, *others = (
             Weights(width, self.dtype, name=name)(width) for name in ("to_q", "to_k", "to_v")
         )
         if narrow:
             first = split(x, (self.streams[0], sum(self.streams[1:])), self.placement.parts)[0]
-            query, mlp = project(first, [of_query, mlp_weights], config.fuse_projections)
+            [query] = project(first, [of_query], config.fuse_projections)
             key, value = project(x, others, config.fuse_projections)
         else:
-            query, key, value, mlp = project(x, [of_query, *others, mlp_weights], config.fuse_projections)
+            query, key, value = project(x, [of_query, *others], config.fuse_projections)
         rope = conditioning.video_rope if narrow else conditioning.joint_rope
         out = self.placement.attend(
             HeadNorm(config.heads, name="norm_q")(query, rope),
@@ -479,7 +471,7 @@ class SingleAttention(nn.Module):
             self.streams,
             config.attention,
         )
-        return merge_heads(out), self.placement.constrain(mlp, "batch", "tokens", "hidden")
+        return merge_heads(out)
 
 
 class SingleBlock(nn.Module):
@@ -504,9 +496,8 @@ class SingleBlock(nn.Module):
         modulation = Modulation(3, place, name="norm")(conditioning.time, conditioning.shared.get("norm"))
         shift, scale, gate = modulation
         normed = modulate(x, shift, scale, self.dtype)  # [B, S, D]
-        mlp_weights = Weights(config.mlp_dim, self.dtype, name="proj_mlp")(config.width)
-        attended, mlp = SingleAttention(config, self.dtype, place, self.streams, name="attn")(
-            normed, mlp_weights, conditioning, masked=not self.decoder, narrow=self.narrow
+        attended = SingleAttention(config, self.dtype, place, self.streams, name="attn")(
+            normed, conditioning, masked=not self.decoder, narrow=self.narrow
         )
         lengths = (self.streams[0], sum(self.streams[1:]))
         if config.text_cross_attention_single and not self.decoder:
@@ -518,9 +509,14 @@ class SingleBlock(nn.Module):
                 video, context = split(attended, lengths, place.parts)
                 attended = join([video + cross(video, text, conditioning), context], place.parts)
         if self.narrow:
-            x = split(x, lengths, place.parts)[0]
-        hidden = jnp.concatenate([attended, nn.gelu(mlp, approximate=True)], axis=-1)  # [B, S, D + mlp]
-        return add_gated(x, gate, dense(config.width, self.dtype, "proj_out")(hidden)), None
+            x, normed = (split(tokens, lengths, place.parts)[0] for tokens in (x, normed))
+        hidden = dense(config.mlp_dim, self.dtype, "proj_mlp")(normed)
+        hidden = nn.gelu(place.constrain(hidden, "batch", "tokens", "hidden"), approximate=True)
+        # One matrix over [attention | MLP] in the checkpoint; two products spare the joined copy of both, and
+        # let the GELU be the end of a product.
+        kernel, bias = Weights(config.width, self.dtype, name="proj_out")(config.width + config.mlp_dim)
+        update = hidden @ kernel[config.width :] + (attended @ kernel[: config.width] + bias)
+        return add_gated(x, gate, update), None
 
 
 class PatchEmbed(nn.Module):
@@ -707,7 +703,7 @@ class MMDiT(nn.Module):
             """For video tokens followed by streams of these lengths, which have no position."""
             joint_rope = []
             for table, constant in zip(rope, (1.0, 0.0)):
-                rest = [np.full((length, config.head_dim // 2), constant, np.float32) for length in others]
+                rest = [np.full((length, config.head_dim), constant, np.float32) for length in others]
                 joint_rope.append(jnp.asarray(join_tables([table, *rest], place.parts)))
             key_lengths = None if lengths is None else lengths + sum(streams[:-1])
             video_rope = tuple(jnp.asarray(table) for table in rope)
