@@ -98,7 +98,15 @@ def main() -> None:
             )
         )
     print(f"\n{machine_of(results)}\n")
-    columns = ("", "devices", "clips", "ms", "model TFLOP/s a device", "of one device's rate", "times one device")
+    columns = (
+        "",
+        "devices",
+        "clips",
+        "ms",
+        "model TFLOP/s a device",
+        "of one device's rate",
+        "times one device",
+    )
     print(table((*columns, "peak GiB a device", "compile s"), rows))
 
 

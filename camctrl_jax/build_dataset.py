@@ -1,4 +1,4 @@
-"""Build a dataset of annotated clips: ``python -m camctrl_jax.build_dataset worlds|videos --out DIR ...``."""
+"""Build a dataset of annotated clips: ``python -m camctrl_jax.build_dataset COMMAND --out DIR ...``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Build a dataset of annotated clips (TFDS, ArrayRecord files) that train.py reads
 
   worlds   procedural dynamic scenes with exact cameras and captions: no input needed
   videos   your own videos or image folders, with or without camera poses and captions
+  latents  a dataset of either, encoded once, so that training need not: the VAE's latents in place of videos
 """
 
 _EPILOG = """\
@@ -30,6 +31,10 @@ examples:
 
   # one video with a pose per frame, in any format that `python -m camctrl_jax.camera info FILE` understands
   python -m camctrl_jax.build_dataset videos --source walk.mp4 --poses walk_re10k.txt --out data/walk
+
+  # latents of such a dataset, by 16 processes with a device each (this is the first); train on data/latents
+  python -m camctrl_jax.build_dataset latents --source data/mine --out data/latents --latents weights/wan \\
+      --shard 0/16
 
   # training on both, four labelled clips to one unlabelled: see configs/stage1.py
 """
@@ -57,6 +62,19 @@ Render procedural dynamic scenes: every seed is one world with moving objects, a
 several caption phrasings. The same seed gives the same world on every machine, but for rounding.
 """
 
+_LATENTS = """\
+Encode the videos of a dataset once: the same clips, with the VAE's latents in place of videos. Cameras,
+captions and ids stay. Training then reads latents and spends nothing on the VAE.
+
+With --shard K/N a process encodes the K-th of N equal parts, from 0, into OUT/KKKKK-of-NNNNN. Give each of
+the N processes its own device, e.g. under Slurm --shard $SLURM_PROCID/$SLURM_NTASKS with --gpus-per-task=1.
+Training takes OUT as one dataset once all parts are there. A part that is complete is left as it is, so the
+same commands go on after an interruption.
+
+Captions are encoded by python -m camctrl_jax.data.encode_text, which takes --shard too; name its file here
+with --text-embeddings, or in the configuration of the run.
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -68,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     main_parser.add_argument("--version", action="version", version=f"camctrl_jax {__version__}")
-    commands = main_parser.add_subparsers(dest="command", required=True, metavar="worlds|videos")
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="worlds|videos|latents")
 
     worlds = commands.add_parser("worlds", help="procedural scenes", description=_WORLDS, formatter_class=raw)
     _add_common(worlds)
@@ -112,21 +130,45 @@ def parser() -> argparse.ArgumentParser:
     videos.add_argument(
         "--max-bad-share", type=float, default=0.2, metavar="X", help="stop beyond this share (default 0.2)"
     )
+
+    latents = commands.add_parser(
+        "latents", help="a dataset's latents", description=_LATENTS, formatter_class=raw
+    )
+    latents.add_argument("--source", required=True, nargs="+", metavar="DIR", help="datasets with videos")
+    _add_target(latents)
+    _add_stored(latents, needs_latents=True)
+    latents.add_argument("--shard", default="0/1", metavar="K/N", help="see above (default: everything)")
+    latents.add_argument("--batch", type=int, default=4, metavar="N", help="clips in one call (default 4)")
+    latents.add_argument("--workers", type=int, default=4, metavar="N", help="decoding threads (default 4)")
+    latents.add_argument(
+        "--max-bad-share", type=float, default=0.01, metavar="X", help="stop beyond this share (default 0.01)"
+    )
     return main_parser
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_target(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--out", required=True, metavar="DIR", help="dataset folder to write; must not exist yet")
     add("--overwrite", action="store_true", help="replace the dataset that is at --out")
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    _add_target(command)
+    add = command.add_argument
     add("--frames", type=int, default=49, metavar="T", help="frames per clip, 4k+1 (default 49)")
     add("--fps", type=float, default=12.0, metavar="F", help="frames per second of the clips (default 12)")
     add("--height", type=int, default=96, metavar="H", help="pixels, a multiple of 16 (default 96)")
     add("--width", type=int, default=160, metavar="W", help="pixels, a multiple of 16 (default 160)")
     add("--crf", type=float, default=12.0, metavar="Q", help="mp4 quality, lower is better (default 12)")
+    _add_stored(command)
+
+
+def _add_stored(command: argparse.ArgumentParser, needs_latents: bool = False) -> None:
+    add = command.add_argument
     add(
         "--latents",
         metavar="SPEC",
+        required=needs_latents,
         help="store latents of this VAE in place of video: 'default', a run directory or a weights folder",
     )
     add(
@@ -159,13 +201,28 @@ def build(arguments: argparse.Namespace) -> None:
     import tensorflow_datasets as tfds
 
     from camctrl_jax.data.bad_clips import SkipTally, TooManyBadClips
+    from camctrl_jax.data.clips.dataset import is_dataset
     from camctrl_jax.data.clips.writing import EmptyDataset, check_target, write_clips
+    from camctrl_jax.data.encode_clips import encoded_records, shard_folder
+    from camctrl_jax.data.shards import Shard
 
-    if not 0 <= arguments.crf <= 51:
-        raise ValueError(f"--crf {arguments.crf:g}: expected a quality from 0 (lossless) to 51 (worst).")
+    if arguments.command == "latents":
+        shard = Shard.parse(arguments.shard)
+        datasets = _latent_sources(arguments, shard)
+        target = shard_folder(Path(arguments.out), shard)
+    else:
+        if not 0 <= arguments.crf <= 51:
+            raise ValueError(f"--crf {arguments.crf:g}: expected a quality from 0 (lossless) to 51 (worst).")
+        target = Path(arguments.out)
     tfds.disable_progress_bar()  # progress is counted in worlds and videos, below
-    out = check_target(arguments.out, arguments.overwrite)  # before any work is done
-    encoder = _encoder(arguments.latents)
+    encoder = None
+    if arguments.command == "latents" and is_dataset(target) and not arguments.overwrite:
+        encoder = _encoder(arguments.latents)
+        if _is_result(target, arguments, encoder):
+            print(f"{target} is complete: nothing to do")
+            return
+    out = check_target(target, arguments.overwrite)  # before any work is done
+    encoder = encoder or _encoder(arguments.latents)
     tally = SkipTally(getattr(arguments, "max_bad_share", 0.0))
     totals = {"clips": 0, "frames": 0, "labelled": 0}
     started = time.monotonic()
@@ -180,7 +237,7 @@ def build(arguments: argparse.Namespace) -> None:
     def report() -> dict[str, Any]:
         return {
             "version": __version__,
-            "settings": {name: value for name, value in vars(arguments).items() if name != "overwrite"},
+            "settings": _settings(arguments),
             "latents_of": None if encoder is None else encoder.fingerprint(),
             "totals": totals,
             "sources": {"used": tally.used, "skipped": len(tally.skipped)},
@@ -192,6 +249,17 @@ def build(arguments: argparse.Namespace) -> None:
 
     if arguments.command == "worlds":
         records = _world_records(arguments, encoder)
+    elif arguments.command == "latents":
+        records = encoded_records(
+            datasets,
+            shard,
+            encoder,
+            tally,
+            batch=arguments.batch,
+            workers=arguments.workers,
+            text=_text(arguments.text_embeddings),
+            progress=_progress("clips"),
+        )
     else:
         records = _video_records(arguments, tally, encoder)
     try:
@@ -212,6 +280,33 @@ def build(arguments: argparse.Namespace) -> None:
         print(f"{len(tally.remarks)} remarks on pose files are in the report; the first: {tally.remarks[0]}")
     print(f"dataset: {out}")
     print(f"report:  {out / 'report.json'}")
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that decide what is written."""
+    indifferent = ("overwrite", "batch", "workers") if arguments.command == "latents" else ("overwrite",)
+    return {name: value for name, value in vars(arguments).items() if name not in indifferent}
+
+
+def _latent_sources(arguments: argparse.Namespace, shard: Any) -> list[Any]:
+    """The datasets to encode, opened and checked."""
+    from camctrl_jax.data.clips import dataset_folders, open_clips
+    from camctrl_jax.data.encode_clips import check_source
+
+    for name in ("batch", "workers"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: expected 1 or more.")
+    datasets = [open_clips(part) for folder in arguments.source for part in dataset_folders(folder)]
+    check_source(datasets, shard)
+    return datasets
+
+
+def _is_result(out: Path, arguments: argparse.Namespace, encoder: Any) -> bool:
+    """Whether a dataset was written by this command with these settings."""
+    from camctrl_jax.data.clips import open_clips
+
+    report = open_clips(out).report()
+    return report.get("settings") == _settings(arguments) and report["latents_of"] == encoder.fingerprint()
 
 
 def _failed_report(out: Path, report: dict[str, Any]) -> Path:

@@ -283,7 +283,9 @@ def test_folders_of_images_and_stills(sources, tmp_path):
     assert open_clips(tmp_path / "one").index["num_frames"].tolist() == [1]
 
 
-def test_worlds_with_cached_latents(tmp_path, monkeypatch):
+@pytest.fixture
+def small_vae(monkeypatch):
+    """Configuration and parameters of what ``--latents mine`` names."""
     from nano_weights import random_params
 
     from camctrl_jax.interop import pretrained
@@ -292,6 +294,10 @@ def test_worlds_with_cached_latents(tmp_path, monkeypatch):
     config = vae_preset("nano", num_res_blocks=0)
     params = random_params(pretrained.expected_vae(config), seed=0)
     monkeypatch.setattr(pretrained, "load_vae", lambda spec: (config, params) if spec == "mine" else None)
+    return config, params
+
+
+def test_worlds_with_cached_latents(tmp_path, small_vae):
     arguments = f"worlds --out {tmp_path / 'set'} --count 2 --seed 5 --frames 9 --samples 1 --latents mine"
     assert main([*arguments.split(), *SIZE]) == 0
     dataset = open_clips(tmp_path / "set")
@@ -300,6 +306,75 @@ def test_worlds_with_cached_latents(tmp_path, monkeypatch):
     assert dataset[0].latents.shape == (3, 4, 6, 16)
     assert len(dataset[0].captions) > 1
     assert dataset[0].metric
+
+
+def encode(folder, *options, expected=0):
+    """Encode the dataset ``folder / 'set'`` as ``folder / 'latents'``."""
+    arguments = ["latents", "--source", str(folder / "set"), "--out", str(folder / "latents")]
+    assert main([*arguments, "--latents", "mine", *options]) == expected
+
+
+def test_a_dataset_is_encoded_in_shards(sources, small_vae, capsys):
+    from camctrl_jax.data.clips import dataset_folders
+    from camctrl_jax.data.latents import LatentEncoder
+
+    source, _ = build(sources)  # two clips of 9 frames and one of 5 of each video
+    encoder = LatentEncoder(*small_vae)
+    for shard in ("2/4", "0/4", "1/4"):
+        encode(sources, "--shard", shard, "--batch", "2")
+    with pytest.raises(FileNotFoundError, match=r"of 4 shards these are missing: 3\."):
+        dataset_folders(sources / "latents")
+    encode(sources, "--shard", "3/4", "--batch", "2")
+    shards = [open_clips(part) for part in dataset_folders(sources / "latents")]
+    assert [len(shard) for shard in shards] == [1, 2, 1, 2]
+    encoded = {clip.id: clip for shard in shards for clip in shard}
+    assert set(encoded) == set(source.index["id"])
+    for clip in source:
+        own = encoded[clip.id]
+        video = read_video(clip.video, size=(32, 48))
+        np.testing.assert_allclose(own.latents, np.asarray(encoder(video[None]))[0], atol=2e-3)
+        assert (own.captions, own.source, own.labelled) == (clip.captions, clip.source, True)
+        np.testing.assert_array_equal(own.cameras.world_from_camera, clip.cameras.world_from_camera)
+    capsys.readouterr()
+    encode(sources, "--shard", "1/4")
+    assert "nothing to do" in capsys.readouterr().out
+    encode(sources, "--shard", "1/4", "--max-bad-share", "0.5", expected=1)  # other settings
+    assert "--overwrite" in capsys.readouterr().err
+    encode(sources, "--shard", "0/3")
+    with pytest.raises(ValueError, match=r"shards of \[3, 4\]"):
+        dataset_folders(sources / "latents")
+
+
+def test_clips_that_cannot_be_decoded_are_skipped_and_listed(sources, small_vae, capsys):
+    from camctrl_jax.data.clips import write_clips
+
+    source, _ = build(sources)
+    first, *rest = source
+    shutil.rmtree(sources / "set")
+    write_clips(sources / "set", [dataclasses.replace(first, video=first.video[:200]), *rest])
+    encode(sources, expected=1)
+    assert "1 of 6 clips are bad" in capsys.readouterr().err
+    encode(sources, "--max-bad-share", "0.2")
+    assert [clip.id for clip in open_clips(sources / "latents")] != []
+    report = json.loads((sources / "latents" / "report.json").read_text())
+    assert report["sources"] == {"used": 5, "skipped": 1}
+    assert report["skipped"][0]["clip"] == f"set/{first.id}"
+
+
+def test_latents_are_not_encoded_again_and_shards_are_not_empty(sources, small_vae, capsys):
+    build(sources)
+    for options, told in (
+        (("--shard", "4/4"), "expected K/N"),
+        (("--shard", "0/7"), "there are only 6 clips"),
+        (("--batch", "0"), "--batch 0"),
+    ):
+        encode(sources, *options, expected=1)
+        assert told in capsys.readouterr().err
+    encode(sources)
+    shutil.rmtree(sources / "set")
+    (sources / "latents").rename(sources / "set")
+    encode(sources, expected=1)
+    assert "holds latents already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ What comes out is a file for --config.data.text.source=FILE (set --config.data.t
 and for build_dataset --text-embeddings FILE: only tokens in use, in the dtype of --dtype, looked up by the exact text.
 
 An interrupted run goes on where it was: finished parts wait in FILE.parts, and the same command writes the same file.
+Several processes share the work with --shard 0/8 to --shard 7/8; the command without it then puts the parts together.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.data.safetensors import SafetensorsError, SafetensorsFile, write_safetensors
+from camctrl_jax.data.shards import WHOLE, Shard
 from camctrl_jax.data.text import TEXT_FORMAT, TEXT_FORMAT_VERSION
 from camctrl_jax.extras import require
 
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
     options = parser().parse_args(argv)
     try:
-        encode(
+        written = encode(
             options.encoder,
             options.out,
             datasets=options.dataset,
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             dtype=options.dtype,
             device=options.device,
             overwrite=options.overwrite,
+            shard=Shard.parse(options.shard),
             say=lambda message: print(message, file=sys.stderr, flush=True),
         )
     except (ValueError, OSError, ImportError) as error:
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(options.out)
+    print(written)
     return 0
 
 
@@ -85,6 +88,7 @@ def encode(
     dtype: str = "bfloat16",
     device: str | None = None,
     overwrite: bool = False,
+    shard: Shard = WHOLE,
     say: Any = lambda message: None,
 ) -> Path:
     """Encode texts into a file that ``PrecomputedText.load`` reads.
@@ -101,10 +105,11 @@ def encode(
         dtype: of the computation and of the file: bfloat16, float16 or float32.
         device: of torch; default cuda where there is one.
         overwrite: replace a file that is already there.
+        shard: which parts to encode. Only a call for all of them puts them together.
         say: called with lines about the progress.
 
     Returns:
-        ``out``.
+        ``out``, or the folder of the parts after a shard.
 
     Raises:
         EncodeError: nothing to encode, an encoder that cannot be used, a file or parts of another request.
@@ -135,8 +140,9 @@ def encode(
     groups = [texts[i : i + TEXTS_PER_PART] for i in range(0, len(texts), TEXTS_PER_PART)]
     parts = out.with_name(f"{out.name}.parts")
     _begin(parts, plan)
-    missing = [number for number in range(len(groups)) if not _part_file(parts, number).exists()]
-    say(f"{len(texts)} texts; {len(groups) - len(missing)} of {len(groups)} parts are there already")
+    own = shard.of(len(groups))
+    missing = [number for number in own if not _part_file(parts, number).exists()]
+    say(f"{len(texts)} texts; {len(own) - len(missing)} of {len(own)} parts are there already")
     if missing:
         network = TextEncoder.load(folder, tokenizer_folder, max_tokens, dtype, device)
         started = time.monotonic()
@@ -148,6 +154,9 @@ def encode(
             say(f"part {number + 1} of {len(groups)}, {left:.0f} s left")
         if network.cut:
             say(f"{network.cut} texts have more than {max_tokens} tokens and lost their end")
+    if shard.count > 1:
+        say(f"the parts of shard {shard.index}/{shard.count} are in {parts}")
+        return parts
     width = _finish(parts, out, texts, plan)
     say(f"{len(texts)} texts of width {width}: --config.data.text.dim={width}")
     return out
@@ -176,9 +185,14 @@ def gather_texts(
 
 
 def _captions(folder: Path) -> Iterator[str]:
-    from camctrl_jax.data.clips.dataset import open_clips
+    from camctrl_jax.data.clips.dataset import dataset_folders, open_clips
 
-    return (caption for record in open_clips(folder) for caption in record.captions)
+    return (
+        caption
+        for part in dataset_folders(folder)
+        for record in open_clips(part)
+        for caption in record.captions
+    )
 
 
 def _prompts(path: Path) -> Iterator[str]:
@@ -454,6 +468,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the computation and of the file (default bfloat16)",
     )
     add("--device", help="of torch (default: cuda where there is one)")
+    add("--shard", default="0/1", metavar="K/N", help="encode the K-th of N shares only, from 0")
     add("--overwrite", action="store_true", help="replace the file that is at --out")
     return result
 

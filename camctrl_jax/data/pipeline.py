@@ -17,7 +17,7 @@ from absl import logging
 
 from camctrl_jax.camera import flip_horizontal
 from camctrl_jax.data.bad_clips import ClipError, TooManyBadClips
-from camctrl_jax.data.clips import ClipDataset, ClipRecord, open_clips
+from camctrl_jax.data.clips import ClipDataset, ClipRecord, dataset_folders, open_clips
 from camctrl_jax.data.framing import Framing, null_intrinsics, relative_to_first
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.stream import Batch, Bucket
@@ -233,8 +233,13 @@ class ClipStream:
         """
         self.config, self.embedder = config, embedder
         self._process = (process_index, process_count)
-        datasets = tuple(open_clips(folder) for folder in (*config.datasets, *config.unlabelled))
-        hidden = (False,) * len(config.datasets) + (True,) * len(config.unlabelled)
+        opened = [
+            (open_clips(part), hide)
+            for folders, hide in ((config.datasets, False), (config.unlabelled, True))
+            for folder in folders
+            for part in dataset_folders(folder)
+        ]
+        datasets, hidden = zip(*opened)
         self._clips = _Clips(datasets, hidden, np.cumsum([0, *(len(dataset) for dataset in datasets)]))
         if len({dataset.latents for dataset in datasets}) > 1:
             kinds = ", ".join(f"{d.folder}: {'latents' if d.latents else 'video'}" for d in datasets)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -140,10 +141,12 @@ def train(
     with StopSignals() as stop:
         try:
             for step in range(start + 1, config.steps + 1):
+                drawing = time.perf_counter()
                 batch = next(stream)
                 # Kept for the report of a bad step: ids and flags, not the clips.
                 small = {name: array for name, array in batch.items() if array.ndim == 1}
                 placed = place(batch)
+                log.fed(time.perf_counter() - drawing)
                 with jax.transfer_guard("disallow"):  # a hidden transfer would make every step wait
                     state, metrics = step_function(state, placed, rng)
                 pending.append((step, metrics, small))
@@ -193,6 +196,13 @@ class _Log:
         self._sums: dict[str, list[float]] = {}
         self._listed = 0
         self._clips = -1  # not before the first step is done
+        self._feeding, self._since = 0.0, time.perf_counter()
+
+    def fed(self, seconds: float) -> None:
+        """Take in how long a batch was waited for. The device has earlier steps to do meanwhile, so their
+        share of the time bounds what it waits from above.
+        """
+        self._feeding += seconds
 
     def add(self, step: int, metrics: Mapping[str, Array], batch: Batch) -> None:
         """Take in the metrics of a step that is (nearly) done."""
@@ -207,15 +217,19 @@ class _Log:
                 self._sums.setdefault(name, []).append(value)
         if self._clips < 0:
             self._clips = 0
+            self._feeding, self._since = 0.0, time.perf_counter()
             self._progress.begin(step)
         else:
             self._clips += len(next(iter(batch.values())))
         if step % self._config.log_every == 0 or step == self._config.steps:
             averages = {name: float(np.mean(series)) for name, series in self._sums.items()}
             self._sums = {}
+            now = time.perf_counter()
+            waited = {"data_wait": self._feeding / (now - self._since)}
+            self._feeding, self._since = 0.0, now
             if self._writing:
                 rate = self._progress.show(step, averages, self._clips)
-                self.write(step, {**averages, "clips_per_second": rate})
+                self.write(step, {**averages, "clips_per_second": rate, **waited})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Write values to the file and to TensorBoard, on the first process."""

@@ -216,6 +216,22 @@ def test_interrupted_run_ends_with_the_same_file(t5, tmp_path, prompts, small_pa
     assert run(t5, out, prompts, "--dtype", "float32", "--overwrite") == 0
 
 
+def test_shards_together_end_with_the_same_file(t5, tmp_path, prompts, small_parts, capsys):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "text.safetensors"
+    assert run(t5, whole, prompts) == 0
+    parts = tmp_path / "text.safetensors.parts"
+    for shard, made in (("1/2", [1, 2]), ("0/2", [0, 1, 2])):
+        assert run(t5, out, prompts, "--shard", shard) == 0
+        assert sorted(int(path.stem) for path in parts.glob("*.safetensors")) == made
+        assert not out.exists()
+    capsys.readouterr()
+    assert run(t5, out, prompts) == 0
+    assert "3 of 3 parts are there already" in capsys.readouterr().err
+    assert out.read_bytes() == whole.read_bytes()
+    assert run(t5, out, prompts, "--shard", "2/2") == 1
+    assert "expected K/N" in capsys.readouterr().err
+
+
 def test_parts_of_another_width_are_refused(t5, tmp_path, prompts, small_parts, monkeypatch):
     class Wider(encode_text.TextEncoder):
         def encode(self, texts, batch_size):

@@ -186,7 +186,7 @@ def test_recomputation_gives_the_same_gradients(inputs):
         return jax.jit(jax.grad(lambda p: jnp.mean(network.apply({"params": p}, **inputs) ** 2)))(params)
 
     expected = gradient("none")
-    for remat in ("dots", "full"):
+    for remat in ("dots", "full", "offload"):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient(remat), expected)
 
 

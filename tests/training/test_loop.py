@@ -123,6 +123,7 @@ def test_logged_values_are_means_over_the_interval(tmp_path):
     assert lines[1]["loss"] == pytest.approx((3.24 + 5.9536) / 2, rel=1e-5)
     assert "sometimes" not in lines[0]  # undefined in the whole interval
     assert lines[1]["sometimes"] == pytest.approx(lines[1]["loss"])
+    assert all(0.0 <= line["data_wait"] <= 1.0 for line in lines)
 
 
 def test_resumed_equals_uninterrupted(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,31 @@ class ClipDataset:
 def is_dataset(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder looks like a TFDS dataset."""
     return all((Path(folder) / name).is_file() for name in ("dataset_info.json", "features.json"))
+
+
+def dataset_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """The datasets of a folder: itself, or its shards where a sharded job made it (00003-of-00016, ...).
+
+    Raises:
+      FileNotFoundError: shards are missing.
+    """
+    folder = Path(folder)
+    if is_dataset(folder) or not folder.is_dir():
+        return [folder]
+    named = {path: re.fullmatch(r"(\d+)-of-(\d+)", path.name) for path in sorted(folder.iterdir())}
+    shards = {path: (int(name[1]), int(name[2])) for path, name in named.items() if name and is_dataset(path)}
+    if not shards:
+        return [folder]
+    counts = {count for _, count in shards.values()}
+    if len(counts) > 1:
+        raise ValueError(f"{folder} holds shards of {sorted(counts)}: delete those of one of the jobs.")
+    missing = sorted(set(range(counts.pop())) - {index for index, _ in shards.values()})
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: of {len(shards) + len(missing)} shards these are missing: "
+            f"{', '.join(map(str, missing))}. Run build_dataset latents with their --shard."
+        )
+    return list(shards)
 
 
 def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
