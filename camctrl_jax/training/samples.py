@@ -15,6 +15,7 @@ from camctrl_jax.diffusion.conditions import camera_condition
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import initial_noise, sample
 from camctrl_jax.models import VAE, MMDiT, denormalise
+from camctrl_jax.models.vae import CHUNK_MEMORY, decode_within, encode_within
 from camctrl_jax.training.autoencode import peak_signal_to_noise
 from camctrl_jax.training.denoise import encode_latents, to_unit_range
 from camctrl_jax.training.state import Params
@@ -46,8 +47,8 @@ class ReconstructionSampler:
 
         @jax.jit
         def reconstruct(params: Params, video: Array) -> tuple[Array, Array]:
-            mean, _ = vae.apply({"params": params}, to_unit_range(video), method=VAE.encode)
-            decoded = vae.apply({"params": params}, mean, method=VAE.decode)
+            mean, _ = encode_within(vae, params, to_unit_range(video), CHUNK_MEMORY)
+            decoded = decode_within(vae, params, mean, CHUNK_MEMORY)
             return to_bytes(decoded), peak_signal_to_noise(decoded, to_unit_range(video))
 
         self._reconstruct, self._video = reconstruct, clips["video"]
@@ -89,8 +90,7 @@ class VideoSampler:
 
         @jax.jit
         def decode(params: Params, latents: Array) -> Array:
-            latents = denormalise(latents, vae.config)
-            return vae.apply({"params": params}, latents, method=VAE.decode)
+            return decode_within(vae, params, denormalise(latents, vae.config), CHUNK_MEMORY)
 
         self._velocity, self._decode, self._vae_params = velocity, decode, vae_params
         self._clips, self._guidance, self._steps, self._shift = clips, guidance, steps, shift
