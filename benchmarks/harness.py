@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+# For a task that compiles everything, whatever ran before it.
+NO_CACHE = {"JAX_COMPILATION_CACHE_DIR": "", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+
 
 def add_common_arguments(parser: argparse.ArgumentParser, tasks: Sequence[str]) -> None:
     """``--repeats``, ``--only``, and the task of a child process."""

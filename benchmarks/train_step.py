@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import (
+    NO_CACHE,
     add_common_arguments,
     gib,
     jax_compiled,
@@ -115,8 +116,9 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     return {"ms": 1e3 * took, "peak": jax_peak_bytes(), **seconds, **jax_machine()}
 
 
-def run_step(options: argparse.Namespace, mesh: Any = None) -> dict[str, Any]:
-    """A whole step of configs/stage1.py:motif_2b on latents, on one device or on a mesh."""
+def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = None) -> dict[str, Any]:
+    """A whole step of configs/stage1.py:motif_2b on latents, on one device or on a mesh of ``settings``."""
+    import dataclasses
     import time
 
     import jax
@@ -129,8 +131,10 @@ def run_step(options: argparse.Namespace, mesh: Any = None) -> dict[str, Any]:
     from camctrl_jax.training.config import default_config
     from camctrl_jax.training.program import build_program
 
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if mesh is None else mesh
+    settings, devices = settings or MeshConfig(), devices or jax.devices()[:1]
+    mesh = make_mesh(settings, devices)
     config = default_config()
+    config.mesh.update(dataclasses.asdict(settings))
     config.objective, config.model.preset = "denoise", "motif_2b"
     config.model.remat, config.model.scan_layers = options.remat, options.scan
     if options.layers:
@@ -259,8 +263,8 @@ def main() -> None:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-        cold = {"JAX_COMPILATION_CACHE_DIR": ""}
-        environment = {OURS: cold, MASKED: cold, STEP: cached, STEP_AGAIN: cached}
+        environment = dict.fromkeys((PEER, OURS, MASKED), NO_CACHE)
+        environment |= {STEP: cached, STEP_AGAIN: cached}
         results = run_tasks(__file__, TASKS, options, environment)
     flops, peer = flops_of(options), results.get(PEER, {}).get("ms")
     rows = [

@@ -9,7 +9,8 @@ def compiler_options(platform: str | None = None) -> dict[str, bool]:
     """What ``jax.jit(..., compiler_options=...)`` is given for a platform.
 
     On a GPU matrix products go to cuBLAS alone: its kernels reach the rates of Triton's at the sizes of this
-    model, and autotuning Triton's doubles the compile time (docs/results/performance.md).
+    model, and autotuning Triton's doubles the compile time (docs/results/performance.md). The same
+    setting in XLA_FLAGS is overruled.
 
     Args:
         platform: 'cpu', 'gpu' (or 'cuda') or 'tpu'; None is that of the default backend.

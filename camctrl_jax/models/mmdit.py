@@ -65,10 +65,10 @@ class MMDiTConfig:
     ``num_single`` counts all single-stream blocks; the last ``num_decoder`` of them are decoder blocks.
     ``shared_modulation`` uses one adaLN weight matrix for the video streams of all dual blocks, one for their
     text streams and one for all single blocks, with a bias per block; exported, every block gets a copy of
-    the matrix. ``fuse_projections`` computes projections of one input as one matrix product (turn off to
-    shard their outputs). ``remat`` names a policy of ``camctrl_jax.models.remat``. ``scan_layers`` stacks the
-    parameters of equal blocks and scans over them: same numbers, shorter compilation, slower on a GPU; see
-    :func:`stack_layers`.
+    the matrix. ``fuse_projections`` computes query, key and value of one input as one matrix product (turn
+    off to shard their outputs). ``remat`` names a policy of ``camctrl_jax.models.remat``. ``scan_layers``
+    stacks the parameters of equal blocks and scans over them: same numbers, shorter compilation, slower on a
+    GPU; see :func:`stack_layers`.
     """
 
     width: int
@@ -515,8 +515,8 @@ class SingleBlock(nn.Module):
         # One matrix over [attention | MLP] in the checkpoint; two products spare the joined copy of both, and
         # let the GELU be the end of a product.
         kernel, bias = Weights(config.width, self.dtype, name="proj_out")(config.width + config.mlp_dim)
-        update = hidden @ kernel[config.width :] + (attended @ kernel[: config.width] + bias)
-        return add_gated(x, gate, update), None
+        of_attention, of_hidden = jnp.split(kernel, [config.width])
+        return add_gated(x, gate, (attended @ of_attention + hidden @ of_hidden) + bias), None
 
 
 class PatchEmbed(nn.Module):

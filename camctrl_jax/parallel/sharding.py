@@ -21,7 +21,7 @@ Rows = tuple[tuple[str, tuple[str | None, ...]], ...]
 _ROWS: Rows = (
     # Products back into the residual stream: rows (hidden units, heads) are split, their sum is collective.
     (r"(to_out_0|to_add_out|net_2|linear_2)\.kernel", ("tensor", "fsdp")),
-    # Its rows are [attention | MLP], which one division of the rows would mix.
+    # In a single block its rows are [attention | MLP]: a cut of all of them fits neither part.
     (r"proj_out\.kernel", (None, "fsdp")),
     # Every other matrix, convolutions included: their last two axes are channels in and out.
     (r"\w*kernel", ("fsdp", "tensor")),

@@ -29,8 +29,9 @@ BLOCKS = mmdit_preset(
     "nano", num_dual=1, num_single=2, num_decoder=1, fuse_projections=False, text_cross_attention_single=True
 )
 DUAL = dataclasses.replace(BLOCKS, num_single=0, num_decoder=0)
-# More heads, for meshes that cut them twice.
-HEADS = dataclasses.replace(BLOCKS, heads=4, head_dim=12, rope_axes=(4, 4, 4))
+# More heads, for meshes that cut them twice, and two blocks of each single kind: the last of a kind computes
+# the first stream only, those before it all of them.
+HEADS = dataclasses.replace(BLOCKS, heads=4, head_dim=12, rope_axes=(4, 4, 4), num_single=4, num_decoder=2)
 
 one = MeshConfig()
 mesh = partial(MeshConfig, data=1)
