@@ -67,9 +67,9 @@ Encode the videos of a dataset once: the same clips, with the VAE's latents in p
 captions and ids stay. Training then reads latents and spends nothing on the VAE.
 
 With --shard K/N a process encodes the K-th of N equal parts, from 0, into OUT/KKKKK-of-NNNNN. Give each of
-the N processes its own device, e.g. under Slurm --shard $SLURM_PROCID/$SLURM_NTASKS with --gpus-per-task=1.
-Training takes OUT as one dataset once all parts are there. A part that is complete is left as it is, so the
-same commands go on after an interruption.
+the N processes its own device: CUDA_VISIBLE_DEVICES=K on one host, or under Slurm --gpus-per-task=1 and
+--shard $SLURM_PROCID/$SLURM_NTASKS. Training takes OUT as one dataset once all parts are there. A part that
+is complete is left as it is, so the same commands go on after an interruption.
 
 Captions are encoded by python -m camctrl_jax.data.encode_text, which takes --shard too; name its file here
 with --text-embeddings, or in the configuration of the run.
@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     latents.add_argument("--batch", type=int, default=4, metavar="N", help="clips in one call (default 4)")
     latents.add_argument("--workers", type=int, default=4, metavar="N", help="decoding threads (default 4)")
     latents.add_argument(
-        "--max-bad-share", type=float, default=0.01, metavar="X", help="stop beyond this share (default 0.01)"
+        "--max-bad-share", type=float, default=0.05, metavar="X", help="fail beyond this share (default 0.05)"
     )
     return main_parser
 
@@ -201,29 +201,33 @@ def build(arguments: argparse.Namespace) -> None:
     import tensorflow_datasets as tfds
 
     from camctrl_jax.data.bad_clips import SkipTally, TooManyBadClips
-    from camctrl_jax.data.clips.dataset import is_dataset
+    from camctrl_jax.data.clips.dataset import is_dataset, open_clips
     from camctrl_jax.data.clips.writing import EmptyDataset, check_target, write_clips
-    from camctrl_jax.data.encode_clips import encoded_records, shard_folder
-    from camctrl_jax.data.shards import Shard
+    from camctrl_jax.data.encode_clips import encoded_records, job_digest, shard_folder
 
+    tfds.disable_progress_bar()  # progress is counted in worlds, videos and clips, below
+    max_bad_share = getattr(arguments, "max_bad_share", 0.0)
+    job = None
     if arguments.command == "latents":
-        shard = Shard.parse(arguments.shard)
-        datasets = _latent_sources(arguments, shard)
-        target = shard_folder(Path(arguments.out), shard)
+        datasets, shard = _latent_sources(arguments)
+        text_file = arguments.text_embeddings
+        job = job_digest(datasets, None if text_file is None else Path(text_file), shard)
+        # The whole shard is judged at its end: decoding a bad clip costs little.
+        tally = SkipTally(max_bad_share, minimum=len(shard.of(sum(map(len, datasets)))))
+        out = shard_folder(Path(arguments.out), shard)
+        encoder = _encoder(arguments.latents)
+        if is_dataset(out) and not arguments.overwrite:
+            made = open_clips(out).report()
+            if (made.get("job"), made.get("latents_of")) == (job, encoder.fingerprint()):
+                print(f"{out} is complete: nothing to do")
+                return
+        check_target(out, arguments.overwrite)
     else:
         if not 0 <= arguments.crf <= 51:
             raise ValueError(f"--crf {arguments.crf:g}: expected a quality from 0 (lossless) to 51 (worst).")
-        target = Path(arguments.out)
-    tfds.disable_progress_bar()  # progress is counted in worlds and videos, below
-    encoder = None
-    if arguments.command == "latents" and is_dataset(target) and not arguments.overwrite:
+        tally = SkipTally(max_bad_share)
+        out = check_target(arguments.out, arguments.overwrite)  # before any work is done
         encoder = _encoder(arguments.latents)
-        if _is_result(target, arguments, encoder):
-            print(f"{target} is complete: nothing to do")
-            return
-    out = check_target(target, arguments.overwrite)  # before any work is done
-    encoder = encoder or _encoder(arguments.latents)
-    tally = SkipTally(getattr(arguments, "max_bad_share", 0.0))
     totals = {"clips": 0, "frames": 0, "labelled": 0}
     started = time.monotonic()
 
@@ -237,8 +241,9 @@ def build(arguments: argparse.Namespace) -> None:
     def report() -> dict[str, Any]:
         return {
             "version": __version__,
-            "settings": _settings(arguments),
+            "settings": {name: value for name, value in vars(arguments).items() if name != "overwrite"},
             "latents_of": None if encoder is None else encoder.fingerprint(),
+            **({} if job is None else {"job": job}),
             "totals": totals,
             "sources": {"used": tally.used, "skipped": len(tally.skipped)},
             "skipped_by_reason": tally.by_reason(),
@@ -282,31 +287,19 @@ def build(arguments: argparse.Namespace) -> None:
     print(f"report:  {out / 'report.json'}")
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options that decide what is written."""
-    indifferent = ("overwrite", "batch", "workers") if arguments.command == "latents" else ("overwrite",)
-    return {name: value for name, value in vars(arguments).items() if name not in indifferent}
-
-
-def _latent_sources(arguments: argparse.Namespace, shard: Any) -> list[Any]:
-    """The datasets to encode, opened and checked."""
+def _latent_sources(arguments: argparse.Namespace) -> tuple[list[Any], Any]:
+    """The datasets to encode, opened and checked, and the shard."""
     from camctrl_jax.data.clips import dataset_folders, open_clips
-    from camctrl_jax.data.encode_clips import check_source
+    from camctrl_jax.data.encode_clips import check_request
+    from camctrl_jax.data.shards import Shard
 
     for name in ("batch", "workers"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} {getattr(arguments, name)}: expected 1 or more.")
+    shard = Shard.parse(arguments.shard)
     datasets = [open_clips(part) for folder in arguments.source for part in dataset_folders(folder)]
-    check_source(datasets, shard)
-    return datasets
-
-
-def _is_result(out: Path, arguments: argparse.Namespace, encoder: Any) -> bool:
-    """Whether a dataset was written by this command with these settings."""
-    from camctrl_jax.data.clips import open_clips
-
-    report = open_clips(out).report()
-    return report.get("settings") == _settings(arguments) and report["latents_of"] == encoder.fingerprint()
+    check_request(datasets, Path(arguments.out), shard, arguments.text_embeddings is not None)
+    return datasets, shard
 
 
 def _failed_report(out: Path, report: dict[str, Any]) -> Path:

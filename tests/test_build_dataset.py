@@ -338,11 +338,33 @@ def test_a_dataset_is_encoded_in_shards(sources, small_vae, capsys):
     capsys.readouterr()
     encode(sources, "--shard", "1/4")
     assert "nothing to do" in capsys.readouterr().out
-    encode(sources, "--shard", "1/4", "--max-bad-share", "0.5", expected=1)  # other settings
+    encode(sources, "--shard", "0/3", expected=1)
+    assert "is of a job of 4 shards, not 3" in capsys.readouterr().err
+    build(sources, "--overwrite", captions=False, max_bad_share=0.5)  # other clips under the same names
+    encode(sources, "--shard", "1/4", expected=1)
     assert "--overwrite" in capsys.readouterr().err
-    encode(sources, "--shard", "0/3")
-    with pytest.raises(ValueError, match=r"shards of \[3, 4\]"):
+    encode(sources, "--shard", "1/4", "--overwrite")
+    with pytest.raises(ValueError, match=r"different clips, text or autoencoders .*; 00001-of-00004"):
         dataset_folders(sources / "latents")
+
+
+def test_latents_that_are_not_finite_are_skipped(sources, small_vae, monkeypatch):
+    from camctrl_jax.data.latents import LatentEncoder
+
+    source, _ = build(sources)
+    whole = LatentEncoder.__call__
+
+    def spoiled(encoder, video):
+        latents = np.array(whole(encoder, video))
+        if latents.shape[1] == 2:  # the clips of five frames
+            latents[0, 0, 0, 0, 0] = np.inf
+        return latents
+
+    monkeypatch.setattr(LatentEncoder, "__call__", spoiled)
+    encode(sources, "--batch", "1", "--max-bad-share", "0.4")
+    report = json.loads((sources / "latents" / "report.json").read_text())
+    assert report["skipped_by_reason"] == {"non_finite": 2}
+    assert len(open_clips(sources / "latents")) == len(source) - 2
 
 
 def test_clips_that_cannot_be_decoded_are_skipped_and_listed(sources, small_vae, capsys):
@@ -370,7 +392,12 @@ def test_latents_are_not_encoded_again_and_shards_are_not_empty(sources, small_v
     ):
         encode(sources, *options, expected=1)
         assert told in capsys.readouterr().err
+    arguments = ["latents", "--source", str(sources / "set"), "--latents", "mine", "--overwrite"]
+    assert main([*arguments, "--out", str(sources / "set")]) == 1
+    assert "holds the source" in capsys.readouterr().err
     encode(sources)
+    encode(sources, "--shard", "0/2", expected=1)
+    assert "not a folder of shards" in capsys.readouterr().err
     shutil.rmtree(sources / "set")
     (sources / "latents").rename(sources / "set")
     encode(sources, expected=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,27 +14,72 @@ import numpy as np
 
 from camctrl_jax.data.bad_clips import ClipError, SkipTally
 from camctrl_jax.data.clips import ClipDataset, ClipRecord
+from camctrl_jax.data.clips.dataset import INFO_FILE, is_dataset, shards_of
+from camctrl_jax.data.clips.record import check_clip_shape
 from camctrl_jax.data.latents import LatentEncoder
 from camctrl_jax.data.shards import Shard
 from camctrl_jax.data.text import PrecomputedText
 from camctrl_jax.data.video import read_video
 
 
-def check_source(datasets: Sequence[ClipDataset], shard: Shard) -> None:
-    """Raise ValueError for datasets that cannot become one dataset of latents, or for too many shards."""
+def check_request(datasets: Sequence[ClipDataset], out: Path, shard: Shard, with_text: bool) -> None:
+    """Raise ValueError for datasets that cannot become one dataset of latents, or a place for it that holds
+    something else.
+
+    Args:
+        datasets: what to encode.
+        out: where the whole goes.
+        shard: what of it is asked for.
+        with_text: embeddings are given; without, all clips or none must have their own.
+    """
     for dataset in datasets:
         if dataset.latents:
             raise ValueError(f"{dataset.folder} holds latents already; --source must be clips with videos.")
-    sizes = {size for dataset in datasets for size in zip(dataset.index["height"], dataset.index["width"])}
+        if out.resolve() in (dataset.folder.resolve(), *dataset.folder.resolve().parents):
+            raise ValueError(f"--out {out} holds the source {dataset.folder}: choose another folder.")
+    shapes = {
+        tuple(int(dataset.index[name][number]) for name in ("num_frames", "height", "width"))
+        for dataset in datasets
+        for number in range(len(dataset))
+    }
+    for shape in shapes:
+        check_clip_shape(*shape)
+    sizes = sorted({shape[1:] for shape in shapes})
     if len(sizes) > 1:
-        shown = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
         raise ValueError(
-            f"the clips have several sizes ({shown}), and latents of one dataset have one: build a dataset "
-            "for each size."
+            f"the clips have several sizes ({', '.join(f'{h}x{w}' for h, w in sizes)}), and latents of one "
+            "dataset have one: build a dataset for each size."
+        )
+    texts = {None if (text := dataset[0].text) is None else text.shape[1:] for dataset in datasets}
+    if len(texts) > 1 and not with_text:
+        raise ValueError(
+            f"the sources have different text embeddings ({sorted(map(str, texts))}): name one file for all "
+            "with --text-embeddings."
         )
     total = sum(map(len, datasets))
     if shard.count > total:
         raise ValueError(f"--shard {shard.index}/{shard.count}: there are only {total} clips.")
+    if shard.count > 1 and is_dataset(out):
+        raise ValueError(f"{out} is a dataset, not a folder of shards: choose another --out.")
+    for path, (_, count) in shards_of(out).items():
+        if count != shard.count:
+            raise ValueError(f"{path} is of a job of {count} shards, not {shard.count}: delete it first.")
+
+
+def job_digest(datasets: Sequence[ClipDataset], text: Path | None, shard: Shard) -> str:
+    """Identifies what all shards of a job are made of: the clips by names, lengths and bytes in all, the text
+    by its beginning, where its texts are listed, and its size.
+    """
+    digest = hashlib.sha256(f"{shard.count}".encode())
+    for dataset in datasets:
+        for name in ("id", "num_frames"):
+            digest.update(repr(dataset.index[name].tolist()).encode())
+        digest.update((dataset.folder / INFO_FILE).read_bytes())  # tells the bytes of all records
+    if text is not None:
+        with open(text, "rb") as file:
+            digest.update(file.read(1 << 20))
+        digest.update(f"{text.stat().st_size}".encode())
+    return digest.hexdigest()[:16]
 
 
 def encoded_records(
@@ -50,7 +96,7 @@ def encoded_records(
     """The clips of a shard with latents in place of videos; decoding runs ahead of the encoder.
 
     Args:
-        datasets: as :func:`check_source` accepts them; the shard is one of all their clips.
+        datasets: as :func:`check_request` accepts them; the shard is one of all their clips.
         shard: which clips.
         encoder: gives the latents.
         tally: counts clips, and those that cannot be decoded or have no embedding; it stops at too many.
@@ -72,17 +118,20 @@ def encoded_records(
                 clips = []
                 for name, future in group:
                     try:
-                        clips.append(future.result())
-                        tally.use()
+                        clips.append((name, *future.result()))
                     except ClipError as error:
                         tally.skip(name, error)
                 done += len(group)
                 if clips:
-                    videos = [video for _, video in clips]
+                    videos = [video for _, _, video in clips]
                     videos += videos[-1:] * (batch - len(videos))
                     latents = np.asarray(encoder(np.stack(videos)))
-                    for (record, _), own in zip(clips, latents):
-                        yield replace(record, video=None, latents=own).validate()
+                    for (name, record, _), own in zip(clips, latents):
+                        if np.isfinite(own).all():
+                            tally.use()
+                            yield replace(record, video=None, latents=own)
+                        else:
+                            tally.skip(name, ClipError("non_finite", f"{name}: its latents are not finite."))
                 if progress is not None:
                     progress(done, len(places))
     tally.finish()
@@ -97,7 +146,7 @@ def _ahead(
     """(frames, (name, decoded clip)) in order, with at most ``limit`` clips decoded and not yet taken."""
     waiting: deque = deque()
     for dataset, number in places:
-        name = f"{dataset.folder.name}/{dataset.index['id'][number]}"
+        name = f"{dataset.name}/{dataset.index['id'][number]}"
         frames = int(dataset.index["num_frames"][number])
         waiting.append((frames, (name, pool.submit(_decoded, dataset, number, name, text))))
         if len(waiting) == limit:
@@ -125,7 +174,7 @@ def _decoded(
         except KeyError as error:
             raise ClipError("no_text_embedding", f"{name}: {error.args[0]}") from error
         record = replace(record, text=vectors.astype(np.float16), text_mask=mask)
-    return record, video
+    return record.validate(), video
 
 
 def shard_folder(out: Path, shard: Shard) -> Path:

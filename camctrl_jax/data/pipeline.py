@@ -114,7 +114,7 @@ class _Clips:
         """Folder and id of a clip."""
         which, inside = self.locate(number)
         dataset = self.datasets[which]
-        return f"{dataset.folder.name}/{dataset.index['id'][inside]}"
+        return f"{dataset.name}/{dataset.index['id'][inside]}"
 
     def record(self, number: int) -> ClipRecord:
         """Read a clip. Raises ClipError when its bytes are damaged."""

@@ -233,6 +233,21 @@ def test_real_clips_mix_with_worlds_as_unlabelled(worlds_folder, plain_folder):
     assert set(hidden) == {f"plain/plain-{number}" for number in range(4)}
 
 
+def test_shards_are_one_dataset(plain_folder, tmp_path):
+    records = list(plain_records(4))
+    for shard in (0, 1):
+        write_clips(tmp_path / "parts" / f"0000{shard}-of-00002", records[2 * shard : 2 * shard + 2])
+    options = {"labelled_to_unlabelled": (0, 1), "tasks": NOTHING_DROPPED}
+    whole = open_stream(plain_folder, Bucket(9, 4), **options)
+    parts = open_stream(tmp_path / "parts", Bucket(9, 4), **options)
+    batch, same = next(whole), next(parts)
+    np.testing.assert_array_equal(batch["video"], same["video"])
+    assert [name.replace("plain/", "", 1) for name in whole.describe(batch)] == [
+        name.split("/")[-1] for name in parts.describe(same)
+    ]
+    assert all(name.startswith("parts/0000") for name in parts.describe(same))
+
+
 def test_cameras_of_a_dataset_can_be_ignored(worlds_folder):
     config = PipelineConfig(
         datasets=(), unlabelled=(str(worlds_folder),), buckets=(Bucket(1, 10),), labelled_to_unlabelled=(0, 1)

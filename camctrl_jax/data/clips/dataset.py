@@ -15,7 +15,8 @@ import numpy as np
 
 from camctrl_jax.data.clips.record import ClipRecord
 
-INDEX_FILE, REPORT_FILE = "index.npz", "report.json"
+INDEX_FILE, REPORT_FILE, INFO_FILE = "index.npz", "report.json", "dataset_info.json"
+_SHARD_NAME = re.compile(r"(\d+)-of-(\d+)")
 INDEX_FIELDS = {
     "id": np.str_,
     "num_frames": np.int32,
@@ -43,6 +44,12 @@ class ClipDataset:
     latents: bool
     source: Any
 
+    @property
+    def name(self) -> str:
+        """What messages call it: the folder's name, and that of the whole before a shard's."""
+        whole = f"{self.folder.parent.name}/" if _SHARD_NAME.fullmatch(self.folder.name) else ""
+        return f"{whole}{self.folder.name}"
+
     def __len__(self) -> int:
         return len(self.source)
 
@@ -54,13 +61,17 @@ class ClipDataset:
 
     def report(self) -> dict[str, Any]:
         """How the dataset was made: settings, counts, skipped clips. Empty if others made it."""
-        path = self.folder / REPORT_FILE
-        return json.loads(path.read_text()) if path.exists() else {}
+        return _report(self.folder)
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    path = folder / REPORT_FILE
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def is_dataset(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder looks like a TFDS dataset."""
-    return all((Path(folder) / name).is_file() for name in ("dataset_info.json", "features.json"))
+    return all((Path(folder) / name).is_file() for name in (INFO_FILE, "features.json"))
 
 
 def dataset_folders(folder: str | os.PathLike[str]) -> list[Path]:
@@ -68,17 +79,25 @@ def dataset_folders(folder: str | os.PathLike[str]) -> list[Path]:
 
     Raises:
       FileNotFoundError: shards are missing.
+      ValueError: the shards were not made by one job.
     """
     folder = Path(folder)
-    if is_dataset(folder) or not folder.is_dir():
-        return [folder]
-    named = {path: re.fullmatch(r"(\d+)-of-(\d+)", path.name) for path in sorted(folder.iterdir())}
-    shards = {path: (int(name[1]), int(name[2])) for path, name in named.items() if name and is_dataset(path)}
+    shards = {} if is_dataset(folder) else shards_of(folder)
     if not shards:
         return [folder]
     counts = {count for _, count in shards.values()}
     if len(counts) > 1:
         raise ValueError(f"{folder} holds shards of {sorted(counts)}: delete those of one of the jobs.")
+    jobs: dict[tuple, list[str]] = {}
+    for path in shards:
+        report = _report(path)
+        jobs.setdefault((report.get("job"), report.get("latents_of")), []).append(path.name)
+    if len(jobs) > 1:
+        kinds = "; ".join(", ".join(names) for names in jobs.values())
+        raise ValueError(
+            f"{folder} holds shards of different clips, text or autoencoders ({kinds}): encode those of one "
+            "kind again with --overwrite."
+        )
     missing = sorted(set(range(counts.pop())) - {index for index, _ in shards.values()})
     if missing:
         raise FileNotFoundError(
@@ -86,6 +105,14 @@ def dataset_folders(folder: str | os.PathLike[str]) -> list[Path]:
             f"{', '.join(map(str, missing))}. Run build_dataset latents with their --shard."
         )
     return list(shards)
+
+
+def shards_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The shards that are there so far, in order: {folder: (index, count)}."""
+    if not folder.is_dir():
+        return {}
+    named = {path: _SHARD_NAME.fullmatch(path.name) for path in sorted(folder.iterdir())}
+    return {path: (int(name[1]), int(name[2])) for path, name in named.items() if name and is_dataset(path)}
 
 
 def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
