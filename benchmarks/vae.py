@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import (
+    NO_CACHE,
     add_common_arguments,
     gib,
     jax_compiled,
@@ -148,8 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as outputs:
         # The peer's process draws the weights with JAX, which must not take the device's memory for that.
         environment = {
-            task: {"JAX_COMPILATION_CACHE_DIR": ""} if task.endswith(OURS) else {"JAX_PLATFORMS": "cpu"}
-            for task in TASKS
+            task: NO_CACHE if task.endswith(OURS) else NO_CACHE | {"JAX_PLATFORMS": "cpu"} for task in TASKS
         }
         results = run_tasks(__file__, TASKS, options, environment, ("--outputs", outputs))
         videos = {task: np.load(Path(outputs) / f"{TASKS.index(task)}.npy") for task in results}

@@ -38,9 +38,9 @@ def check_request(datasets: Sequence[ClipDataset], out: Path, shard: Shard, with
         if out.resolve() in (dataset.folder.resolve(), *dataset.folder.resolve().parents):
             raise ValueError(f"--out {out} holds the source {dataset.folder}: choose another folder.")
     shapes = {
-        tuple(int(dataset.index[name][number]) for name in ("num_frames", "height", "width"))
+        shape
         for dataset in datasets
-        for number in range(len(dataset))
+        for shape in zip(*(dataset.index[name].tolist() for name in ("num_frames", "height", "width")))
     }
     for shape in shapes:
         check_clip_shape(*shape)
@@ -50,7 +50,7 @@ def check_request(datasets: Sequence[ClipDataset], out: Path, shard: Shard, with
             f"the clips have several sizes ({', '.join(f'{h}x{w}' for h, w in sizes)}), and latents of one "
             "dataset have one: build a dataset for each size."
         )
-    texts = {None if (text := dataset[0].text) is None else text.shape[1:] for dataset in datasets}
+    texts = {dataset.text_shape for dataset in datasets}
     if len(texts) > 1 and not with_text:
         raise ValueError(
             f"the sources have different text embeddings ({sorted(map(str, texts))}): name one file for all "
@@ -99,7 +99,8 @@ def encoded_records(
         datasets: as :func:`check_request` accepts them; the shard is one of all their clips.
         shard: which clips.
         encoder: gives the latents.
-        tally: counts clips, and those that cannot be decoded or have no embedding; it stops at too many.
+        tally: counts clips, and those that cannot be decoded, have no embedding or whose latents are not
+            finite; too many of them raise TooManyBadClips.
         batch: clips that are encoded in one call. Shorter rests are filled up, so that every length of clip
             is compiled once.
         workers: threads that decode.
@@ -146,7 +147,7 @@ def _ahead(
     """(frames, (name, decoded clip)) in order, with at most ``limit`` clips decoded and not yet taken."""
     waiting: deque = deque()
     for dataset, number in places:
-        name = f"{dataset.name}/{dataset.index['id'][number]}"
+        name = dataset.clip_name(number)
         frames = int(dataset.index["num_frames"][number])
         waiting.append((frames, (name, pool.submit(_decoded, dataset, number, name, text))))
         if len(waiting) == limit:
@@ -163,10 +164,7 @@ def _decoded(
     dataset: ClipDataset, number: int, name: str, text: PrecomputedText | None
 ) -> tuple[ClipRecord, np.ndarray]:
     """A clip and its video u8 [T, H, W, 3]. Raises ClipError."""
-    try:
-        record = dataset[number]
-    except (ValueError, RuntimeError, UnicodeDecodeError, EOFError) as error:
-        raise ClipError("unreadable", f"{name}: the record cannot be read ({error}).") from error
+    record = dataset.read(number)
     video = read_video(record.video, frames=record.num_frames, size=(record.height, record.width), name=name)
     if text is not None:
         try:

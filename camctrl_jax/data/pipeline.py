@@ -113,18 +113,12 @@ class _Clips:
     def name(self, number: int) -> str:
         """Folder and id of a clip."""
         which, inside = self.locate(number)
-        dataset = self.datasets[which]
-        return f"{dataset.name}/{dataset.index['id'][inside]}"
+        return self.datasets[which].clip_name(inside)
 
     def record(self, number: int) -> ClipRecord:
         """Read a clip. Raises ClipError when its bytes are damaged."""
         which, inside = self.locate(number)
-        try:
-            return self.datasets[which][inside]
-        except (ValueError, RuntimeError, UnicodeDecodeError, EOFError) as error:
-            raise ClipError(
-                "unreadable", f"{self.name(number)}: the record cannot be read ({error})."
-            ) from error
+        return self.datasets[which].read(inside)
 
 
 @dataclass(frozen=True, eq=False)

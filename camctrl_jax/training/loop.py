@@ -225,7 +225,7 @@ class _Log:
             averages = {name: float(np.mean(series)) for name, series in self._sums.items()}
             self._sums = {}
             now = time.perf_counter()
-            waited = {"data_wait": self._feeding / (now - self._since)}
+            waited = {"data_wait": self._feeding / max(now - self._since, 1e-9)}
             self._feeding, self._since = 0.0, now
             if self._writing:
                 rate = self._progress.show(step, averages, self._clips)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.data.bad_clips import ClipError
 from camctrl_jax.data.clips.record import ClipRecord
 
 INDEX_FILE, REPORT_FILE, INFO_FILE = "index.npz", "report.json", "dataset_info.json"
@@ -55,6 +56,24 @@ class ClipDataset:
 
     def __getitem__(self, number: int) -> ClipRecord:
         return ClipRecord.from_features(self.source[int(number)])
+
+    def clip_name(self, number: int) -> str:
+        """What messages call a clip."""
+        return f"{self.name}/{self.index['id'][number]}"
+
+    def read(self, number: int) -> ClipRecord:
+        """``dataset[number]``. Raises ClipError when its bytes are damaged."""
+        try:
+            return self[number]
+        except (ValueError, RuntimeError, UnicodeDecodeError, EOFError) as error:
+            name = self.clip_name(number)
+            raise ClipError("unreadable", f"{name}: the record cannot be read ({error}).") from error
+
+    @property
+    def text_shape(self) -> tuple[int | None, ...] | None:
+        """Of the embedding of one caption, [N, D]; None if none are stored."""
+        features = self.source.dataset_info.features
+        return tuple(features["text"].shape[1:]) if "text" in features else None
 
     def __iter__(self) -> Iterator[ClipRecord]:
         return (self[number] for number in range(len(self)))
