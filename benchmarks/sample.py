@@ -8,6 +8,10 @@ and all steps in one compiled loop. The peer evaluates diffusers' transformer, i
 three times per step without a camera, and decodes with diffusers' autoencoder as it is (benchmarks/vae.py has
 it compiled as well).
 
+'prompt of N tokens' is what a user of either side gets: the text encoder pads every prompt to 512 tokens.
+diffusers' pipeline computes them all under a mask; ours leaves out what no prompt needs. The other two
+tasks have nothing but valid tokens, and the peer has no mask.
+
 'compile s' is what the first call of everything took beyond its work.
 
 Model TFLOP/s counts a forward pass by formula (camctrl_jax.models.flops).
@@ -37,35 +41,38 @@ from harness import (
 from train_step import model_config, peer_transformer, random_params
 
 PEER, OURS = "diffusers, torch.compile", "ours"
-TASKS = (PEER, OURS)
+PROMPT = {side: f"{side}, prompt" for side in (PEER, OURS)}
+TASKS = (PEER, OURS, *PROMPT.values())
 BRANCHES = 3
 
 
-def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
     from camctrl_jax.diffusion.guidance import Guidance
     from camctrl_jax.diffusion.sampler import initial_noise, sample
     from camctrl_jax.models import VAE, MMDiT, vae_preset
-    from camctrl_jax.pipeline import Autoencoder, Denoiser, sampling_form
+    from camctrl_jax.pipeline import Autoencoder, Denoiser, sampling_form, used_text
 
     config, dtype = model_config(options), jnp.dtype(options.dtype)
     config, params = sampling_form(config, random_params(MMDiT(config)), dtype)
     vae_config = vae_preset("wan21", base_dim=options.base_dim)
     autoencoder = Autoencoder(vae_config, random_params(VAE(vae_config)), dtype, 1)
     shape = (*options.latents, config.out_channels)
-    keys = jax.random.split(jax.random.key(1), 3)
-    text = jax.random.normal(keys[0], (1, options.text, config.text_dim)).astype(dtype)
-    null = jax.random.normal(keys[1], text.shape).astype(dtype)
-    valid = jnp.ones(text.shape[:2], bool)
-    plucker = jax.random.normal(keys[2], (1, *options.latents, 6))
+    rng = np.random.default_rng(1)
+    text, null = rng.standard_normal((2, 1, options.text, config.text_dim), np.float32)
+    lengths = (options.text, options.text) if valid is None else (valid, 1)  # the empty prompt is one token
+    masks = [np.arange(options.text)[None] < length for length in lengths]
+    texts = [jnp.asarray(x) for x in used_text(text, masks[0], null, masks[1])]
+    plucker = jnp.asarray(rng.standard_normal((1, *options.latents, 6), np.float32))
     denoiser, given = Denoiser(config, dtype), jnp.zeros((1, shape[0]), bool)
 
     def denoise(seed: int) -> Any:
         noise = initial_noise([seed], shape)
         clean = jnp.zeros_like(noise)
-        inputs = (noise, clean, given, text, valid, null, valid, plucker)
+        inputs = (noise, clean, given, *texts, plucker)
         return jax.block_until_ready(
             sample(
                 denoiser,
@@ -96,7 +103,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_peer(options: argparse.Namespace) -> dict[str, Any]:
+def run_peer(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     import torch
     from diffusers import AutoencoderKLWan
 
@@ -111,10 +118,12 @@ def run_peer(options: argparse.Namespace) -> dict[str, Any]:
     def draw(*shape: int) -> Any:
         return torch.randn(1, *shape, device=device, dtype=dtype)
 
-    clean, texts = (
-        draw(17, *options.latents),
-        [draw(options.text, model.config.text_embed_dim) for _ in range(3)],
-    )
+    clean = draw(17, *options.latents)
+    positions, lengths = torch.arange(options.text, device=device)[None], (1, valid, valid)
+    texts = [  # without text; with it; with the camera as well
+        (draw(options.text, model.config.text_embed_dim), None if length is None else positions < length)
+        for length in (lengths if valid is not None else (None,) * 3)
+    ]
 
     @torch.no_grad()
     def denoise() -> Any:
@@ -122,7 +131,9 @@ def run_peer(options: argparse.Namespace) -> dict[str, Any]:
         for step in range(options.steps):
             timestep = torch.full((1,), 1000.0 * (1 - step / options.steps), device=device)
             inputs = torch.cat([state.to(dtype), clean], dim=1)
-            null, text, both = (model(inputs, timestep, t, return_dict=False)[0].float() for t in texts)
+            null, text, both = (
+                model(inputs, timestep, text, mask, return_dict=False)[0].float() for text, mask in texts
+            )
             state = state - (null + 7.5 * (text - null) + 8.0 * (both - text)) / options.steps
         wait()
         return state
@@ -157,6 +168,7 @@ def main() -> None:
     )
     parser.add_argument("--latents", type=int, nargs=3, default=(13, 48, 80), metavar=("L", "H", "W"))
     parser.add_argument("--text", type=int, default=512, help="text tokens")
+    parser.add_argument("--prompt", type=int, default=100, help="valid text tokens of the tasks 'prompt'")
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
@@ -166,28 +178,33 @@ def main() -> None:
     options = parser.parse_args()
     options.remat, options.scan = "none", False
     if options.task:
-        return report(run_ours(options) if options.task == OURS else run_peer(options))
+        run = run_ours if options.task in (OURS, PROMPT[OURS]) else run_peer
+        return report(run(options, options.prompt if options.task in PROMPT.values() else None))
     from camctrl_jax.models.flops import mmdit_flops
 
-    results = run_tasks(__file__, TASKS, options, {OURS: NO_CACHE, PEER: NO_CACHE})
+    results = run_tasks(__file__, TASKS, options, dict.fromkeys(TASKS, NO_CACHE))
     forward = mmdit_flops(model_config(options), tuple(options.latents), options.text).forward
     evaluations = BRANCHES * options.steps
     whole = {task: r["steps_s"] + r["decode_s"] for task, r in results.items()}
+    peer_of = {PEER: PEER, OURS: PEER} | dict.fromkeys(PROMPT.values(), PROMPT[PEER])
     rows = [
         (
             task,
             r["steps_s"],
             1e3 * r["steps_s"] / evaluations,
-            evaluations * forward / r["steps_s"] / 1e12,
+            None if task in PROMPT.values() else evaluations * forward / r["steps_s"] / 1e12,
             r["decode_s"],
             whole[task],
-            whole[PEER] / whole[task] if PEER in whole else None,
+            whole[peer_of[task]] / whole[task] if peer_of[task] in whole else None,
             gib(r["peak"]),
             r["compile_s"],
         )
         for task, r in results.items()
     ]
-    print(f"\n{machine_of(results)}; latents {tuple(options.latents)}, {options.steps} steps\n")
+    print(
+        f"\n{machine_of(results)}; latents {tuple(options.latents)}, {options.steps} steps; "
+        f"'prompt' has {options.prompt} of {options.text} text tokens\n"
+    )
     columns = ("", "steps s", "ms per evaluation", "model TFLOP/s", "decode s", "whole s", "times the peer")
     print(table((*columns, "peak GiB", "compile s"), rows))
 

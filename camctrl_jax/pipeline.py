@@ -40,6 +40,7 @@ from camctrl_jax.models import (
 from camctrl_jax.models.vae import CHUNK_MEMORY
 
 Params = dict[str, Any]
+TEXT_STEP = 64  # text tokens
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,25 @@ def sampling_form(config: MMDiTConfig, params: Params, dtype: Any) -> tuple[MMDi
         return config, jax.device_put(params)
     config = replace(config, scan_layers=True)
     return config, jax.device_put(stack_layers(params, config))
+
+
+def used_text(
+    text: np.ndarray, text_mask: np.ndarray, null_text: np.ndarray, null_mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same without the padding that no prompt needs: text tokens up to a multiple of ``TEXT_STEP``.
+
+    Padding is not attended to, but the network computes it. Most prompts fill a fraction of what a text
+    encoder pads to, and every other length compiles anew, hence the steps.
+
+    Args:
+        text, text_mask: f32 [B, N, D] and bool [B, N], valid tokens first.
+        null_text, null_mask: f32 [1, N, D] and bool [1, N].
+
+    Returns: the four, of N' <= N tokens.
+    """
+    longest = int(max(text_mask.sum(axis=1).max(), null_mask.sum(axis=1).max()))
+    kept = min(text.shape[1], -(-longest // TEXT_STEP) * TEXT_STEP)
+    return text[:, :kept], text_mask[:, :kept], null_text[:, :kept], null_mask[:, :kept]
 
 
 def load_autoencoder(weights: Weights, dtype: Any) -> Autoencoder:
@@ -297,8 +317,9 @@ class Pipeline:
                     f"{condition.shape[1]} frames are given and a clip has {frames}: nothing to sample."
                 )
             clean = clean.at[:, :given].set(latents)
-        text, text_mask = self.embedder.embed(list(prompts))
-        null_text, null_mask = self.embedder.embed([""])
+        text, text_mask, null_text, null_mask = used_text(
+            *self.embedder.embed(list(prompts)), *self.embedder.embed([""])
+        )
         return sample(
             self.denoiser,
             self.params,

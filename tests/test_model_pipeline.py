@@ -14,7 +14,7 @@ from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.interop.pretrained import WeightsError
-from camctrl_jax.pipeline import Denoiser, Pipeline, check_clip_size, open_model, sampling_form
+from camctrl_jax.pipeline import Denoiser, Pipeline, check_clip_size, open_model, sampling_form, used_text
 
 SIZE = {"frames": 9, "height": 32, "width": 48}
 RUN = SIZE | {"guidance": Guidance(2.0, 3.0), "steps": 2}
@@ -43,6 +43,33 @@ def test_a_sampler_with_scanned_layers_gives_the_same_clip(pipeline, monkeypatch
     paths = [resolve_path("dolly in 1 m", 9)]
     one, other = (p.sample(["a red ball"], [5], cameras=paths, **RUN) for p in (pipeline, scanned))
     assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(one)
+
+
+def test_padding_that_no_prompt_needs_is_not_computed_and_changes_nothing(pipeline, monkeypatch):
+    padded = replace(pipeline, embedder=replace(pipeline.embedder, max_tokens=150))
+    seen = []
+
+    def observed(*texts):
+        seen.append([x.shape[1] for x in used_text(*texts)])
+        return texts if len(seen) == 2 else used_text(*texts)
+
+    monkeypatch.setattr("camctrl_jax.pipeline.used_text", observed)
+    inputs = {"cameras": [resolve_path("dolly in 1 m", 9)], **RUN}
+    cut, whole = (padded.sample(["a red ball"], [5], **inputs) for _ in range(2))
+    assert seen == [[64] * 4] * 2
+    assert np.linalg.norm(cut - whole) <= 1e-5 * np.linalg.norm(whole)
+
+
+@pytest.mark.parametrize(
+    ("longest", "tokens", "kept"), [(1, 150, 64), (64, 150, 64), (65, 150, 128), (140, 150, 150)]
+)
+def test_text_is_cut_after_the_longest_of_all_prompts(longest, tokens, kept):
+    text = np.random.default_rng(0).standard_normal((2, tokens, 3)).astype(np.float32)
+    mask = np.arange(tokens) < np.array([[1], [longest]])
+    for first, second in (((text, mask), (text[:1], mask[:1])), ((text[:1], mask[:1]), (text[1:], mask[1:]))):
+        given = (*first, *second)
+        for cut, whole in zip(used_text(*given), given, strict=True):
+            np.testing.assert_array_equal(cut, whole[:, :kept])
 
 
 def test_clip_depends_on_its_own_inputs_and_not_on_the_batch(pipeline):
