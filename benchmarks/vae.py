@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=384)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--base-dim", type=int, default=96, help="96 is the full width")
-    parser.add_argument("--memory", type=float, default=3.0, help="GiB of activations, about")
+    parser.add_argument("--memory", type=float, default=1.5, help="GiB of activations, about")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--outputs", help=argparse.SUPPRESS)
     add_common_arguments(parser, TASKS)

@@ -190,8 +190,9 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         )
         drawn = draw(init_key) if new else {}
         given = place(given, {name: homes[name] for name in given})
-        # Donated: the weights of a large model are not held a second time.
-        create = jax.jit(program.create, donate_argnums=0, out_shardings=program.shardings)
+        # Donated, so that a large model is not held a second time; layers that are stacked have to be.
+        donated = () if program.scanned else 0
+        create = jax.jit(program.create, donate_argnums=donated, out_shardings=program.shardings)
         state = create(given | drawn, init_key)
         del given, drawn
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract))
@@ -310,14 +311,11 @@ def _frozen_vae(config: ConfigDict) -> tuple[VAEConfig, Params]:
 
     from camctrl_jax.interop.pretrained import load_vae
     from camctrl_jax.models import VAE, vae_preset
-    from camctrl_jax.training.initialise import init_autoencoder
 
     if config.vae.weights != "random":
         return load_vae(config.vae.weights)
     vae_config = vae_preset(config.model.preset)
-    return vae_config, jax.jit(partial(init_autoencoder, VAE(vae_config)))(
-        jax.random.key(0, impl="unsafe_rbg")
-    )
+    return vae_config, VAE(vae_config).init_params(jax.random.key(0, impl="unsafe_rbg"))
 
 
 # What a transformer computes depends on these, but the shapes of its parameters do not tell them.

@@ -12,7 +12,7 @@ float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -732,11 +732,21 @@ class MMDiT(nn.Module):
         return unpatch(video.astype(jnp.float32), grid, config.patch)
 
     def init_params(self, rng: Array) -> dict:
-        """Fresh parameters as a nested dict: adaLN-zero (the output is zero), camera layer zero. float32."""
-        latents = jnp.zeros((1, *self.config.patch, self.config.in_channels))
-        # Jitted, the forward pass that init traces is dropped and only the initialisers run.
-        text = jnp.zeros((1, 1, self.config.text_dim))
-        return jax.jit(self.init)(rng, latents, jnp.zeros(1), text)["params"]
+        """Fresh parameters as a nested dict: adaLN-zero (the output is zero), camera layer zero. float32.
+
+        They are the same whether or not ``config.scan_layers`` stacks them: equal layers are drawn in a scan.
+        Drawn one by one, those of a large model take the compiler for a GPU minutes.
+        """
+        config = replace(self.config, scan_layers=True)
+        latents = jnp.zeros((1, *config.patch, config.in_channels))
+        text = jnp.zeros((1, 1, config.text_dim))
+
+        @jax.jit  # so that the forward pass that init traces is dropped and only the initialisers run
+        def draw(rng: Array) -> dict:
+            params = MMDiT(config, parent=None).init(rng, latents, jnp.zeros(1), text)["params"]
+            return params if self.config.scan_layers else unstack_layers(params, config)
+
+        return draw(rng)
 
     def abstract_params(self) -> dict:
         """Shapes and dtypes of :meth:`init_params`, without computing anything."""

@@ -419,8 +419,8 @@ def decode_streaming(
 # Feature maps of the full resolution that are alive at once, as XLA schedules the open autoencoder: one more
 # latent of 384x640 pixels takes 1.06 GiB in bfloat16.
 _LIVE_MAPS = 6
-# Bytes of activations that a whole clip may take; more buys 3 % of the time (docs/results/performance.md).
-CHUNK_MEMORY = 3 * 2**30
+# Bytes of activations that a whole clip may take; more is no faster (docs/results/performance.md).
+CHUNK_MEMORY = 3 * 2**29
 
 
 def latents_within(

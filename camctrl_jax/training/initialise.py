@@ -1,30 +1,14 @@
-"""First parameters of a model, and what it takes over from weights that exist already."""
+"""What a model takes over from weights that exist already."""
 
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
-from jax import Array
 
-from camctrl_jax.models import VAE, MMDiT
 from camctrl_jax.training.checkpoint import check_same_shapes, flat_shapes
 from camctrl_jax.training.state import Params
 
 # Parameters that a stage may add to the weights it starts from; they keep their own initialisation.
 _NEW_PARTS = ("camera_embedder",)
-
-
-def init_denoiser(model: MMDiT, key: Array) -> Params:
-    """Initial parameters of a transformer; they depend on its config and the key, not on clip sizes."""
-    config = model.config
-    frames = jnp.zeros((1, *config.patch, config.in_channels))
-    return model.init(key, frames, jnp.zeros(1), jnp.zeros((1, 1, config.text_dim)))["params"]
-
-
-def init_autoencoder(vae: VAE, key: Array) -> Params:
-    """Initial parameters of an autoencoder."""
-    side, frames = vae.config.spatial_stride, 1 + vae.config.temporal_stride
-    return vae.init(key, jnp.zeros((1, frames, side, side, 3)))["params"]
 
 
 def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[str]]:

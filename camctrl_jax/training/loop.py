@@ -146,7 +146,8 @@ def train(
                 # Kept for the report of a bad step: ids and flags, not the clips.
                 small = {name: array for name, array in batch.items() if array.ndim == 1}
                 placed = place(batch)
-                log.fed(time.perf_counter() - drawing)
+                if _idle(pending):
+                    log.waited(time.perf_counter() - drawing)
                 with jax.transfer_guard("disallow"):  # a hidden transfer would make every step wait
                     state, metrics = step_function(state, placed, rng)
                 pending.append((step, metrics, small))
@@ -179,6 +180,11 @@ def train(
     return Outcome(state, step, stop.received if step < config.steps else None)
 
 
+def _idle(pending: deque[tuple[int, Mapping[str, Array], Batch]]) -> bool:
+    """Whether the devices have done every step that was handed to them."""
+    return not pending or all(value.is_ready() for value in pending[-1][1].values())
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -196,13 +202,14 @@ class _Log:
         self._sums: dict[str, list[float]] = {}
         self._listed = 0
         self._clips = -1  # not before the first step is done
-        self._feeding, self._since = 0.0, time.perf_counter()
+        self._waited, self._since = 0.0, time.perf_counter()
 
-    def fed(self, seconds: float) -> None:
-        """Take in how long a batch was waited for. The device has earlier steps to do meanwhile, so their
-        share of the time bounds what it waits from above.
+    def waited(self, seconds: float) -> None:
+        """Take in how long a batch took that the devices ran dry for.
+
+        They had an earlier step to do for part of it, so the share of the time bounds their wait from above.
         """
-        self._feeding += seconds
+        self._waited += seconds
 
     def add(self, step: int, metrics: Mapping[str, Array], batch: Batch) -> None:
         """Take in the metrics of a step that is (nearly) done."""
@@ -217,7 +224,7 @@ class _Log:
                 self._sums.setdefault(name, []).append(value)
         if self._clips < 0:
             self._clips = 0
-            self._feeding, self._since = 0.0, time.perf_counter()
+            self._waited, self._since = 0.0, time.perf_counter()
             self._progress.begin(step)
         else:
             self._clips += len(next(iter(batch.values())))
@@ -225,8 +232,8 @@ class _Log:
             averages = {name: float(np.mean(series)) for name, series in self._sums.items()}
             self._sums = {}
             now = time.perf_counter()
-            waited = {"data_wait": self._feeding / max(now - self._since, 1e-9)}
-            self._feeding, self._since = 0.0, now
+            waited = {"data_wait": self._waited / max(now - self._since, 1e-9)}
+            self._waited, self._since = 0.0, now
             if self._writing:
                 rate = self._progress.show(step, averages, self._clips)
                 self.write(step, {**averages, "clips_per_second": rate, **waited})

@@ -30,7 +30,6 @@ from camctrl_jax.training.autoencode import (
 )
 from camctrl_jax.training.config import ConfigError, RunParts, autoencode_config, run_parts
 from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
-from camctrl_jax.training.initialise import init_autoencoder, init_denoiser
 from camctrl_jax.training.layers import stack_state, unstack_state
 from camctrl_jax.training.optimizer import make_optimizer
 from camctrl_jax.training.state import Params, StepFunction, TrainState, create_state
@@ -63,7 +62,7 @@ class Program:
 
     def fresh_params(self, key: Array) -> Params:
         """Initial parameters, one entry per layer."""
-        return init_denoiser(self.model, key) if self._denoising else init_autoencoder(self.vae, key)
+        return self.model.init_params(key)
 
     @property
     def _denoising(self) -> bool:

@@ -159,6 +159,31 @@ def test_scanned_layers_equal_the_loop(inputs, shared):
     assert jax.tree.all(jax.tree.map(np.array_equal, unstack_layers(stacked, config), params))
 
 
+def test_fresh_layers_differ_and_are_the_same_in_both_forms():
+    config = dataclasses.replace(CONFIG, num_dual=2, num_single=3, num_decoder=0)
+    key = jax.random.key(0, impl="unsafe_rbg")
+    params = MMDiT(config).init_params(key)
+    scanned = MMDiT(dataclasses.replace(config, scan_layers=True)).init_params(key)
+    assert jax.tree.all(jax.tree.map(np.array_equal, stack_layers(params, config), scanned))
+    small = np.zeros((1, *config.patch, config.in_channels)), np.zeros(1), np.zeros((1, 1, config.text_dim))
+    plain = jax.jit(MMDiT(config).init)(key, *small)["params"]  # as Flax draws layers one by one
+    assert jax.tree.structure(params) == jax.tree.structure(plain)
+    layers = (params[name] for name in ("single_transformer_blocks_0", "single_transformer_blocks_1"))
+    for first, second, drawn in zip(
+        *map(jax.tree.leaves, (*layers, plain["single_transformer_blocks_0"])), strict=True
+    ):
+        assert bool(np.any(first != second)) == bool(np.std(drawn) > 0)
+        np.testing.assert_allclose(np.std(first), np.std(drawn), rtol=0.1)
+
+
+def test_the_program_that_draws_parameters_does_not_grow_with_depth():
+    def size(layers):
+        model = MMDiT(dataclasses.replace(CONFIG, num_dual=layers, num_single=layers, num_decoder=layers))
+        return str(jax.make_jaxpr(model.init_params)(jax.random.key(0))).count("random_bits")
+
+    assert size(2) == size(8) > 0
+
+
 def test_a_model_without_equal_blocks_has_one_form():
     config = dataclasses.replace(CONFIG, num_dual=0, num_single=1, num_decoder=0)
     assert layer_names(config) == ("", "")

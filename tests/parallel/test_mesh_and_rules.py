@@ -11,7 +11,6 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from camctrl_jax.models import MMDiT, mmdit_preset
 from camctrl_jax.parallel.mesh import AXES, MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import ShardingRules, batch_shards, place_batch
-from camctrl_jax.training.initialise import init_denoiser
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.state import create_state
 
@@ -49,7 +48,7 @@ def test_a_mesh_has_auto_axes():
 def worlds_state():
     model = MMDiT(mmdit_preset("worlds"))
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=1), 10)
-    return jax.eval_shape(lambda: create_state(init_denoiser(model, jax.random.key(0)), optimizer))
+    return jax.eval_shape(lambda: create_state(model.init_params(jax.random.key(0)), optimizer))
 
 
 def test_every_large_array_of_the_model_is_shared_out(worlds_state):

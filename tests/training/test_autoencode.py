@@ -25,7 +25,6 @@ from camctrl_jax.training.autoencode import (
     structure_loss,
 )
 from camctrl_jax.training.denoise import to_unit_range
-from camctrl_jax.training.initialise import init_autoencoder
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.state import create_state
 
@@ -46,7 +45,7 @@ KEY = jax.random.key(0)
 @pytest.fixture(scope="module")
 def params():
     # The generator that compiles fast.
-    return jax.jit(lambda key: init_autoencoder(VAE_MODEL, key))(jax.random.key(1, impl="unsafe_rbg"))
+    return VAE_MODEL.init_params(jax.random.key(1, impl="unsafe_rbg"))
 
 
 def video_batch(count=2, frames=5):

@@ -12,7 +12,7 @@ from nano_batches import batch_of
 from camctrl_jax.diffusion.flow import FlowConfig
 from camctrl_jax.models import MMDiT, VAEConfig, mmdit_preset, vae_preset
 from camctrl_jax.training.denoise import DenoiseConfig, encode_latents, make_denoise_step
-from camctrl_jax.training.initialise import init_denoiser, take_over
+from camctrl_jax.training.initialise import take_over
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.state import create_state
 
@@ -23,7 +23,7 @@ KEY = jax.random.key(7)
 
 def fresh_params(model):
     """Initial parameters, from the generator that compiles fast."""
-    return jax.jit(lambda key: init_denoiser(model, key))(jax.random.key(0, impl="unsafe_rbg"))
+    return model.init_params(jax.random.key(0, impl="unsafe_rbg"))
 
 
 @pytest.fixture(scope="module")

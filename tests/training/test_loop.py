@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +125,31 @@ def test_logged_values_are_means_over_the_interval(tmp_path):
     assert "sometimes" not in lines[0]  # undefined in the whole interval
     assert lines[1]["sometimes"] == pytest.approx(lines[1]["loss"])
     assert all(0.0 <= line["data_wait"] <= 1.0 for line in lines)
+
+
+class SlowNumbers(Numbers):
+    def __next__(self):
+        time.sleep(0.1)
+        return super().__next__()
+
+
+@jax.jit
+def fit_mean_slowly(state, batch, rng):
+    busy = jax.lax.fori_loop(0, 40, lambda _, x: jnp.tanh(x @ x), jnp.ones((700, 700)))
+    state, metrics = fit_mean(state, batch, rng)
+    return state, {**metrics, "loss": metrics["loss"] + 0 * busy[0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("stream", "step_function", "low", "high"),
+    [(SlowNumbers([]), fit_mean, 0.5, 1.0), (Numbers([]), fit_mean_slowly, 0.0, 0.05)],
+    ids=["slow data", "slow step"],
+)
+def test_only_batches_that_the_device_waits_for_count_as_waiting(tmp_path, stream, step_function, low, high):
+    config = LoopConfig(steps=5, log_every=4)
+    run(tmp_path, config, stream=stream, step_function=step_function)
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert low <= first["data_wait"] <= high
 
 
 def test_resumed_equals_uninterrupted(tmp_path):
