@@ -8,9 +8,9 @@ and all steps in one compiled loop. The peer evaluates diffusers' transformer, i
 three times per step without a camera, and decodes with diffusers' autoencoder as it is (benchmarks/vae.py has
 it compiled as well).
 
-'prompt of N tokens' is what a user of either side gets: the text encoder pads every prompt to 512 tokens.
-diffusers' pipeline computes them all under a mask; ours leaves out what no prompt needs. The other two
-tasks have nothing but valid tokens, and the peer has no mask.
+Tasks with ', prompt' are what a user of either side gets: the text encoder pads every prompt to 512 tokens,
+of which --prompt are valid. diffusers' pipeline computes them all under a mask; ours leaves out what no
+prompt needs. The other two tasks have nothing but valid tokens, and the peer has no mask.
 
 'compile s' is what the first call of everything took beyond its work.
 
@@ -38,10 +38,18 @@ from harness import (
     run_tasks,
     table,
 )
-from train_step import model_config, peer_transformer, random_params
+from train_step import (
+    OURS,
+    PEER,
+    PEER_OF,
+    PROMPT,
+    add_text_arguments,
+    model_config,
+    parse,
+    peer_transformer,
+    random_params,
+)
 
-PEER, OURS = "diffusers, torch.compile", "ours"
-PROMPT = {side: f"{side}, prompt" for side in (PEER, OURS)}
 TASKS = (PEER, OURS, *PROMPT.values())
 BRANCHES = 3
 
@@ -119,11 +127,10 @@ def run_peer(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
         return torch.randn(1, *shape, device=device, dtype=dtype)
 
     clean = draw(17, *options.latents)
-    positions, lengths = torch.arange(options.text, device=device)[None], (1, valid, valid)
-    texts = [  # without text; with it; with the camera as well
-        (draw(options.text, model.config.text_embed_dim), None if length is None else positions < length)
-        for length in (lengths if valid is not None else (None,) * 3)
-    ]
+    positions = torch.arange(options.text, device=device)[None]
+    masks = [None] * BRANCHES if valid is None else [positions < length for length in (1, valid, valid)]
+    # Without text; with it; with the camera as well.
+    texts = [(draw(options.text, model.config.text_embed_dim), mask) for mask in masks]
 
     @torch.no_grad()
     def denoise() -> Any:
@@ -131,10 +138,10 @@ def run_peer(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
         for step in range(options.steps):
             timestep = torch.full((1,), 1000.0 * (1 - step / options.steps), device=device)
             inputs = torch.cat([state.to(dtype), clean], dim=1)
-            null, text, both = (
-                model(inputs, timestep, text, mask, return_dict=False)[0].float() for text, mask in texts
+            null, prompted, both = (
+                model(inputs, timestep, *conditions, return_dict=False)[0].float() for conditions in texts
             )
-            state = state - (null + 7.5 * (text - null) + 8.0 * (both - text)) / options.steps
+            state = state - (null + 7.5 * (prompted - null) + 8.0 * (both - prompted)) / options.steps
         wait()
         return state
 
@@ -167,15 +174,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--latents", type=int, nargs=3, default=(13, 48, 80), metavar=("L", "H", "W"))
-    parser.add_argument("--text", type=int, default=512, help="text tokens")
-    parser.add_argument("--prompt", type=int, default=100, help="valid text tokens of the tasks 'prompt'")
+    add_text_arguments(parser)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
     parser.add_argument("--heads", type=int, help="12 is the full width")
     parser.add_argument("--base-dim", type=int, default=96, help="of the autoencoder; 96 is the full width")
     add_common_arguments(parser, TASKS)
-    options = parser.parse_args()
+    options = parse(parser)
     options.remat, options.scan = "none", False
     if options.task:
         run = run_ours if options.task in (OURS, PROMPT[OURS]) else run_peer
@@ -186,7 +192,6 @@ def main() -> None:
     forward = mmdit_flops(model_config(options), tuple(options.latents), options.text).forward
     evaluations = BRANCHES * options.steps
     whole = {task: r["steps_s"] + r["decode_s"] for task, r in results.items()}
-    peer_of = {PEER: PEER, OURS: PEER} | dict.fromkeys(PROMPT.values(), PROMPT[PEER])
     rows = [
         (
             task,
@@ -195,7 +200,7 @@ def main() -> None:
             None if task in PROMPT.values() else evaluations * forward / r["steps_s"] / 1e12,
             r["decode_s"],
             whole[task],
-            whole[peer_of[task]] / whole[task] if peer_of[task] in whole else None,
+            whole[PEER_OF[task]] / whole[task] if PEER_OF[task] in whole else None,
             gib(r["peak"]),
             r["compile_s"],
         )

@@ -3,7 +3,7 @@
   python benchmarks/train_step.py
 
 Random weights and inputs of the full size: latents of 31x24x48 (8,928 video tokens) and 512 text tokens, one
-clip, all tokens valid for both sides; 'prompt' has as many valid ones as a caption, under a mask, as both
+clip, all tokens valid for both sides; tasks with ', prompt' have --prompt valid ones, under a mask, as both
 sides train. Ours differentiates float32 weights and computes in bfloat16; the peer is diffusers in bfloat16
 under torch.compile. 'whole step' is what configs/stage1.py:motif_2b runs: clipping, AdamW with float32
 moments, and the average of the weights on top. It is measured twice, the second time from the compilation
@@ -38,6 +38,7 @@ from harness import (
 
 PEER, OURS = "diffusers, torch.compile", "ours"
 PROMPT = {side: f"{side}, prompt" for side in (PEER, OURS)}
+PEER_OF = dict.fromkeys((PEER, OURS), PEER) | dict.fromkeys(PROMPT.values(), PROMPT[PEER])
 STEP, STEP_AGAIN = "ours, whole step", "ours, whole step, warm start"
 TASKS = (PEER, OURS, *PROMPT.values(), STEP, STEP_AGAIN)
 
@@ -52,6 +53,19 @@ def model_config(options: argparse.Namespace, **changes: Any):
     if options.heads:
         changes |= {"heads": options.heads}
     return mmdit_preset("motif_2b", remat=options.remat, scan_layers=options.scan, **changes)
+
+
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text", type=int, default=512, help="text tokens")
+    parser.add_argument("--prompt", type=int, default=100, help="valid text tokens of the tasks ', prompt'")
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line, which must not ask for a prompt longer than the text."""
+    options = parser.parse_args()
+    if not 0 < options.prompt <= options.text:
+        parser.error(f"--prompt={options.prompt} must be from 1 to --text={options.text}")
+    return options
 
 
 def flops_of(options: argparse.Namespace) -> float:
@@ -244,8 +258,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--latents", type=int, nargs=3, default=(31, 24, 48), metavar=("L", "H", "W"))
-    parser.add_argument("--text", type=int, default=512, help="text tokens")
-    parser.add_argument("--prompt", type=int, default=100, help="valid text tokens of the tasks 'prompt'")
+    add_text_arguments(parser)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--remat", default="none", help="a policy of camctrl_jax.models.remat")
@@ -253,7 +266,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
     parser.add_argument("--heads", type=int, help="12 is the full width")
     add_common_arguments(parser, TASKS)
-    options = parser.parse_args()
+    options = parse(parser)
     if options.task:
         run = {
             OURS: lambda: run_ours(options, None),
@@ -273,8 +286,8 @@ def main() -> None:
         environment = dict.fromkeys((PEER, OURS, *PROMPT.values()), NO_CACHE)
         environment |= {STEP: cached, STEP_AGAIN: cached}
         results = run_tasks(__file__, TASKS, options, environment)
-    flops, peer = flops_of(options), {PEER: PEER, OURS: PEER} | dict.fromkeys(PROMPT.values(), PROMPT[PEER])
-    beside = {task: results.get(peer.get(task), {}).get("ms") for task in results}
+    flops = flops_of(options)
+    beside = {task: results.get(PEER_OF.get(task), {}).get("ms") for task in results}
     rows = [
         (
             task,
@@ -289,7 +302,8 @@ def main() -> None:
     ]
     print(
         f"\n{machine_of(results)}; {flops / 3e12:.1f} TFLOP forward; "
-        f"remat {options.remat}, scan {options.scan}\n"
+        f"remat {options.remat}, scan {options.scan}; "
+        f"'prompt' has {options.prompt} of {options.text} text tokens\n"
     )
     columns = ("", "ms", "model TFLOP/s", "times the peer", "peak GiB", "trace s", "compile s")
     print(table(columns, rows))

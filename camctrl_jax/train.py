@@ -134,9 +134,9 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         write_json,
     )
     from camctrl_jax.training.config import ConfigError, as_json, differences, run_parts
-    from camctrl_jax.training.initialise import take_over
     from camctrl_jax.training.inputs import open_inputs
     from camctrl_jax.training.program import build_program
+    from camctrl_jax.training.starting_weights import take_over
     from camctrl_jax.training.writers import ProgressLine
 
     # 1. Settings and devices.
@@ -190,7 +190,8 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         )
         drawn = draw(init_key) if new else {}
         given = place(given, {name: homes[name] for name in given})
-        # Donated, so that a large model is not held a second time; layers that are stacked have to be.
+        # Donated, so that a large model is not held a second time. Not where layers get stacked: nothing can
+        # take over their buffers, and JAX warns of each.
         donated = () if program.scanned else 0
         create = jax.jit(program.create, donate_argnums=donated, out_shardings=program.shardings)
         state = create(given | drawn, init_key)

@@ -741,9 +741,12 @@ class MMDiT(nn.Module):
         latents = jnp.zeros((1, *config.patch, config.in_channels))
         text = jnp.zeros((1, 1, config.text_dim))
 
+        # parent=None: a module made in a method is otherwise a part of the module that the method is of.
+        alone = MMDiT(config, parent=None)
+
         @jax.jit  # so that the forward pass that init traces is dropped and only the initialisers run
         def draw(rng: Array) -> dict:
-            params = MMDiT(config, parent=None).init(rng, latents, jnp.zeros(1), text)["params"]
+            params = alone.init(rng, latents, jnp.zeros(1), text)["params"]
             return params if self.config.scan_layers else unstack_layers(params, config)
 
         return draw(rng)

@@ -419,8 +419,9 @@ def decode_streaming(
 # Feature maps of the full resolution that are alive at once, as XLA schedules the open autoencoder: one more
 # latent of 384x640 pixels takes 1.06 GiB in bfloat16.
 _LIVE_MAPS = 6
-# Bytes of activations that a whole clip may take; more is no faster (docs/results/performance.md).
-CHUNK_MEMORY = 3 * 2**29
+# Bytes of activations that a whole clip may take. More was slower for the open autoencoder at 384x640 on a
+# GPU (docs/results/performance.md); one clip of the worlds' size fits whole.
+CHUNK_MEMORY = int(1.5 * 2**30)
 
 
 def latents_within(

@@ -207,7 +207,8 @@ class _Log:
     def waited(self, seconds: float) -> None:
         """Take in how long a batch took that the devices ran dry for.
 
-        They had an earlier step to do for part of it, so the share of the time bounds their wait from above.
+        They had an earlier step to do for part of it. What other processes waited for, and copies to the
+        devices that go on afterwards, are not in it.
         """
         self._waited += seconds
 

@@ -160,7 +160,7 @@ def test_scanned_layers_equal_the_loop(inputs, shared):
 
 
 def test_fresh_layers_differ_and_are_the_same_in_both_forms():
-    config = dataclasses.replace(CONFIG, num_dual=2, num_single=3, num_decoder=0)
+    config = dataclasses.replace(CONFIG, num_dual=2, num_single=5, num_decoder=3)
     key = jax.random.key(0, impl="unsafe_rbg")
     params = MMDiT(config).init_params(key)
     scanned = MMDiT(dataclasses.replace(config, scan_layers=True)).init_params(key)
@@ -168,12 +168,11 @@ def test_fresh_layers_differ_and_are_the_same_in_both_forms():
     small = np.zeros((1, *config.patch, config.in_channels)), np.zeros(1), np.zeros((1, 1, config.text_dim))
     plain = jax.jit(MMDiT(config).init)(key, *small)["params"]  # as Flax draws layers one by one
     assert jax.tree.structure(params) == jax.tree.structure(plain)
-    layers = (params[name] for name in ("single_transformer_blocks_0", "single_transformer_blocks_1"))
-    for first, second, drawn in zip(
-        *map(jax.tree.leaves, (*layers, plain["single_transformer_blocks_0"])), strict=True
-    ):
-        assert bool(np.any(first != second)) == bool(np.std(drawn) > 0)
-        np.testing.assert_allclose(np.std(first), np.std(drawn), rtol=0.1)
+    for kind, i, j in (("transformer_blocks", 0, 1), ("single_transformer_blocks", 2, 3)):
+        layers = params[f"{kind}_{i}"], params[f"{kind}_{j}"], plain[f"{kind}_{i}"]
+        for first, second, drawn in zip(*map(jax.tree.leaves, layers), strict=True):
+            assert bool(np.any(first != second)) == bool(np.std(drawn) > 0)
+            np.testing.assert_allclose(np.std(first), np.std(drawn), rtol=0.1)
 
 
 def test_the_program_that_draws_parameters_does_not_grow_with_depth():

@@ -12,8 +12,8 @@ from nano_batches import batch_of
 from camctrl_jax.diffusion.flow import FlowConfig
 from camctrl_jax.models import MMDiT, VAEConfig, mmdit_preset, vae_preset
 from camctrl_jax.training.denoise import DenoiseConfig, encode_latents, make_denoise_step
-from camctrl_jax.training.initialise import take_over
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
+from camctrl_jax.training.starting_weights import take_over
 from camctrl_jax.training.state import create_state
 
 MODEL = MMDiT(mmdit_preset("nano", num_dual=1, num_single=0))
