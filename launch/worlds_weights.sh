@@ -3,10 +3,16 @@
 # control, evaluation on held-out worlds, and the weights folder. About 26 minutes on one H200.
 #   bash launch/worlds_weights.sh OUT
 # The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds);
-# VARIANT=nano runs every part in seconds. Each part goes on where it was when the script is started again with the same OUT.
+# VARIANT=nano runs every part in a minute or two. VAE=WEIGHTS leaves out the first part and takes
+# an autoencoder that exists (VAE=default: that of the package). Each part goes on where it was when the script is started again with the same OUT.
 # While the VAE trains, the steps of the other two parts are compiled in the background into the same compilation cache.
 set -euo pipefail
 out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT}" && cd "$1" && pwd)"
+vae="$out/vae"
+if [ -n "${VAE:-}" ]; then
+    vae="$VAE"
+    [ ! -e "$vae" ] || vae="$(realpath "$vae")"
+fi
 cd "$(dirname "$0")/.."
 variant="${VARIANT:-worlds}"
 worlds="${WORLDS:-30000}"
@@ -34,20 +40,24 @@ compile_ahead() { # compile_ahead RECIPE [FLAG ...]: a few steps with the run's 
 # What is compiled depends on the number of steps, through the learning rate schedule.
 base=(${BASE_STEPS:+--config.steps="$BASE_STEPS"} ${BASE_FLAGS:-})
 stage1=(${STAGE1_STEPS:+--config.steps="$STAGE1_STEPS"} ${STAGE1_FLAGS:-})
-data=(--config.vae.weights="$out/vae" --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache")
+evaluate=(${EVALUATE_FLAGS:-})
+[ "$variant" != nano ] || evaluate=(--frames 9 --steps 2 "${evaluate[@]}") # its clips are shorter than what is measured
+data=(--config.vae.weights="$vae" --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache")
 
-part "vae"
-(compile_ahead base "${base[@]}"; compile_ahead stage1 --config.init_from= "${stage1[@]}") &
-(become_train vae "$out/vae" ${VAE_STEPS:+--config.steps="$VAE_STEPS"} ${VAE_FLAGS:-})
-wait
+if [ -z "${VAE:-}" ]; then
+    part "vae"
+    (compile_ahead base "${base[@]}"; compile_ahead stage1 --config.init_from= "${stage1[@]}") &
+    (become_train vae "$out/vae" ${VAE_STEPS:+--config.steps="$VAE_STEPS"} ${VAE_FLAGS:-})
+    wait
+fi
 part "base"
 (become_train base "$out/base" "${data[@]}" "${base[@]}")
 part "stage 1"
 (become_train stage1 "$out/stage1" --config.init_from="$out/base" "${data[@]}" "${stage1[@]}")
 part "evaluation"
 python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" \
-    --camera-guidance 1 1.5 2 3 --out "$out/evaluation" ${EVALUATE_FLAGS:-}
+    --camera-guidance 1 1.5 2 3 --out "$out/evaluation" "${evaluate[@]}"
 part "weights folder"
-[ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$out/vae" \
+[ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$vae" \
     --evaluation "$out/evaluation/results.json" --out "$out/weights"
 part "done"
