@@ -45,7 +45,7 @@ from train_step import (
     PROMPT,
     add_text_arguments,
     model_config,
-    parse,
+    parse_arguments,
     peer_transformer,
     random_params,
 )
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, help="12 is the full width")
     parser.add_argument("--base-dim", type=int, default=96, help="of the autoencoder; 96 is the full width")
     add_common_arguments(parser, TASKS)
-    options = parse(parser)
+    options = parse_arguments(parser)
     options.remat, options.scan = "none", False
     if options.task:
         run = run_ours if options.task in (OURS, PROMPT[OURS]) else run_peer

@@ -60,7 +60,7 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", type=int, default=100, help="valid text tokens of the tasks ', prompt'")
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line, which must not ask for a prompt longer than the text."""
     options = parser.parse_args()
     if not 0 < options.prompt <= options.text:
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
     parser.add_argument("--heads", type=int, help="12 is the full width")
     add_common_arguments(parser, TASKS)
-    options = parse(parser)
+    options = parse_arguments(parser)
     if options.task:
         run = {
             OURS: lambda: run_ours(options, None),

@@ -66,9 +66,11 @@ def run_ours(options: argparse.Namespace, work: str) -> tuple[dict[str, Any], An
     import numpy as np
 
     from camctrl_jax.models import VAE, decode_within, encode_within
+    from camctrl_jax.models.vae import CHUNK_MEMORY
 
     config, params, given = draw(options, work)
-    vae, memory = VAE(config, jnp.dtype(options.dtype)), int(options.memory * 2**30)
+    vae = VAE(config, jnp.dtype(options.dtype))
+    memory = CHUNK_MEMORY if options.memory is None else int(options.memory * 2**30)
     given = jax.device_put(jnp.asarray(given, vae.dtype))
     params = jax.tree.map(lambda x: jax.device_put(jnp.asarray(x, vae.dtype)), params)
 
@@ -133,7 +135,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=384)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--base-dim", type=int, default=96, help="96 is the full width")
-    parser.add_argument("--memory", type=float, default=1.5, help="GiB of activations, about")
+    parser.add_argument("--memory", type=float, help="GiB of activations, about, instead of the pipeline's")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--outputs", help=argparse.SUPPRESS)
     add_common_arguments(parser, TASKS)

@@ -192,7 +192,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         given = place(given, {name: homes[name] for name in given})
         # Donated, so that a large model is not held a second time. Not where layers get stacked: nothing can
         # take over their buffers, and JAX warns of each.
-        donated = () if program.scanned else 0
+        donated = () if program.scanned else (0,)
         create = jax.jit(program.create, donate_argnums=donated, out_shardings=program.shardings)
         state = create(given | drawn, init_key)
         del given, drawn

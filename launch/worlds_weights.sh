@@ -3,8 +3,8 @@
 # control, evaluation on held-out worlds, and the weights folder. About 26 minutes on one H200.
 #   bash launch/worlds_weights.sh OUT
 # The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds);
-# VARIANT=nano runs every part in a minute or two. VAE=WEIGHTS leaves out the first part and takes
-# an autoencoder that exists (VAE=default: that of the package). Each part goes on where it was when the script is started again with the same OUT.
+# VARIANT=nano runs every part in a minute or two. VAE=WEIGHTS leaves out the first part and takes an autoencoder that exists
+# (VAE=default: that of the package). Each part goes on where it was when the script is started again with the same OUT.
 # While the VAE trains, the steps of the other two parts are compiled in the background into the same compilation cache.
 set -euo pipefail
 out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT}" && cd "$1" && pwd)"

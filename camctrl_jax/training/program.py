@@ -64,10 +64,6 @@ class Program:
         """Initial parameters, one entry per layer."""
         return self.model.init_params(key)
 
-    @property
-    def _denoising(self) -> bool:
-        return isinstance(self.model, MMDiT)
-
     @cached_property
     def abstract_params(self) -> Any:
         """Shapes and dtypes of the parameters, one entry per layer."""
