@@ -14,7 +14,8 @@ true render. Two things are measured:
 --checkpoint may also be a run of configs/vae.py; then only the reconstruction is measured.
 
 In --out: results.json (every world's values and the settings), results.md (a table) and strip.png (frames:
-true render, true path, decoy path), with --videos also comparison.mp4.
+true render, true path, decoy path, with the last number of --steps and the last weight of --camera-guidance),
+with --videos also comparison.mp4.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +39,9 @@ from camctrl_jax.metrics.worlds_scores import (
 )
 
 if TYPE_CHECKING:
+    from camctrl_jax.diffusion.guidance import Guidance
     from camctrl_jax.interop.pretrained import SamplingDefaults, Weights
-    from camctrl_jax.pipeline import Autoencoder
+    from camctrl_jax.pipeline import Autoencoder, Pipeline
 
 STRIP_FRAMES = 7
 
@@ -56,7 +59,7 @@ class Request:
     vae: str | None = None
     count: int = 32
     first_seed: int = 1_000_000
-    steps: int = 32
+    steps: tuple[int, ...] = (32,)
     camera_guidance: tuple[float, ...] = (1.0, 2.0)
     text_guidance: float = 1.0
     frames: int | None = None
@@ -120,6 +123,7 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
 
     import camctrl_jax
     from camctrl_jax.camera.formats.atomic import write_text
+    from camctrl_jax.diffusion.guidance import Guidance
     from camctrl_jax.extras import require
     from camctrl_jax.pipeline import Pipeline, compute_dtype, load_autoencoder
     from camctrl_jax.training.checkpoint import write_json
@@ -172,17 +176,18 @@ def evaluate_worlds(request: Request, say: Callable[[str], None] | None = None) 
             labels += ["true render", "reconstructed"]
     else:
         results["camera"] = []
-        for weight in request.camera_guidance:
-            say(f"sampling with camera guidance {weight:g}: true and decoy paths, {request.steps} steps")
+        for steps, weight in product(request.steps, request.camera_guidance):
+            say(f"sampling with camera guidance {weight:g}: true and decoy paths, {steps} steps")
+            guidance = Guidance(request.text_guidance, weight)
             videos = {
-                name: sample_worlds(pipeline, truth, cameras, weight, request, batch_size)
+                name: sample_worlds(pipeline, truth, cameras, guidance, steps, batch_size)
                 for name, cameras in (
                     ("true_path", [world.cameras for world in truth.worlds]),
                     ("decoy_path", truth.decoys()),
                 )
             }
             results["camera"].append(
-                {"camera_guidance": weight, "text_guidance": request.text_guidance, "steps": request.steps}
+                {"camera_guidance": weight, "text_guidance": request.text_guidance, "steps": steps}
                 | camera_scores(truth.video, videos["true_path"], videos["decoy_path"])
             )
         for i in range(shown):
@@ -219,8 +224,13 @@ def _prepare(request: Request) -> tuple[Weights | None, Weights, tuple[int, int,
         value = getattr(request, name)
         if value is not None and value < least:
             raise ValueError(f"{name}={value}: expected at least {least}.")
+    for name in ("steps", "camera_guidance"):
+        value = getattr(request, name)
+        if not isinstance(value, tuple) or not value:
+            raise ValueError(f"{name}={value!r}: expected a tuple of one or more numbers, such as (2, 32).")
     check_held_out(range(request.first_seed, request.first_seed + request.count))
-    time_grid(request.steps, 1.0)
+    for steps in request.steps:
+        time_grid(steps, 1.0)
     for weight in request.camera_guidance:
         Guidance(request.text_guidance, weight)
     opened = open_weights(request.checkpoint)
@@ -283,11 +293,14 @@ def reconstruct(vae: Autoencoder, video: np.ndarray, batch_size: int) -> np.ndar
 
 
 def sample_worlds(
-    pipeline: Any, truth: HeldOut, cameras: Sequence[Any], weight: float, request: Request, batch_size: int
+    pipeline: Pipeline,
+    truth: HeldOut,
+    cameras: Sequence[Any],
+    guidance: Guidance,
+    steps: int,
+    batch_size: int,
 ) -> np.ndarray:
     """Image-to-video of every world along ``cameras``, u8 [N, T, H, W, 3]; the noise is the world's own."""
-    from camctrl_jax.diffusion.guidance import Guidance
-
     _, frames, height, width, _ = truth.video.shape
 
     def sample(rows: list[int]) -> np.ndarray:
@@ -297,8 +310,8 @@ def sample_worlds(
             frames=frames,
             height=height,
             width=width,
-            guidance=Guidance(request.text_guidance, weight),
-            steps=request.steps,
+            guidance=guidance,
+            steps=steps,
             cameras=[cameras[i] for i in rows],
             condition=truth.video[rows, :1],
         )
@@ -342,7 +355,15 @@ def _parse(argv: Sequence[str] | None) -> Request:
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--count", type=int, default=32, help="worlds (default 32)")
     add("--first-seed", type=int, default=1_000_000, help="of the held-out worlds, 1000000 or above")
-    add("--steps", type=int, default=32, help="Euler steps (default 32)")
+    add(
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[32],
+        metavar="N",
+        help="Euler steps, one or several numbers, each with every guidance weight (default 32). Few steps "
+        "predict the mean of what may happen, which PSNR rewards; many steps draw one example of it",
+    )
     add(
         "--camera-guidance",
         type=float,
@@ -366,7 +387,7 @@ def _parse(argv: Sequence[str] | None) -> Request:
     add("--videos", action="store_true", help="also write the shown worlds as comparison.mp4")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
     values = vars(parser.parse_args(argv))
-    return Request(**values | {"camera_guidance": tuple(values["camera_guidance"])})
+    return Request(**values | {name: tuple(values[name]) for name in ("steps", "camera_guidance")})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Reproduce weights like those embedded in the package from nothing, on one GPU: VAE, base without a camera, camera
-# control, evaluation on held-out worlds, and the weights folder. About 26 minutes on one H200.
+# Make weights like those embedded in the package from nothing, on one GPU: VAE, base without a camera, camera control,
+# evaluation on held-out worlds, and the weights folder. About 26 minutes on one H200. The embedded ones come from this
+# script before the camera paths of worlds became larger (docs/decisions/013-larger-camera-paths.md).
 #   bash launch/worlds_weights.sh OUT
 # The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds);
 # VARIANT=nano runs every part in a minute or two. VAE=WEIGHTS leaves out the first part and takes an autoencoder that exists
@@ -56,7 +57,7 @@ part "stage 1"
 (become_train stage1 "$out/stage1" --config.init_from="$out/base" "${data[@]}" "${stage1[@]}")
 part "evaluation"
 python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" \
-    --camera-guidance 1 1.5 2 3 --out "$out/evaluation" "${evaluate[@]}"
+    --steps 2 32 --camera-guidance 1 1.5 2 --out "$out/evaluation" "${evaluate[@]}"
 part "weights folder"
 [ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$vae" \
     --evaluation "$out/evaluation/results.json" --out "$out/weights"

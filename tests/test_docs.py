@@ -13,6 +13,7 @@ from camctrl_jax.training.config import check_overrides, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECORDS = [*sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CHANGELOG.md"]
 
 
 def blocks(page, language):
@@ -25,7 +26,7 @@ def commands(page):
     return [shlex.split(line, comments=True) for line in lines if line.strip() and line[0] != "#"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *RECORDS], ids=lambda page: page.name)
 def test_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -56,7 +56,7 @@ def test_whole_run_writes_its_results_and_does_not_depend_on_the_batch(folder, t
             tmp_path / str(batch_size),
             checkpoint=str(folder),
             count=3,
-            steps=1,
+            steps=(2, 1),
             camera_guidance=(2.0,),
             samples=1,
             batch_size=batch_size,
@@ -64,7 +64,7 @@ def test_whole_run_writes_its_results_and_does_not_depend_on_the_batch(folder, t
         )
         lines = []
         results = evaluate_worlds(request, say=lines.append)
-        assert len(lines) == 3
+        assert len(lines) == 4  # rendering, reconstruction, and a line for each number of steps
         return results
 
     results = once(2)
@@ -72,11 +72,13 @@ def test_whole_run_writes_its_results_and_does_not_depend_on_the_batch(folder, t
     assert {path.name for path in out.iterdir()} == {"results.json", "results.md", "strip.png"}
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
     assert results["seeds"] == [1_000_000, 1_000_001, 1_000_002]
+    assert [row["steps"] for row in results["camera"]] == [2, 1]
     row = results["camera"][0]
     assert row["camera_guidance"] == 2.0
     assert row["per_world"]["true_path"] != row["per_world"]["decoy_path"]
     table = (out / "results.md").read_text()
-    assert f"| 2 | {row['psnr_db']['true_path']:.2f} |" in table
+    for entry in results["camera"]:
+        assert f"| {entry['steps']} | 2 | {entry['psnr_db']['true_path']:.2f} |" in table
     assert f"{results['reconstruction']['psnr_db']:.2f}" in table
 
     again = once(3)
@@ -103,7 +105,10 @@ def test_autoencoder_alone_is_measured_by_reconstruction(tmp_path):
     [
         ({"count": 1}, "at least 2 worlds"),
         ({"first_seed": 999_990}, "partly training seeds"),
-        ({"steps": 0}, "steps is 0"),
+        ({"steps": (32, 0)}, "steps is 0"),
+        ({"steps": ()}, "expected a tuple of one or more"),
+        ({"steps": 32}, "expected a tuple of one or more"),
+        ({"camera_guidance": ()}, "expected a tuple of one or more"),
         ({"samples": 0}, "samples=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"frames": 0}, "frames=0"),

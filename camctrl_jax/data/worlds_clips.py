@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -118,8 +120,8 @@ def worlds_clips(
       unlabelled_share: this share of clips loses its cameras, see ``ResidentClips.with_unlabelled``.
       chunk: clips rendered and encoded together; bounds device memory during the build.
       workers: processes that sample scenes; None picks by the number of clips and cores, 0 uses none.
-      cache: folder in which finished sets are kept. A set is found again only if worlds, size, VAE parameters
-        and text settings are the same; delete the folder after changing the renderer.
+      cache: folder in which finished sets are kept. A set is found again only if the source of
+        ``camctrl_jax.worlds``, size, VAE parameters and text settings are the same.
       progress: called with (clips done, clips in all) after each chunk.
 
     Returns: ``ResidentClips`` named ``world-<seed>``.
@@ -137,6 +139,7 @@ def worlds_clips(
             "size": [height, width],
             "samples": samples,
             "worlds": asdict(config),
+            "source": source_digest(resources.files("camctrl_jax.worlds")),
             "text": embedder.settings(),
             "latents": None if encoder is None else [encoder.fingerprint(), jnp.dtype(encoder.dtype).name],
             "version": __version__,
@@ -153,6 +156,15 @@ def worlds_clips(
         clips.save(stored)
     # Hiding cameras comes after the cache: the same clips serve every share.
     return clips.with_unlabelled(unlabelled_share, seeds.start) if unlabelled_share else clips
+
+
+def source_digest(package: Traversable) -> str:
+    """Of the modules of a package; when it changes, the same seeds may give other worlds or pictures."""
+    digest = hashlib.sha256()
+    for module in sorted(package.iterdir(), key=lambda file: file.name):
+        if module.name.endswith(".py"):
+            digest.update(f"{module.name}\n".encode() + module.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _at_size(config: WorldsConfig, height: int, width: int) -> WorldsConfig:

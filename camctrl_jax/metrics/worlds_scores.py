@@ -69,13 +69,13 @@ def markdown_report(results: Mapping[str, Any]) -> str:
         "",
         f"Image-to-video, PSNR in dB of frames {FIRST_SCORED_FRAME + 1} to {clip['frames']} against truth:",
         "",
-        "| camera guidance | true path | decoy path | first frame repeated "
+        "| Euler steps | camera guidance | true path | decoy path | first frame repeated "
         "| gain over decoy | won | gain over repeated | won |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in results["camera"]:
         mean = row["psnr_db"]
-        cells = [f"{row['camera_guidance']:g}"]
+        cells = [f"{row['steps']}", f"{row['camera_guidance']:g}"]
         cells += [f"{mean[name]:.2f}" for name in ("true_path", "decoy_path", "first_frame_repeated")]
         for name in ("decoy_path", "first_frame_repeated"):
             gain = row[f"against_{name}"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib import resources
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +13,7 @@ from camctrl_jax.data.framing import relative_to_first
 from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.data.worlds_clips import sampled_worlds, world_records, worlds_clips
-from camctrl_jax.worlds import WorldsConfig, render_rgb, sample_world
+from camctrl_jax.worlds import WorldsConfig, paths, render_rgb, sample_world
 
 EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
 CONFIG = WorldsConfig(frames=9, aspect=48 / 32)
@@ -115,6 +119,21 @@ def test_a_cached_set_is_read_instead_of_rendered(tmp_path, clips):
     assert len(list(tmp_path.iterdir())) == 1
     worlds_clips(range(3, 7), **options)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cached_set_is_not_read_once_the_source_of_worlds_has_changed(tmp_path, clips, monkeypatch):
+    package = tmp_path / "worlds"
+    shutil.copytree(Path(paths.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(resources, "files", lambda name: package)
+    cache = tmp_path / "cache"
+    options = {**SIZE, "embedder": EMBEDDER, "config": CONFIG, "chunk": 2, "workers": 0, "cache": cache}
+    worlds_clips(range(3, 8), **options)
+    text = (package / "paths.py").read_text()
+    (package / "paths.py").write_text(text.replace('"tilt_down": (4.5, 13.5)', '"tilt_down": (4.5, 13.6)'))
+    rendered = []
+    worlds_clips(range(3, 8), **options, progress=lambda done, total: rendered.append(done))
+    assert rendered[-1] == 5
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_records_hold_the_same_worlds(clips):

@@ -43,6 +43,17 @@ def test_cameras_are_valid_and_metric(worlds):
         assert (cx, cy) == (0.5, 0.5)
 
 
+def test_paths_end_about_two_metres_away_and_turn_by_about_twenty_degrees():
+    """Root mean squares; docs/decisions/013 says why so large."""
+    last = np.stack([sample_world(seed).cameras.relative_to(0).world_from_camera[-1] for seed in range(256)])
+    metres = np.sqrt(np.square(last[:, :3, 3]).sum(axis=1).mean())
+    yaw = np.degrees(np.arctan2(last[:, 0, 2], last[:, 2, 2]))
+    assert 1.7 < metres < 2.1
+    assert 17.0 < np.sqrt(np.square(yaw).mean()) < 25.0
+    resting = np.mean(np.abs(last - np.eye(4)).max(axis=(1, 2)) < 1e-9)
+    assert resting < 0.12
+
+
 def distance_by_points(world, t):
     """Least distance of the camera to points spread over every object, at frame t: an independent
     estimate."""
