@@ -120,8 +120,8 @@ def worlds_clips(
       unlabelled_share: this share of clips loses its cameras, see ``ResidentClips.with_unlabelled``.
       chunk: clips rendered and encoded together; bounds device memory during the build.
       workers: processes that sample scenes; None picks by the number of clips and cores, 0 uses none.
-      cache: folder in which finished sets are kept. A set is found again only if the source of
-        ``camctrl_jax.worlds``, size, VAE parameters and text settings are the same.
+      cache: folder in which finished sets are kept. A set is found again only if seeds, worlds, size, VAE
+        parameters, text settings and the source of ``camctrl_jax.worlds`` are the same.
       progress: called with (clips done, clips in all) after each chunk.
 
     Returns: ``ResidentClips`` named ``world-<seed>``.

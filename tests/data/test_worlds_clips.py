@@ -128,8 +128,8 @@ def test_a_cached_set_is_not_read_once_the_source_of_worlds_has_changed(tmp_path
     cache = tmp_path / "cache"
     options = {**SIZE, "embedder": EMBEDDER, "config": CONFIG, "chunk": 2, "workers": 0, "cache": cache}
     worlds_clips(range(3, 8), **options)
-    text = (package / "paths.py").read_text()
-    (package / "paths.py").write_text(text.replace('"tilt_down": (4.5, 13.5)', '"tilt_down": (4.5, 13.6)'))
+    with (package / "paths.py").open("a") as module:
+        module.write("ARC_PIVOT = 1.9\n")
     rendered = []
     worlds_clips(range(3, 8), **options, progress=lambda done, total: rendered.append(done))
     assert rendered[-1] == 5
