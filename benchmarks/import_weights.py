@@ -29,15 +29,15 @@ def write_random_folder(folder: Path) -> None:
     """transformer/ of the full size: random signs and mantissas, magnitudes about 1/100; one file."""
     import ml_dtypes
 
-    from camctrl_jax.data.safetensors import write_safetensors
-    from camctrl_jax.interop.keys import MMDIT_KEYS, placements
+    from camctrl_jax.files.safetensors import write_safetensors
+    from camctrl_jax.interop.keys import MMDIT_KEYS, key_matches
     from camctrl_jax.interop.stock_configs import mmdit_to_stock
     from camctrl_jax.models import MMDiT, mmdit_preset
 
     config = mmdit_preset("motif_2b", camera=None)
     shapes = {
         key: entry.torch_shape
-        for entry in placements(MMDiT(config).abstract_params(), MMDIT_KEYS)
+        for entry in key_matches(MMDiT(config).abstract_params(), MMDIT_KEYS)
         for key in entry.keys
     }
     rng = np.random.default_rng(0)
@@ -75,16 +75,16 @@ def run_task(task: str, folder: Path) -> dict[str, float]:
     else:
         import jax
 
-        from camctrl_jax.export import import_diffusers
+        from camctrl_jax.checkpoints.mesh_reading import onto_mesh
+        from camctrl_jax.export.from_diffusers import import_diffusers
         from camctrl_jax.interop.diffusers_import import find_diffusers_folder
         from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-        from camctrl_jax.parallel.parameters import place_on
 
         mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
         jax.block_until_ready(jax.numpy.zeros(1))
         started = time.monotonic()
         if task == "onto the device":
-            params = find_diffusers_folder(folder).transformer_params(place_on(mesh))
+            params = find_diffusers_folder(folder).transformer_params(onto_mesh(mesh))
             jax.block_until_ready(params)
         elif task == "into a checkpoint":
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

@@ -26,17 +26,17 @@ TASKS = (VIDEO, LATENTS)
 
 
 def build(options: argparse.Namespace, folder: Path, kind: str) -> None:
-    from camctrl_jax import build_dataset
+    from camctrl_jax.build_dataset.__main__ import main as build_dataset
 
     size = ("--frames", options.frames, "--height", options.height, "--width", options.width)
     latents = ("--latents", "default") if kind == LATENTS else ()
     command = ("worlds", "--out", folder, "--count", options.clips, *size, *latents)
-    if build_dataset.main([str(word) for word in command]):
+    if build_dataset([str(word) for word in command]):
         raise SystemExit(f"the dataset of {kind} was not built")
 
 
 def run(options: argparse.Namespace, kind: str) -> dict[str, Any]:
-    from camctrl_jax.data.pipeline import Bucket, ClipStream, PipelineConfig
+    from camctrl_jax.data.clip_stream import Bucket, ClipStream, ClipStreamConfig
     from camctrl_jax.data.text import WordEmbedder
 
     folder = Path(options.datasets) / kind
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, kind: str) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # threads that start later inherit it
     bucket = Bucket(frames=options.frames, batch_size=options.batch)
-    config = PipelineConfig(datasets=(str(folder),), buckets=(bucket,), labelled_to_unlabelled=None)
+    config = ClipStreamConfig(datasets=(str(folder),), buckets=(bucket,), labelled_to_unlabelled=None)
     stream = ClipStream(config, WordEmbedder())
     try:
         for _ in range(config.prefetch + 1):  # what was read ahead while nobody counted

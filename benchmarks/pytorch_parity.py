@@ -18,11 +18,13 @@ import numpy as np
 import torch
 
 from camctrl_jax.camera import resolve_path
+from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
+from camctrl_jax.clip_shape import ClipShape, latents_of
 from camctrl_jax.diffusion.guidance import Guidance
-from camctrl_jax.diffusion.sampler import initial_noise
-from camctrl_jax.export import export_diffusers
+from camctrl_jax.diffusion.sampler import Sampling, initial_noise
+from camctrl_jax.export.to_diffusers import export_diffusers
 from camctrl_jax.interop.camera_pipeline import CameraPipeline
-from camctrl_jax.pipeline import Pipeline, open_model
+from camctrl_jax.sampling.pipeline import ClipBatch
 from camctrl_jax.worlds import WorldsConfig, render_rgb, sample_world
 
 PROMPT = "a red ball rolls past two blue boxes"
@@ -43,10 +45,10 @@ def main() -> None:
     parser.add_argument("--condition-latents", type=int, default=4)
     options = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    ours = Pipeline.load(*open_model("default"), float32=True)
+    ours = load_pipeline(*open_model("default"), float32=True)
     height, width, frames = ours.defaults.height, ours.defaults.width, options.frames
     given = options.condition_latents
-    new = (frames - 1) // 4 + 1 - given  # the extension has as many latents as the clip: one program
+    new = latents_of(frames) - given  # the extension has as many latents as the clip: one program
     path = resolve_path("dolly in 1 m then pan left 30 deg", frames + 4 * new)
     world = sample_world(1_000_001, WorldsConfig(frames=2, aspect=width / height))
     image = np.asarray(render_rgb([world], height, width))[:, :1]
@@ -77,10 +79,8 @@ def main() -> None:
         frames=frames, height=height, width=width, text=text, condition=image, noise=noises[0],
         **first, **weights, **shared,
     )  # fmt: skip
-    expected = ours.sample(
-        [PROMPT], [5], frames=frames, height=height, width=width, guidance=Guidance(TEXT, CAMERA),
-        cameras=[path[:frames]], condition=image, **shared,
-    )  # fmt: skip
+    size, sampling = ClipShape(frames, height, width), Sampling(Guidance(TEXT, CAMERA), options.steps)
+    expected = ours.sample(ClipBatch([PROMPT], [5], size, [path[:frames]], image), sampling)
     expected_clip = ours.autoencoder.decode(expected)
     print("| case | relative L2 of the latents | largest difference of the frames, of 255 |\n|---|---|---|")
 
@@ -94,11 +94,10 @@ def main() -> None:
         **camera, **weights, **shared,
     )  # fmt: skip
     start = frames - 4 * (given - 1) - 1
-    expected = ours.sample(
-        [PROMPT], [6], frames=frames, height=height, width=width, guidance=Guidance(TEXT, CAMERA),
-        cameras=[path[start:]], references=[path.world_from_camera[0]],
-        condition=expected_clip[:, start:], **shared,
-    )  # fmt: skip
+    window = ClipBatch(
+        [PROMPT], [6], size, [path[start:]], expected_clip[:, start:], [path.world_from_camera[0]]
+    )
+    expected = ours.sample(window, sampling)
     decoded = ours.autoencoder.decode(expected)
     row(
         "its extension", seen["torch"][:, given:], np.asarray(expected)[:, given:],

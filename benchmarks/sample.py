@@ -59,10 +59,12 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
+    from camctrl_jax.diffusion.condition import Condition, NullText
     from camctrl_jax.diffusion.guidance import Guidance
-    from camctrl_jax.diffusion.sampler import initial_noise, sample
+    from camctrl_jax.diffusion.sampler import Sampling, initial_noise, sample
     from camctrl_jax.models import VAE, MMDiT, vae_preset
-    from camctrl_jax.pipeline import Autoencoder, Denoiser, sampling_form, used_text
+    from camctrl_jax.models.autoencoder import Autoencoder
+    from camctrl_jax.sampling.pipeline import Denoiser, sampling_form, used_text
 
     config, dtype = model_config(options), jnp.dtype(options.dtype)
     config, params = sampling_form(config, random_params(MMDiT(config)), dtype)
@@ -77,19 +79,13 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     plucker = jnp.asarray(rng.standard_normal((1, *options.latents, 6), np.float32))
     denoiser, given = Denoiser(config, dtype), jnp.zeros((1, shape[0]), bool)
 
+    sampling = Sampling(Guidance(text=7.5, camera=8.0), options.steps, shift=5.0)
+
     def denoise(seed: int) -> Any:
         noise = initial_noise([seed], shape)
-        clean = jnp.zeros_like(noise)
-        inputs = (noise, clean, given, *texts, plucker)
+        condition = Condition(*texts[:2], plucker, jnp.zeros_like(noise), given)
         return jax.block_until_ready(
-            sample(
-                denoiser,
-                params,
-                *inputs,
-                guidance=Guidance(text=7.5, camera=8.0),
-                steps=options.steps,
-                shift=5.0,
-            )
+            sample(denoiser, params, noise, condition, NullText(*texts[2:]), sampling)
         )
 
     started = time.perf_counter()

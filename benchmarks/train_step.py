@@ -110,8 +110,8 @@ def run_ours(options: argparse.Namespace, valid: int | None) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from camctrl_jax.compiler import compiler_options
     from camctrl_jax.models import MMDiT
+    from camctrl_jax.parallel.compiler import compiler_options
 
     config = model_config(options)
     model = MMDiT(config, jnp.dtype(options.dtype))
@@ -141,9 +141,10 @@ def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = N
     import jax.numpy as jnp
     import numpy as np
 
-    from camctrl_jax.models import vae_preset
+    from camctrl_jax.clip_shape import frames_of
+    from camctrl_jax.models import MMDiT
     from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-    from camctrl_jax.parallel.sharding import place_batch
+    from camctrl_jax.parallel.sharding import distribute_batch
     from camctrl_jax.training.config import default_config
     from camctrl_jax.training.program import build_program
 
@@ -151,7 +152,7 @@ def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = N
     mesh = make_mesh(settings, devices)
     config = default_config()
     config.mesh.update(dataclasses.asdict(settings))
-    config.objective, config.model.preset = "denoise", "motif_2b"
+    config.objective, config.model.preset, config.vae.weights = "denoise", "motif_2b", "random"
     config.model.remat, config.model.scan_layers = options.remat, options.scan
     if options.layers:
         config.model.num_dual, config.model.num_single, config.model.num_decoder = options.layers
@@ -160,13 +161,14 @@ def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = N
     config.dtype, config.batch_size = options.dtype, options.batch
     config.data.text.dim, config.data.text.max_tokens = 2560, options.text
     config.steps = 10_000
-    program = build_program(config, mesh, vae_preset("wan21"))
-    params = random_params(program.model)
+    program = build_program(config, mesh)
+    sizes = program.objective.model
+    params = random_params(MMDiT(dataclasses.replace(sizes, scan_layers=False)))
     state = jax.jit(program.create, out_shardings=program.shardings)(params, jax.random.key(0))
     del params
-    sizes, (frames, height, width) = program.parts.model, options.latents
+    frames, height, width = options.latents
     rng = np.random.default_rng(0)
-    poses = 4 * (frames - 1) + 1
+    poses = frames_of(frames)
     batch = {
         "latents": rng.standard_normal((options.batch, frames, height, width, 16)).astype(np.float32),
         "text": rng.standard_normal((options.batch, options.text, sizes.text_dim)).astype(np.float32),
@@ -176,17 +178,17 @@ def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = N
         "intrinsics": np.tile(np.float32([1.0, 1.0, 0.5, 0.5]), (options.batch, poses, 1)),
         "camera_valid": np.ones(options.batch, bool),
     }
-    batch = place_batch(batch, mesh)
+    batch = distribute_batch(batch, mesh)
     key = jax.random.key(1, impl="unsafe_rbg")
     started = time.perf_counter()
-    step, seconds = jax_compiled(program.jitted_step, state, batch, key)
-    state, _ = step(state, batch, key)
+    step, seconds = jax_compiled(program.jitted_step, state, batch, key, {})
+    state, _ = step(state, batch, key, {})
     jax.block_until_ready(state)
     first = time.perf_counter() - started
 
     def run() -> Any:
         nonlocal state
-        state, metrics = step(state, batch, key)
+        state, metrics = step(state, batch, key, {})
         return metrics["loss"]
 
     took = seconds_per_call(run, jax.block_until_ready, options.repeats)

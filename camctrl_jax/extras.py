@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from camctrl_jax.errors import UserError
+
+
+class MissingExtra(UserError, ImportError):
+    """A package that an extra brings is not installed."""
+
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import ``module``, or raise an ImportError that names the extra to install.
+    """Import ``module``, or raise :class:`MissingExtra` that names the extra to install.
 
     Example: ``av = require("av", extra="data")``.
     """
@@ -16,7 +22,7 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
             raise  # the package is there, something inside it is broken: do not hide that
-        raise ImportError(
+        raise MissingExtra(
             f"{module} is needed here but is not installed. "
             f"Install it with: pip install 'camctrl_jax[{extra}]'"
         ) from error

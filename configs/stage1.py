@@ -15,7 +15,7 @@ at 8B, on 64 devices:
       --config.init_from=runs/base --config.vae.weights=weights/wan \\
       --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
       --config.data.text.source=data/text.safetensors
-What a machine needs for them: docs/results/reports, and python -m camctrl_jax.parallel.report.
+What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.report.
 
 One GPU, about 16 minutes on an H200, nothing to download; from your own base model, or from the weights
 in the package:
@@ -36,29 +36,25 @@ Seconds, to see every part run once:
 
 from ml_collections import ConfigDict
 
+from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
 
 
 def get_config(variant: str = "full") -> ConfigDict:
     """The recipe in one of its variants: full, motif_2b, paper_8b, worlds, worlds_cpu, mixed, nano."""
     config = default_config()
-    named = (full, motif_2b, paper_8b, worlds, worlds_cpu, mixed, nano)
-    choose_variant(config, variant, {change.__name__: change for change in named})
+    choose_variant(config, variant, (full, motif_2b, paper_8b, worlds, worlds_cpu, mixed, nano))
     return config
 
 
 def full(config: ConfigDict) -> None:
     """64 devices, 192x320, four seconds at 12 frames per second."""
-    config.model.preset = "paper"
+    variants.pod(config, "paper")
     config.model.remat = "dots"
     config.mesh.fsdp = 8
-    config.data.kind = "datasets"
     config.data.height, config.data.width = 192, 320
-    config.data.workers = 8
-    config.data.text.dim, config.data.text.max_tokens = 4096, 256
     config.batch_size = 320  # a multiple of five keeps 4:1 in every batch
     config.steps = 100_000
-    config.checkpoint_every = 2000
 
 
 def motif_2b(config: ConfigDict) -> None:
@@ -87,32 +83,14 @@ def worlds(config: ConfigDict) -> None:
     config.tasks.t2v, config.tasks.i2v = 0.2, 0.8  # what such a small model is used for
     config.batch_size = 120
     config.steps = 14_500
-    config.ema_decay = 0.999
-    config.optimizer.kind = "muon"
-    config.optimizer.update_rms = 1.0
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.initial_learning_rate = 1e-5
-    config.optimizer.warmup_steps = 100
+    variants.muon_on_worlds(config)
     config.checkpoint_every = 3000
+    config.held_out.every = 500
 
 
 def worlds_cpu(config: ConfigDict) -> None:
     """Two cores: clips of 17 frames of a few worlds."""
-    config.init_from = "default"
-    config.dtype = "float32"
-    config.data.frames = 17
-    config.data.worlds.frames = 17
-    config.data.worlds.seeds = (0, 40)
-    config.batch_size = 5
-    config.steps = 30
-    config.ema_decay = 0.99
-    # Batches of five short clips: small steps, so that what the weights know of longer ones stays.
-    config.optimizer.learning_rate = 2e-5
-    config.optimizer.initial_learning_rate = 1e-6
-    config.optimizer.final_learning_rate = 2e-6
-    config.optimizer.warmup_steps = 5
-    config.log_every = 2
-    config.checkpoint_every = 15
+    variants.laptop(config)
 
 
 def mixed(config: ConfigDict) -> None:
@@ -124,15 +102,4 @@ def mixed(config: ConfigDict) -> None:
 def nano(config: ConfigDict) -> None:
     """Seconds: a tiny model on latents of an untrained autoencoder."""
     worlds_cpu(config)
-    config.init_from = ""
-    config.vae.weights = "random"
-    config.model.preset = "nano"
-    config.model.num_single = 1
-    config.data.height, config.data.width = 16, 32
-    config.data.frames = config.data.worlds.frames = 5
-    config.data.worlds.samples = 1
-    config.data.worlds.seeds = (0, 10)
-    config.steps = 20
-    config.optimizer.learning_rate = 2e-3
-    config.log_every = 5
-    config.checkpoint_every = 10
+    variants.nano(config)

@@ -12,7 +12,7 @@ The open base of 2B parameters, on 128 devices:
   python -m camctrl_jax.train --config=configs/stage2.py:motif_2b --workdir=runs/stage2 \\
       --config.init_from=runs/stage1 --config.vae.weights=weights/wan --config.data.datasets=data/labelled \\
       --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors
-What a machine needs for them: docs/results/reports, and python -m camctrl_jax.parallel.report.
+What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.report.
 
 A laptop, about two minutes, from the weights in the package:
   python -m camctrl_jax.train --config=configs/stage2.py:worlds_cpu --workdir=runs/stage2_cpu
@@ -23,6 +23,7 @@ Seconds, to see every part run once:
 
 from ml_collections import ConfigDict
 
+from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
 
 
@@ -30,21 +31,17 @@ def get_config(variant: str = "full") -> ConfigDict:
     """The recipe in one of its variants: full, motif_2b, worlds_cpu, nano."""
     config = default_config()
     config.tasks.extension, config.tasks.i2v, config.tasks.t2v = 0.2, 0.3, 0.5
-    named = (full, motif_2b, worlds_cpu, nano)
-    choose_variant(config, variant, {change.__name__: change for change in named})
+    choose_variant(config, variant, (full, motif_2b, worlds_cpu, nano))
     return config
 
 
 def full(config: ConfigDict) -> None:
     """128 devices, 8B parameters, 384x640, clips of ten seconds at 12 frames per second."""
-    config.model.preset = "paper_8b"
+    variants.pod(config, "paper_8b")
     config.model.remat = "full"
     config.model.scan_layers = True
     config.mesh.data, config.mesh.fsdp = 1, -1
-    config.data.kind = "datasets"
     config.data.height, config.data.width, config.data.frames = 384, 640, 121
-    config.data.workers = 8
-    config.data.text.dim, config.data.text.max_tokens = 4096, 256
     config.vae.encode_chunk = 1
     config.batch_size = 128
     config.steps = 50_000
@@ -60,37 +57,12 @@ def motif_2b(config: ConfigDict) -> None:
 
 def worlds_cpu(config: ConfigDict) -> None:
     """Two cores: clips of 17 frames of a few worlds, continued from two or three latents."""
-    config.init_from = "default"
-    config.dtype = "float32"
-    config.data.frames = 17
-    config.data.worlds.frames = 17
-    config.data.worlds.seeds = (0, 40)
+    variants.laptop(config)
     config.tasks.extension_latents = (2, 3)
-    config.batch_size = 5
-    config.steps = 30
-    config.ema_decay = 0.99
-    # Batches of five short clips: small steps, so that what the weights know of longer ones stays.
-    config.optimizer.learning_rate = 2e-5
-    config.optimizer.initial_learning_rate = 1e-6
-    config.optimizer.final_learning_rate = 2e-6
-    config.optimizer.warmup_steps = 5
-    config.log_every = 2
-    config.checkpoint_every = 15
 
 
 def nano(config: ConfigDict) -> None:
     """Seconds: a tiny model on latents of an untrained autoencoder."""
     worlds_cpu(config)
-    config.init_from = ""
-    config.vae.weights = "random"
-    config.model.preset = "nano"
-    config.model.num_single = 1
-    config.data.height, config.data.width = 16, 32
-    config.data.frames = config.data.worlds.frames = 9
+    variants.nano(config, frames=9)
     config.tasks.extension_latents = (2, 2)
-    config.data.worlds.samples = 1
-    config.data.worlds.seeds = (0, 10)
-    config.steps = 20
-    config.optimizer.learning_rate = 2e-3
-    config.log_every = 5
-    config.checkpoint_every = 10

@@ -15,17 +15,18 @@ Seconds, to see every part run once:
 
 from ml_collections import ConfigDict
 
+from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
 
 
 def get_config(variant: str = "full") -> ConfigDict:
     """The recipe in one of its variants: full, worlds, worlds_cpu, nano."""
     config = default_config()
-    config.objective = "vae"
+    config.objective = "autoencode"
     config.optimizer.weight_decay = 0.0
     config.data.video_turns = 4
     config.data.image_turns = 1
-    choose_variant(config, variant, {"full": full, "worlds": worlds, "worlds_cpu": worlds_cpu, "nano": nano})
+    choose_variant(config, variant, (full, worlds, worlds_cpu, nano))
     return config
 
 
@@ -87,15 +88,9 @@ def worlds_cpu(config: ConfigDict) -> None:
 def nano(config: ConfigDict) -> None:
     """Seconds: 16x32 pixels, five frames."""
     worlds_cpu(config)
-    config.data.height, config.data.width, config.data.frames = 16, 32, 5
-    config.data.worlds.frames = 5
-    config.data.worlds.seeds = (0, 8)
-    config.data.worlds.samples = 1
+    variants.nano_worlds(config, frames=5, worlds=8)
     config.batch_size = 2
     config.data.image_batch = 4
-    config.steps = 20
     config.optimizer.warmup_steps = 2
     config.vae_loss.measure_clips = 4
-    config.log_every = 5
-    config.checkpoint_every = 10
     config.sample_every = 0

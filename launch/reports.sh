@@ -13,7 +13,7 @@ report() { # report NAME RECIPE TOPOLOGY [--config.KEY=VALUE ...]
     [[ "$name" =~ ${pattern} ]] || return 0
     [[ "$3" == h100* ]] && python="${GPU_PYTHON:-python3}"
     echo "== $name"
-    "$python" -m camctrl_jax.parallel.report --config="configs/$2" --topology="$3" "${@:4}" \
+    "$python" -m camctrl_jax.pod_report --config="configs/$2" --topology="$3" "${@:4}" \
         --out="$out/$name.md" 2>"$out/.$name.log" >/dev/null || { failed=1; tail -3 "$out/.$name.log" >&2; }
     rm -f "$out/.$name.log"
 }

@@ -14,10 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from camctrl_jax.checkpoints.runs import Checkpoints
+from camctrl_jax.checkpoints.weights import (
+    SamplingDefaults,
+    expected_mmdit,
+    expected_vae,
+    save_weights_folder,
+)
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.interop.pretrained import SamplingDefaults, expected_mmdit, expected_vae, save_weights_folder
 from camctrl_jax.models import mmdit_preset, vae_preset
-from camctrl_jax.training.checkpoint import Checkpoints
 from camctrl_jax.training.config import as_json, default_config
 from camctrl_jax.training.state import create_state
 

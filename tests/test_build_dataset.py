@@ -10,14 +10,22 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from nano_weights import random_params
 
-from camctrl_jax.build_dataset import main
+from camctrl_jax.build_dataset import building
+from camctrl_jax.build_dataset.__main__ import main
 from camctrl_jax.camera import Cameras, preset, save_cameras
-from camctrl_jax.data.clips import open_clips
-from camctrl_jax.data.framing import Framing
-from camctrl_jax.data.video import read_video, write_mp4
+from camctrl_jax.camera.framing import Framing
+from camctrl_jax.checkpoints.weights import expected_vae
+from camctrl_jax.data.clips import dataset_folders, open_clips, write_clips
+from camctrl_jax.models import vae_preset
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.video.decoding import read_video
+from camctrl_jax.video.encoding import write_mp4
+from camctrl_jax.video.pictures import write_png
 
 SIZE = ["--height", "32", "--width", "48"]
 
@@ -266,8 +274,6 @@ def test_broken_caption_files_are_named(sources, capsys, name, content, told):
 
 
 def test_folders_of_images_and_stills(sources, tmp_path):
-    from camctrl_jax.viz.video import write_png
-
     folder = tmp_path / "frames" / "walk"
     folder.mkdir(parents=True)
     for i, picture in enumerate(moving_squares(11)):
@@ -286,14 +292,9 @@ def test_folders_of_images_and_stills(sources, tmp_path):
 @pytest.fixture
 def small_vae(monkeypatch):
     """Configuration and parameters of what ``--latents mine`` names."""
-    from nano_weights import random_params
-
-    from camctrl_jax.interop import pretrained
-    from camctrl_jax.models import vae_preset
-
     config = vae_preset("nano", num_res_blocks=0)
-    params = random_params(pretrained.expected_vae(config), seed=0)
-    monkeypatch.setattr(pretrained, "load_vae", lambda spec: (config, params) if spec == "mine" else None)
+    params = random_params(expected_vae(config), seed=0)
+    monkeypatch.setattr(building, "load_vae", lambda spec: (config, params) if spec == "mine" else None)
     return config, params
 
 
@@ -315,11 +316,8 @@ def encode(folder, *options, expected=0):
 
 
 def test_a_dataset_is_encoded_in_shards(sources, small_vae, capsys):
-    from camctrl_jax.data.clips import dataset_folders
-    from camctrl_jax.data.latents import LatentEncoder
-
     source, _ = build(sources)  # two clips of 9 frames and one of 5 of each video
-    encoder = LatentEncoder(*small_vae)
+    encoder = Autoencoder(*small_vae, dtype=jnp.float32, batch_size=16)
     for shard in ("2/4", "0/4", "1/4"):
         encode(sources, "--shard", shard, "--batch", "2")
     with pytest.raises(FileNotFoundError, match=r"of 4 shards these are missing: 3\."):
@@ -332,7 +330,7 @@ def test_a_dataset_is_encoded_in_shards(sources, small_vae, capsys):
     for clip in source:
         own = encoded[clip.id]
         video = read_video(clip.video, size=(32, 48))
-        np.testing.assert_allclose(own.latents, np.asarray(encoder(video[None]))[0], atol=2e-3)
+        np.testing.assert_allclose(own.latents, np.asarray(encoder.encode(video[None]))[0], atol=2e-3)
         assert (own.captions, own.source, own.labelled) == (clip.captions, clip.source, True)
         np.testing.assert_array_equal(own.cameras.world_from_camera, clip.cameras.world_from_camera)
     capsys.readouterr()
@@ -349,18 +347,16 @@ def test_a_dataset_is_encoded_in_shards(sources, small_vae, capsys):
 
 
 def test_latents_that_are_not_finite_are_skipped(sources, small_vae, monkeypatch):
-    from camctrl_jax.data.latents import LatentEncoder
-
     source, _ = build(sources)
-    whole = LatentEncoder.__call__
+    whole = Autoencoder.encode
 
-    def spoiled(encoder, video):
-        latents = np.array(whole(encoder, video))
+    def spoiled(encoder, video, *options, **named):
+        latents = np.array(whole(encoder, video, *options, **named))
         if latents.shape[1] == 2:  # the clips of five frames
             latents[0, 0, 0, 0, 0] = np.inf
         return latents
 
-    monkeypatch.setattr(LatentEncoder, "__call__", spoiled)
+    monkeypatch.setattr(Autoencoder, "encode", spoiled)
     encode(sources, "--batch", "1", "--max-bad-share", "0.4")
     report = json.loads((sources / "latents" / "report.json").read_text())
     assert report["skipped_by_reason"] == {"non_finite": 2}
@@ -368,8 +364,6 @@ def test_latents_that_are_not_finite_are_skipped(sources, small_vae, monkeypatch
 
 
 def test_clips_that_cannot_be_decoded_are_skipped_and_listed(sources, small_vae, capsys):
-    from camctrl_jax.data.clips import write_clips
-
     source, _ = build(sources)
     first, *rest = source
     shutil.rmtree(sources / "set")
@@ -407,7 +401,7 @@ def test_latents_are_not_encoded_again_and_shards_are_not_empty(sources, small_v
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["worlds", "--frames", "48"], "4k+1, e.g. 45 or 49"),
+        (["worlds", "--frames", "48"], "4k+1 frames, for example 45 or 49"),
         (["worlds", "--height", "100"], "multiple of 16"),
         (["worlds", "--count", "0"], "--count 0"),
         (["worlds", "--unlabelled-share", "20"], "--unlabelled-share 20"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.models import CameraConfig, vae_preset
 from camctrl_jax.training.config import (
     ConfigError,
     as_json,
@@ -16,6 +18,8 @@ from camctrl_jax.training.config import (
     differences,
     flat_keys,
     load_recipe,
+    mmdit_config,
+    untrained_vae,
 )
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -43,7 +47,7 @@ def test_every_variant_is_a_valid_config(name, variant):
             check_config(config)
         config.data.datasets = ("somewhere",)
     check_config(config)
-    assert as_json(config)["objective"] == ("vae" if name == "vae" else "denoise")
+    assert as_json(config)["objective"] == ("autoencode" if name == "vae" else "denoise")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -74,7 +78,7 @@ def test_the_commands_in_the_docstring_work(name):
 
 def test_camera_recipes_differ_from_the_base_where_they_should():
     base, stage1 = load("base", "worlds"), load("stage1", "worlds")
-    assert (base.model.camera, stage1.model.camera) == (False, True)
+    assert (base.model.camera.injection, stage1.model.camera.injection) == ("none", "first")
     assert (base.init_from, stage1.init_from) == ("", "default")
     assert base.data.image_turns > 0
     assert tuple(stage1.data.labelled_to_unlabelled) == (4, 1)
@@ -122,6 +126,8 @@ def test_known_overrides_and_other_flags_pass():
         ("data.kind", "tfds", "'worlds' or 'datasets'"),
         ("data.worlds.seeds", (5, 5), "first, one past the last"),
         ("data.worlds.frames", 17, "at most data.worlds.frames"),
+        ("profile", (5, 3), "expected (first, last) steps"),
+        ("held_out.every", -1, "held_out.every=-1: expected 0"),
         ("data.worlds.unlabelled_share", 1.0, "share below 1"),
         ("vae.weights", "", "needs an autoencoder"),
         ("model.preset", "huge", "No transformer preset is called 'huge'"),
@@ -132,7 +138,6 @@ def test_known_overrides_and_other_flags_pass():
         ("model.width", 100, "width=100"),
         ("sample.steps", 0, "sample.steps=0: expected at least 1"),
         ("vae.encode_chunk", -1, "vae.encode_chunk=-1: expected 0"),
-        ("vae_loss.measure_clips", 0, "measure_clips=0: expected at least 1"),
         ("data.image_batch", -1, "image_batch=-1: expected 0"),
         ("data.fps", 0.0, "fps=0.0: expected a positive number"),
         ("data.workers", -1, "workers=-1: expected 0"),
@@ -141,15 +146,35 @@ def test_known_overrides_and_other_flags_pass():
 def test_values_that_cannot_work_are_refused_before_any_work(key, value, expected):
     config = default_config()
     config.update_from_flattened_dict({key: value})
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(InvalidValue) as error:
         check_config(config)
     assert expected in str(error.value)
 
 
-def test_an_untrained_autoencoder_is_one_of_the_presets():
+def test_settings_of_an_objective_are_checked_where_it_is_the_run_s():
+    config = load("vae", "nano")
+    config.vae_loss.measure_clips = 0
+    with pytest.raises(ConfigError, match=r"config\.vae_loss\.measure_clips=0: expected at least 1"):
+        check_config(config)
     config = load("stage1", "nano")
+    config.vae_loss.measure_clips = 0
+    check_config(config)
+
+
+def test_an_untrained_autoencoder_is_that_of_the_preset_or_the_open_one():
+    config = load("stage1", "nano")
+    assert untrained_vae(config) == vae_preset("nano")
     config.model.preset = "paper"
-    with pytest.raises(ConfigError, match="No autoencoder preset is called 'paper'"):
+    assert untrained_vae(config) == vae_preset("wan21")
+
+
+def test_the_camera_of_a_run_is_a_value():
+    config = load("stage1", "nano")
+    assert mmdit_config(config).camera == CameraConfig()
+    config.model.camera.injection, config.model.camera.encoder = "every", "deep"
+    assert mmdit_config(config).camera == CameraConfig(encoder="deep", injection="every")
+    config.model.camera.resolution = "high"
+    with pytest.raises(InvalidValue, match="resolution='high'"):
         check_config(config)
 
 
@@ -161,13 +186,11 @@ def test_a_key_that_no_recipe_has_is_refused():
 
 
 def test_sizes_of_a_preset_can_be_changed():
-    from camctrl_jax.training.config import mmdit_config
-
     config = default_config()
     config.model.preset = "paper"
     config.model.width = 2048
     config.model.num_dual = 24
-    config.model.camera = False
+    config.model.camera.injection = "none"
     config.mesh.tensor = 2
     sizes = mmdit_config(config)
     assert (sizes.width, sizes.heads, sizes.num_dual, sizes.camera) == (2048, 32, 24, None)

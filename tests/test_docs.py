@@ -1,7 +1,7 @@
 """The README and the guides: their links lead somewhere, their commands exist, their Python runs."""
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -53,7 +53,8 @@ def test_commands_name_files_modules_and_options_that_exist(page, monkeypatch):
 
 def check_options(module, arguments):
     """Every --option of a command is in the help of its (sub)command."""
-    main = importlib.import_module(module + (".__main__" if module.endswith(".camera") else "")).main
+    found = importlib.util.find_spec(module)
+    main = importlib.import_module(f"{module}.__main__" if found.submodule_search_locations else module).main
     command = [arguments[0]] if not arguments[0].startswith("-") else []
     text = io.StringIO()
     with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as stopped:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax import evaluate
-from camctrl_jax.evaluate import EvaluateError, HeldOut, Request, evaluate_worlds, in_batches
+from camctrl_jax.errors import UserError
+from camctrl_jax.evaluate.__main__ import main
+from camctrl_jax.evaluate.worlds import HeldOut, Settings, evaluate_worlds, in_batches
 from camctrl_jax.worlds import WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED, check_held_out
 
@@ -52,7 +53,7 @@ def test_training_seeds_are_not_held_out():
 
 def test_whole_run_writes_its_results_and_does_not_depend_on_the_batch(folder, tmp_path):
     def once(batch_size: int):
-        request = Request(
+        settings = Settings(
             tmp_path / str(batch_size),
             checkpoint=str(folder),
             count=3,
@@ -63,7 +64,7 @@ def test_whole_run_writes_its_results_and_does_not_depend_on_the_batch(folder, t
             shown=2,
         )
         lines = []
-        results = evaluate_worlds(request, say=lines.append)
+        results = evaluate_worlds(settings, say=lines.append)
         assert len(lines) == 4  # rendering, reconstruction, and a line for each number of steps
         return results
 
@@ -91,13 +92,24 @@ def test_whole_run_writes_its_results_and_does_not_depend_on_the_batch(folder, t
 
 def test_autoencoder_alone_is_measured_by_reconstruction(tmp_path):
     vae = save_nano(tmp_path / "vae", mmdit=False)
-    request = Request(
+    settings = Settings(
         tmp_path / "out", checkpoint=str(vae), count=2, frames=9, height=32, width=48, samples=1, shown=0
     )
-    results = evaluate_worlds(request, say=lambda line: None)
+    results = evaluate_worlds(settings, say=lambda line: None)
     assert "camera" not in results
     assert 0 < results["reconstruction"]["psnr_db"] < 60
     assert "Image-to-video" not in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_second_autoencoder_beside_an_autoencoder_is_refused(tmp_path, capsys):
+    vae = save_nano(tmp_path / "vae", mmdit=False)
+    other = save_nano(tmp_path / "other", mmdit=False)
+    out = tmp_path / "out"
+    assert main(["worlds", "--checkpoint", str(vae), "--vae", str(other), "--out", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert f"--checkpoint {vae}" in told
+    assert f"--vae {other}" in told
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -119,22 +131,22 @@ def test_autoencoder_alone_is_measured_by_reconstruction(tmp_path):
     ],
 )
 def test_requests_that_cannot_work_are_refused_before_any_work(folder, tmp_path, changes, message):
-    request = {"out": tmp_path / "out", "checkpoint": str(folder)}
-    with pytest.raises(EvaluateError, match=message):
-        evaluate_worlds(Request(**request | changes), say=lambda line: None)
+    settings = {"out": tmp_path / "out", "checkpoint": str(folder)}
+    with pytest.raises(UserError, match=message):
+        evaluate_worlds(Settings(**settings | changes), say=lambda line: None)
     assert not (tmp_path / "out").exists()
 
 
 def test_base_model_has_nothing_to_compare(tmp_path, capsys):
     base = save_nano(tmp_path / "base", camera=False)
-    status = evaluate.main(["worlds", "--checkpoint", str(base), "--out", str(tmp_path / "out")])
+    status = main(["worlds", "--checkpoint", str(base), "--out", str(tmp_path / "out")])
     assert status == 1
     assert capsys.readouterr().err.startswith(f"error: {base} has no camera input")
 
 
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit) as ended:
-        evaluate.main(["worlds", "--help"])
+        main(["worlds", "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for word in ("--camera-guidance", "decoy", "results.json", "held-out"):

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from nano_weights import TEXT, random_params, save_run
 
-from camctrl_jax import export
-from camctrl_jax.data.safetensors import flatten
-from camctrl_jax.interop.pretrained import (
+from camctrl_jax.checkpoints.architecture import Architecture
+from camctrl_jax.checkpoints.weights import (
     WeightsError,
     expected_mmdit,
     expected_vae,
-    load_mmdit,
     load_vae,
     open_weights,
 )
+from camctrl_jax.export.__main__ import main
+from camctrl_jax.export.weights import export_weights
+from camctrl_jax.files.safetensors import flatten
 from camctrl_jax.models import mmdit_preset, vae_preset
-from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
 
 VAE_CONFIG, CONFIG = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
 STATISTICS = tuple(np.linspace(-1, 1, 16).tolist()), tuple(np.linspace(0.5, 2, 16).tolist())
@@ -32,12 +32,11 @@ def runs(tmp_path_factory):
     """Directories of an autoencoder run and of a denoising run on it."""
     root = tmp_path_factory.mktemp("runs")
     vae_params = random_params(expected_vae(VAE_CONFIG), 0)
-    vae = save_run(
-        root / "vae", vae_params, autoencoder_architecture(VAE_CONFIG, *STATISTICS), objective="vae"
-    )
+    measured = dataclasses.replace(VAE_CONFIG, latents_mean=STATISTICS[0], latents_std=STATISTICS[1])
+    vae = save_run(root / "vae", vae_params, Architecture(vae=measured).to_json(), objective="vae")
     config = dataclasses.replace(CONFIG, remat="full", attention="xla")
     params = random_params(expected_mmdit(CONFIG), 1)
-    denoiser = save_run(root / "stage1", params, denoiser_architecture(config, TEXT, CLIP, str(vae)))
+    denoiser = save_run(root / "stage1", params, Architecture(None, config, TEXT, CLIP, str(vae)).to_json())
     return vae, denoiser, vae_params, params
 
 
@@ -46,13 +45,12 @@ def test_run_directories_are_weights(runs):
     config, found = load_vae(vae)
     assert config == dataclasses.replace(VAE_CONFIG, latents_mean=STATISTICS[0], latents_std=STATISTICS[1])
     assert_equal(found, vae_params)
-    config, found, text = load_mmdit(denoiser)
-    assert config == CONFIG  # without the choices of how the run computed
-    assert text == TEXT
-    assert_equal(found, params)  # the moving average, not the parameters
+    opened = open_weights(denoiser)
+    assert opened.mmdit_config == CONFIG  # without the choices of how the run computed
+    assert opened.text == TEXT
+    assert_equal(opened.mmdit_params(), params)  # the moving average, not the parameters
     assert load_vae(denoiser)[0].latents_mean == STATISTICS[0]  # its own autoencoder
-    sampling = open_weights(denoiser).sampling
-    assert dataclasses.asdict(sampling) == CLIP | {"text_guidance": 1.0, "camera_guidance": 2.0}
+    assert dataclasses.asdict(opened.sampling) == CLIP | {"text_guidance": 1.0, "camera_guidance": 2.0}
 
 
 def assert_equal(found, expected):
@@ -75,7 +73,7 @@ def test_exported_folder_loads_and_says_how_it_was_made(runs, tmp_path, capsys):
     (tmp_path / "results.json").write_text(json.dumps(evaluation))
     (tmp_path / "facts.json").write_text(json.dumps({"compute": "one H200, 25 minutes"}))
     out = tmp_path / "worlds"
-    status = export.main(
+    status = main(
         [
             *("weights", "--checkpoint", str(denoiser), "--out", str(out), "--camera-guidance", "2.5"),
             *("--evaluation", str(tmp_path / "results.json"), "--facts", str(tmp_path / "facts.json")),
@@ -93,8 +91,8 @@ def test_exported_folder_loads_and_says_how_it_was_made(runs, tmp_path, capsys):
     assert config.latents_std == STATISTICS[1]
     for name, array in flatten(found).items():
         np.testing.assert_allclose(array, flatten(vae_params)[name], rtol=2**-8, atol=1e-30)
-    assert load_mmdit(out)[0] == CONFIG
     weights = open_weights(out)
+    assert weights.mmdit_config == CONFIG
     assert weights.sampling.camera_guidance == 2.5
     assert weights.sampling.shift == 1.5
     assert weights.facts["transformer"]["steps"] == 7
@@ -109,25 +107,25 @@ def test_exported_folder_loads_and_says_how_it_was_made(runs, tmp_path, capsys):
 
 def test_exported_folder_exports_again_unchanged(runs, tmp_path):
     denoiser = runs[1]
-    first = export.export_weights(tmp_path / "a", checkpoint=str(denoiser))
-    second = export.export_weights(tmp_path / "b", checkpoint=str(first), card="# Card\n")
+    first = export_weights(tmp_path / "a", checkpoint=str(denoiser))
+    second = export_weights(tmp_path / "b", checkpoint=str(first), card="# Card\n")
     for name in ("model.json", "vae.safetensors", "mmdit.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 def test_autoencoder_exports_alone(runs, tmp_path):
-    out = export.export_weights(tmp_path / "vae", checkpoint=str(runs[0]))
+    out = export_weights(tmp_path / "vae", checkpoint=str(runs[0]))
     assert load_vae(out)[0].latents_mean == STATISTICS[0]
     with pytest.raises(WeightsError, match="no transformer"):
-        load_mmdit(out)
+        open_weights(out).mmdit_params()
 
 
 def test_run_on_an_untrained_autoencoder_asks_for_one(runs, tmp_path):
     params = random_params(expected_mmdit(CONFIG), 1)
-    run = save_run(tmp_path / "run", params, denoiser_architecture(CONFIG, TEXT, CLIP, "random"))
+    run = save_run(tmp_path / "run", params, Architecture(None, CONFIG, TEXT, CLIP, "random").to_json())
     with pytest.raises(WeightsError, match="untrained autoencoder"):
-        export.export_weights(tmp_path / "out", checkpoint=str(run))
-    assert export.export_weights(tmp_path / "out", checkpoint=str(run), vae=str(runs[0])).exists()
+        export_weights(tmp_path / "out", checkpoint=str(run))
+    assert export_weights(tmp_path / "out", checkpoint=str(run), vae=str(runs[0])).exists()
 
 
 def test_what_cannot_be_exported_ends_with_one_line_and_status_1(runs, tmp_path, capsys):
@@ -141,8 +139,11 @@ def test_what_cannot_be_exported_ends_with_one_line_and_status_1(runs, tmp_path,
             ["--checkpoint", str(runs[1]), "--out", "x", "--facts", str(tmp_path / "facts.json")],
             "expected a JSON object",
         ),
+        (["--checkpoint", str(runs[1]), "--out", "x", "--card", str(tmp_path / "none.md")], "none.md"),
+        (["--checkpoint", str(runs[1]), "--out", "x", "--evaluation", str(tmp_path)], "cannot read"),
+        (["--checkpoint", str(runs[1]), "--out", str(tmp_path / "facts.json" / "x")], "cannot write"),
     ):
-        assert export.main(["weights", *arguments]) == 1
+        assert main(["weights", *arguments]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert message in error

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax import generate
 from camctrl_jax.camera import resolve_path, save_cameras
-from camctrl_jax.data.framing import Framing
-from camctrl_jax.data.text import PrecomputedText
-from camctrl_jax.generate import GenerateError, Request, prepare
-from camctrl_jax.interop import pretrained
-from camctrl_jax.viz.video import write_png
+from camctrl_jax.camera.framing import Framing
+from camctrl_jax.checkpoints import weights
+from camctrl_jax.data.text import TEXT_FORMAT, TEXT_FORMAT_VERSION
+from camctrl_jax.errors import UserError
+from camctrl_jax.files.safetensors import write_safetensors
+from camctrl_jax.generate.__main__ import main
+from camctrl_jax.generate.plan import prepare
+from camctrl_jax.generate.request import Request
+from camctrl_jax.video.pictures import write_png
 
 pytest.importorskip("av", reason="videos are written by PyAV")
 pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
@@ -35,7 +39,7 @@ def image(tmp_path):
 
 
 def run(*arguments) -> int:
-    return generate.main([str(argument) for argument in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 def test_image_to_video_writes_everything_and_repeats_exactly(folder, image, tmp_path):
@@ -97,7 +101,7 @@ def test_world_gives_frame_caption_path_and_truth(folder, tmp_path):
 def test_truth_of_a_world_is_rendered_along_the_path_that_was_asked_for(folder, tmp_path):
     request = Request(tmp_path, checkpoint=str(folder), worlds_seed=1_000_001, camera="pan left 20 deg")
     plan = prepare(request)
-    turned = plan.world.cameras.relative_to(0)
+    turned = plan.start.world.cameras.relative_to(0)
     expected = resolve_path("pan left 20 deg", 9)
     np.testing.assert_allclose(turned.world_from_camera, expected.world_from_camera, atol=1e-12)
 
@@ -156,15 +160,10 @@ def test_real_path_and_real_image_are_accepted(folder, tmp_path, test_data):
     assert paths
     assert images
     plan = prepare(Request(tmp_path, checkpoint=str(folder), image=images[0], camera=str(paths[0])))
-    assert plan.first_frame.shape == (32, 48, 3)
+    assert plan.start.first_frame.shape == (32, 48, 3)
     assert len(plan.cameras) == 9
     focal = plan.cameras.intrinsics[0, :2] * (48, 32)
     assert 0.8 < focal[0] / focal[1] < 1.25
-
-
-def test_frames_of_the_strip_are_all_frames_when_there_are_few():
-    assert generate.shown_frames(5).tolist() == [0, 1, 2, 3, 4]
-    assert generate.shown_frames(49).tolist() == [0, 8, 16, 24, 32, 40, 48]
 
 
 GOOD = {"camera": "dolly in 1 m", "prompt": "a ball"}
@@ -198,39 +197,46 @@ GOOD = {"camera": "dolly in 1 m", "prompt": "a ball"}
 )
 def test_requests_that_cannot_work_are_refused_before_any_work(folder, tmp_path, changes, message):
     out = tmp_path / "out"
-    with pytest.raises(GenerateError, match=message):
+    with pytest.raises(UserError, match=message):
         prepare(Request(**{"out": out, "checkpoint": str(folder)} | GOOD | changes))
     assert not out.exists()
 
 
 def test_unusable_images_are_named(folder, tmp_path, image):
     request = {"out": tmp_path / "out", "checkpoint": str(folder), "camera": "dolly in 1 m"}
-    with pytest.raises(GenerateError, match=r"absent\.png"):
+    with pytest.raises(UserError, match=r"absent\.png"):
         prepare(Request(**request, image=tmp_path / "absent.png"))
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    with pytest.raises(GenerateError, match=r"broken\.png"):
+    with pytest.raises(UserError, match=r"broken\.png"):
         prepare(Request(**request, image=broken))
-    with pytest.raises(GenerateError, match="choose one"):
+    with pytest.raises(UserError, match="choose one"):
         prepare(Request(**request, image=image, worlds_seed=1_000_000))
 
 
 def test_prompt_that_is_not_among_precomputed_ones_is_refused(folder, tmp_path):
     copy = tmp_path / "weights"
     shutil.copytree(folder, copy)
-    texts = {text: np.ones((3, 64), np.float16) for text in ("", "a ball")}
-    PrecomputedText(texts, max_tokens=8).save(tmp_path / "text.npz")
+    texts = json.dumps(["", "a ball"]).encode()
+    tensors = {
+        "texts": np.frombuffer(texts, np.uint8),
+        "counts": np.full(2, 3, np.int32),
+        "tokens.00000": np.ones((6, 64), np.float16),
+    }
+    facts = {"format": TEXT_FORMAT, "format_version": TEXT_FORMAT_VERSION}
+    facts |= {"max_tokens": "8", "texts_per_part": "256"}
+    write_safetensors(tmp_path / "text.safetensors", tensors, facts)
     content = json.loads((copy / "model.json").read_text())
-    content["text"] = {"kind": "precomputed", "source": str(tmp_path / "text.npz")}
+    content["text"] = {"kind": "precomputed", "source": str(tmp_path / "text.safetensors")}
     (copy / "model.json").write_text(json.dumps(content))
     assert prepare(Request(tmp_path / "out", checkpoint=str(copy), **GOOD)).prompt == "a ball"
-    with pytest.raises(GenerateError, match="no embedding of 'another ball'"):
+    with pytest.raises(UserError, match="no embedding of 'another ball'"):
         prepare(Request(tmp_path / "out", checkpoint=str(copy), **GOOD | {"prompt": "another ball"}))
 
 
 def test_base_model_takes_no_camera(tmp_path):
     base = save_nano(tmp_path / "base", camera=False)
-    with pytest.raises(GenerateError, match="has no camera input"):
+    with pytest.raises(UserError, match="has no camera input"):
         prepare(Request(tmp_path / "out", checkpoint=str(base), **GOOD))
     plan = prepare(Request(tmp_path / "out", checkpoint=str(base), prompt="a ball"))
     assert plan.cameras is None
@@ -238,10 +244,10 @@ def test_base_model_takes_no_camera(tmp_path):
 
 def test_autoencoder_and_absent_default_weights_are_explained(tmp_path, monkeypatch):
     vae = save_nano(tmp_path / "vae", mmdit=False)
-    with pytest.raises(GenerateError, match="no transformer"):
+    with pytest.raises(UserError, match="no transformer"):
         prepare(Request(tmp_path / "out", checkpoint=str(vae), **GOOD))
-    monkeypatch.setattr(pretrained, "default_folder", lambda: tmp_path / "worlds")
-    with pytest.raises(GenerateError, match="embedded default weights are absent"):
+    monkeypatch.setattr(weights, "default_folder", lambda: tmp_path / "worlds")
+    with pytest.raises(UserError, match="embedded default weights are absent"):
         prepare(Request(tmp_path / "out", **GOOD))
 
 
@@ -255,6 +261,14 @@ def test_weights_of_another_preset_end_with_one_line_and_status_1(tmp_path, caps
     assert status == 1
     assert printed[-1].startswith("error: ")
     assert "missing: single_transformer_blocks_1" in printed[-1]
+
+
+def test_a_place_that_cannot_be_written_is_named(folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    assert run("--checkpoint", folder, "--camera", "static", "--prompt", "x", "--out", out) == 1
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert printed[-1].startswith(f"error: cannot write {out}: ")
 
 
 def test_what_is_unusual_is_noted(folder, tmp_path):
@@ -275,12 +289,12 @@ def test_what_is_unusual_is_noted(folder, tmp_path):
 def test_guidance_is_what_was_asked_for(folder, tmp_path):
     request = {"out": tmp_path, "checkpoint": str(folder), **GOOD}
     plan = prepare(Request(**request, guidance="cfgp", text_guidance=3.0, camera_guidance=4.0))
-    assert (plan.guidance.text, plan.guidance.camera, plan.guidance.camera_without_text) == (3.0, 4.0, 4.0)
+    assert astuple(plan.sampling.guidance) == (3.0, 4.0, 4.0)
     plan = prepare(Request(**request))
-    assert (plan.guidance.text, plan.guidance.camera) == (1.0, 2.0)  # as the weights say
+    assert astuple(plan.sampling.guidance)[:2] == (1.0, 2.0)  # as the weights say
     plan = prepare(Request(**request | {"camera": "none"}))
     assert plan.cameras is None
-    assert plan.guidance.evaluations() == 1
+    assert plan.sampling.guidance.evaluations() == 1
 
 
 def test_help_teaches(capsys):

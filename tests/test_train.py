@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from camctrl_jax import train as entry
-from camctrl_jax.training.checkpoint import CheckpointError, checkpoint_steps, load_params, load_run_config
+from camctrl_jax.checkpoints.runs import CheckpointError, checkpoint_steps, load_params, load_run_config
 from camctrl_jax.training.config import ConfigError, load_recipe
 from camctrl_jax.training.loop import BAD_BATCH_FILE, NonFiniteLoss
+from camctrl_jax.training.run import train
 
 ROOT = Path(__file__).parents[1]
 STEPS = 42
@@ -102,7 +103,7 @@ def test_killed_runs_end_bit_identical_to_the_uninterrupted_one(tmp_path, capsys
     assert losses(parts) == losses(whole)
     assert len(losses(whole)) == STEPS
 
-    assert entry.train(recipe(steps=STEPS), parts) == parts / "checkpoints" / str(STEPS)
+    assert train(recipe(steps=STEPS), parts) == parts / "checkpoints" / str(STEPS)
     assert f"is at step {STEPS} of {STEPS}; raise --config.steps" in capsys.readouterr().out
 
 
@@ -154,18 +155,18 @@ def test_stages_hand_their_weights_on(tmp_path, capsys):
     """VAE, base without a camera, stage 1: each starts from what the one before wrote."""
     short = {"steps": 4, "optimizer.warmup_steps": 1, "checkpoint_every": 4, **SMALLEST}
     vae, base, stage1 = (tmp_path / name for name in ("vae", "base", "stage1"))
-    entry.train(recipe("vae", **short, **{"data.image_turns": 0}), vae)
+    train(recipe("vae", **short, **{"data.image_turns": 0}), vae)
     built = load_run_config(vae)["architecture"]["vae"]
     assert len(built["latents_mean"]) == 16
     assert all(std > 0 for std in built["latents_std"])
     assert built["latents_std"] != [1.0] * 16  # measured, not the preset's
 
-    entry.train(recipe("base", **short, **{"vae.weights": str(vae)}), base)
+    train(recipe("base", **short, **{"vae.weights": str(vae)}), base)
     assert "camera_embedder" not in load_params(base)
 
     sampled = {"sample_every": 4, "sample.seeds": (100, 101), "sample.steps": 2}
     config = recipe(**short, **sampled, **{"vae.weights": str(vae), "init_from": str(base)})
-    entry.train(config, stage1)
+    train(config, stage1)
     assert "(new: camera_embedder)" in capsys.readouterr().out
     params = load_params(stage1)
     assert np.any(params["camera_embedder"]["kernel"] != 0)
@@ -182,16 +183,16 @@ def test_stages_hand_their_weights_on(tmp_path, capsys):
     for error, message, changes in refused:
         config = recipe(**{**short, "vae.weights": str(vae), "init_from": str(base), **changes})
         with pytest.raises(error, match=message):
-            entry.train(config, tmp_path / "refused")
+            train(config, tmp_path / "refused")
     config = recipe(**short, **{"vae.weights": str(vae), "model.width": 96, "model.heads": 4})
     with pytest.raises(CheckpointError, match=r"checkpoints/4 does not fit the model .* has shape"):
-        entry.train(config, stage1)
+        train(config, stage1)
     assert "rendered" not in capsys.readouterr().out
 
 
 def test_loss_falls_on_a_nano_run(tmp_path):
     changes = {"steps": 150, "log_every": 15, "checkpoint_every": 150, "optimizer.learning_rate": 4e-3}
-    entry.train(recipe(**changes, **SMALLEST), tmp_path)
+    train(recipe(**changes, **SMALLEST), tmp_path)
     values = list(losses(tmp_path).values())
     assert np.mean(values[-3:]) < 0.9 * values[0]
 
@@ -203,7 +204,7 @@ def test_a_run_that_diverges_stops_and_lists_the_clips(tmp_path):
         "checkpoint_every": 1,
     }
     with pytest.raises(NonFiniteLoss, match=r"bad_batch\.json"):
-        entry.train(recipe(**changes, **SMALLEST), tmp_path)
+        train(recipe(**changes, **SMALLEST), tmp_path)
     report = json.loads((tmp_path / BAD_BATCH_FILE).read_text())
     assert all(re.fullmatch(r"world-\d+", clip) for clip in report["clips"])
     assert len(report["clips"]) == 5
@@ -212,10 +213,10 @@ def test_a_run_that_diverges_stops_and_lists_the_clips(tmp_path):
 
 def test_a_mesh_of_other_sizes_than_the_devices_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"'fsdp': 64.* needs \d+ devices, but there are"):
-        entry.train(recipe(**{"mesh.fsdp": 64}), tmp_path)
+        train(recipe(**{"mesh.fsdp": 64}), tmp_path)
 
 
 def test_batches_that_cannot_be_split_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("camctrl_jax.training.program.batch_shards", lambda mesh: 4)
     with pytest.raises(ConfigError, match="batch of 5 cannot be split into the 4 parts"):
-        entry.train(recipe(), tmp_path)
+        train(recipe(), tmp_path)

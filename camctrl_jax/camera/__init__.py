@@ -53,7 +53,7 @@ from camctrl_jax.camera.path_text import PathTextError, path_from_text
 from camctrl_jax.camera.presets import PRESETS, preset, resolve_path
 
 if TYPE_CHECKING:
-    from camctrl_jax.camera.plucker import latent_frame_indices, plucker_map
+    from camctrl_jax.camera.plucker import plucker_map
 
 __all__ = [
     "DEFAULT_INTRINSICS",
@@ -83,7 +83,6 @@ __all__ = [
     "interpolate_keyframes",
     "intrinsics_from_pixels",
     "intrinsics_in_pixels",
-    "latent_frame_indices",
     "load_cameras",
     "look_along_path",
     "look_at",
@@ -100,8 +99,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("plucker_map", "latent_frame_indices"):
-        from camctrl_jax.camera import plucker
+    if name == "plucker_map":
+        from camctrl_jax.camera.plucker import plucker_map
 
-        return getattr(plucker, name)
+        return plucker_map
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,9 @@ from camctrl_jax.camera.formats import (
 )
 from camctrl_jax.camera.interpolation import EASINGS, flip_horizontal, resample
 from camctrl_jax.camera.presets import PRESETS, preset, resolve_path
+from camctrl_jax.errors import InvalidValue, exit_status, file_failures
+
+Size = tuple[int, int]  # height, width
 
 _DESCRIPTION = """\
 Read, write, make, draw and describe camera paths.
@@ -70,50 +73,65 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"formats:\n{formats}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add_command in (_add_info, _add_convert, _add_preset, _add_preview):
+        add_command(commands)
+    return parser
 
-    def command(name: str, summary: str, examples: Sequence[str]) -> argparse.ArgumentParser:
-        lines = "\n".join(f"  python -m camctrl_jax.camera {name} {example}" for example in examples)
-        return commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"examples:\n{lines}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
 
-    def reading(subparser: argparse.ArgumentParser) -> None:
-        names = [known.name for known in FORMATS]
-        subparser.add_argument(
-            "--from", dest="source_format", choices=names, help="default: detected by content"
-        )
-        subparser.add_argument(
-            "--image-size",
-            type=_image_size,
-            metavar="HEIGHTxWIDTH",
-            help="picture size, for formats with intrinsics in pixels that do not say it",
-        )
+def _command(commands: Any, name: str, run: Any, summary: str, examples: Sequence[str]) -> Any:
+    """The ``add_argument`` of a new command, which calls ``run`` with what was parsed."""
+    lines = "\n".join(f"  python -m camctrl_jax.camera {name} {example}" for example in examples)
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser.add_argument
 
-    def writing(subparser: argparse.ArgumentParser) -> None:
-        subparser.add_argument(
-            "--to",
-            dest="target_format",
-            choices=[known.name for known in FORMATS],
-            default="realestate10k",
-            help="format to write (default: realestate10k)",
-        )
 
-    info = command(
+def _add_reading(add: Any) -> None:
+    names = [known.name for known in FORMATS]
+    add("--from", dest="source_format", choices=names, help="default: detected by content")
+    add(
+        "--image-size",
+        type=_image_size,
+        metavar="HEIGHTxWIDTH",
+        help="picture size, for formats with intrinsics in pixels that do not say it",
+    )
+
+
+def _add_writing(add: Any) -> None:
+    add(
+        "--to",
+        dest="target_format",
+        choices=[known.name for known in FORMATS],
+        default="realestate10k",
+        help="format to write (default: realestate10k)",
+    )
+
+
+def _add_info(commands: Any) -> None:
+    add = _command(
+        commands,
         "info",
+        _info,
         "say what a pose file holds",
         ["clip.txt", "transforms.json --json", "cameras.json#cam05", "poses.npy --image-size 480x832"],
     )
-    info.add_argument("file", help="pose file or folder; FILE#CAMERA picks one of several cameras")
-    info.add_argument("--json", action="store_true", help="print JSON")
-    reading(info)
+    add("file", help="pose file or folder; FILE#CAMERA picks one of several cameras")
+    add("--json", dest="as_json", action="store_true", help="print JSON")
+    _add_reading(add)
 
-    convert = command(
+
+def _add_convert(commands: Any) -> None:
+    add = _command(
+        commands,
         "convert",
+        _convert,
         "convert a pose file to another format",
         [
             "clip.txt clip.json --to transforms_json --image-size 720x1280",
@@ -121,19 +139,23 @@ def _parser() -> argparse.ArgumentParser:
             "slam.txt clip.txt --scale 0.01 --metric --relative --frames 49",
         ],
     )
-    convert.add_argument("file", help="pose file or folder; FILE#CAMERA picks one of several cameras")
-    convert.add_argument("output", help="file to write; a folder for colmap, colmap_text and lingbot")
-    reading(convert)
-    writing(convert)
-    convert.add_argument("--relative", action="store_true", help="make the first camera the origin")
-    convert.add_argument("--scale", type=float, metavar="FACTOR", help="multiply all translations")
-    convert.add_argument("--metric", action="store_true", help="state that the result is in metres")
-    convert.add_argument("--frames", type=_positive, help="resample to this many frames")
-    convert.add_argument("--reverse", action="store_true", help="travel the path backwards")
-    convert.add_argument("--flip", action="store_true", help="mirror left and right, as for a flipped video")
+    add("file", help="pose file or folder; FILE#CAMERA picks one of several cameras")
+    add("output", help="file to write; a folder for colmap, colmap_text and lingbot")
+    _add_reading(add)
+    _add_writing(add)
+    add("--relative", action="store_true", help="make the first camera the origin")
+    add("--scale", type=float, metavar="FACTOR", help="multiply all translations")
+    add("--metric", action="store_true", help="state that the result is in metres")
+    add("--frames", type=_positive, help="resample to this many frames")
+    add("--reverse", action="store_true", help="travel the path backwards")
+    add("--flip", action="store_true", help="mirror left and right, as for a flipped video")
 
-    make = command(
+
+def _add_preset(commands: Any) -> None:
+    add = _command(
+        commands,
         "preset",
+        _preset,
         "make a path from a preset or a sentence",
         [
             "--list",
@@ -142,40 +164,47 @@ def _parser() -> argparse.ArgumentParser:
             '"truck right 1 m with handheld, then hold 1 s" --frames 97 --fps 24 -o path.txt',
         ],
     )
-    make.add_argument("path", nargs="?", help="name of a preset, or a sentence in quotes")
-    make.add_argument(
-        "--list", action="store_true", help="list the presets, their sentences and what others call them"
+    add("path", nargs="?", help="name of a preset, or a sentence in quotes")
+    add(
+        "--list",
+        dest="listed",
+        action="store_true",
+        help="list the presets, their sentences and what others call them",
     )
-    make.add_argument("-o", "--output", help="file to write; without it the path is only described")
-    writing(make)
-    make.add_argument("--frames", type=_positive, default=49, help="number of frames (default: 49)")
-    make.add_argument("--fps", type=float, default=12.0, help="frames per second (default: 12)")
-    make.add_argument("--metres", type=float, help="how far a preset moves")
-    make.add_argument("--degrees", type=float, help="how far a preset turns")
-    make.add_argument("--factor", type=float, help="how much a preset zooms")
-    make.add_argument("--turns", type=float, help="how often a circle or spiral goes round")
-    make.add_argument("--distance", type=float, help="metres to the subject of an orbit, swing or dolly zoom")
-    make.add_argument("--radius", type=float, help="metres, of a circle or spiral")
-    make.add_argument("--seed", type=int, help="which handheld shake")
-    make.add_argument("--easing", choices=list(EASINGS), help="pace of a preset (default: smooth)")
-    make.add_argument("--facing-subject", action="store_true", help="keep facing the subject of a preset")
-    make.add_argument(
-        "--image-size", type=_image_size, metavar="HEIGHTxWIDTH", help="for --to a format that stores pixels"
+    add("-o", "--output", help="file to write; without it the path is only described")
+    _add_writing(add)
+    add("--frames", type=_positive, default=49, help="number of frames (default: 49)")
+    add("--fps", type=float, default=12.0, help="frames per second (default: 12)")
+    add("--metres", type=float, help="how far a preset moves")
+    add("--degrees", type=float, help="how far a preset turns")
+    add("--factor", type=float, help="how much a preset zooms")
+    add("--turns", type=float, help="how often a circle or spiral goes round")
+    add("--distance", type=float, help="metres to the subject of an orbit, swing or dolly zoom")
+    add("--radius", type=float, help="metres, of a circle or spiral")
+    add("--seed", type=int, help="which handheld shake")
+    add("--easing", choices=list(EASINGS), help="pace of a preset (default: smooth)")
+    add(
+        "--facing-subject",
+        action="store_const",
+        const=True,
+        help="keep facing the subject of a preset",
     )
+    add("--image-size", type=_image_size, metavar="HEIGHTxWIDTH", help="for --to a format that stores pixels")
 
-    preview = command(
+
+def _add_preview(commands: Any) -> None:
+    add = _command(
+        commands,
         "preview",
+        _preview,
         "draw paths into one figure",
         ["clip.txt -o clip.png", 'orbit_left spiral_in "dolly in 2 m with handheld" -o paths.png'],
     )
-    preview.add_argument("paths", nargs="+", help="pose files, presets or sentences")
-    preview.add_argument("-o", "--output", required=True, help="figure to write: .png, .pdf or .svg")
-    preview.add_argument(
-        "--frames", type=_positive, default=49, help="frames of presets and sentences (default: 49)"
-    )
-    preview.add_argument("--fps", type=float, default=12.0, help="frames per second (default: 12)")
-    reading(preview)
-    return parser
+    add("paths", nargs="+", help="pose files, presets or sentences")
+    add("-o", "--output", required=True, help="figure to write: .png, .pdf or .svg")
+    add("--frames", type=_positive, default=49, help="frames of presets and sentences (default: 49)")
+    add("--fps", type=float, default=12.0, help="frames per second (default: 12)")
+    _add_reading(add)
 
 
 def _describe(description: dict[str, Any]) -> str:
@@ -216,37 +245,55 @@ def _describe(description: dict[str, Any]) -> str:
     return "\n".join(f"{name + ':':15}{value}" for name, value in rows)
 
 
-def _info(arguments: argparse.Namespace) -> None:
-    description = describe_file(
-        arguments.file, format=arguments.source_format, image_size=arguments.image_size
-    )
-    print(json.dumps(description, indent=2) if arguments.json else _describe(description))
+def _info(file: str, as_json: bool, source_format: str | None, image_size: Size | None) -> None:
+    description = describe_file(file, format=source_format, image_size=image_size)
+    print(json.dumps(description, indent=2) if as_json else _describe(description))
 
 
-def _convert(arguments: argparse.Namespace) -> None:
-    source_format, pose_file = read_pose_file(
-        arguments.file, format=arguments.source_format, image_size=arguments.image_size
-    )
-    cameras, names = pose_file.cameras, pose_file.names
-    if arguments.scale is not None:
-        cameras = cameras.scaled(arguments.scale, metric=False)
-    if arguments.metric:
-        cameras = dataclasses.replace(cameras, metric=True)
-    if arguments.relative:
-        cameras = cameras.relative_to(0)
-    if arguments.reverse:
-        cameras, names = cameras.reversed(), names[::-1]
-    if arguments.flip:
-        cameras = flip_horizontal(cameras)
-    if arguments.frames is not None:
-        cameras, names = resample(cameras, arguments.frames), ()
-    image_size = arguments.image_size or pose_file.image_size
-    save_cameras(cameras, arguments.output, arguments.target_format, image_size=image_size, names=names)
+def _convert(
+    file: str,
+    output: str,
+    source_format: str | None,
+    target_format: str,
+    image_size: Size | None,
+    **changes: Any,
+) -> None:
+    read_format, pose_file = read_pose_file(file, format=source_format, image_size=image_size)
+    cameras, names = _changed(pose_file.cameras, pose_file.names, **changes)
+    size = image_size or pose_file.image_size
+    save_cameras(cameras, output, target_format, image_size=size, names=names)
     for note in pose_file.notes:
         print(f"note: {note}", file=sys.stderr)
-    for lost in _lost(pose_file, format_named(arguments.target_format)):
-        print(f"note: {arguments.target_format} cannot hold {lost}", file=sys.stderr)
-    print(f"{arguments.output}: {len(cameras)} frames, {source_format.name} -> {arguments.target_format}")
+    for lost in _lost(pose_file, format_named(target_format)):
+        print(f"note: {target_format} cannot hold {lost}", file=sys.stderr)
+    print(f"{output}: {len(cameras)} frames, {read_format.name} -> {target_format}")
+
+
+def _changed(
+    cameras: Cameras,
+    names: Sequence[str],
+    *,
+    scale: float | None,
+    metric: bool,
+    relative: bool,
+    reverse: bool,
+    flip: bool,
+    frames: int | None,
+) -> tuple[Cameras, Sequence[str]]:
+    """What ``convert`` makes of a path and of the names of its frames."""
+    if scale is not None:
+        cameras = cameras.scaled(scale, metric=False)
+    if metric:
+        cameras = dataclasses.replace(cameras, metric=True)
+    if relative:
+        cameras = cameras.relative_to(0)
+    if reverse:
+        cameras, names = cameras.reversed(), names[::-1]
+    if flip:
+        cameras = flip_horizontal(cameras)
+    if frames is not None:
+        cameras, names = resample(cameras, frames), ()
+    return cameras, names
 
 
 def _lost(pose_file: PoseFile, target: Format) -> list[str]:
@@ -260,64 +307,69 @@ def _lost(pose_file: PoseFile, target: Format) -> list[str]:
     return [meaning[name] for name, there in held.items() if there and name not in target.holds]
 
 
-def _preset(arguments: argparse.Namespace) -> None:
-    if arguments.list:
+def _preset(
+    path: str | None,
+    listed: bool,
+    output: str | None,
+    target_format: str,
+    frames: int,
+    fps: float,
+    image_size: Size | None,
+    **amounts: Any,
+) -> None:
+    if listed:
         for name, (text, summary, elsewhere) in PRESETS.items():
             print(f"{name:18} {text:26} {summary}" + (f" [{elsewhere}]" if elsewhere else ""))
         return
-    if arguments.path is None:
-        raise ValueError("name a preset or give a sentence; --list shows the presets")
-    amounts = {
-        name: getattr(arguments, name)
-        for name in ("metres", "degrees", "factor", "turns", "distance", "radius", "seed", "easing")
-        if getattr(arguments, name) is not None
-    }
-    if arguments.facing_subject:
-        amounts["facing_subject"] = True
-    if amounts and arguments.path not in PRESETS:
-        raise ValueError(
+    if path is None:
+        raise InvalidValue("name a preset or give a sentence; --list shows the presets")
+    amounts = {name: value for name, value in amounts.items() if value is not None}
+    if amounts and path not in PRESETS:
+        raise InvalidValue(
             f"--{next(iter(amounts)).replace('_', '-')} goes with a preset; a sentence says it itself: "
-            f"{arguments.path!r}"
+            f"{path!r}"
         )
-    if arguments.path in PRESETS:
-        cameras = preset(arguments.path, arguments.frames, fps=arguments.fps, **amounts)
+    if path in PRESETS:
+        cameras = preset(path, frames, fps=fps, **amounts)
     else:
-        cameras = resolve_path(arguments.path, arguments.frames, arguments.fps)
-    if arguments.output:
-        save_cameras(cameras, arguments.output, arguments.target_format, image_size=arguments.image_size)
-    where = f"{arguments.output}: " if arguments.output else ""
+        cameras = resolve_path(path, frames, fps)
+    if output:
+        save_cameras(cameras, output, target_format, image_size=image_size)
+    where = f"{output}: " if output else ""
     print(
-        f"{where}{len(cameras)} frames at {arguments.fps:g} frames/s, {cameras.path_length:.4g} m, "
+        f"{where}{len(cameras)} frames at {fps:g} frames/s, {cameras.path_length:.4g} m, "
         f"{cameras.total_rotation:.4g} deg"
     )
 
 
-def _preview(arguments: argparse.Namespace) -> None:
+def _preview(
+    paths: Sequence[str],
+    output: str,
+    frames: int,
+    fps: float,
+    source_format: str | None,
+    image_size: Size | None,
+) -> None:
+    # Only here: it brings what draws figures, which the other commands do without.
     from camctrl_jax.viz.trajectory import save_trajectory_figure
 
-    paths: dict[str, Cameras] = {}
-    for spec in arguments.paths:
+    drawn: dict[str, Cameras] = {}
+    for spec in paths:
         if existing_path(spec) is not None:
-            _, pose_file = read_pose_file(
-                spec, format=arguments.source_format, image_size=arguments.image_size
-            )
+            _, pose_file = read_pose_file(spec, format=source_format, image_size=image_size)
             cameras, title = pose_file.cameras, Path(spec).name
         else:
-            cameras, title = resolve_path(spec, arguments.frames, arguments.fps), spec
-        paths[title if title not in paths else f"{title} ({len(paths) + 1})"] = cameras
-    print(save_trajectory_figure(paths, arguments.output))
+            cameras, title = resolve_path(spec, frames, fps), spec
+        drawn[title if title not in drawn else f"{title} ({len(drawn) + 1})"] = cameras
+    with file_failures(output):
+        print(save_trajectory_figure(drawn, output))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can act on go to stderr and give exit status 2."""
-    arguments = _parser().parse_args(argv)
-    run = {"info": _info, "convert": _convert, "preset": _preset, "preview": _preview}[arguments.command]
-    try:
-        run(arguments)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    values = vars(_parser().parse_args(argv))
+    run = values.pop("run")
+    return exit_status(lambda: run(**values), failed=2)
 
 
 if __name__ == "__main__":

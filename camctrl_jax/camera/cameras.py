@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from camctrl_jax.camera import rotations
+from camctrl_jax.errors import UserError
 
 ROTATION_TOLERANCE = 1e-3
 """Largest entry of ``|R^T R - I|`` that is still taken for rounding. Published files stay below 2e-6."""
 
 
-class CameraError(ValueError):
+class CameraError(UserError, ValueError):
     """Poses, intrinsics or times that cannot describe a camera path."""
 
 

@@ -8,9 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.interpolate import PchipInterpolator
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import CameraError, Cameras
+from camctrl_jax.errors import InvalidValue
 
 RAMP = 0.2
 """Share of a smoothly eased move spent speeding up, and again slowing down."""
@@ -49,7 +51,7 @@ EASINGS: MappingProxyType[str, Callable[[np.ndarray], np.ndarray]] = MappingProx
 def easing_function(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """The easing of that name."""
     if name not in EASINGS:
-        raise ValueError(f"unknown easing {name!r}; known are {', '.join(EASINGS)}")
+        raise InvalidValue(f"unknown easing {name!r}; known are {', '.join(EASINGS)}")
     return EASINGS[name]
 
 
@@ -60,7 +62,7 @@ def resample(cameras: Cameras, frames: int) -> Cameras:
     mixes rotation and position; intrinsics are interpolated linearly. The first and last pose are kept.
     """
     if frames < 1:
-        raise ValueError(f"cannot resample to {frames} frames")
+        raise InvalidValue(f"cannot resample to {frames} frames")
     if len(cameras) == 0:
         raise CameraError("cannot resample a path without poses")
     knots = np.arange(len(cameras), dtype=np.float64) if cameras.times is None else cameras.times
@@ -102,7 +104,7 @@ def interpolate_keyframes(
         easing: name in :data:`EASINGS`, applied to the path as a whole.
     """
     if frames < 1:
-        raise ValueError(f"cannot make a path of {frames} frames")
+        raise InvalidValue(f"cannot make a path of {frames} frames")
     progress = easing_function(easing)(np.linspace(0.0, 1.0, frames))
     if len(keyframes) == 1:
         return keyframes[np.zeros(frames, dtype=int)].with_fps(fps)
@@ -121,7 +123,7 @@ def compose(*paths: Cameras) -> Cameras:
     N (T - 1) + 1. Each path keeps its own intrinsics. Times are joined if all paths have them.
     """
     if not paths:
-        raise ValueError("nothing to compose: give at least one path")
+        raise InvalidValue("nothing to compose: give at least one path")
     if len({path.metric for path in paths}) > 1:
         raise CameraError(
             "cannot join a path in metres to one in an unknown unit; scale one first: Cameras.scaled(..., "
@@ -178,8 +180,6 @@ def _aimed(cameras: Cameras, forward: np.ndarray) -> Cameras:
 
 
 def _pchip(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    from scipy.interpolate import PchipInterpolator
-
     return PchipInterpolator(knots, values, axis=0)(np.clip(at, knots[0], knots[-1]))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from camctrl_jax.errors import InvalidValue
+
 DEFAULT_INTRINSICS = (0.6, 1.0, 0.5, 0.5)
 """Square pixels at aspect 3:5 (96 x 160): 79.6 degrees wide and 53.1 degrees high."""
 
@@ -38,12 +40,12 @@ def crop_resize_intrinsics(
     top, left, height, width = crop_box
     inside = top >= 0 and left >= 0 and top + height <= source_height and left + width <= source_width
     if not (inside and height > 0 and width > 0):
-        raise ValueError(
+        raise InvalidValue(
             f"the crop box (top {top}, left {left}, height {height}, width {width}) does not lie inside the "
             f"{source_height} x {source_width} picture"
         )
     if len(target_hw) != 2 or min(target_hw) <= 0:
-        raise ValueError(f"target_hw is {target_hw}; expected a positive height and width")
+        raise InvalidValue(f"target_hw is {target_hw}; expected a positive height and width")
     fx, fy, cx, cy = np.moveaxis(intrinsics, -1, 0)
     return np.stack(
         [
@@ -61,7 +63,7 @@ def centre_crop_box(source_hw: tuple[int, int], target_hw: tuple[int, int]) -> t
     source_height, source_width = source_hw
     target_height, target_width = target_hw
     if min(*source_hw, *target_hw) <= 0:
-        raise ValueError(f"sizes must be positive, got source {source_hw} and target {target_hw}")
+        raise InvalidValue(f"sizes must be positive, got source {source_hw} and target {target_hw}")
     height = min(source_height, max(1, round(source_width * target_height / target_width)))
     width = min(source_width, max(1, round(source_height * target_width / target_height)))
     return (source_height - height) // 2, (source_width - width) // 2, height, width

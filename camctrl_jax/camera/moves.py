@@ -30,6 +30,7 @@ from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.interpolation import easing_function
 from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS
+from camctrl_jax.errors import InvalidValue
 
 SUBJECT_DISTANCE = 3.0
 """Metres from the camera to the subject, where a move needs one and none is given."""
@@ -105,7 +106,7 @@ class Zoom:
 
     def __post_init__(self) -> None:
         if not self.factor > 0:
-            raise ValueError(f"the zoom factor is {self.factor:g}; expected a positive number")
+            raise InvalidValue(f"the zoom factor is {self.factor:g}; expected a positive number")
 
     def channels(self, progress: np.ndarray, seconds: np.ndarray) -> Channels:
         return Channels(log_zoom=math.log(self.factor) * progress)
@@ -120,7 +121,7 @@ class DollyZoom:
 
     def __post_init__(self) -> None:
         if not self.forward < self.distance:
-            raise ValueError(
+            raise InvalidValue(
                 f"a dolly zoom of {self.forward:g} m runs into its subject at {self.distance:g} m; "
                 "shorten it or put the subject farther away"
             )
@@ -219,7 +220,7 @@ class Stage:
     def __post_init__(self) -> None:
         easing_function(self.easing)
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise ValueError(
+            raise InvalidValue(
                 f"a stage of {self.seconds} s; expected a positive duration, or None to share the rest"
             )
 
@@ -230,12 +231,12 @@ class Stage:
         if self.subject is not None:
             distances.add(self.subject)
         if any(not distance > 0 for distance in distances):
-            raise ValueError(
+            raise InvalidValue(
                 f"the subject must lie ahead of the camera, got a distance of {min(distances):g} m"
             )
         if len(distances) > 1:
             listed = " and ".join(f"{distance:g} m" for distance in sorted(distances))
-            raise ValueError(f"moves made together must share one subject, got subjects at {listed}")
+            raise InvalidValue(f"moves made together must share one subject, got subjects at {listed}")
         return distances.pop() if distances else SUBJECT_DISTANCE
 
 
@@ -270,11 +271,11 @@ def path_of(
         ValueError: when the stages need more time than the clip has, or disagree about the subject.
     """
     if frames < 1:
-        raise ValueError(f"a path needs at least 1 frame, got {frames}")
+        raise InvalidValue(f"a path needs at least 1 frame, got {frames}")
     if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps is {fps}; expected a positive number")
+        raise InvalidValue(f"fps is {fps}; expected a positive number")
     if not stages:
-        raise ValueError("a path needs at least one stage; an empty Stage() holds the camera still")
+        raise InvalidValue("a path needs at least one stage; an empty Stage() holds the camera still")
     times = np.arange(frames) / fps
     ends = np.cumsum(_durations(stages, frames, fps))
     starts = np.concatenate([[0.0], ends[:-1]])
@@ -304,7 +305,7 @@ def _durations(stages: Sequence[Stage], frames: int, fps: float) -> np.ndarray:
     if given > clip + 1.0 / fps + 1e-9 or (open_stages and given >= clip and clip > 0):
         needed = math.ceil(given * fps - 1e-9) + 1 + open_stages
         for_the_rest = f" and leave no time for {open_stages} more" if open_stages else ""
-        raise ValueError(
+        raise InvalidValue(
             f"the timed stages take {given:g} s{for_the_rest}, but {frames} frames at {fps:g} frames/s last "
             f"{clip:g} s; ask for at least {needed} frames or shorten them"
         )

@@ -16,8 +16,9 @@ choices)::
               | "facing the subject" [("around" | "at") number [unit]]    keep it in the middle of the picture
 
 Moves joined by "while", "and" or "with" happen together; a comma or "then" starts the next stage. What is
-not said has a default (``VERBS``). A number may lack its unit where only one makes sense. Case, underscores
-and hyphens do not matter, so every preset name is also a sentence: ``orbit_left`` is "orbit left".
+not said has a default (``camctrl_jax.camera.verbs``). A number may lack its unit where only one makes sense.
+Case, underscores and hyphens do not matter, so every preset name is also a sentence: ``orbit_left`` is "orbit
+left".
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ import difflib
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -35,248 +35,14 @@ from numpy.typing import ArrayLike
 
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS
-from camctrl_jax.camera.moves import (
-    SUBJECT_DISTANCE,
-    Circle,
-    DollyZoom,
-    Handheld,
-    Lemniscate,
-    Move,
-    Orbit,
-    Stage,
-    Swing,
-    Travel,
-    Turn,
-    Zoom,
-    path_of,
-)
+from camctrl_jax.camera.moves import Move, Stage, path_of
+from camctrl_jax.camera.verbs import VERBS, Asked, Verb
+from camctrl_jax.errors import UserError
 
 
-class PathTextError(ValueError):
+class PathTextError(UserError, ValueError):
     """A sentence that is not understood. The message points at the word and lists what would be."""
 
-
-@dataclass(frozen=True)
-class Request:
-    """What a sentence asks of one verb, defaults filled in.
-
-    ``amounts`` holds the verb's quantities: ``length`` in metres, ``angle`` in degrees, ``factor``,
-    ``turns``, ``distance`` and ``radius`` in metres, ``seed``.
-    """
-
-    directions: frozenset[str]
-    amounts: Mapping[str, float]
-
-    def sign(self, positive: str, negative: str) -> float:
-        """+1 or -1 after the direction asked for, 0 if neither was."""
-        return float(positive in self.directions) - float(negative in self.directions)
-
-    def turned(self) -> float:
-        """+1 for clockwise (the default of verbs that may do without a direction), -1 for anticlockwise."""
-        return -1.0 if "anticlockwise" in self.directions else 1.0
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One thing a sentence can ask for.
-
-    Attributes:
-        name: the first spelling, used in messages.
-        spellings: all of them, words separated by single spaces.
-        axes: pairs of opposite directions; at most one of each pair may be asked for.
-        needed: how many directions must be given.
-        defaults: the quantities it takes, with what is meant when none is given.
-        moves: what it does.
-        implied: directions that the spelling itself implies, for example "rise" implies up.
-    """
-
-    spellings: tuple[str, ...]
-    moves: Callable[[Request], tuple[Move, ...]]
-    axes: tuple[tuple[str, str], ...] = ()
-    needed: int = 0
-    defaults: Mapping[str, float] = field(default_factory=dict)
-    implied: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.spellings[0]
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        return tuple(direction for axis in self.axes for direction in axis)
-
-
-_IN_OUT = ("in", "out")
-_LEFT_RIGHT = ("left", "right")
-_UP_DOWN = ("up", "down")
-_CLOCK = ("clockwise", "anticlockwise")
-
-
-def _travel(request: Request) -> tuple[Move, ...]:
-    right, up, forward = (request.sign(*pair) for pair in (("right", "left"), ("up", "down"), ("in", "out")))
-    length = request.amounts["length"] / math.sqrt(max(1, len(request.directions)))  # diagonals: in all
-    return (Travel(right * length, up * length, forward * length),)
-
-
-def _turn(request: Request) -> tuple[Move, ...]:
-    angle = request.amounts["angle"] / math.sqrt(max(1, len(request.directions)))
-    return (Turn(pan=request.sign("right", "left") * angle, tilt=request.sign("up", "down") * angle),)
-
-
-def _roll(request: Request) -> tuple[Move, ...]:
-    side = request.sign("right", "left") or request.turned()
-    return (Turn(roll=side * request.amounts["angle"]),)
-
-
-def _orbit(request: Request) -> tuple[Move, ...]:
-    angle = request.amounts["angle"] / math.sqrt(max(1, len(request.directions)))
-    return (
-        Orbit(
-            request.sign("right", "left") * angle,
-            request.sign("up", "down") * angle,
-            request.amounts["distance"],
-        ),
-    )
-
-
-def _arc(request: Request) -> tuple[Move, ...]:
-    angle = request.amounts["angle"]
-    if not angle > 0:
-        raise ValueError("an arc of 0 degrees has no centre; use 'truck' to move straight")
-    distance = request.amounts["length"] / math.radians(angle)
-    return (Orbit(request.sign("right", "left") * angle, 0.0, distance),)
-
-
-def _crane(request: Request) -> tuple[Move, ...]:
-    up = request.sign("up", "down")
-    return Travel(up=up * request.amounts["length"]), Turn(tilt=-up * request.amounts["angle"])
-
-
-def _round_zoom(request: Request) -> tuple[Move, ...]:
-    side = request.sign("right", "left") or 1.0
-    inwards = request.sign("in", "out")
-    return (
-        Orbit(right=side * request.amounts["angle"], distance=request.amounts["distance"]),
-        Travel(forward=inwards * request.amounts["length"]),
-    )
-
-
-def _zoom(request: Request) -> tuple[Move, ...]:
-    factor = request.amounts["factor"]
-    if not factor > 0:
-        raise ValueError("a zoom factor must be positive: 'zoom in 2x' doubles the focal length")
-    return (Zoom(factor if "in" in request.directions else 1.0 / factor),)
-
-
-def _dolly_zoom(request: Request) -> tuple[Move, ...]:
-    return (DollyZoom(request.sign("in", "out") * request.amounts["length"], request.amounts["distance"]),)
-
-
-def _circle(request: Request) -> tuple[Move, ...]:
-    return (Circle(request.amounts["radius"], request.turned() * request.amounts["turns"]),)
-
-
-def _spiral(request: Request) -> tuple[Move, ...]:
-    forward = (request.sign("in", "out") or 1.0) * request.amounts["length"]
-    return (Circle(request.amounts["radius"], request.turned() * request.amounts["turns"], forward),)
-
-
-def _lemniscate(request: Request) -> tuple[Move, ...]:
-    return (Lemniscate(request.amounts["length"], request.amounts["distance"]),)
-
-
-def _swing(request: Request) -> tuple[Move, ...]:
-    side = request.sign("right", "left") or 1.0
-    return (Swing(side * request.amounts["angle"], request.amounts["distance"]),)
-
-
-def _handheld(request: Request) -> tuple[Move, ...]:
-    return (Handheld(request.amounts["length"], request.amounts["angle"], int(request.amounts["seed"])),)
-
-
-def _nothing(request: Request) -> tuple[Move, ...]:
-    return ()
-
-
-VERBS: tuple[Verb, ...] = (
-    Verb(("hold", "static", "stationary", "stay", "wait", "hold still"), _nothing),
-    Verb(
-        ("dolly", "dollying", "push", "pushing", "pull", "pulling"),
-        _travel,
-        (_IN_OUT,),
-        1,
-        {"length": 1.5},
-        {"push": "in", "pushing": "in", "pull": "out", "pulling": "out"},
-    ),
-    Verb(("truck", "trucking", "strafe", "strafing"), _travel, (_LEFT_RIGHT, _UP_DOWN), 1, {"length": 1.0}),
-    Verb(
-        ("pedestal", "boom", "rise", "rising", "descend", "descending", "sink", "sinking"),
-        _travel,
-        (_UP_DOWN,),
-        1,
-        {"length": 0.5},
-        {"rise": "up", "rising": "up"} | dict.fromkeys(("descend", "descending", "sink", "sinking"), "down"),
-    ),
-    Verb(
-        ("move", "moving", "fly", "flying", "go", "going"),
-        _travel,
-        (_IN_OUT, _LEFT_RIGHT, _UP_DOWN),
-        1,
-        {"length": 1.0},
-    ),
-    Verb(("pan", "panning", "turn", "turning"), _turn, (_LEFT_RIGHT,), 1, {"angle": 30.0}),
-    Verb(("tilt", "tilting"), _turn, (_UP_DOWN,), 1, {"angle": 15.0}),
-    Verb(("look", "looking"), _turn, (_LEFT_RIGHT, _UP_DOWN), 1, {"angle": 45.0}),
-    Verb(("roll", "rolling", "spin", "spinning"), _roll, (_CLOCK, _LEFT_RIGHT), 1, {"angle": 30.0}),
-    Verb(
-        ("orbit", "orbiting"),
-        _orbit,
-        (_LEFT_RIGHT, _UP_DOWN),
-        1,
-        {"angle": 45.0, "distance": SUBJECT_DISTANCE},
-    ),
-    Verb(("arc", "arcing"), _arc, (_LEFT_RIGHT,), 1, {"length": 2.0, "angle": 30.0}),
-    Verb(("crane", "craning"), _crane, (_UP_DOWN,), 1, {"length": 1.0, "angle": 14.0}),
-    Verb(
-        ("round zoom",),
-        _round_zoom,
-        (_IN_OUT, _LEFT_RIGHT),
-        1,
-        {"angle": 90.0, "length": 1.5, "distance": SUBJECT_DISTANCE},
-    ),
-    Verb(("zoom", "zooming"), _zoom, (_IN_OUT,), 1, {"factor": 1.5}),
-    Verb(
-        ("dolly zoom", "dolly zooming"),
-        _dolly_zoom,
-        (_IN_OUT,),
-        1,
-        {"length": 1.0, "distance": SUBJECT_DISTANCE},
-    ),
-    Verb(("circle", "circling"), _circle, (_CLOCK,), 0, {"radius": 0.3, "turns": 1.0}),
-    Verb(
-        ("spiral", "spiralling", "spiraling"),
-        _spiral,
-        (_IN_OUT, _CLOCK),
-        0,
-        {"length": 1.0, "radius": 0.3, "turns": 2.0},
-    ),
-    Verb(
-        ("lemniscate", "figure eight", "figure of eight"),
-        _lemniscate,
-        (),
-        0,
-        {"length": 1.0, "distance": SUBJECT_DISTANCE},
-    ),
-    Verb(("swing", "swinging"), _swing, (_LEFT_RIGHT,), 0, {"angle": 20.0, "distance": SUBJECT_DISTANCE}),
-    Verb(
-        ("handheld", "handheld shake", "hand held", "shake", "shaking"),
-        _handheld,
-        (),
-        0,
-        {"length": 0.01, "angle": 0.5, "seed": 0.0},
-    ),
-)
-"""Everything a sentence can ask for. The longest spelling wins: a "dolly zoom" is not a "dolly"."""
 
 _SPELLINGS: Mapping[tuple[str, ...], Verb] = MappingProxyType(
     {tuple(spelling.split()): verb for verb in VERBS for spelling in verb.spellings}
@@ -449,7 +215,7 @@ class _Parser:
         while self.detail(verb, amounts, manner):
             pass
         try:
-            return verb.moves(Request(frozenset(directions), {**verb.defaults, **amounts}))
+            return verb.moves(Asked(frozenset(directions), {**verb.defaults, **amounts}))
         except ValueError as error:
             raise self.fail(str(error), token) from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 def plucker_map(world_from_camera: jax.Array, intrinsics: jax.Array, height: int, width: int) -> jax.Array:
@@ -36,14 +35,3 @@ def plucker_map(world_from_camera: jax.Array, intrinsics: jax.Array, height: int
     direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
     moment = jnp.cross(jnp.broadcast_to(origin, direction.shape), direction)
     return jnp.concatenate([moment, direction], axis=-1)
-
-
-def latent_frame_indices(frames: int) -> np.ndarray:
-    """The frames whose poses stand for the latents of a clip: 0, 4, 8, ..., int64 [(frames - 1) / 4 + 1].
-
-    Latent 0 holds frame 0 and latent k frames 4k-3 to 4k, so 4k is the newest frame that it has seen.
-    """
-    if frames < 1 or (frames - 1) % 4:
-        below = max(1, (frames - 1) // 4 * 4 + 1)
-        raise ValueError(f"a clip has 4k + 1 frames, got {frames}; use {below} or {below + 4}")
-    return np.arange(0, frames, 4)

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats import existing_path, load_cameras
 from camctrl_jax.camera.interpolation import easing_function, resample
 from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS
 from camctrl_jax.camera.moves import SUBJECT_DISTANCE, path_of
 from camctrl_jax.camera.path_text import PathTextError, stages_from_text
+from camctrl_jax.errors import InvalidValue, MissingFile
 
 
 class Preset(NamedTuple):
@@ -184,7 +186,7 @@ def preset(
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown preset {name!r}{hint}; known are {', '.join(PRESETS)}")
+        raise InvalidValue(f"unknown preset {name!r}{hint}; known are {', '.join(PRESETS)}")
     easing_function(easing)
     around = "around {} m"
     own_subject = any(
@@ -204,7 +206,7 @@ def preset(
     }
     for amount in amounts.values():
         if amount is not None and not (np.isfinite(amount) and amount >= 0):
-            raise ValueError(
+            raise InvalidValue(
                 f"preset {name!r}: an amplitude is positive, the name says the way; got {amount}"
             )
     said = [
@@ -239,14 +241,12 @@ def resolve_path(
         ValueError: when it is neither a file, nor a preset, nor a sentence; the message shows all three
             readings.
     """
-    from camctrl_jax.camera.formats import existing_path, load_cameras
-
     if existing_path(spec) is not None:
         cameras = resample(load_cameras(spec), frames).with_fps(fps)
         return cameras if intrinsics is None else cameras.with_intrinsics(intrinsics)
     text = str(spec).strip()
     if isinstance(spec, Path) or "/" in text or "\\" in text or Path(text.split("#")[0]).suffix in _SUFFIXES:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{text}: no such file or folder. A camera path is a pose file, a preset "
             "(list them: python -m camctrl_jax.camera preset --list) or a sentence such as "
             "'dolly in 1.5 m, then pan left 40 deg'"

@@ -1,11 +1,9 @@
-"""Rotation matrices: angles, quaternions, projection and interpolation. NumPy float64, leading axes are free.
-
-SciPy is imported where it is used: it takes longer to import than most commands of this package take to run.
-"""
+"""Rotation matrices: angles, quaternions, projection, interpolation. NumPy float64, leading axes are free."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation, RotationSpline, Slerp
 
 
 def deviation(matrices: np.ndarray) -> np.ndarray:
@@ -69,42 +67,30 @@ def aimed(forward: np.ndarray, down: np.ndarray, otherwise: np.ndarray) -> np.nd
 
 def from_quaternions(xyzw: np.ndarray) -> np.ndarray:
     """Rotation matrices [N, 3, 3] of quaternions [N, 4], scalar last; they need not have unit length."""
-    from scipy.spatial.transform import Rotation
-
     return Rotation.from_quat(xyzw).as_matrix()
 
 
 def to_quaternions(matrices: np.ndarray) -> np.ndarray:
     """Unit quaternions [N, 4], scalar last and not negative, of nearly orthonormal [N, 3, 3]."""
-    from scipy.spatial.transform import Rotation
-
     return Rotation.from_matrix(nearest(matrices)).as_quat(canonical=True)
 
 
 def from_vectors(vectors: np.ndarray) -> np.ndarray:
     """Rotation matrices [N, 3, 3] of rotation vectors [N, 3] (axis times angle in radians)."""
-    from scipy.spatial.transform import Rotation
-
     return Rotation.from_rotvec(vectors).as_matrix()
 
 
 def to_vectors(matrices: np.ndarray) -> np.ndarray:
     """Rotation vectors [N, 3] (axis times angle in radians) of nearly orthonormal [N, 3, 3]."""
-    from scipy.spatial.transform import Rotation
-
     return Rotation.from_matrix(nearest(matrices)).as_rotvec()
 
 
 def slerp(knots: np.ndarray, matrices: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Spherical linear interpolation of [K, 3, 3] given at increasing knots [K]. Float64 [N, 3, 3]."""
-    from scipy.spatial.transform import Rotation, Slerp
-
     return Slerp(knots, Rotation.from_matrix(nearest(matrices)))(np.clip(at, knots[0], knots[-1])).as_matrix()
 
 
 def spline(knots: np.ndarray, matrices: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Like :func:`slerp`, with continuous angular velocity and acceleration through the knots."""
-    from scipy.spatial.transform import Rotation, RotationSpline
-
     rotation_spline = RotationSpline(knots, Rotation.from_matrix(nearest(matrices)))
     return rotation_spline(np.clip(at, knots[0], knots[-1])).as_matrix()

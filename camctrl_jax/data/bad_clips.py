@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+
+from camctrl_jax.errors import ClipError, InvalidValue, UserError
 
 
-class ClipError(Exception):
-    """A single clip cannot be used; others can.
-
-    Attributes:
-      reason: a short fixed word to count by, e.g. ``truncated``.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.reason, str(self))
-
-
-class TooManyBadClips(Exception):
+class TooManyBadClips(UserError):
     """More than the allowed share of the clips is bad: something is wrong with the data as a whole."""
 
 
@@ -45,7 +31,9 @@ class SkipTally:
 
     def __init__(self, max_share: float, minimum: int = 50) -> None:
         if not 0.0 <= max_share <= 1.0:
-            raise ValueError(f"the allowed share of bad clips is {max_share}; expected a number from 0 to 1.")
+            raise InvalidValue(
+                f"the allowed share of bad clips is {max_share}; expected a number from 0 to 1."
+            )
         self.max_share, self.minimum = max_share, minimum
         self.used = 0
         self.skipped: list[Skipped] = []

@@ -10,16 +10,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
-from camctrl_jax.data.bad_clips import ClipError, SkipTally
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.data.bad_clips import SkipTally
 from camctrl_jax.data.clips import ClipDataset, ClipRecord
 from camctrl_jax.data.clips.dataset import INFO_FILE, is_dataset, shards_of
-from camctrl_jax.data.clips.record import check_clip_shape
-from camctrl_jax.data.latents import LatentEncoder
 from camctrl_jax.data.shards import Shard
-from camctrl_jax.data.text import PrecomputedText
-from camctrl_jax.data.video import read_video
+from camctrl_jax.data.text import MissingText, PrecomputedText
+from camctrl_jax.errors import ClipError, InvalidValue
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.video.decoding import read_video
 
 
 def check_request(datasets: Sequence[ClipDataset], out: Path, shard: Shard, with_text: bool) -> None:
@@ -34,36 +36,36 @@ def check_request(datasets: Sequence[ClipDataset], out: Path, shard: Shard, with
     """
     for dataset in datasets:
         if dataset.latents:
-            raise ValueError(f"{dataset.folder} holds latents already; --source must be clips with videos.")
+            raise InvalidValue(f"{dataset.folder} holds latents already; --source must be clips with videos.")
         if out.resolve() in (dataset.folder.resolve(), *dataset.folder.resolve().parents):
-            raise ValueError(f"--out {out} holds the source {dataset.folder}: choose another folder.")
+            raise InvalidValue(f"--out {out} holds the source {dataset.folder}: choose another folder.")
     shapes = {
         shape
         for dataset in datasets
         for shape in zip(*(dataset.index[name].tolist() for name in ("num_frames", "height", "width")))
     }
     for shape in shapes:
-        check_clip_shape(*shape)
+        ClipShape(*shape).check()
     sizes = sorted({shape[1:] for shape in shapes})
     if len(sizes) > 1:
-        raise ValueError(
+        raise InvalidValue(
             f"the clips have several sizes ({', '.join(f'{h}x{w}' for h, w in sizes)}), and latents of one "
             "dataset have one: build a dataset for each size."
         )
     texts = {dataset.text_shape for dataset in datasets}
     if len(texts) > 1 and not with_text:
-        raise ValueError(
+        raise InvalidValue(
             f"the sources have different text embeddings ({sorted(map(str, texts))}): name one file for all "
             "with --text-embeddings."
         )
     total = sum(map(len, datasets))
     if shard.count > total:
-        raise ValueError(f"--shard {shard.index}/{shard.count}: there are only {total} clips.")
+        raise InvalidValue(f"--shard {shard.index}/{shard.count}: there are only {total} clips.")
     if shard.count > 1 and is_dataset(out):
-        raise ValueError(f"{out} is a dataset, not a folder of shards: choose another --out.")
+        raise InvalidValue(f"{out} is a dataset, not a folder of shards: choose another --out.")
     for path, (_, count) in shards_of(out).items():
         if count != shard.count:
-            raise ValueError(f"{path} is of a job of {count} shards, not {shard.count}: delete it first.")
+            raise InvalidValue(f"{path} is of a job of {count} shards, not {shard.count}: delete it first.")
 
 
 def job_digest(datasets: Sequence[ClipDataset], text: Path | None, shard: Shard) -> str:
@@ -85,7 +87,7 @@ def job_digest(datasets: Sequence[ClipDataset], text: Path | None, shard: Shard)
 def encoded_records(
     datasets: Sequence[ClipDataset],
     shard: Shard,
-    encoder: LatentEncoder,
+    encoder: Autoencoder,
     tally: SkipTally,
     *,
     batch: int = 4,
@@ -126,7 +128,7 @@ def encoded_records(
                 if clips:
                     videos = [video for _, _, video in clips]
                     videos += videos[-1:] * (batch - len(videos))
-                    latents = np.asarray(encoder(np.stack(videos)))
+                    latents = np.asarray(encoder.encode(np.stack(videos), dtype=jnp.float16))
                     for (name, record, _), own in zip(clips, latents):
                         if np.isfinite(own).all():
                             tally.use()
@@ -169,8 +171,8 @@ def _decoded(
     if text is not None:
         try:
             vectors, mask = text.embed(record.captions)
-        except KeyError as error:
-            raise ClipError("no_text_embedding", f"{name}: {error.args[0]}") from error
+        except MissingText as error:
+            raise ClipError("no_text_embedding", f"{name}: {error}") from error
         record = replace(record, text=vectors.astype(np.float16), text_mask=mask)
     return record.validate(), video
 

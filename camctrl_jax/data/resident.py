@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import NamedSharding
 
-from camctrl_jax.data.framing import null_intrinsics, relative_to_first
+from camctrl_jax.camera.framing import null_intrinsics, relative_to_first
+from camctrl_jax.clip_shape import SPATIAL_STRIDE, frames_of, latents_of
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.stream import Batch, Bucket, Interleaving
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import TextEmbedder
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.files.atomic import replaced_folder
+from camctrl_jax.parallel.sharding import distribute
 
 _ORDER, _DRAWS, _UNLABELLED = 1, 2, 3  # what a generator is for, as part of its position
 
@@ -44,7 +48,7 @@ def embed_captions(
     """
     counts = np.asarray([len(phrasings) for phrasings in captions], np.int32)
     if counts.size == 0 or counts.min() < 1:
-        raise ValueError(
+        raise InvalidValue(
             "embed_captions needs at least one caption per clip; use '' for a clip without a caption."
         )
     slots = int(counts.max()) if slots is None else slots
@@ -85,23 +89,23 @@ class ResidentClips:
     def __post_init__(self) -> None:
         arrays = self.arrays
         if ("video" in arrays) == ("latents" in arrays):
-            raise ValueError(f"ResidentClips needs either 'video' or 'latents', got {sorted(arrays)}.")
+            raise InvalidValue(f"ResidentClips needs either 'video' or 'latents', got {sorted(arrays)}.")
         count = len(self.ids)
         per_clip = {name: array.shape[0] for name, array in arrays.items() if not name.startswith("empty_")}
         per_clip |= {"caption_count": len(self.caption_count), "labelled": len(self.labelled)}
         wrong = {name: size for name, size in per_clip.items() if size != count}
         if count == 0 or wrong:
-            raise ValueError(
+            raise InvalidValue(
                 f"ResidentClips: {count} ids, but these fields hold another number of clips: {wrong}."
             )
         if "video" in arrays and arrays["video"].shape[1] != self.frames:
-            raise ValueError(
+            raise InvalidValue(
                 f"ResidentClips: {arrays['video'].shape[1]} video frames with {self.frames} poses."
             )
-        if "latents" in arrays and 4 * (arrays["latents"].shape[1] - 1) + 1 != self.frames:
-            raise ValueError(
+        if "latents" in arrays and frames_of(arrays["latents"].shape[1]) != self.frames:
+            raise InvalidValue(
                 f"ResidentClips: {arrays['latents'].shape[1]} latents need "
-                f"{4 * (arrays['latents'].shape[1] - 1) + 1} poses, got {self.frames}."
+                f"{frames_of(arrays['latents'].shape[1])} poses, got {self.frames}."
             )
 
     @classmethod
@@ -162,12 +166,8 @@ class ResidentClips:
         """(height, width) in pixels."""
         if "video" in self.arrays:
             return self.arrays["video"].shape[2], self.arrays["video"].shape[3]
-        return 8 * self.arrays["latents"].shape[2], 8 * self.arrays["latents"].shape[3]
-
-    @property
-    def bytes_on_device(self) -> int:
-        """Size of all arrays."""
-        return sum(array.nbytes for array in self.arrays.values())
+        height, width = self.arrays["latents"].shape[2:4]
+        return SPATIAL_STRIDE * height, SPATIAL_STRIDE * width
 
     def with_unlabelled(self, share: float, seed: int) -> ResidentClips:
         """The same clips, a share of which loses its cameras: which ones depends on the seed alone.
@@ -176,7 +176,7 @@ class ResidentClips:
         intrinsics, as real videos without poses do.
         """
         if not 0.0 <= share < 1.0:
-            raise ValueError(f"unlabelled share is {share}; expected at least 0 and less than 1.")
+            raise InvalidValue(f"unlabelled share is {share}; expected at least 0 and less than 1.")
         chosen = generator_at(seed, _UNLABELLED).permutation(len(self))[: round(share * len(self))]
         hidden = np.zeros(len(self), bool)
         hidden[chosen] = True
@@ -197,16 +197,9 @@ class ResidentClips:
             labelled=self.labelled & ~hidden,
         )
 
-    def placed(self, sharding: jax.sharding.Sharding) -> ResidentClips:
+    def distributed(self, sharding: NamedSharding) -> ResidentClips:
         """The same clips under another sharding, usually replicated over a mesh."""
-
-        def put(array: Array) -> Array:
-            if sharding.is_fully_addressable:
-                return jax.device_put(array, sharding)
-            whole = np.asarray(array)  # every process has the same clips
-            return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-
-        return replace(self, arrays={name: put(array) for name, array in self.arrays.items()})
+        return replace(self, arrays=distribute(self.arrays, dict.fromkeys(self.arrays, sharding)))
 
     def stream(
         self,
@@ -232,10 +225,7 @@ class ResidentClips:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the clips as .npy files and a JSON for later runs; the folder appears when complete."""
-        folder = Path(folder)
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        partial.mkdir(parents=True)
-        try:
+        with replaced_folder(folder, overwrite=True) as partial:
             for name, array in self.arrays.items():
                 np.save(partial / f"{name}.npy", np.asarray(array), allow_pickle=False)
             facts = {
@@ -245,11 +235,6 @@ class ResidentClips:
                 "arrays": sorted(self.arrays),
             }
             (partial / "clips.json").write_text(json.dumps(facts))
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> ResidentClips:
@@ -272,7 +257,7 @@ def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
     mask.
     """
     clip, caption, start = picks[:, 0], picks[:, 1], picks[:, 2]
-    latents = (frames - 1) // 4 + 1
+    latents = latents_of(frames)
 
     def window(array: Array, length: int) -> Array:
         """[B, length, ...]: frames start .. start + length of the chosen clips."""
@@ -328,11 +313,11 @@ class ResidentStream:
     ) -> None:
         for bucket in buckets:
             if bucket.frames > clips.frames:
-                raise ValueError(
+                raise InvalidValue(
                     f"a bucket of {bucket.frames} frames cannot be cut from clips of {clips.frames}."
                 )
             if bucket.height is not None and (bucket.height, bucket.width) != clips.image_size:
-                raise ValueError(
+                raise InvalidValue(
                     f"a bucket of {bucket.height}x{bucket.width} pixels cannot be served from resident clips "
                     f"of {clips.image_size[0]}x{clips.image_size[1]}; leave height and width out."
                 )
@@ -346,7 +331,7 @@ class ResidentStream:
             self._mix = Interleaving(labelled_to_unlabelled)
             for name, pool, weight in zip(("labelled", "unlabelled"), self._pools, labelled_to_unlabelled):
                 if weight and not len(pool):
-                    raise ValueError(
+                    raise InvalidValue(
                         f"labelled:unlabelled is {labelled_to_unlabelled}, but none of the {len(clips)} "
                         f"clips is {name}."
                     )
@@ -409,7 +394,7 @@ class ResidentStream:
         """Continue at a saved position; a state of other data or another seed is refused."""
         expected = {**self.state(), "step": state.get("step")}
         if state != expected or not isinstance(state["step"], int):
-            raise ValueError(
+            raise InvalidValue(
                 f"this data position does not belong to this stream: it says {state}, the stream is "
                 f"{expected}. Resume with the data settings and the seed of the run that saved it."
             )

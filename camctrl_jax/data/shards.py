@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from camctrl_jax.errors import InvalidValue
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -18,7 +20,7 @@ class Shard:
         """From ``K/N``. Raises ValueError."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or int(found[1]) >= int(found[2]):
-            raise ValueError(f"--shard {text}: expected K/N with K from 0 to N-1, e.g. 0/16.")
+            raise InvalidValue(f"--shard {text}: expected K/N with K from 0 to N-1, e.g. 0/16.")
         return cls(int(found[1]), int(found[2]))
 
     def of(self, total: int) -> range:

@@ -23,7 +23,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from camctrl_jax.clip_shape import PATCH, SPATIAL_STRIDE, ClipShape, latents_of
+from camctrl_jax.errors import InvalidValue
+
 Batch = dict[str, Any]
+
+_SMALLEST = (SPATIAL_STRIDE * PATCH[1], SPATIAL_STRIDE * PATCH[2])  # a size that any clip may have
 
 
 @runtime_checkable
@@ -81,34 +86,25 @@ class Bucket:
     width: int | None = None
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.frames % 4 != 1:
-            raise ValueError(
-                f"Bucket.frames is {self.frames}; expected 4k+1, e.g. {max(self.frames // 4 * 4, 0) + 1}."
-            )
         if self.batch_size < 1 or self.weight < 1:
-            raise ValueError(
+            raise InvalidValue(
                 f"Bucket needs batch_size >= 1 and weight >= 1, got {self.batch_size} and {self.weight}."
             )
         if (self.height is None) != (self.width is None):
-            raise ValueError(
+            raise InvalidValue(
                 f"Bucket needs both height and width, or neither; got {self.height} and {self.width}."
             )
-        for name, size in (("height", self.height), ("width", self.width)):
-            if size is not None and (size < 16 or size % 16):
-                raise ValueError(
-                    f"Bucket.{name} is {size}; expected a multiple of 16 pixels (8 for the VAE, 2 for the "
-                    "patch)."
-                )
+        ClipShape(self.frames, *(self.size or _SMALLEST)).check(prefix="Bucket.")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels, None for the stored size."""
+        return None if self.height is None or self.width is None else (self.height, self.width)
 
     @property
     def latents(self) -> int:
         """L = k+1 latent frames of T = 4k+1 frames."""
-        return latent_count(self.frames)
-
-
-def latent_count(frames: int) -> int:
-    """Latent frames of ``frames`` = 4k+1 frames: one for the first, one for every further four."""
-    return (frames - 1) // 4 + 1
+        return latents_of(self.frames)
 
 
 class Interleaving:
@@ -121,7 +117,7 @@ class Interleaving:
 
     def __init__(self, weights: Sequence[int]) -> None:
         if not weights or any(int(weight) != weight or weight < 0 for weight in weights) or sum(weights) == 0:
-            raise ValueError(
+            raise InvalidValue(
                 f"Interleaving weights are {tuple(weights)}; expected non-negative integers, not all 0."
             )
         self.weights = np.asarray(weights, np.int64)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from camctrl_jax.errors import InvalidValue
+
 TASK_NAMES = ("t2v", "i2v", "extension")
 
 
@@ -36,19 +38,19 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         if min(self.t2v, self.i2v, self.extension) < 0 or self.t2v + self.i2v + self.extension <= 0:
-            raise ValueError(
+            raise InvalidValue(
                 f"TaskConfig weights t2v={self.t2v}, i2v={self.i2v}, extension={self.extension}; expected "
                 "numbers that are not negative and not all zero."
             )
         low, high = self.extension_latents
         if not 1 <= low <= high:
-            raise ValueError(
+            raise InvalidValue(
                 f"TaskConfig.extension_latents is {self.extension_latents}; expected (smallest, largest) "
                 "with 1 <= smallest <= largest."
             )
         for name in ("text_dropout", "camera_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(
+                raise InvalidValue(
                     f"TaskConfig.{name} is {getattr(self, name)}; expected a share between 0 and 1."
                 )
 

@@ -2,7 +2,7 @@
 
 ``WordEmbedder`` needs no weights and no download: every word has a fixed pseudo-random vector. It is what the
 worlds models are trained with. ``PrecomputedText`` reads embeddings that a real text encoder wrote earlier
-(``python -m camctrl_jax.data.encode_text``).
+(``python -m camctrl_jax.encode_text``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from camctrl_jax.errors import InvalidValue, MissingFile, UserError
+from camctrl_jax.files.safetensors import SafetensorsFile
+
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")  # letters and digits of any script
+
+
+class MissingText(UserError, KeyError):
+    """A text that was not encoded ahead of time."""
+
+    __str__ = UserError.__str__  # that of KeyError quotes the sentence
 
 
 @runtime_checkable
@@ -65,7 +74,7 @@ class WordEmbedder:
 
     def __post_init__(self) -> None:
         if self.dim < 2 or self.dim % 2 or self.max_tokens < 1:
-            raise ValueError(
+            raise InvalidValue(
                 f"WordEmbedder(dim={self.dim}, max_tokens={self.max_tokens}); expected an even dim >= 2 and "
                 "max_tokens >= 1."
             )
@@ -138,7 +147,7 @@ class PrecomputedText:
 
     def __post_init__(self) -> None:
         if "" not in self.embeddings:
-            raise ValueError(
+            raise InvalidValue(
                 f'{self.source}: the empty prompt "" is missing; text dropout and guidance need its '
                 "embedding. Encode it with the same text encoder and add it."
             )
@@ -148,7 +157,7 @@ class PrecomputedText:
             or len(next(iter(shapes))) != 1
             or any(len(v) == 0 for v in self.embeddings.values())
         ):
-            raise ValueError(
+            raise InvalidValue(
                 f"{self.source}: expected arrays [tokens >= 1, D] of one width D, got {sorted(shapes)}."
             )
 
@@ -162,7 +171,7 @@ class PrecomputedText:
         return sum(len(self._find(text)) > self.max_tokens for text in texts)
 
     def embed(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """See ``TextEmbedder.embed``. Raises KeyError for a text that was not precomputed."""
+        """See ``TextEmbedder.embed``. Raises MissingText for a text that was not precomputed."""
         vectors = np.zeros((len(texts), self.max_tokens, self.dim), np.float32)
         mask = np.zeros((len(texts), self.max_tokens), bool)
         for i, text in enumerate(texts):
@@ -175,7 +184,7 @@ class PrecomputedText:
         try:
             return self.embeddings[text]
         except KeyError:
-            raise KeyError(
+            raise MissingText(
                 f"{self.source} holds no embedding of {text!r} ({len(self.embeddings)} texts are there). "
                 "Texts are looked up exactly; encode this one and add it."
             ) from None
@@ -184,54 +193,16 @@ class PrecomputedText:
         """JSON-able settings; the embeddings themselves stay in their file."""
         return {"kind": "precomputed", "source": self.source, "dim": self.dim, "max_tokens": self.max_tokens}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an npz (texts, tokens f16 [sum n, D], counts i32) that ``load`` reads; atomic, no pickle."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        texts = list(self.embeddings)
-        try:
-            with open(partial, "wb") as file:
-                np.savez(
-                    file,
-                    texts=np.asarray(texts, dtype=np.str_),
-                    tokens=np.concatenate([self.embeddings[text] for text in texts]).astype(np.float16),
-                    counts=np.asarray([len(self.embeddings[text]) for text in texts], np.int32),
-                    max_tokens=np.int32(self.max_tokens),
-                )
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PrecomputedText:
-        """Read what ``save`` or ``camctrl_jax.data.encode_text`` wrote.
-
-        Of the latter, embeddings stay in the file until they are looked up.
+        """Open what ``python -m camctrl_jax.encode_text`` wrote; embeddings stay in the file until looked up.
 
         Raises:
-          FileNotFoundError: there is no such file.
-          ValueError: not a file of precomputed text, or a damaged one.
+            MissingFile: there is no such file.
+            InvalidValue: not a file of precomputed text, or a damaged one.
         """
-        with open(path, "rb") as file:
-            is_npz = file.read(2) in (b"PK", b"")
-        if not is_npz:
-            stored = StoredTokens(path)
-            return cls(stored, stored.max_tokens, source=str(path))
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                texts, tokens, counts = stored["texts"], stored["tokens"], stored["counts"]
-                max_tokens = int(stored["max_tokens"])
-        except (KeyError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path}: not a file of precomputed text ({error}); expected what python -m "
-                "camctrl_jax.data.encode_text writes, or an npz of PrecomputedText.save."
-            ) from error
-        if counts.sum() != len(tokens) or len(counts) != len(texts):
-            raise ValueError(
-                f"{path}: {len(texts)} texts with {counts.sum()} tokens announced, {len(tokens)} stored."
-            )
-        pieces = np.split(tokens.astype(np.float32), np.cumsum(counts)[:-1])
-        return cls(dict(zip((str(text) for text in texts), pieces)), max_tokens, source=str(path))
+        stored = StoredTokens(path)
+        return cls(stored, stored.max_tokens, source=str(path))
 
 
 TEXT_FORMAT, TEXT_FORMAT_VERSION = "camctrl_jax text", "1"
@@ -250,32 +221,32 @@ class StoredTokens(Mapping[str, np.ndarray]):
       metadata: what else it says: encoder_fingerprint, dtype, max_tokens, negative_prompt.
 
     Raises:
-      ValueError: another kind of file, or a damaged one.
+      MissingFile: there is no such file.
+      InvalidValue: another kind of file, or a damaged one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        # The file format alone, which knows nothing of the rest of the package.
-        from camctrl_jax.data.safetensors import SafetensorsFile
-
         self.path = Path(path)
+        if not self.path.exists():
+            raise MissingFile(f"{self.path}: no such file of precomputed text.")
         file = SafetensorsFile(self.path)
         self.metadata = dict(file.metadata)
         try:
             found = self.metadata["format"], self.metadata["format_version"]
             if found != (TEXT_FORMAT, TEXT_FORMAT_VERSION):
-                raise ValueError(f"its format is {found}, expected {(TEXT_FORMAT, TEXT_FORMAT_VERSION)}")
+                raise InvalidValue(f"its format is {found}, expected {(TEXT_FORMAT, TEXT_FORMAT_VERSION)}")
             texts = json.loads(bytes(file["texts"]))
             counts, self._per_part = file["counts"].astype(np.int64), int(self.metadata["texts_per_part"])
             self._parts = [file[f"tokens.{i:05d}"] for i in range(-(-len(texts) // self._per_part))]
             starts = np.arange(0, len(texts), self._per_part)
             stored = [len(part) for part in self._parts]
             if len(counts) != len(texts) or stored != np.add.reduceat(counts, starts).tolist():
-                raise ValueError("texts, counts and tokens do not belong together")
+                raise InvalidValue("texts, counts and tokens do not belong together")
         except (KeyError, ValueError, IndexError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(
+            raise InvalidValue(
                 f"{self.path}: not a file of precomputed text ({reason}); expected what python -m "
-                "camctrl_jax.data.encode_text writes."
+                "camctrl_jax.encode_text writes."
             ) from error
         self._places = {}  # text -> (part, first token, end)
         for part, start in enumerate(starts):
@@ -309,4 +280,4 @@ def embedder_from_settings(settings: Mapping[str, Any]) -> TextEmbedder:
         return WordEmbedder(dim=int(settings["dim"]), max_tokens=int(settings["max_tokens"]))
     if kind == "precomputed":
         return PrecomputedText.load(settings["source"])
-    raise ValueError(f"text settings have kind {kind!r}; expected 'words' or 'precomputed'.")
+    raise InvalidValue(f"text settings have kind {kind!r}; expected 'words' or 'precomputed'.")

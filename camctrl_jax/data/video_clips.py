@@ -13,25 +13,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.formats import detect_format, read_pose_file
+from camctrl_jax.camera.framing import Framing
 from camctrl_jax.camera.inspection import hints
-from camctrl_jax.data.bad_clips import ClipError, SkipTally
-from camctrl_jax.data.clips.record import ClipRecord, check_clip_shape
-from camctrl_jax.data.framing import Framing
-from camctrl_jax.data.latents import LatentEncoder
-from camctrl_jax.data.text import PrecomputedText
-from camctrl_jax.data.video import (
+from camctrl_jax.clip_shape import ClipShape, longest_clip
+from camctrl_jax.data.bad_clips import SkipTally
+from camctrl_jax.data.clips.record import ClipRecord
+from camctrl_jax.data.text import MissingText, PrecomputedText
+from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.video.decoding import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     count_frames,
-    encode_mp4,
     list_images,
     read_frames,
     resample,
 )
+from camctrl_jax.video.encoding import encode_mp4
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,18 @@ class CutSettings:
     crf: float = 12.0
 
     def __post_init__(self) -> None:
-        check_clip_shape(self.frames, self.height, self.width)
-        check_clip_shape(self.min_frames, self.height, self.width)
+        ClipShape(self.frames, self.height, self.width).check()
+        ClipShape(self.min_frames, self.height, self.width).check(prefix="min_")
         if self.min_frames > self.frames:
-            raise ValueError(
+            raise InvalidValue(
                 f"min_frames is {self.min_frames}, more than the {self.frames} frames of a clip."
             )
         if self.stride is not None and self.stride < 1:
-            raise ValueError(f"stride is {self.stride}; expected at least one frame.")
+            raise InvalidValue(f"stride is {self.stride}; expected at least one frame.")
         if not self.fps > 0 or (self.image_fps is not None and not self.image_fps > 0):
-            raise ValueError(f"fps is {self.fps} and image_fps {self.image_fps}; expected positive numbers.")
+            raise InvalidValue(
+                f"fps is {self.fps} and image_fps {self.image_fps}; expected positive numbers."
+            )
 
 
 def find_sources(path: str | os.PathLike[str], *, stills: bool = False) -> list[Path]:
@@ -82,7 +87,7 @@ def find_sources(path: str | os.PathLike[str], *, stills: bool = False) -> list[
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"--source {path}: no such file or folder.")
+        raise MissingFile(f"--source {path}: no such file or folder.")
     if path.is_file():
         return [path]
     found: list[Path] = []
@@ -93,7 +98,7 @@ def find_sources(path: str | os.PathLike[str], *, stills: bool = False) -> list[
         images = list_images(folder)
         found += images if stills else [Path(folder)] * bool(images)
     if not found:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"--source {path}: no videos ({' '.join(VIDEO_SUFFIXES)}) and no images "
             f"({' '.join(IMAGE_SUFFIXES)}) in it."
         )
@@ -117,7 +122,7 @@ class Captions:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.exists():
-            raise FileNotFoundError(f"--captions {self.path}: no such file or folder.")
+            raise MissingFile(f"--captions {self.path}: no such file or folder.")
         self._for_all: tuple[str, ...] | None = None
         self._used: set[str] = set()
         self._by_name: Mapping[str, list[str]] = {}
@@ -129,7 +134,7 @@ class Captions:
         elif suffix in (".json", ".jsonl", ".csv"):
             self._by_name = self._table(suffix)
         else:
-            raise ValueError(f"--captions {self.path}: expected a folder, .txt, .json, .jsonl or .csv.")
+            raise InvalidValue(f"--captions {self.path}: expected a folder, .txt, .json, .jsonl or .csv.")
 
     def _lines(self, path: Path) -> tuple[str, ...]:
         try:
@@ -163,7 +168,7 @@ class Captions:
                 _check_texts([row["file"], row["caption"]])
                 table.setdefault(row["file"], []).append(row["caption"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # not UTF-8 or JSON, not a table
-            raise ValueError(
+            raise InvalidValue(
                 f"--captions {self.path}: {where} cannot be read ({type(error).__name__}: {error}); expected "
                 "file names with their captions, in UTF-8."
             ) from error
@@ -215,7 +220,7 @@ class Poses:
         self.remarks: list[str] = []  # what was assumed or looks odd in files that are used
         self._used: set[Path] = set()
         if not self.path.exists():
-            raise FileNotFoundError(f"--poses {self.path}: no such file or folder.")
+            raise MissingFile(f"--poses {self.path}: no such file or folder.")
 
     def find(self, source: Path, root: Path, size: tuple[int, int]) -> Cameras | None:
         """The validated cameras of every frame of a source; None if it has no pose file.
@@ -273,7 +278,7 @@ def cut_source(
     poses: Poses | None = None,
     captions: Captions | None = None,
     text: PrecomputedText | None = None,
-    encoder: LatentEncoder | None = None,
+    encoder: Autoencoder | None = None,
 ) -> Iterator[ClipRecord]:
     """The clips of one source, decoded once and never held as a whole.
 
@@ -285,8 +290,8 @@ def cut_source(
     if text is not None:
         try:
             vectors, mask = text.embed(phrasings)
-        except KeyError as error:
-            raise ClipError("no_text_embedding", f"{source}: {error.args[0]}") from error
+        except MissingText as error:
+            raise ClipError("no_text_embedding", f"{source}: {error}") from error
         embedded = {"text": vectors.astype(np.float16), "text_mask": mask}
     image_fps = settings.image_fps or settings.fps
     frames = read_frames(source, image_fps=image_fps)
@@ -303,7 +308,7 @@ def cut_source(
     frames.close()
 
     def record(indices: list[int], pictures: list[np.ndarray]) -> ClipRecord:
-        kept = (len(pictures) - 1) // 4 * 4 + 1
+        kept = longest_clip(len(pictures))
         video = np.stack(pictures[:kept])
         chosen = None
         if cameras is not None:
@@ -320,7 +325,9 @@ def cut_source(
             cameras=chosen,
             captions=phrasings,
             video=None if encoder is not None else encode_mp4(video, settings.fps, crf=settings.crf),
-            latents=None if encoder is None else np.asarray(encoder(video[None])[0]),
+            latents=None
+            if encoder is None
+            else np.asarray(encoder.encode(video[None], dtype=jnp.float16)[0]),
             source=f"{source} from frame {indices[0]}",
             **embedded,
         ).validate()
@@ -363,7 +370,7 @@ def video_records(
     poses: Poses | None = None,
     captions: Captions | None = None,
     text: PrecomputedText | None = None,
-    encoder: LatentEncoder | None = None,
+    encoder: Autoencoder | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ClipRecord]:
     """The clips of all sources. Bad ones are skipped and counted in ``tally``, which stops at too many.

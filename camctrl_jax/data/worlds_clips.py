@@ -1,14 +1,13 @@
-"""Worlds straight into device memory: sampled by processes, rendered and encoded on the accelerator.
+"""Worlds straight into device memory: sampled by processes, rendered and encoded on the accelerators.
 
 No files and no download: this is what ``:worlds`` configurations train on. Scenes are sampled in numpy by a
-pool of processes while the device renders and encodes the previous ones; the host never holds more than a few
+pool of processes while the devices render and encode the previous ones; the host never holds more than a few
 chunks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -17,27 +16,30 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax import Array, lax
+from jax import Array
+from jax.sharding import Mesh
 
 from camctrl_jax import __version__
+from camctrl_jax.camera.framing import relative_to_first
+from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.clips.record import ClipRecord
-from camctrl_jax.data.framing import relative_to_first
-from camctrl_jax.data.latents import LatentEncoder
+from camctrl_jax.data.every_device import EveryDevice
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.resident import ResidentClips, embed_captions
 from camctrl_jax.data.text import TextEmbedder
-from camctrl_jax.data.video import encode_mp4
+from camctrl_jax.errors import FileFailure, InvalidValue
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.video.encoding import encode_mp4
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
 
 Progress = Callable[[int, int], None]
@@ -87,38 +89,65 @@ def sampled_worlds(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _insert(store: Array, rows: Array, start: Array) -> Array:
-    """Write ``rows`` [n, ...] into ``store`` [C, ...] from ``start`` on, in place."""
-    return lax.dynamic_update_slice_in_dim(store, rows.astype(store.dtype), start, axis=0)
+@dataclass(frozen=True)
+class WorldsSet:
+    """Which worlds, and how they are pictured.
+
+    Attributes:
+      seeds: one clip per seed; the same seed is the same clip everywhere.
+      height, width: pixels, multiples of 16.
+      config: of the worlds. Its aspect follows height and width, so that pixels are square.
+      samples: rays per pixel and axis.
+
+    Raises:
+      InvalidValue: no seeds, or a size that clips cannot have.
+    """
+
+    seeds: range
+    height: int
+    width: int
+    config: WorldsConfig = field(default_factory=WorldsConfig)
+    samples: int = 2
+
+    def __post_init__(self) -> None:
+        ClipShape(self.config.frames, self.height, self.width).check()
+        if len(self.seeds) == 0:
+            raise InvalidValue(f"no world seeds in {self.seeds}; give a range such as range(0, 1000).")
+        object.__setattr__(self, "config", replace(self.config, aspect=self.width / self.height))
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """A name for each clip."""
+        return tuple(f"world-{seed}" for seed in self.seeds)
+
+    def render(self, worlds: Sequence[World]) -> Array:
+        """Videos u8 [n, T, H, W, 3] of some of them, on the default device."""
+        return render_rgb(worlds, self.height, self.width, self.samples)
 
 
 def worlds_clips(
-    seeds: range,
-    *,
-    height: int,
-    width: int,
+    worlds: WorldsSet,
     embedder: TextEmbedder,
-    config: WorldsConfig | None = None,
-    samples: int = 2,
-    vae: tuple[Any, Any] | None = None,
-    unlabelled_share: float = 0.0,
+    *,
+    autoencoder: Autoencoder | None = None,
+    mesh: Mesh | None = None,
     chunk: int = 32,
     workers: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> ResidentClips:
-    """Clips of the worlds of ``seeds``, in device memory.
+    """Clips of worlds, in device memory.
 
     Args:
-      seeds: one clip per seed; the same seed is the same clip everywhere.
-      height, width: pixels, multiples of 16.
+      worlds: which.
       embedder: for all captions of all clips.
-      config: of the worlds; None is ``WorldsConfig()``. Its aspect follows height and width.
-      samples: rays per pixel and axis.
-      vae: (VAEConfig, parameters): store normalised latents in float16. None: store u8 video.
-      unlabelled_share: this share of clips loses its cameras, see ``ResidentClips.with_unlabelled``.
-      chunk: clips rendered and encoded together; bounds device memory during the build.
+      autoencoder: store its normalised latents in float16. None: store u8 video.
+      mesh: all its devices render and encode, and the clips lie on each of them; all its processes must call
+        this alike. None or one device: the default device works alone.
+      chunk: clips that a device renders and encodes together; bounds its memory during the build.
       workers: processes that sample scenes; None picks by the number of clips and cores, 0 uses none.
       cache: folder in which finished sets are kept. A set is found again only if seeds, worlds, size, VAE
         parameters, text settings and the source of ``camctrl_jax.worlds`` are the same.
@@ -126,36 +155,43 @@ def worlds_clips(
 
     Returns: ``ResidentClips`` named ``world-<seed>``.
     """
-    if height % 16 or width % 16 or min(height, width) < 16:
-        raise ValueError(f"worlds of {height}x{width} pixels; expected multiples of 16.")
-    if len(seeds) == 0:
-        raise ValueError(f"no world seeds in {seeds}; give a range such as range(0, 1000).")
-    config = _at_size(WorldsConfig() if config is None else config, height, width)
-    encoder = None if vae is None else LatentEncoder(*vae)
-    stored = None
-    if cache is not None:
-        facts = {
-            "seeds": [seeds.start, seeds.stop, seeds.step],
-            "size": [height, width],
-            "samples": samples,
-            "worlds": asdict(config),
-            "source": source_digest(resources.files("camctrl_jax.worlds")),
-            "text": embedder.settings(),
-            "latents": None if encoder is None else [encoder.fingerprint(), jnp.dtype(encoder.dtype).name],
-            "version": __version__,
-        }
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        stored = Path(cache) / f"worlds-{digest}"
-        if (stored / "clips.json").exists():
-            logging.info("worlds %s: reading %s", seeds, stored)
+    with EveryDevice(mesh, len(worlds), chunk) as devices:
+        stored = None if cache is None else Path(cache) / f"worlds-{_digest(worlds, embedder, autoencoder)}"
+        # Processes may have disks of their own: they read only what all of them have.
+        if stored is not None and devices.all_agree((stored / "clips.json").exists()):
+            logging.info("worlds %s: reading %s", worlds.seeds, stored)
             clips = ResidentClips.load(stored)
-            return clips.with_unlabelled(unlabelled_share, seeds.start) if unlabelled_share else clips
-    clips = _build(seeds, config, height, width, samples, encoder, embedder, chunk, workers, progress)
-    if stored is not None:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        clips.save(stored)
-    # Hiding cameras comes after the cache: the same clips serve every share.
-    return clips.with_unlabelled(unlabelled_share, seeds.start) if unlabelled_share else clips
+        else:
+            clips = _build(worlds, embedder, autoencoder, devices, workers, progress)
+            if stored is not None:
+                _save(clips, stored)
+        return clips if devices.everywhere is None else clips.distributed(devices.everywhere)
+
+
+def _digest(worlds: WorldsSet, embedder: TextEmbedder, autoencoder: Autoencoder | None) -> str:
+    """Identifies everything that clips follow from."""
+    latents = None
+    if autoencoder is not None:
+        latents = [autoencoder.fingerprint(), jnp.dtype(autoencoder.dtype).name]
+    facts = {
+        "seeds": [worlds.seeds.start, worlds.seeds.stop, worlds.seeds.step],
+        "size": [worlds.height, worlds.width],
+        "samples": worlds.samples,
+        "worlds": asdict(worlds.config),
+        "source": source_digest(resources.files("camctrl_jax.worlds")),
+        "text": embedder.settings(),
+        "latents": latents,
+        "version": __version__,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _save(clips: ResidentClips, folder: Path) -> None:
+    try:
+        clips.save(folder)
+    except FileFailure:
+        if not (folder / "clips.json").exists():  # else another process of the job wrote the same clips
+            raise
 
 
 def source_digest(package: Traversable) -> str:
@@ -167,11 +203,6 @@ def source_digest(package: Traversable) -> str:
     return digest.hexdigest()[:16]
 
 
-def _at_size(config: WorldsConfig, height: int, width: int) -> WorldsConfig:
-    """The configuration with the aspect ratio of the pictures, so that pixels are square."""
-    return replace(config, aspect=width / height)
-
-
 def _worker_count(workers: int | None, clips: int) -> int:
     """Starting processes takes seconds: it pays for many clips only."""
     if workers is not None:
@@ -180,63 +211,54 @@ def _worker_count(workers: int | None, clips: int) -> int:
 
 
 def _build(
-    seeds: range,
-    config: WorldsConfig,
-    height: int,
-    width: int,
-    samples: int,
-    encoder: LatentEncoder | None,
+    worlds: WorldsSet,
     embedder: TextEmbedder,
-    chunk: int,
+    autoencoder: Autoencoder | None,
+    devices: EveryDevice,
     workers: int | None,
     progress: Progress | None,
 ) -> ResidentClips:
-    count, chunk = len(seeds), min(chunk, len(seeds))
-    workers = _worker_count(workers, count)
-    store: Array | None = None
+    encoders: list[Autoencoder] = []
+    if autoencoder is not None:
+        encoders = [replace(autoencoder, params=params) for params in devices.copies(autoencoder.params)]
+
+    def rows(place: int, sampled: Sequence[World]) -> Array:
+        video = worlds.render(sampled)
+        return encoders[place].encode(video, dtype=jnp.float16) if encoders else video
+
     poses, intrinsics, texts = [], [], []
-    done = 0
-    for worlds in sampled_worlds(seeds, config, chunk=chunk, workers=workers):
-        # The last chunk is filled up with copies, so that one compilation serves all.
-        video = render_rgb(worlds + [worlds[-1]] * (chunk - len(worlds)), height, width, samples)
-        rows = video if encoder is None else encoder(video)
-        if store is None:
-            store = jnp.zeros((count, *rows.shape[1:]), rows.dtype)
-        # Wait for the chunk before this one: its device memory is free before another one is asked for, while
-        # the device still has work queued.
-        jax.block_until_ready(store)
-        store = _insert(store, rows[: len(worlds)], jnp.int32(done))
-        del video, rows
+    seeds = [worlds.seeds[number] for number in devices.numbers]
+    for sampled in sampled_worlds(
+        seeds, worlds.config, chunk=devices.own, workers=_worker_count(workers, len(seeds))
+    ):
+        done = devices.add(rows, sampled)
         poses.append(
-            relative_to_first(np.stack([world.cameras.world_from_camera for world in worlds])).astype(
+            relative_to_first(np.stack([world.cameras.world_from_camera for world in sampled])).astype(
                 np.float32
             )
         )
-        intrinsics.append(np.stack([world.cameras.intrinsics for world in worlds]).astype(np.float32))
-        texts.append(embed_captions(embedder, [world.captions for world in worlds]))
-        done += len(worlds)
+        intrinsics.append(np.stack([world.cameras.intrinsics for world in sampled]).astype(np.float32))
+        texts.append(embed_captions(embedder, [world.captions for world in sampled]))
         if progress is not None:
-            progress(done, count)
-    slots = max(text["text"].shape[1] for text in texts)
-    padded = [
-        {name: _with_slots(array, slots) if array.ndim > 1 else array for name, array in text.items()}
-        for text in texts
-    ]
+            progress(done, len(worlds))
+    slots = devices.largest(max(text["text"].shape[1] for text in texts))
+
+    def text(name: str) -> np.ndarray:
+        return devices.gathered(np.concatenate([_with_slots(text[name], slots) for text in texts]))
+
     empty, empty_mask = embedder.embed([""])
     arrays = {
-        "video" if encoder is None else "latents": store,
-        "world_from_camera": jnp.asarray(np.concatenate(poses)),
-        "intrinsics": jnp.asarray(np.concatenate(intrinsics)),
-        "text": jnp.asarray(np.concatenate([text["text"] for text in padded])),
-        "text_mask": jnp.asarray(np.concatenate([text["text_mask"] for text in padded])),
+        "video" if autoencoder is None else "latents": devices.rows(),
+        "world_from_camera": jnp.asarray(devices.gathered(np.concatenate(poses))),
+        "intrinsics": jnp.asarray(devices.gathered(np.concatenate(intrinsics))),
+        "text": jnp.asarray(text("text")),
+        "text_mask": jnp.asarray(text("text_mask")),
         "empty_text": jnp.asarray(empty[0].astype(np.float16)),
         "empty_mask": jnp.asarray(empty_mask[0]),
     }
+    counts = devices.gathered(np.concatenate([text["caption_count"] for text in texts]))
     return ResidentClips(
-        arrays=arrays,
-        caption_count=np.concatenate([text["caption_count"] for text in padded]),
-        labelled=np.ones(count, bool),
-        ids=tuple(f"world-{seed}" for seed in seeds),
+        arrays=arrays, caption_count=counts, labelled=np.ones(len(worlds), bool), ids=worlds.ids
     )
 
 
@@ -246,13 +268,9 @@ def _with_slots(array: np.ndarray, slots: int) -> np.ndarray:
 
 
 def world_records(
-    seeds: range,
+    worlds: WorldsSet,
     *,
-    height: int,
-    width: int,
-    config: WorldsConfig | None = None,
-    samples: int = 2,
-    encoder: LatentEncoder | None = None,
+    encoder: Autoencoder | None = None,
     crf: float = 12.0,
     unlabelled_share: float = 0.0,
     text: TextEmbedder | None = None,
@@ -260,42 +278,46 @@ def world_records(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ClipRecord]:
-    """Records for a dataset of the worlds of ``seeds``, one per seed and in their order.
+    """Records for a dataset of worlds, one per seed and in their order.
 
-    Args: as those of ``worlds_clips``; with an ``encoder`` records hold latents, otherwise mp4 of quality
-      ``crf``.
+    Args:
+      worlds: which.
+      encoder: records hold its latents; None: mp4 of quality ``crf``.
+      unlabelled_share: this share of the clips loses its cameras.
       text: store embeddings of the captions too.
+      chunk, workers, progress: as those of ``worlds_clips``.
     """
-    config = _at_size(WorldsConfig() if config is None else config, height, width)
-    hidden = generator_at(seeds.start, 0).permutation(len(seeds))[: round(unlabelled_share * len(seeds))]
+    seeds, config, count = worlds.seeds, worlds.config, len(worlds)
+    hidden = generator_at(seeds.start, 0).permutation(count)[: round(unlabelled_share * count)]
     hidden_seeds = {seeds[int(index)] for index in hidden}
-    chunk = min(chunk, len(seeds))
+    chunk = min(chunk, count)
     done = 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for worlds in sampled_worlds(seeds, config, chunk=chunk, workers=_worker_count(workers, len(seeds))):
-            video = render_rgb(worlds + [worlds[-1]] * (chunk - len(worlds)), height, width, samples)
+        for sampled in sampled_worlds(seeds, config, chunk=chunk, workers=_worker_count(workers, count)):
+            # The last chunk is filled up with copies, so that one compilation serves all.
+            video = worlds.render(sampled + [sampled[-1]] * (chunk - len(sampled)))
             if encoder is None:
-                frames = np.asarray(video)[: len(worlds)]
+                frames = np.asarray(video)[: len(sampled)]
                 videos = threads.map(lambda clip: encode_mp4(clip, config.fps, crf=crf), frames)
                 contents = [{"video": content} for content in videos]
             else:
-                latents = np.asarray(encoder(video))[: len(worlds)]
+                latents = np.asarray(encoder.encode(video, dtype=jnp.float16))[: len(sampled)]
                 contents = [{"latents": clip} for clip in latents]
-            for world, content in zip(worlds, contents):
+            for world, content in zip(sampled, contents):
                 if text is not None:
                     vectors, mask = text.embed(world.captions)
                     content |= {"text": vectors.astype(np.float16), "text_mask": mask}
                 yield ClipRecord(
                     id=f"world-{world.seed}",
                     num_frames=config.frames,
-                    height=height,
-                    width=width,
+                    height=worlds.height,
+                    width=worlds.width,
                     fps=config.fps,
                     cameras=None if world.seed in hidden_seeds else world.cameras,
                     captions=tuple(world.captions),
                     source=f"world of seed {world.seed}",
                     **content,
                 )
-            done += len(worlds)
+            done += len(sampled)
             if progress is not None:
-                progress(done, len(seeds))
+                progress(done, count)

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from camctrl_jax.errors import InvalidValue
+
 # APT trains 720p two-second clips, 46,800 tokens, with a shift of 12; theory scales it with the square root.
 _ANCHOR_SHIFT = 12.0
 _ANCHOR_TOKENS = 46_800
@@ -42,15 +44,15 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         if self.time_sampling not in TIME_SAMPLINGS:
-            raise ValueError(
+            raise InvalidValue(
                 f"time_sampling={self.time_sampling!r} is unknown; choose one of {TIME_SAMPLINGS}."
             )
         if self.shift is not None and not self.shift > 0:
-            raise ValueError(
+            raise InvalidValue(
                 f"shift={self.shift} must be positive; 1 means no shift, None follows the token count."
             )
         if not self.logit_std > 0:
-            raise ValueError(f"logit_std={self.logit_std} must be positive.")
+            raise InvalidValue(f"logit_std={self.logit_std} must be positive.")
 
     def shift_of(self, tokens: int) -> float:
         """The configured shift, or the one that belongs to ``tokens`` video tokens."""
@@ -63,7 +65,7 @@ def shift_for_tokens(tokens: int) -> float:
     192x320 at 49 frames (3,120 tokens) gives 3.1, 384x640 at 49 frames (12,480 tokens) gives 6.2.
     """
     if tokens < 1:
-        raise ValueError(f"tokens={tokens} must be at least 1.")
+        raise InvalidValue(f"tokens={tokens} must be at least 1.")
     return _ANCHOR_SHIFT * math.sqrt(tokens / _ANCHOR_TOKENS)
 
 

@@ -11,6 +11,7 @@ The same inputs and seed give the same output on the same hardware.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -19,15 +20,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from camctrl_jax.compiler import compiler_options
-from camctrl_jax.diffusion.conditions import assemble_input
+from camctrl_jax.diffusion.condition import Condition, NullText
 from camctrl_jax.diffusion.flow import interpolate, shift_time
-from camctrl_jax.diffusion.guidance import Guidance, branch_velocity
+from camctrl_jax.diffusion.guidance import Branch, Guidance, branch_conditions, guided_velocity
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.parallel.compiler import compiler_options
 
-# velocity(params, inputs, time, text, text_mask, plucker) -> [B, L, h, w, C]; shapes as in guidance.Velocity.
-ModelVelocity = Callable[[Any, Array, Array, Array, Array, "Array | None"], Array]
+# velocity(params, noisy [B,L,h,w,C], time [B], condition) -> [B,L,h,w,C]
+ModelVelocity = Callable[[Any, Array, Array, Condition], Array]
 
 _GRID_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How clips are sampled.
+
+    Attributes:
+        guidance: weights of text and camera.
+        steps: Euler steps.
+        shift: timestep shift of the grid; None is that of training, which whoever samples fills in.
+    """
+
+    guidance: Guidance = field(default_factory=Guidance)
+    steps: int = 32
+    shift: float | None = None
+
+    def __post_init__(self) -> None:
+        time_grid(self.steps, 1.0 if self.shift is None else self.shift)
 
 
 def time_grid(steps: int, shift: float) -> np.ndarray:
@@ -44,9 +64,9 @@ def time_grid(steps: int, shift: float) -> np.ndarray:
         ValueError: fewer than one step, or a shift that is not positive.
     """
     if steps < 1:
-        raise ValueError(f"steps is {steps}; sampling needs at least 1 (32 is usual).")
+        raise InvalidValue(f"steps is {steps}; sampling needs at least 1 (32 is usual).")
     if not shift > 0:
-        raise ValueError(f"shift is {shift}; expected a positive number (1 is no shift).")
+        raise InvalidValue(f"shift is {shift}; expected a positive number (1 is no shift).")
     return np.asarray(shift_time(np.linspace(1.0, 0.0, steps + 1), shift), np.float32)
 
 
@@ -65,7 +85,7 @@ def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Array:
     """
     for seed in seeds:
         if not 0 <= seed < 2**32:
-            raise ValueError(f"seed is {seed}; expected an integer from 0 to {2**32 - 1}.")
+            raise InvalidValue(f"seed is {seed}; expected an integer from 0 to {2**32 - 1}.")
     keys = jnp.stack([jax.random.key(seed, impl="threefry2x32") for seed in seeds])
     return jax.vmap(lambda key: jax.random.normal(key, tuple(shape), jnp.float32))(keys)
 
@@ -74,17 +94,9 @@ def sample(
     velocity: ModelVelocity,
     params: Any,
     noise: Array,
-    clean: Array,
-    condition_mask: Array,
-    text: Array,
-    text_mask: Array,
-    null_text: Array,
-    null_text_mask: Array,
-    plucker: Array | None,
-    *,
-    guidance: Guidance,
-    steps: int = 32,
-    shift: float,
+    condition: Condition,
+    null: NullText,
+    sampling: Sampling,
     progress: Callable[[int, int], None] | None = None,
 ) -> Array:
     """Sample latents for a batch of clips in one compiled loop.
@@ -96,33 +108,31 @@ def sample(
         velocity: the model as a pure function of its parameters.
         params: its parameters, any pytree.
         noise: f32 [B, L, h, w, C], see ``initial_noise``.
-        clean: f [B, L, h, w, C], normalised latents; only condition frames are read.
-        condition_mask: bool [B, L]: none for T2V, the first for I2V, the first Lc for extension.
-        text, text_mask: f [B, N, D], bool [B, N].
-        null_text, null_text_mask: f [1 or B, N, D], bool [1 or B, N] of the empty prompt.
-        plucker: f32 [B, L, h, w, 6], or None for a model without a camera.
-        guidance: weights; see ``Guidance``.
-        steps: Euler steps.
-        shift: timestep shift of the grid.
+        condition: what the clips are steered with.
+        null: the empty prompt.
+        sampling: steps, guidance, and a shift, which must be given.
         progress: called with (steps done, steps) after each step, which then waits for the device; the
             result is the same.
 
     Returns:
         f32 [B, L, h, w, C]: the sampled latents, with the clean ones at condition positions.
     """
-    branches = guidance.branches(camera_input=plucker is not None)
-    calls = tuple((branch.text, branch.camera) for branch in branches)
+    if sampling.shift is None:
+        raise InvalidValue("Sampling.shift is not given; expected a positive number (1 is no shift).")
+    branches = sampling.guidance.branches(camera_input=condition.plucker is not None)
     weights = np.asarray([branch.weight for branch in branches], np.float32)
+    calls = tuple(Branch(branch.text, branch.camera, 0.0) for branch in branches)  # static, without weights
+    steps = sampling.steps
     # Padded, so that another number of steps is the same program.
     grid = np.zeros(max(_GRID_LENGTH, steps + 1), np.float32)
-    grid[: steps + 1] = time_grid(steps, shift)
-    arrays = (noise, clean, condition_mask, text, text_mask, null_text, null_text_mask, plucker)
-    euler = _compiled_euler(jax.default_backend())
+    grid[: steps + 1] = time_grid(steps, sampling.shift)
+    euler, told = _compiled_euler(jax.default_backend()), (condition, null)
     if progress is None:
-        return euler(velocity, calls, params, weights, grid, 0, steps, noise, *arrays)
+        return euler(velocity, calls, params, weights, grid, (0, steps), (noise, noise), told)
     state = noise
     for index in range(steps):
-        state = euler(velocity, calls, params, weights, grid, index, index + 1, state, *arrays)
+        bounds = index, index + 1
+        state = euler(velocity, calls, params, weights, grid, bounds, (state, noise), told)
         jax.block_until_ready(state)
         progress(index + 1, steps)
     return state
@@ -135,43 +145,25 @@ def _compiled_euler(platform: str) -> Callable[..., Array]:
 
 def _euler(
     velocity: ModelVelocity,
-    calls: tuple[tuple[bool, bool], ...],
+    branches: tuple[Branch, ...],
     params: Any,
     weights: Array,  # f32 [branches]
     grid: Array,  # f32 [at least steps + 1]
-    first: Array,  # i32 []; the bounds are traced, so that segments of the loop are the same program
-    last: Array,  # i32 []
-    state: Array,  # f32 [B, L, h, w, C] before step `first`
-    noise: Array,
-    clean: Array,
-    condition_mask: Array,
-    text: Array,
-    text_mask: Array,
-    null_text: Array,
-    null_text_mask: Array,
-    plucker: Array | None,
+    bounds: tuple[Array, Array],  # i32 []; traced, so that segments of the loop are the same program
+    start: tuple[Array, Array],  # f32 [B, L, h, w, C] before the first of these steps, and the noise
+    told: tuple[Condition, NullText],
 ) -> Array:
+    (state, noise), (condition, null) = start, told
     noise = noise.astype(jnp.float32)
-    given = condition_mask[:, :, None, None, None]  # [B, L, 1, 1, 1]
-    # where: frames that are yet to be generated may hold anything, NaN included.
-    clean = jnp.where(given, clean, 0.0).astype(jnp.float32)
+    clean = condition.given.astype(jnp.float32)
+    given = condition.mask[:, :, None, None, None]  # [B, L, 1, 1, 1]
+    conditions = branch_conditions(branches, condition, null)
 
     def step(index: Array, state: Array) -> Array:
         time = jnp.broadcast_to(grid[index], noise.shape[:1])  # [B]
         noisy = jnp.where(given, interpolate(clean, noise, time), state)
-        change = branch_velocity(
-            partial(velocity, params),
-            calls,
-            weights,
-            assemble_input(noisy, clean, condition_mask),
-            time,
-            text,
-            text_mask,
-            null_text,
-            null_text_mask,
-            plucker,
-        )
+        change = guided_velocity(partial(velocity, params), weights, noisy, time, conditions)
         return state + (grid[index + 1] - grid[index]) * change
 
-    state = jax.lax.fori_loop(first, last, step, state.astype(jnp.float32))
+    state = jax.lax.fori_loop(*bounds, step, state.astype(jnp.float32))
     return jnp.where(given, clean, state)

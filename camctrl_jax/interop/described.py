@@ -10,11 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from camctrl_jax.errors import InvalidValue, UserError
+from camctrl_jax.models import CameraConfig
+
 # How a network is run, not what it is: a weights folder does not fix these.
 _RUN_TIME_FIELDS = ("attention", "fuse_projections", "remat", "scan_layers")
 
 
-class WeightsError(ValueError):
+# Fields that once had another name, as stored configurations may still call them.
+_OLD_NAMES = {CameraConfig: {"plucker_res": "resolution"}}
+
+
+class WeightsError(UserError, ValueError):
     """Weights that cannot be found or used; the message names the spec, what is wrong and what to do."""
 
 
@@ -53,17 +60,19 @@ def config_from_json(kind: type, values: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: an unknown or missing field, or values that the dataclass refuses.
     """
+    old_names = _OLD_NAMES.get(kind, {})
+    values = {old_names.get(name, name): value for name, value in values.items()}
     hints = typing.get_type_hints(kind)
     unknown = sorted(values.keys() - hints.keys())
     if unknown:
-        raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(hints))}")
+        raise InvalidValue(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(hints))}")
     required = {
         entry.name
         for entry in dataclasses.fields(kind)
         if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
     }
     if required - values.keys():
-        raise ValueError(f"{kind.__name__} needs the fields {', '.join(sorted(required - values.keys()))}")
+        raise InvalidValue(f"{kind.__name__} needs the fields {', '.join(sorted(required - values.keys()))}")
     return kind(**{name: _value_from_json(hints[name], value) for name, value in values.items()})
 
 

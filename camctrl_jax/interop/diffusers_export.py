@@ -8,7 +8,6 @@ maps; ``camera_pipeline.py``, copied from this package, runs all of it with torc
 from __future__ import annotations
 
 import importlib.resources
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from camctrl_jax.camera.formats.atomic import folder_when_complete, is_in_use
-from camctrl_jax.data.safetensors import save_sharded, write_safetensors
+from camctrl_jax.errors import FileInUse
+from camctrl_jax.files.atomic import is_in_use, replaced_folder
+from camctrl_jax.files.json_file import write_json
+from camctrl_jax.files.safetensors import save_sharded, write_safetensors
 from camctrl_jax.interop import diffusers_import as layout
 from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_to_json
 from camctrl_jax.interop.keys import export_mmdit, export_vae
@@ -64,11 +65,13 @@ def write_diffusers_folder(
         max_file_bytes: largest file of weights.
 
     Raises:
-        WeightsError: the folder is in use, or parameters hold NaN or infinity.
+        FileInUse: the folder is in use.
+        InvalidValue: a camera that the exported pipeline does not know.
+        WeightsError: parameters hold NaN or infinity.
     """
     directory = Path(directory)
     if is_in_use(directory):
-        raise WeightsError(f"{directory} already exists and is not an empty folder: choose another --out.")
+        raise FileInUse(f"{directory} already exists and is not an empty folder: choose another --out.")
     config, params = exported.transformer
     tensors, camera = export_mmdit(params)
     components = [(layout.TRANSFORMER, mmdit_to_stock(config), tensors)]
@@ -77,10 +80,10 @@ def write_diffusers_folder(
     for name, _, weights in components:
         _refuse_non_finite(name, weights)
 
-    with folder_when_complete(directory) as partial:
+    with replaced_folder(directory) as partial:
         for name, stock, weights in components:
             (partial / name).mkdir()
-            _write_json(partial / name / "config.json", {"_class_name": layout.CLASSES[name], **stock})
+            write_json(partial / name / "config.json", {"_class_name": layout.CLASSES[name], **stock})
             save_sharded(
                 partial / name,
                 weights,
@@ -91,15 +94,15 @@ def write_diffusers_folder(
             )
         if camera is not None:
             (partial / layout.CAMERA).mkdir()
-            settings = {"plucker_res": config.camera.plucker_res, "patch": list(config.camera.patch)}
-            _write_json(partial / layout.CAMERA / "config.json", settings | layout.CAMERA_CONVENTION)
+            settings = {"plucker_res": config.camera.resolution, "patch": list(config.camera.patch)}
+            write_json(partial / layout.CAMERA / "config.json", settings | layout.CAMERA_CONVENTION)
             write_safetensors(
                 partial / layout.CAMERA / f"{layout.CAMERA_STEM}.safetensors", camera, dtype=np.float32
             )
         if exported.sampling is not None:
-            _write_json(partial / layout.SAMPLING_FILE, config_to_json(exported.sampling))
+            write_json(partial / layout.SAMPLING_FILE, config_to_json(exported.sampling))
         (partial / layout.SCHEDULER).mkdir()
-        _write_json(partial / layout.SCHEDULER / "scheduler_config.json", scheduler_settings(exported.shift))
+        write_json(partial / layout.SCHEDULER / "scheduler_config.json", scheduler_settings(exported.shift))
         if exported.null_text is not None:
             (partial / layout.TEXT).mkdir()
             embeds, mask = exported.null_text
@@ -128,7 +131,3 @@ def _refuse_non_finite(component: str, tensors: Mapping[str, np.ndarray]) -> Non
         # The sum is NaN or infinite if any entry is; in float64 no sum of finite weights overflows.
         if not np.isfinite(np.sum(array, dtype=np.float64)):
             raise WeightsError(f"{component}: tensor {name} holds NaN or infinity: the run diverged.")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")

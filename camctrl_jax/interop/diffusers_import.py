@@ -20,7 +20,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from camctrl_jax.data.safetensors import (
+from camctrl_jax.errors import InvalidValue, MissingFile
+from camctrl_jax.files.json_file import read_json
+from camctrl_jax.files.safetensors import (
     SafetensorsError,
     SafetensorsFile,
     SequentialTensors,
@@ -51,7 +53,7 @@ _STORED = (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 Params = dict[str, Any]
-Place = Callable[[tuple[str, ...], np.ndarray], Any]
+Keep = Callable[[tuple[str, ...], np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,13 @@ class DiffusersFolder:
         stock = _read_config(file, AUTOENCODER)
         return _checked(lambda: vae_from_stock(stock, str(file)), file)
 
-    def transformer_params(self, place: Place | None = None) -> Params:
+    def transformer_params(self, keep: Keep | None = None) -> Params:
         """Parameters of the transformer, in their stored dtype.
 
         Args:
-            place: called with (path, array) of every parameter, what it returns is kept; see
-                ``camctrl_jax.parallel.parameters.place_on``. None keeps arrays of their own in host memory.
+            keep: called with (path, array) of every parameter, what it returns is stored; see
+                ``camctrl_jax.checkpoints.mesh_reading.onto_mesh``. None keeps arrays of their own in
+                host memory.
 
         Raises:
             WeightsError, SafetensorsError: files that are absent, damaged, or of another model or format.
@@ -103,17 +106,17 @@ class DiffusersFolder:
         _refuse_older_layout(tensors, self.path)
         return _checked(
             lambda: import_mmdit(
-                tensors, config, camera, source=str(self.transformer), place=place or _own_copy
+                tensors, config, camera, source=str(self.transformer), keep=keep or _own_copy
             ),
             self.path,
         )
 
-    def vae_params(self, place: Place | None = None) -> Params:
+    def vae_params(self, keep: Keep | None = None) -> Params:
         """Parameters of the autoencoder; arguments and errors as of :meth:`transformer_params`."""
         folder = _required(self.vae, self.path, AUTOENCODER)
         config, tensors = self.vae_config(), _open_tensors(folder, STEM)
         return _checked(
-            lambda: import_vae(tensors, config, source=str(folder), place=place or _own_copy), self.path
+            lambda: import_vae(tensors, config, source=str(folder), keep=keep or _own_copy), self.path
         )
 
     def sampling(self) -> SamplingDefaults | None:
@@ -214,14 +217,11 @@ def _checked(function: Callable[[], Any], source: Path) -> Any:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
+        return read_json(file)
+    except MissingFile as error:
         raise WeightsError(f"{file} is absent: sizes are read from it, never guessed.") from error
-    except ValueError as error:
-        raise WeightsError(f"{file} is not JSON ({error}). Copy or download it again.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{file} holds a {type(content).__name__}, expected a JSON object.")
-    return content
+    except InvalidValue as error:
+        raise WeightsError(f"{error} Copy or download it again.") from error
 
 
 def _read_config(file: Path, component: str) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.interop.stock_configs import check_camera
+from camctrl_jax.models import VAE, CameraConfig, MMDiT, MMDiTConfig, VAEConfig
 
 # PyTorch axes from ours. Ours: linear [in, out], conv2d [kh, kw, in, out], conv3d [kt, kh, kw, in, out], gain
 # [C].
@@ -172,8 +174,8 @@ def from_torch_layout(array: np.ndarray, layout: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where one parameter lives: its path here, its tensor (or equal copies) there, of ``torch_shape``."""
+class KeyMatch:
+    """One parameter in both worlds: its path here, its tensor (or equal copies) there, of ``torch_shape``."""
 
     path: tuple[str, ...]
     keys: tuple[str, ...]
@@ -196,7 +198,7 @@ def _leaves(tree: Mapping, prefix: tuple[str, ...] = ()) -> Iterable[tuple[tuple
             yield (*prefix, name), value
 
 
-def placements(params: Mapping, table: tuple[KeyRule, ...]) -> list[Placement]:
+def key_matches(params: Mapping, table: tuple[KeyRule, ...]) -> list[KeyMatch]:
     """Match every parameter (arrays or shapes with dtype) with its row of ``table``.
 
     Raises ValueError for a parameter that no row describes.
@@ -208,7 +210,7 @@ def placements(params: Mapping, table: tuple[KeyRule, ...]) -> list[Placement]:
         matches = ((pattern.fullmatch(name), rule) for pattern, rule in patterns)
         match, rule = next(((m, rule) for m, rule in matches if m), (None, None))
         if match is None:
-            raise ValueError(
+            raise InvalidValue(
                 f"Parameter {name} {tuple(leaf.shape)} has no counterpart in the table of PyTorch names."
             )
         keys = (rule.key.format(**match.groupdict()),) if rule.each is None else ()
@@ -218,7 +220,7 @@ def placements(params: Mapping, table: tuple[KeyRule, ...]) -> list[Placement]:
             )
             keys = tuple(rule.key.format(each=number) for number in numbers)
         shape = to_torch_layout(np.broadcast_to(np.float32(0), leaf.shape), rule.layout).shape
-        found.append(Placement(path, keys, rule.layout, shape))
+        found.append(KeyMatch(path, keys, rule.layout, shape))
     return found
 
 
@@ -234,7 +236,7 @@ def import_params(
     table: tuple[KeyRule, ...],
     *,
     source: str = "the checkpoint",
-    place: Callable[[tuple[str, ...], np.ndarray], Any] | None = None,
+    keep: Callable[[tuple[str, ...], np.ndarray], Any] | None = None,
 ) -> dict:
     """PyTorch tensors -> nested dict of parameters, dtype kept.
 
@@ -243,42 +245,42 @@ def import_params(
         params: nested dict of the expected parameters; only the shapes of its leaves are used.
         table: VAE_KEYS, MMDIT_KEYS or CAMERA_KEYS.
         source: what to call the tensors in errors, such as the file's path.
-        place: called with (path, array) of every parameter; what it returns is kept (a sharded array, say).
+        keep: called with (path, array) of every parameter; what it returns is stored (a sharded array, say).
 
     Raises: ValueError naming missing, unknown or misshaped tensors, and copies that differ where one is
     shared.
     """
-    plan = placements(params, table)
-    expected = {key for placement in plan for key in placement.keys}
+    plan = key_matches(params, table)
+    expected = {key for match in plan for key in match.keys}
     missing, unknown = expected - tensors.keys(), tensors.keys() - expected
     if missing or unknown:
         problems = {"missing": missing, "unknown": unknown}
         listed = "; ".join(f"{problem}: {_listed(keys)}" for problem, keys in problems.items() if keys)
-        raise ValueError(
+        raise InvalidValue(
             f"{source} does not hold the weights of this model ({len(expected)} tensors expected, "
             f"{len(tensors)} found; {listed}). Check that the configuration beside it is its own."
         )
     result: dict = {}
-    for placement in plan:
+    for match in plan:
         first = None
-        for key in placement.keys:
+        for key in match.keys:
             array = np.asarray(tensors[key])
-            if array.shape != placement.torch_shape:
-                raise ValueError(
-                    f"{source}: {key} has shape {array.shape}, this model needs {placement.torch_shape}."
+            if array.shape != match.torch_shape:
+                raise InvalidValue(
+                    f"{source}: {key} has shape {array.shape}, this model needs {match.torch_shape}."
                 )
             if first is None:
                 first = array
             elif not np.array_equal(first, array):
-                raise ValueError(
-                    f"{source}: {key} differs from {placement.keys[0]}, but this model shares one matrix "
+                raise InvalidValue(
+                    f"{source}: {key} differs from {match.keys[0]}, but this model shares one matrix "
                     "among them. Load it with shared_modulation=False."
                 )
-        array = from_torch_layout(first, placement.layout)
+        array = from_torch_layout(first, match.layout)
         node = result
-        for name in placement.path[:-1]:
+        for name in match.path[:-1]:
             node = node.setdefault(name, {})
-        node[placement.path[-1]] = array if place is None else place(placement.path, array)
+        node[match.path[-1]] = array if keep is None else keep(match.path, array)
     return result
 
 
@@ -289,9 +291,9 @@ def export_params(params: Mapping, table: tuple[KeyRule, ...]) -> dict[str, np.n
     """
     leaves = dict(_leaves(params))
     tensors = {}
-    for placement in placements(params, table):
-        array = to_torch_layout(np.asarray(leaves[placement.path]), placement.layout)
-        tensors |= dict.fromkeys(placement.keys, array)
+    for match in key_matches(params, table):
+        array = to_torch_layout(np.asarray(leaves[match.path]), match.layout)
+        tensors |= dict.fromkeys(match.keys, array)
     return tensors
 
 
@@ -311,11 +313,12 @@ def import_mmdit(
     ``camera_tensors`` are those of the camera layer ('weight' [D, 6, t, h, w], 'bias' [D]); without them a
     model with a camera gets its zero initialisation, in float32. Options as in :func:`import_params`.
     """
+    check_camera(config.camera)
     abstract = dict(MMDiT(config).abstract_params())
     camera = abstract.pop("camera_embedder", None)
     params = import_params(tensors, abstract, MMDIT_KEYS, **options)
     if camera_tensors is not None and camera is None:
-        raise ValueError("Camera weights were given for a model without camera (config.camera is None).")
+        raise InvalidValue("Camera weights were given for a model without camera (config.camera is None).")
     if camera is not None:
         if camera_tensors is None:
             zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), camera)
@@ -334,7 +337,16 @@ def export_vae(params: Mapping) -> dict[str, np.ndarray]:
 def export_mmdit(params: Mapping) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
     """Parameters of :class:`MMDiT` -> (tensors of a stock ``MotifVideoTransformer3DModel``, camera tensors or
     None).
+
+    Raises: InvalidValue for a camera that the exported pipeline does not know.
     """
     params = dict(params)
     camera = params.pop("camera_embedder", None)
+    if camera is not None and camera.keys() != {rule.path for rule in CAMERA_KEYS}:
+        check_camera(
+            CameraConfig(
+                encoder="deep" if "conv_in" in camera else "patchify",
+                injection="every" if camera.keys() & {"dual_kernel", "single_kernel"} else "first",
+            )
+        )
     return export_params(params, MMDIT_KEYS), None if camera is None else export_params(camera, CAMERA_KEYS)

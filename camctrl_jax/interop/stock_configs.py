@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig
 
 VIDEO_CHANNELS = 3
@@ -70,10 +71,16 @@ def vae_from_stock(stock: Mapping[str, Any], source: str = "config.json") -> VAE
 
 
 def mmdit_to_stock(config: MMDiTConfig) -> dict[str, Any]:
-    """Arguments of ``MotifVideoTransformer3DModel`` (JSON-able) for the model without its camera."""
+    """Arguments of ``MotifVideoTransformer3DModel`` (JSON-able) for the model without its camera.
+
+    Raises:
+        InvalidValue: patches that the stock class does not have, or a camera that :func:`check_camera`
+            refuses.
+    """
+    check_camera(config.camera)
     patch_t, patch_h, patch_w = config.patch
     if patch_h != patch_w:
-        raise ValueError(f"The stock class has square patches only; this model's patch is {config.patch}.")
+        raise InvalidValue(f"The stock class has square patches only; this model's patch is {config.patch}.")
     return {
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
@@ -94,6 +101,15 @@ def mmdit_to_stock(config: MMDiTConfig) -> dict[str, Any]:
         "enable_text_cross_attention_dual": config.text_cross_attention_dual,
         "enable_text_cross_attention_single": config.text_cross_attention_single,
     }
+
+
+def check_camera(camera: CameraConfig | None) -> None:
+    """Raises: InvalidValue for a camera that the pipeline beside the stock model cannot run."""
+    if camera is not None and (camera.encoder, camera.injection) != ("patchify", "first"):
+        raise InvalidValue(
+            f"a camera with encoder={camera.encoder!r} and injection={camera.injection!r} has no counterpart "
+            "in PyTorch: the exported pipeline knows encoder='patchify' with injection='first' only."
+        )
 
 
 def mmdit_from_stock(
@@ -135,10 +151,12 @@ def _refuse_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], sour
         if name == "dropout":  # of no effect on a trained model
             continue
         if name not in ours:
-            raise ValueError(f"{source}: field {name!r} (value {value!r}) is unknown to this implementation.")
+            raise InvalidValue(
+                f"{source}: field {name!r} (value {value!r}) is unknown to this implementation."
+            )
         ours_value = tuple(ours[name]) if isinstance(ours[name], list) else ours[name]
         theirs_value = tuple(value) if isinstance(value, list) else value
         if ours_value != theirs_value and not (name == "out_channels" and value is None):
-            raise ValueError(
+            raise InvalidValue(
                 f"{source}: {name}={value!r} is not supported; this implementation needs {ours[name]!r}."
             )

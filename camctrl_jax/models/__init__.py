@@ -5,6 +5,14 @@ them and ``model.apply({"params": params}, ...)`` uses them. Nothing here knows 
 configurations.
 """
 
+from camctrl_jax.models.autoencoder import (
+    Autoencoder,
+    compute_dtype,
+    decode_video,
+    encode_video,
+    to_bytes,
+    to_unit_range,
+)
 from camctrl_jax.models.mmdit import (
     CameraConfig,
     MMDiT,
@@ -12,7 +20,9 @@ from camctrl_jax.models.mmdit import (
     layer_names,
     mmdit_in_dtype,
     stack_layers,
+    stack_state,
     unstack_layers,
+    unstack_state,
 )
 from camctrl_jax.models.presets import mmdit_preset, vae_preset
 from camctrl_jax.models.vae import (
@@ -29,14 +39,18 @@ from camctrl_jax.models.vae import (
 
 __all__ = [
     "VAE",
+    "Autoencoder",
     "CameraConfig",
     "MMDiT",
     "MMDiTConfig",
     "VAEConfig",
+    "compute_dtype",
     "decode_streaming",
+    "decode_video",
     "decode_within",
     "denormalise",
     "encode_streaming",
+    "encode_video",
     "encode_within",
     "layer_names",
     "mmdit_in_dtype",
@@ -44,6 +58,10 @@ __all__ = [
     "normalise",
     "sample_latents",
     "stack_layers",
+    "stack_state",
+    "to_bytes",
+    "to_unit_range",
     "unstack_layers",
+    "unstack_state",
     "vae_preset",
 ]

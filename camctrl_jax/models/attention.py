@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from camctrl_jax.errors import InvalidValue
+
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 Kernel = Literal["xla", "cudnn", "splash"]
 
@@ -42,12 +44,13 @@ def choose_implementation(
         half = any(dtype == half for half in _HALF_PRECISION)
         return "cudnn" if half and platform in ("gpu", "cuda") else "xla"
     if implementation not in ("xla", "cudnn", "splash"):
-        raise ValueError(
+        raise InvalidValue(
             f"attention={implementation!r} is unknown; choose 'auto', 'xla', 'cudnn' or 'splash'."
         )
     return implementation
 
 
+@jax.named_scope("attention")
 def attention(
     query: Array,
     key: Array,

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from camctrl_jax.errors import InvalidValue
+
 ConvForm = Literal["auto", "direct", "taps"]
 Past = Any  # None, an array, or a dict of these by layer name
 
@@ -37,7 +39,7 @@ def choose_conv_form(form: ConvForm) -> Literal["direct", "taps"]:
     if form == "auto":
         return "taps" if jax.default_backend() in ("cpu", "gpu") else "direct"
     if form not in ("direct", "taps"):
-        raise ValueError(f"conv_form={form!r} is unknown; choose 'auto', 'direct' or 'taps'.")
+        raise InvalidValue(f"conv_form={form!r} is unknown; choose 'auto', 'direct' or 'taps'.")
     return form
 
 

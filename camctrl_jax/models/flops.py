@@ -7,8 +7,15 @@ A product of [a, b] and [b, c] counts 2 a b c; everything that is not a matrix p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
-from camctrl_jax.models.mmdit import PLUCKER_CHANNELS, TIME_CHANNELS, MMDiTConfig
+from camctrl_jax.models.mmdit.config import (
+    CAMERA_BLOCKS,
+    CAMERA_CHANNELS,
+    PLUCKER_CHANNELS,
+    TIME_CHANNELS,
+    MMDiTConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,7 @@ def mmdit_flops(config: MMDiTConfig, grid: tuple[int, int, int], text: int, imag
 
     products = 2.0 * video * width * volume * (config.in_channels + config.out_channels)
     if config.camera is not None:
-        ct, ch, cw = config.camera.patch
-        products += 2.0 * video * width * ct * ch * cw * PLUCKER_CHANNELS
+        products += _camera_products(config, video)
     products += 2.0 * text * width * (config.text_dim + width)
     if image:
         products += 2.0 * image * config.image_dim * (config.image_dim + width)
@@ -89,3 +95,19 @@ def mmdit_flops(config: MMDiTConfig, grid: tuple[int, int, int], text: int, imag
     if config.text_cross_attention_single:
         products, attention = products + encoder * cross[0], attention + encoder * cross[1]
     return Flops(products, attention)
+
+
+def _camera_products(config: MMDiTConfig, video: int) -> float:
+    """What the camera adds, for so many video tokens."""
+    camera, products = config.camera, 0.0
+    features = prod(camera.patch) * PLUCKER_CHANNELS  # of one token
+    if camera.encoder == "deep":
+        positions = video * prod(config.patch)  # of the convolutions
+        channels_in = features // prod(config.patch)
+        kernels = 9 * CAMERA_CHANNELS * (channels_in + 2 * CAMERA_BLOCKS * CAMERA_CHANNELS)
+        products += 2.0 * positions * kernels
+        features = prod(config.patch) * CAMERA_CHANNELS
+    projections = 1
+    if camera.injection == "every":
+        projections += config.num_dual + config.num_single - config.num_decoder
+    return products + projections * 2.0 * video * features * config.width

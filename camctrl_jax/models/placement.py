@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.attention import Implementation, attention
 
 
@@ -120,7 +121,7 @@ def check_streams(lengths: dict[str, int], parts: int) -> None:
     for name, length in lengths.items():
         if length % parts:
             fitting = [n for n in range(parts, 0, -1) if all(tokens % n == 0 for tokens in lengths.values())]
-            raise ValueError(
+            raise InvalidValue(
                 f"{length} {name} tokens cannot be cut into {parts} equal parts; "
                 f"set mesh.context to {fitting[0]}, or change the size of the clips."
             )

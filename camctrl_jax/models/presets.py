@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.mmdit import MMDiTConfig
 from camctrl_jax.models.vae import VAEConfig
 
@@ -19,14 +20,14 @@ _WORLDS_VAE = VAEConfig(
     latents_std=(1.0,) * 16,
 )
 
-_VAES = {
+VAE_PRESETS = {
     # Statistics are those of an untrained model: training measures them and stores them with the weights.
     "worlds": _WORLDS_VAE,
     "nano": replace(_WORLDS_VAE, base_dim=8, decoder_base_dim=16),
     "wan21": VAEConfig(),
 }
 
-_MMDITS = {
+MMDIT_PRESETS = {
     # MLPs of 3.5 widths leave room for the autoencoder in 60 MB of bfloat16.
     "worlds": MMDiTConfig(
         width=384,
@@ -71,7 +72,7 @@ _MMDITS = {
 
 def vae_preset(name: str, **changes: Any) -> VAEConfig:
     """The autoencoder sizes called ``name`` ('worlds', 'nano', 'wan21'), with fields of VAEConfig changed."""
-    return _changed(_lookup(_VAES, name, "autoencoder"), name, changes)
+    return _changed(_lookup(VAE_PRESETS, name, "autoencoder"), name, changes)
 
 
 def mmdit_preset(name: str, **changes: Any) -> MMDiTConfig:
@@ -80,7 +81,7 @@ def mmdit_preset(name: str, **changes: Any) -> MMDiTConfig:
     ``mmdit_preset("paper", width=1536, num_dual=24)``: changing only one of width, heads and head_dim adapts
     the heads (or the width, for heads) so that width = heads * head_dim holds.
     """
-    config = _lookup(_MMDITS, name, "transformer")
+    config = _lookup(MMDIT_PRESETS, name, "transformer")
     changes = dict(changes)
     given = {"width", "heads", "head_dim"} & changes.keys()
     if given == {"width"}:
@@ -94,7 +95,9 @@ def mmdit_preset(name: str, **changes: Any) -> MMDiTConfig:
 
 def _lookup(presets: dict, name: str, kind: str) -> Any:
     if name not in presets:
-        raise ValueError(f"No {kind} preset is called {name!r}; choose one of {', '.join(sorted(presets))}.")
+        raise InvalidValue(
+            f"No {kind} preset is called {name!r}; choose one of {', '.join(sorted(presets))}."
+        )
     return presets[name]
 
 
@@ -102,7 +105,7 @@ def _changed(config: Any, name: str, changes: dict) -> Any:
     known = {field.name for field in fields(config)}
     unknown = sorted(changes.keys() - known)
     if unknown:
-        raise ValueError(
+        raise InvalidValue(
             f"Preset {name!r} has no field {unknown[0]!r}; its fields are {', '.join(sorted(known))}."
         )
     return replace(config, **changes)

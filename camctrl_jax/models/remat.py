@@ -7,6 +7,8 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 
+from camctrl_jax.errors import InvalidValue
+
 Remat = Literal["none", "dots", "full", "offload"]
 
 REMAT_POLICIES: dict[str, Any] = {
@@ -21,7 +23,7 @@ REMAT_POLICIES: dict[str, Any] = {
 def check_remat(name: str) -> None:
     """Raises: ValueError if no policy has this name."""
     if name not in REMAT_POLICIES:
-        raise ValueError(
+        raise InvalidValue(
             f"remat={name!r} is unknown; choose {', '.join(map(repr, REMAT_POLICIES))}: from no "
             "recomputation to all of it, 'offload' with results kept in the memory of the host."
         )

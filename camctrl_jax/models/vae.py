@@ -18,8 +18,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import Array, lax
 
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.causal_conv import (
     CausalConv3d,
     ChannelNorm,
@@ -68,17 +71,17 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         if len(self.temporal_downsample) != len(self.dim_mult) - 1:
-            raise ValueError(
+            raise InvalidValue(
                 f"temporal_downsample={self.temporal_downsample} must have one entry for each step between "
                 f"the {len(self.dim_mult)} widths of dim_mult={self.dim_mult}."
             )
         for name in ("latents_mean", "latents_std"):
             if len(getattr(self, name)) != self.z_dim:
-                raise ValueError(
+                raise InvalidValue(
                     f"{name} has {len(getattr(self, name))} values for z_dim={self.z_dim} channels."
                 )
         if any(std <= 0 for std in self.latents_std):
-            raise ValueError(f"latents_std={self.latents_std} must be positive.")
+            raise InvalidValue(f"latents_std={self.latents_std} must be positive.")
 
     @property
     def pixel_patch(self) -> int:
@@ -95,39 +98,29 @@ class VAEConfig:
         """Frames per latent after the first."""
         return 2 ** sum(self.temporal_downsample)
 
+    def clip_shape(self, frames: int, height: int, width: int) -> ClipShape:
+        """The size of a video with the strides of this autoencoder, unchecked."""
+        return ClipShape(frames, height, width, self.temporal_stride, self.spatial_stride)
+
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(L, h, w, z_dim) of a video of ``frames`` x ``height`` x ``width``; ValueError if none fits."""
-        t, s = self.temporal_stride, self.spatial_stride
-        if frames < 1 or (frames - 1) % t:
-            low = 1 + max(frames - 1, 0) // t * t
-            raise ValueError(
-                f"{frames} frames: this autoencoder takes {t}k+1 frames, for example {low} or {low + t}."
-            )
-        if height % s or width % s or height < s or width < s:
-            raise ValueError(f"A frame of {height}x{width}: height and width must be multiples of {s}.")
-        return (frames - 1) // t + 1, height // s, width // s, self.z_dim
+        """(L, h, w, z_dim) of a video of ``frames`` x ``height`` x ``width``.
+
+        Raises:
+            InvalidValue: none fits; names the value and the nearest that works.
+        """
+        return *self.clip_shape(frames, height, width).check((1, 1, 1)).latent_shape, self.z_dim
 
 
 def pixels_to_channels(x: Array, patch: int) -> Array:
     """[B, T, H, W, C] -> [B, T, H/p, W/p, C*p*p], channel order (C, column in patch, row in patch) as in Wan
     2.2.
     """
-    if patch == 1:
-        return x
-    b, t, height, width, c = x.shape
-    x = x.reshape(b, t, height // patch, patch, width // patch, patch, c)  # [B, T, h, row, w, column, C]
-    x = x.transpose(0, 1, 2, 4, 6, 5, 3)
-    return x.reshape(b, t, height // patch, width // patch, c * patch * patch)
+    return rearrange(x, "b t (h row) (w column) c -> b t h w (c column row)", row=patch, column=patch)
 
 
 def channels_to_pixels(x: Array, patch: int) -> Array:
     """Inverse of :func:`pixels_to_channels`."""
-    if patch == 1:
-        return x
-    b, t, height, width, c = x.shape
-    x = x.reshape(b, t, height, width, c // patch**2, patch, patch)  # [B, T, h, w, C, column, row]
-    x = x.transpose(0, 1, 2, 6, 3, 5, 4)
-    return x.reshape(b, t, height * patch, width * patch, c // patch**2)
+    return rearrange(x, "b t h w (c column row) -> b t (h row) (w column) c", row=patch, column=patch)
 
 
 def normalise(latents: Array, config: VAEConfig) -> Array:
@@ -326,7 +319,7 @@ class VAE(nn.Module):
         frames, stride = video.shape[1], self.config.temporal_stride
         expected = 1 if past is None else 0
         if frames % stride != expected % stride or frames == 0:
-            raise ValueError(
+            raise InvalidValue(
                 f"A chunk of {frames} frames: pass {stride}k{'+1' if past is None else ''} frames at "
                 f"{'the start' if past is None else 'a later place'} of a stream."
             )
@@ -340,7 +333,7 @@ class VAE(nn.Module):
     def decode_chunk(self, latents: Array, past: Past = None, clip: bool = True) -> tuple[Array, Past]:
         """Decode the next latents of a stream: (video, past for the next call). See :meth:`encode_chunk`."""
         if latents.shape[-1] != self.config.z_dim:
-            raise ValueError(
+            raise InvalidValue(
                 f"Latents of {latents.shape[-1]} channels; this autoencoder has {self.config.z_dim}."
             )
         x, _ = self.post_quant_conv(latents.astype(self.dtype))

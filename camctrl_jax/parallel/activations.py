@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.attention import Implementation, attention
 from camctrl_jax.models.placement import ONE_DEVICE, Placement, split
 from camctrl_jax.parallel.mesh import CONTEXT_ATTENTIONS
@@ -43,7 +44,7 @@ class MeshPlacement:
 
     def __post_init__(self) -> None:
         if self.context_attention not in CONTEXT_ATTENTIONS:
-            raise ValueError(
+            raise InvalidValue(
                 f"context_attention={self.context_attention!r} is unknown; "
                 f"choose one of {CONTEXT_ATTENTIONS}."
             )
@@ -92,7 +93,7 @@ class MeshPlacement:
         ulysses = self.parts > 1 and self.context_attention == "ulysses"
         if ulysses and here % self.parts:
             fitting = [n for n in range(1, here + 1) if here % n == 0]
-            raise ValueError(
+            raise InvalidValue(
                 f"{here} heads on a device cannot be exchanged over mesh.context={self.parts}; choose a "
                 f"context of {', '.join(map(str, fitting))}, or mesh.context_attention='allgather'."
             )

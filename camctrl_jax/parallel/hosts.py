@@ -22,22 +22,29 @@ from dataclasses import dataclass
 
 import jax
 
+from camctrl_jax.errors import InvalidValue
+
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
-# What the runtime says when a peer is gone: of sockets, of collectives, of the coordination service.
+# What the runtime says when a peer is gone. Whole phrases: a run's own error may well speak of peers, or come
+# from NCCL or Gloo.
 _PEER_LOST = (
+    # sockets, under Gloo's collectives and the coordination service
     "connection closed by peer",
     "connection reset by peer",
     "broken pipe",
-    "read error",
-    "write error",
-    "gloo",
-    "nccl",
-    "heartbeat",
-    "coordination service",
-    "unhealthy",
+    "socket closed",
+    # NCCL
+    "remote process exited or there was a network error",
+    # the coordination service
+    "heartbeat timeout",
+    "stopped sending heartbeats",
+    "failed to send rpc to coordination service",
+    "coordination service has been shut down",
+    "coordination service to shut down before",
+    "coordination service has stopped",
     "task has been shut down",
-    "peer",
+    "most likely indicates that another task died",
 )
 
 
@@ -68,21 +75,21 @@ def hosts_of(environment: Mapping[str, str]) -> Hosts:
     if given:
         missing = [name for name in _EXPLICIT if name not in given]
         if missing:
-            raise ValueError(
+            raise InvalidValue(
                 f"{' and '.join(given)} is set, but {' and '.join(missing)} is not; set all three."
             )
         address, *numbers = (environment[name] for name in _EXPLICIT)
         if not all(number.isdecimal() for number in numbers):
-            raise ValueError(
+            raise InvalidValue(
                 f"{_EXPLICIT[1]}={numbers[0]!r} and {_EXPLICIT[2]}={numbers[1]!r} must be numbers."
             )
         count, index = map(int, numbers)
         if index >= count:
-            raise ValueError(
+            raise InvalidValue(
                 f"{_EXPLICIT[2]}={index}, but there are {_EXPLICIT[1]}={count} processes; count from 0."
             )
         if ":" not in address:
-            raise ValueError(f"{_EXPLICIT[0]}={address!r} has no port; expected e.g. {address}:1234.")
+            raise InvalidValue(f"{_EXPLICIT[0]}={address!r} has no port; expected e.g. {address}:1234.")
         return Hosts("explicit", address, count, index) if count > 1 else Hosts("alone")
     if environment.get("SLURM_JOB_ID") and int(environment.get("SLURM_NTASKS") or 1) > 1:
         # Inside an allocation but not started by srun, a process is alone.
@@ -117,9 +124,13 @@ def join_hosts(environment: Mapping[str, str] = os.environ) -> Hosts:
 
 
 def is_peer_lost(error: BaseException) -> bool:
-    """Whether an error of the runtime means that another process of the job has ended."""
+    """Whether an error means that another process of the job has ended: one of the runtime, in a job of
+    several processes, in the words that it has for that.
+    """
+    if not isinstance(error, jax.errors.JaxRuntimeError) or not jax.distributed.is_initialized():
+        return False
     text = str(error).lower()
-    return jax.distributed.is_initialized() and any(sign in text for sign in _PEER_LOST)
+    return any(phrase in text for phrase in _PEER_LOST)
 
 
 def leave_at_once(code: int) -> None:

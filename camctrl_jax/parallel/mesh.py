@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from camctrl_jax.errors import InvalidValue
+
 AXES = ("data", "fsdp", "context", "tensor")
 CONTEXT_ATTENTIONS = ("allgather", "ulysses")
 
@@ -35,7 +37,7 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         if self.context_attention not in CONTEXT_ATTENTIONS:
-            raise ValueError(
+            raise InvalidValue(
                 f"mesh.context_attention={self.context_attention!r} is unknown; "
                 f"choose one of {CONTEXT_ATTENTIONS}."
             )
@@ -48,12 +50,14 @@ class MeshConfig:
         """
         sizes = [getattr(self, axis) for axis in AXES]
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
-            raise ValueError(f"mesh sizes {dict(zip(AXES, sizes))} must be positive; one of them may be -1.")
+            raise InvalidValue(
+                f"mesh sizes {dict(zip(AXES, sizes))} must be positive; one of them may be -1."
+            )
         if -1 in sizes:
             rest = math.prod(size for size in sizes if size != -1)
             sizes[sizes.index(-1)] = max(devices // rest, 1)
         if math.prod(sizes) != devices:
-            raise ValueError(
+            raise InvalidValue(
                 f"mesh {dict(zip(AXES, sizes))} needs {math.prod(sizes)} devices, but there are {devices}; "
                 "set --config.mesh.<axis> so that the sizes multiply to it (-1 takes what is left)."
             )
@@ -86,7 +90,7 @@ def device_grid(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> np.nda
     slices = len({getattr(device, "slice_index", 0) for device in devices}) if tpu else 1
     if slices > 1:
         if sizes[0] % slices:
-            raise ValueError(
+            raise InvalidValue(
                 f"{slices} slices are connected by network only, so mesh.data must be a multiple of "
                 f"{slices}, but it is {sizes[0]}; lower mesh.fsdp, mesh.context or mesh.tensor."
             )

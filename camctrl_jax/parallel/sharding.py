@@ -1,87 +1,54 @@
-"""Where arrays live: rules from parameter paths to mesh axes, and the placement of batches.
+"""Where arrays live: from the roles of parameters to mesh axes, and from batches to the devices.
 
-Models know nothing of this. A rule looks at the end of a parameter's path, so the same rule also places the
-moments of Adam and the moving average, whose paths end alike.
+Models know nothing of this. A role is found by the end of a parameter's path, so the moments of Adam and the
+moving average, whose paths end alike, lie where their parameter lies.
+
+Axes: ``data`` repeats the model; ``fsdp`` shares out parameters and gathers them layer by layer; ``tensor``
+splits matrix products; ``context`` splits clips and therefore never appears among those of a parameter.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from camctrl_jax.parallel.mesh import AXES
+from camctrl_jax.models.roles import dotted, find_role
 
-Rows = tuple[tuple[str, tuple[str | None, ...]], ...]
-
-_ROWS: Rows = (
-    # Products back into the residual stream: rows (hidden units, heads) are split, their sum is collective.
-    (r"(to_out_0|to_add_out|net_2|linear_2)\.kernel", ("tensor", "fsdp")),
-    # In a single block its rows are [attention | MLP]: a cut of all of them fits neither part.
-    (r"proj_out\.kernel", (None, "fsdp")),
-    # Every other matrix, convolutions included: their last two axes are channels in and out.
-    (r"\w*kernel", ("fsdp", "tensor")),
-)
+# Mesh axis of each kind of dimension that camctrl_jax.models.roles names. In a product back into the stream
+# the rows ('hidden') are split and their sum is collective.
+_MESH_AXES = {"width": "fsdp", "hidden": "tensor", "whole": None}
 
 
-@dataclass(frozen=True)
-class ShardingRules:
-    """An ordered table of (pattern, axes); the first pattern that matches the end of a path decides.
+def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Partition of one array of a state.
 
-    The pattern is a regular expression for the last parts of the dotted path. The axes belong to the *last*
-    dimensions of the array; earlier dimensions, and arrays that no row matches (biases, norms, counters), are
-    whole on every device. A dimension that its axis does not divide stays whole too.
+    Vectors, and what is no parameter (counters, keys), are whole on every device, and so is a dimension that
+    its mesh axis does not divide.
 
-    Axes: ``data`` repeats the model; ``fsdp`` shares out parameters and gathers them layer by layer;
-    ``tensor`` splits matrix products; ``context`` splits clips and therefore never appears here.
+    Args:
+        path: dotted path, e.g. ``params.transformer_blocks_0.attn.to_q.kernel``.
+        shape: of the array.
+        mesh: whose axis sizes decide what divides.
     """
-
-    rows: Rows = _ROWS
-
-    def __post_init__(self) -> None:
-        if len(self.rows) > 12:
-            raise ValueError(
-                f"{len(self.rows)} sharding rows; more than 12 cannot be overlooked, merge some."
-            )
-        for pattern, axes in self.rows:
-            used = [axis for axis in axes if axis is not None]
-            if len(used) != len(set(used)) or any(axis not in AXES for axis in used):
-                raise ValueError(f"sharding row {pattern!r} -> {axes}: use each of {AXES} at most once.")
-
-    def spec(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-        """Partition of one array.
-
-        Args:
-            path: dotted path, e.g. ``params.blocks_0.attn.to_q.kernel``.
-            shape: of the array.
-            mesh: whose axis sizes decide what divides.
-        """
-        for pattern, axes in self.rows:
-            if re.search(rf"(^|\.)({pattern})$", path):
-                axes = axes[-len(shape) :] if shape else ()
-                axes = (None,) * (len(shape) - len(axes)) + axes
-                return PartitionSpec(
-                    *(
-                        axis if axis and size % mesh.shape[axis] == 0 else None
-                        for axis, size in zip(axes, shape)
-                    )
-                )
+    role = find_role(path)
+    if role is None or not role.axes:
         return PartitionSpec()
+    axes = [_MESH_AXES[axis] for axis in role.axes][-len(shape) :] if shape else []
+    axes = [None] * (len(shape) - len(axes)) + axes
+    return PartitionSpec(
+        *(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(axes, shape))
+    )
 
-    def shardings(self, tree: Any, mesh: Mesh) -> Any:
-        """A tree of ``NamedSharding`` for a tree of arrays (or of ``ShapeDtypeStruct``)."""
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: NamedSharding(mesh, self.spec(_dotted(path), leaf.shape, mesh)), tree
-        )
 
-
-def _dotted(path: tuple) -> str:
-    names = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))) for key in path)
-    return ".".join(str(name) for name in names)
+def shardings_of(tree: Any, mesh: Mesh) -> Any:
+    """A tree of ``NamedSharding`` for a tree of arrays (or of ``ShapeDtypeStruct``)."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, spec_of(dotted(path), leaf.shape, mesh)), tree
+    )
 
 
 def batch_shards(mesh: Mesh) -> int:
@@ -103,7 +70,31 @@ def batch_sharding(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedShardi
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
-def place(tree: Any, shardings: Any) -> Any:
+def sample_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of what holds samples [B, ...]: over data and fsdp."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def distribute_samples(tree: Any, mesh: Mesh) -> Any:
+    """Put arrays [B, ...] that every process holds whole on the mesh: their samples over its devices where
+    they divide, else whole on each.
+    """
+
+    def home(array: Any) -> NamedSharding:
+        divides = array.shape[0] % batch_shards(mesh) == 0
+        return sample_sharding(mesh) if divides else NamedSharding(mesh, PartitionSpec())
+
+    return distribute(tree, jax.tree.map(home, tree))
+
+
+def whole(array: jax.Array) -> np.ndarray:
+    """A global array in the memory of every process's host; all processes have to ask."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def distribute(tree: Any, shardings: Any) -> Any:
     """Put arrays that every process holds whole where they belong, each device receiving its part only.
 
     Args:
@@ -125,7 +116,7 @@ def place(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(put, tree, shardings)
 
 
-def place_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+def distribute_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Put a batch on the mesh without waiting for it.
 
     Args:
@@ -135,13 +126,13 @@ def place_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     Returns:
         Global arrays, sharded by :func:`batch_sharding`.
     """
-    placed = {}
+    distributed = {}
     for name, array in batch.items():
         if isinstance(array, jax.Array):
-            placed[name] = jax.device_put(array, batch_sharding(name, array.shape, mesh))
+            distributed[name] = jax.device_put(array, batch_sharding(name, array.shape, mesh))
         else:
             array = np.asarray(array)
             shape = (array.shape[0] * jax.process_count(), *array.shape[1:])
             sharding = batch_sharding(name, shape, mesh)
-            placed[name] = jax.make_array_from_process_local_data(sharding, array, shape)
-    return placed
+            distributed[name] = jax.make_array_from_process_local_data(sharding, array, shape)
+    return distributed

@@ -10,24 +10,26 @@ import dataclasses
 import difflib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.tasks import TaskConfig
-from camctrl_jax.diffusion.flow import FlowConfig
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
-from camctrl_jax.models.discriminator import DiscriminatorConfig
+from camctrl_jax.models.presets import VAE_PRESETS
 from camctrl_jax.parallel.mesh import MeshConfig
-from camctrl_jax.training.autoencode import AutoencodeConfig
-from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+from camctrl_jax.training.objective import objective_module, objective_names
+from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from camctrl_jax.training.update import Update
 from camctrl_jax.worlds import WorldsConfig
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
-OBJECTIVES = ("denoise", "vae")
 # What a transformer is, beside its text and camera: fields of MMDiTConfig that ``config.model`` can change.
 SIZES = {
     "width": int,
@@ -47,18 +49,19 @@ SIZES = {
     "text_cross_attention_single": bool,
     "shared_modulation": bool,
 }
+NO_CAMERA = "none"  # the injection of a model without a camera
 FROM_WEIGHTS = "init_from"  # the preset that stands for the sizes of the weights a run starts from
 DTYPES = ("bfloat16", "float32")
 
 
-class ConfigError(Exception):
+class ConfigError(InvalidValue):
     """The configuration cannot work; the message names the key, its value, and what to write instead."""
 
 
 def default_config() -> ConfigDict:
     """Every key of a run. ``None`` is "not given"."""
     config = ConfigDict()
-    config.objective = "denoise"  # 'denoise': the diffusion model; 'vae': the autoencoder
+    config.objective = "denoise"  # a file of camctrl_jax/training/objectives: 'denoise', 'autoencode'
     config.seed = 0
     config.steps = 10_000
     config.batch_size = 64  # clips per step, over all devices
@@ -72,17 +75,18 @@ def default_config() -> ConfigDict:
     # 'init_from': the sizes of the weights that init_from names.
     config.model = ConfigDict()
     config.model.preset = "worlds"
-    config.model.camera = True  # False: no camera layer at all (the base model)
+    # How the camera enters (CameraConfig); the paper's ablations are its other values.
+    config.model.camera = ConfigDict()
+    config.model.camera.resolution = "latent"  # of Pluecker maps; or 'pixel'
+    config.model.camera.encoder = "patchify"  # one linear layer; or 'deep', residual convolutions before it
+    config.model.camera.injection = (
+        "first"  # added to the tokens once; 'every': in each block; 'none': no camera
+    )
     for name, kind in SIZES.items():
         config.model[name] = placeholder(kind)
     config.model.attention = "auto"  # 'auto', 'xla', 'cudnn' (GPU) or 'splash' (TPU)
     config.model.remat = "none"  # 'none', 'dots', 'full' or 'offload': what the backward pass computes again
     config.model.scan_layers = False  # one compiled block for all layers: compiles fast, slower on a GPU
-
-    # The frozen autoencoder of a denoising run.
-    config.vae = ConfigDict()
-    config.vae.weights = "default"  # as init_from; 'random' is an untrained one of model.preset, for tests
-    config.vae.encode_chunk = 16  # clips encoded at a time inside a step, where batches hold video
 
     config.data = ConfigDict()
     config.data.kind = "worlds"  # 'worlds': rendered into device memory; 'datasets': what build_dataset made
@@ -112,22 +116,12 @@ def default_config() -> ConfigDict:
     config.data.workers = 0  # decoding processes per host
 
     config.tasks = ConfigDict(dataclasses.asdict(TaskConfig()))
-    config.flow = ConfigDict(dataclasses.asdict(FlowConfig()))
-    config.flow.shift = placeholder(float)  # None: from the number of tokens
     config.optimizer = ConfigDict(dataclasses.asdict(OptimizerConfig()))
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))
 
-    # Weights of the VAE's loss (camctrl_jax/training/autoencode.py).
-    config.vae_loss = ConfigDict()
-    config.vae_loss.l1 = 1.0
-    config.vae_loss.l2 = 0.5
-    config.vae_loss.structure = 0.5
-    config.vae_loss.kl = 1e-6
-    config.vae_loss.train_encoder = True  # False: the decoder alone, for latents that are in use already
-    config.vae_loss.adversarial = 0.0
-    config.vae_loss.adversarial_start = 0
-    config.vae_loss.discriminator_dim = 64
-    config.vae_loss.measure_clips = 512  # clips over which latent mean and std are measured at the end
+    for name in objective_names():  # every objective has groups of its own
+        for group, values in objective_module(name).settings().items():
+            config[group] = ConfigDict(values)
 
     config.log_every = 50
     config.checkpoint_every = 1000
@@ -138,22 +132,29 @@ def default_config() -> ConfigDict:
     config.sample.steps = 32
     config.sample.text_guidance = 1.0
     config.sample.camera_guidance = 2.0
+    # The loss on clips that are not trained on, with the same noise and times every time; of the average.
+    config.held_out = ConfigDict()
+    config.held_out.every = 0  # 0: never
+    config.held_out.clips = 128  # at least one batch
+    config.held_out.datasets = ()  # folders that build_dataset made; without any, held-out worlds
+    config.profile = ()  # (first, last): steps of which a trace for TensorBoard and Perfetto is written
     return config
 
 
 def choose_variant(
-    config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]
+    config: ConfigDict, variant: str, variants: Iterable[Callable[[ConfigDict], None]]
 ) -> None:
-    """Apply the changes of a named variant to a config.
+    """Apply the changes of a variant, a function called so, to a config.
 
     Raises:
         ConfigError: there is no such variant; names those there are.
     """
-    if variant not in variants:
-        near = difflib.get_close_matches(variant, variants, n=1, cutoff=0.5)
+    named = {change.__name__: change for change in variants}
+    if variant not in named:
+        near = difflib.get_close_matches(variant, named, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"unknown variant {variant!r}: {hint}choose one of {', '.join(variants)}")
-    variants[variant](config)
+        raise ConfigError(f"unknown variant {variant!r}: {hint}choose one of {', '.join(named)}")
+    named[variant](config)
 
 
 def load_recipe(spec: str) -> ConfigDict:
@@ -223,115 +224,110 @@ def check_config(config: ConfigDict) -> None:
         if key not in known:
             raise ConfigError(f"unknown config key {key!r}{_suggestion(key, known)}.")
 
-    def require(condition: bool, key: str, expectation: str) -> None:
-        if not condition:
-            value = config
-            for part in key.split("."):
-                value = value[part]
-            raise ConfigError(f"config.{key}={value!r}: {expectation}.")
-
+    check = partial(require, config)
     data = config.data
-    require(config.objective in OBJECTIVES, "objective", f"expected one of {OBJECTIVES}")
-    require(config.dtype in DTYPES, "dtype", f"expected one of {DTYPES}")
-    require(config.steps >= 1, "steps", "expected at least 1")
-    require(config.batch_size >= 1, "batch_size", "expected at least 1")
-    require(config.accumulate >= 1, "accumulate", "expected at least 1")
+    check(config.dtype in DTYPES, "dtype", f"expected one of {DTYPES}")
+    for key in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
+        check(config[key] >= 1, key, "expected at least 1")
     for key, size in (("batch_size", config.batch_size), ("data.image_batch", data.image_batch)):
-        require(size % config.accumulate == 0, key, f"expected a multiple of accumulate={config.accumulate}")
-    require(0 <= config.ema_decay < 1, "ema_decay", "expected 0 <= decay < 1")
-    require(config.log_every >= 1, "log_every", "expected at least 1")
-    require(config.checkpoint_every >= 1, "checkpoint_every", "expected at least 1")
-    require(config.keep_checkpoints >= 1, "keep_checkpoints", "expected at least 1")
-    require(config.sample_every >= 0, "sample_every", "expected 0 (off) or more")
-    require(config.sample.steps >= 1, "sample.steps", "expected at least 1")
-    require(config.vae.encode_chunk >= 0, "vae.encode_chunk", "expected 0 (all at once) or more")
-    require(config.vae_loss.measure_clips >= 1, "vae_loss.measure_clips", "expected at least 1")
-    require(data.image_batch >= 0, "data.image_batch", "expected 0 (as batch_size) or more")
-    require(data.fps > 0, "data.fps", "expected a positive number")
-    require(data.workers >= 0, "data.workers", "expected 0 (decode in the training process) or more")
-    require(data.kind in ("worlds", "datasets"), "data.kind", "expected 'worlds' or 'datasets'")
-    for key in ("data.frames", "data.worlds.frames"):
-        frames = data.frames if key == "data.frames" else data.worlds.frames
-        near = max((frames - 1) // 4, 0) * 4 + 1
-        require(
-            frames >= 1 and frames % 4 == 1, key, f"expected 4k+1 frames, for example {near} or {near + 4}"
-        )
-    for key in ("height", "width"):
-        size = data[key]
-        require(size >= 16 and size % 16 == 0, f"data.{key}", "expected a multiple of 16 pixels")
-    require(data.video_turns >= 0, "data.video_turns", "expected 0 or more")
-    require(data.image_turns >= 0, "data.image_turns", "expected 0 or more")
-    require(
+        check(size % config.accumulate == 0, key, f"expected a multiple of accumulate={config.accumulate}")
+    check(0 <= config.ema_decay < 1, "ema_decay", "expected 0 <= decay < 1")
+    for key in ("sample_every", "held_out.every"):
+        check(value_of(config, key) >= 0, key, "expected 0 (off) or more")
+    check(config.sample.steps >= 1, "sample.steps", "expected at least 1")
+    check(config.held_out.clips >= 1, "held_out.clips", "expected at least 1")
+    profile = config.profile
+    check(
+        len(profile) == 0 or (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
+        "profile",
+        "expected (first, last) steps, counted from 1, or () for none",
+    )
+    _check_data(config)
+    if config.objective not in objective_names():
+        objective_module(config.objective)  # says which there are
+    try:
+        OptimizerConfig(**config.optimizer)
+        learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
+        TaskConfig(**config.tasks)
+        MeshConfig(**config.mesh)
+        objective_module(config.objective).check(config)
+    except TypeError as error:  # a field that a settings class does not have
+        raise ConfigError(str(error)) from error
+
+
+def _check_data(config: ConfigDict) -> None:
+    data, check = config.data, partial(require, config)
+    check(data.image_batch >= 0, "data.image_batch", "expected 0 (as batch_size) or more")
+    check(data.fps > 0, "data.fps", "expected a positive number")
+    check(data.workers >= 0, "data.workers", "expected 0 (decode in the training process) or more")
+    check(data.kind in ("worlds", "datasets"), "data.kind", "expected 'worlds' or 'datasets'")
+    ClipShape(data.frames, data.height, data.width).check(prefix="config.data.")
+    ClipShape(data.worlds.frames, data.height, data.width).check(prefix="config.data.worlds.")
+    check(data.video_turns >= 0, "data.video_turns", "expected 0 or more")
+    check(data.image_turns >= 0, "data.image_turns", "expected 0 or more")
+    check(
         data.video_turns + data.image_turns > 0, "data.video_turns", "images or clips need at least one turn"
     )
     if data.kind == "worlds":
         seeds = data.worlds.seeds
-        require(
+        check(
             len(seeds) == 2 and seeds[0] < seeds[1],
             "data.worlds.seeds",
             "expected (first, one past the last)",
         )
-        require(
+        check(
             seeds[0] >= 0 and seeds[1] <= HELD_OUT_FIRST_SEED,
             "data.worlds.seeds",
             f"expected seeds below {HELD_OUT_FIRST_SEED}: those from there on are held out for evaluation",
         )
-        require(data.fps == WorldsConfig().fps, "data.fps", f"worlds have {WorldsConfig().fps:g}")
-        require(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
-        require(
+        check(data.fps == WorldsConfig().fps, "data.fps", f"worlds have {WorldsConfig().fps:g}")
+        check(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
+        check(
             0 <= data.worlds.unlabelled_share < 1, "data.worlds.unlabelled_share", "expected a share below 1"
         )
     else:
-        require(
+        check(
             len(data.datasets) + len(data.unlabelled) > 0,
             "data.datasets",
             "expected dataset folders here or in data.unlabelled, as camctrl_jax.build_dataset makes",
         )
-    if config.objective == "denoise":
-        require(
-            config.vae.weights != "", "vae.weights", "a denoising run needs an autoencoder, e.g. 'default'"
-        )
-    if config.objective == "vae":
-        require(config.accumulate == 1, "accumulate", "only denoising runs accumulate; expected 1")
-        require(
-            not config.model.scan_layers, "model.scan_layers", "an autoencoder has no equal layers to scan"
-        )
-        require(
-            config.vae_loss.train_encoder or config.init_from != "",
-            "vae_loss.train_encoder",
-            "without --config.init_from= there is no trained encoder to keep",
-        )
-    try:
-        run_parts(config)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class RunParts:
-    """The frozen settings that the parts of a run take."""
-
-    model: MMDiTConfig | VAEConfig
-    optimizer: OptimizerConfig
-    flow: FlowConfig
-    tasks: TaskConfig
-    mesh: MeshConfig
+def value_of(config: ConfigDict, key: str) -> Any:
+    """The value of a dotted key."""
+    value = config
+    for part in key.split("."):
+        value = value[part]
+    return value
 
 
-def run_parts(config: ConfigDict) -> RunParts:
-    """Build the frozen settings from a config; ValueError where a value cannot work."""
-    optimizer = OptimizerConfig(**config.optimizer)
-    learning_rate_schedule(optimizer, config.steps)
-    autoencode_config(config)
-    if config.objective == "denoise" and config.vae.weights == "random":
-        vae_preset(config.model.preset)  # the autoencoder of that name, untrained
-    return RunParts(
-        model=mmdit_config(config) if config.objective == "denoise" else vae_preset(config.model.preset),
-        optimizer=optimizer,
-        flow=FlowConfig(**config.flow),
-        tasks=TaskConfig(**config.tasks),
-        mesh=MeshConfig(**config.mesh),
+def require(config: ConfigDict, condition: bool, key: str, expectation: str) -> None:
+    """Raises: ConfigError that names the key and its value, unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"config.{key}={value_of(config, key)!r}: {expectation}.")
+
+
+def update_of(config: ConfigDict, frozen: Collection[str] = ()) -> Update:
+    """How gradients become parameters in a run.
+
+    Args:
+        config: of the run.
+        frozen: top-level names of parameters that stay as they are.
+    """
+    settings = OptimizerConfig(**config.optimizer)
+    return Update(
+        optimizer=make_optimizer(settings, config.steps, frozen),
+        schedule=learning_rate_schedule(settings, config.steps),
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )
+
+
+def untrained_vae(config: ConfigDict) -> VAEConfig:
+    """The autoencoder that ``config.vae.weights='random'`` stands for: of the model's preset, where it has
+    one.
+    """
+    return vae_preset(config.model.preset if config.model.preset in VAE_PRESETS else "wan21")
 
 
 def mmdit_config(config: ConfigDict) -> MMDiTConfig:
@@ -349,8 +345,7 @@ def mmdit_config(config: ConfigDict) -> MMDiTConfig:
         # Fused projections would mix the shards of a tensor-parallel matrix product.
         "fuse_projections": config.mesh.tensor == 1,
     }
-    if not model.camera:
-        changes["camera"] = None
+    changes["camera"] = camera_config(config)
     if model.preset != FROM_WEIGHTS:
         return mmdit_preset(model.preset, **changes)
     if model.width is None:
@@ -359,6 +354,14 @@ def mmdit_config(config: ConfigDict) -> MMDiTConfig:
             "config.init_from; where nothing is read, name a preset"
         )
     return MMDiTConfig(**changes)
+
+
+def camera_config(config: ConfigDict) -> CameraConfig | None:
+    """How the camera enters the transformer of a run; None for a model without one."""
+    camera = config.model.camera
+    if camera.injection == NO_CAMERA:
+        return None
+    return CameraConfig(camera.resolution, encoder=camera.encoder, injection=camera.injection)
 
 
 def fill_in_sizes(config: ConfigDict, sizes: MMDiTConfig, source: str) -> None:
@@ -372,17 +375,16 @@ def fill_in_sizes(config: ConfigDict, sizes: MMDiTConfig, source: str) -> None:
         source: where they come from, for the message.
 
     Raises:
-        ConfigError: another width of text embeddings, or a camera layer that training does not feed.
+        ConfigError: another width of text embeddings.
     """
     if sizes.text_dim != config.data.text.dim:
         raise ConfigError(
             f"config.data.text.dim={config.data.text.dim}, but {source} takes text embeddings of "
             f"{sizes.text_dim} channels; set --config.data.text.dim={sizes.text_dim}"
         )
-    if config.model.camera and sizes.camera not in (None, CameraConfig()):
-        raise ConfigError(
-            f"{source} has the camera layer {sizes.camera}; training makes Pluecker maps for {CameraConfig()}"
-        )
+    if config.model.camera.injection != NO_CAMERA and sizes.camera is not None:
+        for name in config.model.camera:
+            config.model.camera[name] = getattr(sizes.camera, name)
     for name in SIZES:
         if config.model[name] is None:
             config.model[name] = getattr(sizes, name)
@@ -391,23 +393,6 @@ def fill_in_sizes(config: ConfigDict, sizes: MMDiTConfig, source: str) -> None:
 def _plain(value: Any) -> Any:
     """A value of a config that was read from JSON, where tuples are lists, as the dataclasses take it."""
     return tuple(value) if isinstance(value, (list, tuple)) else value
-
-
-def autoencode_config(config: ConfigDict) -> AutoencodeConfig:
-    """The loss of a VAE run."""
-    loss = config.vae_loss
-    return AutoencodeConfig(
-        l1=loss.l1,
-        l2=loss.l2,
-        structure=loss.structure,
-        kl=loss.kl,
-        train_encoder=loss.train_encoder,
-        ema_decay=config.ema_decay,
-        adversarial=loss.adversarial,
-        adversarial_start=loss.adversarial_start,
-        image=DiscriminatorConfig(loss.discriminator_dim),
-        video=DiscriminatorConfig(loss.discriminator_dim, temporal=True),
-    )
 
 
 def as_json(config: ConfigDict) -> dict:

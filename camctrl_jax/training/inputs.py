@@ -1,29 +1,34 @@
-"""From ``config.data`` to a stream of batches."""
+"""From ``config.data`` to streams of batches: what is trained on, what is measured on, what is shown."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from camctrl_jax.data.latents import LatentEncoder
 from camctrl_jax.data.resident import ResidentClips
-from camctrl_jax.data.stream import BatchStream, Bucket, latent_count
+from camctrl_jax.data.stream import Batch, BatchStream, Bucket
 from camctrl_jax.data.tasks import TaskConfig
-from camctrl_jax.data.text import PrecomputedText, TextEmbedder, WordEmbedder
-from camctrl_jax.data.worlds_clips import worlds_clips
-from camctrl_jax.models import VAEConfig
-from camctrl_jax.training.config import ConfigError, mmdit_config
-from camctrl_jax.training.state import Params
-from camctrl_jax.worlds import WorldsConfig
+from camctrl_jax.data.text import MissingText, PrecomputedText, TextEmbedder, WordEmbedder
+from camctrl_jax.data.worlds_clips import WorldsSet, worlds_clips
+from camctrl_jax.errors import InvalidValue, MissingFile, UserError
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.parallel.sharding import distribute_batch, sample_sharding
+from camctrl_jax.training.config import ConfigError
+from camctrl_jax.training.objective import PreviewClips
+from camctrl_jax.worlds import WorldsConfig, sample_world
+from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 Progress = Callable[[int, int], None]
+
+# Of the worlds that a run measures its loss on: far from those that it shows and that evaluations take.
+_MEASURED_FIRST_SEED = HELD_OUT_FIRST_SEED + 500_000
 
 
 @dataclass(frozen=True)
@@ -32,27 +37,24 @@ class Inputs:
 
     Attributes:
         stream: training batches.
-        text: settings of the text embedder, stored beside the model.
-        fps: frames per second of the clips.
-        probe: ``probe(count)`` yields videos u8 [B, T, H, W, 3] of whole clips, ``count`` clips in all, the
-            same every time; only where batches hold video.
+        probe: ``probe(count)`` yields videos u8 [B, T, H, W, 3] of whole clips on the mesh, ``count`` clips
+            in all, the same every time; only where batches hold video.
     """
 
     stream: BatchStream
-    text: dict
-    fps: float
     probe: Callable[[int], Iterator[Any]]
 
 
 def open_inputs(
-    config: ConfigDict, mesh: Mesh, vae: tuple[VAEConfig, Params] | None, progress: Progress
+    config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool, progress: Progress
 ) -> Inputs:
     """Open the data of a run at its beginning.
 
     Args:
         config: the run's configuration.
         mesh: where batches go.
-        vae: the frozen autoencoder of a denoising run.
+        encoder: makes latents of what is rendered, and is what cached latents must come from; None: video.
+        cameras: whether labelled and unlabelled clips are mixed at the configured ratio.
         progress: called with (clips done, clips in all) while worlds are rendered.
 
     Raises:
@@ -60,10 +62,61 @@ def open_inputs(
     """
     try:
         if config.data.kind == "worlds":
-            return _worlds_inputs(config, mesh, vae, progress)
-        return _dataset_inputs(config, vae)
-    except (ValueError, FileNotFoundError) as error:
+            return _worlds_inputs(config, mesh, encoder, cameras, progress)
+        return _dataset_inputs(config, mesh, encoder, cameras)
+    except ConfigError:
+        raise
+    except (InvalidValue, MissingFile) as error:
         raise ConfigError(f"config.data: {error}") from error
+
+
+def held_out_batches(
+    config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool
+) -> tuple[Batch, ...]:
+    """Batches that are never trained on, the same in every run, on the mesh.
+
+    Of the datasets ``config.held_out.datasets``, or of held-out worlds; tasks and dropout are those of
+    training.
+
+    Raises:
+        ConfigError: there are no such data, or they do not fit the config.
+    """
+    held, fixed = config.held_out, config.copy_and_resolve_references()
+    fixed.seed = 0
+    fixed.data.image_turns, fixed.data.video_turns = 0, 1
+    try:
+        if held.datasets:
+            fixed.data.datasets, fixed.data.unlabelled, fixed.data.workers = tuple(held.datasets), (), 0
+            stream = _clip_stream(fixed, encoder, buckets_of(fixed), shares=None)  # every clip alike
+        else:
+            first, count = _MEASURED_FIRST_SEED, max(held.clips, config.batch_size)
+            clips = render_worlds(fixed, range(first, first + count), encoder, mesh)
+            stream = _worlds_stream(fixed, mesh, clips, cameras)
+        count = max(1, held.clips // config.batch_size)
+        batches = tuple(distribute_batch(batch, mesh) for batch in itertools.islice(stream, count))
+    except ConfigError:
+        raise
+    except UserError as error:
+        raise ConfigError(f"config.held_out: {error}") from error
+    stream.close()
+    return batches
+
+
+def preview_clips(config: ConfigDict) -> PreviewClips:
+    """The held-out worlds ``config.sample.seeds``, whole, nothing dropped, on the host."""
+    seeds = range(*config.sample.seeds)
+    data = config.data
+    clips = render_worlds(config, seeds, None)
+    stream = clips.stream(
+        batch_size=len(seeds),
+        seed=0,
+        tasks=TaskConfig(t2v=0.0, i2v=1.0, extension=0.0, text_dropout=0.0, camera_dropout=0.0),
+        buckets=(Bucket(data.frames, len(seeds)),),
+    )
+    batch = {name: np.asarray(array) for name, array in next(stream).items()}
+    shown = [seeds[index] for index in batch["clip_index"].tolist()]
+    captions = tuple(sample_world(seed, _worlds_config(config)).captions[0] for seed in shown)
+    return PreviewClips(batch, captions)
 
 
 def buckets_of(config: ConfigDict) -> tuple[Bucket, ...]:
@@ -90,7 +143,7 @@ def embedder_of(config: ConfigDict) -> TextEmbedder:
         return WordEmbedder(dim=text.dim, max_tokens=text.max_tokens)
     try:
         embedder = PrecomputedText.load(text.source)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         raise ConfigError(f"config.data.text.source={text.source!r}: {error}") from error
     if embedder.dim != text.dim:
         raise ConfigError(
@@ -100,121 +153,117 @@ def embedder_of(config: ConfigDict) -> TextEmbedder:
     return embedder
 
 
-def _shares_of(config: ConfigDict) -> tuple[int, int] | None:
-    """Labelled to unlabelled clips; None, all clips alike, where no camera is learned."""
-    if config.objective == "vae" or not config.model.camera:
-        return None
-    return tuple(config.data.labelled_to_unlabelled)
-
-
 def render_worlds(
-    config: ConfigDict, seeds: range, vae: tuple[VAEConfig, Params] | None, progress: Progress | None = None
+    config: ConfigDict,
+    seeds: range,
+    encoder: Autoencoder | None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
 ) -> ResidentClips:
-    """Clips of some worlds, sized as ``config.data`` says; latents where ``vae`` is given, else video."""
+    """Clips of some worlds, sized as ``config.data`` says; latents where an ``encoder`` is given, else video.
+
+    With a mesh all of its devices work, and the clips are on all of them.
+    """
     data = config.data
     try:
         return worlds_clips(
-            seeds,
-            height=data.height,
-            width=data.width,
-            embedder=embedder_of(config),
-            config=WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height),
-            samples=data.worlds.samples,
-            vae=vae,
+            WorldsSet(seeds, data.height, data.width, _worlds_config(config), data.worlds.samples),
+            embedder_of(config),
+            autoencoder=encoder,
+            mesh=mesh,
             workers=None if data.worlds.workers < 0 else data.worlds.workers,
             cache=data.worlds.cache or None,
             progress=progress,
         )
-    except KeyError as error:  # precomputed text lacks a caption
+    except MissingText as error:
         raise ConfigError(
-            f"config.data.text.source: {error.args[0]} Worlds are captioned without a text encoder where "
+            f"config.data.text.source: {error} Worlds are captioned without a text encoder where "
             "--config.data.text.source= is empty; a run on datasets reads worlds only to show samples "
-            "(--config.sample_every=0)."
+            "(--config.sample_every=0) and to measure its loss (--config.held_out.datasets)."
         ) from error
 
 
-def held_out_clips(config: ConfigDict) -> dict[str, jax.Array]:
-    """A batch of the held-out worlds ``config.sample.seeds`` with u8 ``video``, cameras and text, nothing
-    dropped.
-    """
-    seeds = range(*config.sample.seeds)
-    stream = render_worlds(config, seeds, vae=None).stream(
-        batch_size=len(seeds),
-        seed=0,
-        tasks=TaskConfig(t2v=0.0, i2v=1.0, extension=0.0, text_dropout=0.0, camera_dropout=0.0),
-        buckets=(Bucket(config.data.frames, len(seeds)),),
-    )
-    return next(stream)
-
-
-def tokens_of(config: ConfigDict) -> int:
-    """Video tokens of a training clip, from which the timestep shift follows."""
-    t, h, w = mmdit_config(config).patch
+def _worlds_config(config: ConfigDict) -> WorldsConfig:
     data = config.data
-    return latent_count(data.frames) * (data.height // 8) * (data.width // 8) // (t * h * w)
+    return WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height)
+
+
+def _shares_of(config: ConfigDict, cameras: bool) -> tuple[int, int] | None:
+    """Labelled to unlabelled clips; None, all clips alike, where no camera is learned."""
+    return tuple(config.data.labelled_to_unlabelled) if cameras else None
+
+
+def _worlds_stream(config: ConfigDict, mesh: Mesh, clips: ResidentClips, cameras: bool) -> BatchStream:
+    worlds = config.data.worlds
+    shares = _shares_of(config, cameras) if worlds.unlabelled_share > 0 else None
+    if shares is not None:
+        clips = clips.with_unlabelled(worlds.unlabelled_share, config.seed)
+    return clips.stream(
+        batch_size=config.batch_size,
+        seed=config.seed,
+        tasks=TaskConfig(**config.tasks),
+        labelled_to_unlabelled=shares,
+        buckets=buckets_of(config),
+        batch_sharding=sample_sharding(mesh),
+    )
 
 
 def _worlds_inputs(
-    config: ConfigDict, mesh: Mesh, vae: tuple[VAEConfig, Params] | None, progress: Progress
+    config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool, progress: Progress
 ) -> Inputs:
-    worlds = config.data.worlds
-    clips = render_worlds(config, range(*worlds.seeds), vae if worlds.encode else None, progress)
-    shares = _shares_of(config) if worlds.unlabelled_share > 0 else None
-    if shares is not None:
-        clips = clips.with_unlabelled(worlds.unlabelled_share, config.seed)
-    if mesh.size > 1:
-        clips = clips.placed(NamedSharding(mesh, PartitionSpec()))
-    batch_sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-    stream = clips.stream(
-        batch_size=config.batch_size,
-        seed=config.seed,
-        tasks=_tasks_of(config),
-        labelled_to_unlabelled=shares,
-        buckets=buckets_of(config),
-        batch_sharding=batch_sharding,
-    )
+    clips = render_worlds(config, range(*config.data.worlds.seeds), encoder, mesh, progress)
 
     def probe(count: int) -> Iterator[jax.Array]:
         # Another seed: the probe has its own order, and never moves the training stream.
         size = min(config.batch_size, count)
-        whole = clips.stream(batch_size=size, seed=config.seed + 1, batch_sharding=batch_sharding)
+        whole = clips.stream(batch_size=size, seed=config.seed + 1, batch_sharding=sample_sharding(mesh))
         for _ in range(-(-count // size)):
             yield next(whole)["video"]
 
-    return Inputs(stream, embedder_of(config).settings(), WorldsConfig().fps, probe)
+    return Inputs(_worlds_stream(config, mesh, clips, cameras), probe)
 
 
-def _dataset_inputs(config: ConfigDict, vae: tuple[VAEConfig, Params] | None) -> Inputs:
-    from camctrl_jax.data.pipeline import ClipStream, PipelineConfig  # brings Grain and TFDS, slow to import
+def _dataset_inputs(config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool) -> Inputs:
+    def probe(count: int) -> Iterator[jax.Array]:
+        size = min(config.batch_size, count)
+        # In the calling process: a few batches are not worth a pool of workers.
+        probing = config.copy_and_resolve_references()
+        probing.seed, probing.data.workers = config.seed + 1, 0
+        stream = _clip_stream(probing, encoder, _whole_clips(config, size), _shares_of(config, cameras))
+        for _ in range(-(-count // size)):
+            yield distribute_batch({"video": next(stream)["video"]}, mesh)["video"]
+        stream.close()
+
+    shares = _shares_of(config, cameras)
+    return Inputs(_clip_stream(config, encoder, buckets_of(config), shares), probe)
+
+
+def _whole_clips(config: ConfigDict, batch_size: int | None = None) -> tuple[Bucket, ...]:
+    data = config.data
+    return (Bucket(data.frames, batch_size or config.batch_size, height=data.height, width=data.width),)
+
+
+def _clip_stream(
+    config: ConfigDict,
+    encoder: Autoencoder | None,
+    buckets: tuple[Bucket, ...],
+    shares: tuple[int, int] | None,
+) -> BatchStream:
+    """Batches of ``config.data.datasets``, of this process."""
+    # Brings Grain and TFDS, which runs on worlds do without: slow to import, and absent on bare machines.
+    from camctrl_jax.data.clip_stream import ClipStream, ClipStreamConfig
 
     data = config.data
-    embedder = embedder_of(config)
-    settings = PipelineConfig(
+    settings = ClipStreamConfig(
         datasets=tuple(data.datasets),
         unlabelled=tuple(data.unlabelled),
-        buckets=buckets_of(config),
-        labelled_to_unlabelled=_shares_of(config),
-        tasks=_tasks_of(config),
+        buckets=buckets,
+        labelled_to_unlabelled=shares,
+        tasks=TaskConfig(**config.tasks),
         seed=config.seed,
-        latents_of=None if vae is None else LatentEncoder(*vae).fingerprint(),
+        latents_of=None if encoder is None else encoder.fingerprint(),
         fps=data.fps,
         workers=data.workers,
     )
     process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-
-    def probe(count: int) -> Iterator[np.ndarray]:
-        size = min(config.batch_size, count)
-        whole = (Bucket(data.frames, size, height=data.height, width=data.width),)
-        # In the calling process: a few batches are not worth a pool of workers.
-        stream = ClipStream(
-            dataclasses.replace(settings, buckets=whole, seed=config.seed + 1, workers=0), embedder, **process
-        )
-        for _ in range(-(-count // size)):
-            yield next(stream)["video"]
-        stream.close()
-
-    return Inputs(ClipStream(settings, embedder, **process), embedder.settings(), data.fps, probe)
-
-
-def _tasks_of(config: ConfigDict) -> TaskConfig:
-    return TaskConfig(**config.tasks)
+    return ClipStream(settings, embedder_of(config), **process)

@@ -16,15 +16,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
+from camctrl_jax.checkpoints.runs import Checkpoints
 from camctrl_jax.data.bad_clips import TooManyBadClips
 from camctrl_jax.data.stream import Batch, BatchStream
-from camctrl_jax.training.checkpoint import Checkpoints, write_json
+from camctrl_jax.errors import UserError
+from camctrl_jax.files.json_file import write_json
+from camctrl_jax.parallel.chips import chip_of
 from camctrl_jax.training.state import TrainState
 from camctrl_jax.training.writers import MetricsFile, ProgressLine, TensorBoard
 
@@ -36,7 +39,7 @@ BAD_BATCH_FILE = "bad_batch.json"
 BAD_CLIPS_FILE = "bad_clips.{process}.json"  # every process reads its own clips
 
 
-class NonFiniteLoss(Exception):
+class NonFiniteLoss(UserError):
     """Loss or gradient became NaN or infinite; says at which step and where the batch is described."""
 
 
@@ -49,12 +52,16 @@ class LoopConfig:
         log_every: steps between log entries, which hold averages over the interval.
         checkpoint_every: steps between checkpoints; the last step is always saved.
         sample_every: steps between samples.
+        measure_every: steps between measurements on held-out clips.
+        profile: first and last step of a trace, or ().
     """
 
     steps: int
     log_every: int = 50
     checkpoint_every: int = 1000
     sample_every: int = 0
+    measure_every: int = 0
+    profile: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,38 +102,65 @@ class StopSignals:
         self.received = signal.Signals(number).name
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a run does beside its steps.
+
+    Attributes:
+        describe: the JSON-able config to store with a checkpoint of this state.
+        stored: brings a state into the form that checkpoints hold; ``describe`` and ``sample`` see that form.
+        sample: called every ``sample_every`` steps; what it returns is logged.
+        measure: called every ``measure_every`` steps with the state of the step; what it returns is logged.
+        work: operations of a step on a batch, over all devices; None where no formula is known.
+        learning_rate: of the update after so many.
+    """
+
+    describe: Callable[[TrainState], dict]
+    stored: Callable[[TrainState], TrainState] = lambda state: state
+    sample: Callable[[int, TrainState, TensorBoard | None], Mapping[str, float]] | None = None
+    measure: Callable[[TrainState], Mapping[str, float]] | None = None
+    work: Callable[[Batch], float | None] = lambda batch: None
+    learning_rate: Callable[[int], float] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run is, and what it works with.
+
+    Attributes:
+        run_dir: where metrics, traces and the report of a bad batch go.
+        start: finished updates at the beginning.
+        stream: positioned at the batch of step ``start``.
+        distribute: puts a batch on the mesh.
+        checkpoints: where states go.
+        progress: the progress line.
+    """
+
+    run_dir: Path
+    start: int
+    stream: BatchStream
+    distribute: Callable[[Batch], Batch]
+    checkpoints: Checkpoints
+    progress: ProgressLine
+
+
 def train(
     state: TrainState,
-    stream: BatchStream,
     step_function: Callable[[TrainState, Batch, Array], tuple[TrainState, Mapping[str, Array]]],
     rng: Array,
     config: LoopConfig,
-    *,
-    start: int,
-    run_dir: Path,
-    checkpoints: Checkpoints,
-    describe: Callable[[TrainState], dict],
-    place: Callable[[Batch], Batch],
-    progress: ProgressLine,
-    stored: Callable[[TrainState], TrainState] = lambda state: state,
-    sample: Callable[[int, TrainState, TensorBoard], Mapping[str, float]] | None = None,
+    run: Run,
+    hooks: Hooks,
 ) -> Outcome:
-    """Train from ``start`` to ``config.steps``, or until a signal.
+    """Train from ``run.start`` to ``config.steps``, or until a signal.
 
     Args:
-        state: at step ``start``; donated to the first step.
-        stream: positioned at the batch of step ``start``.
+        state: at step ``run.start``; donated to the first step.
         step_function: jitted ``(state, batch, rng) -> (state, metrics)`` that donates the state.
         rng: the run's key.
         config: lengths and intervals.
-        start: finished updates of ``state``.
-        run_dir: where metrics and the report of a bad batch go.
-        checkpoints: where states go.
-        describe: the JSON-able config to store with a checkpoint of this state.
-        place: puts a batch on the mesh.
-        progress: the progress line.
-        stored: brings a state into the form that checkpoints hold; ``describe`` and ``sample`` see that form.
-        sample: called every ``sample_every`` steps; what it returns is logged.
+        run: what it works with.
+        hooks: what else it does.
 
     Returns:
         The last state, which is also the newest checkpoint.
@@ -135,73 +169,129 @@ def train(
         NonFiniteLoss: the checkpoint before it is kept, nothing after it is saved.
         CheckpointError: the disk is full; earlier checkpoints stay.
     """
-    log = _Log(run_dir, start, config, progress, stream)
-    pending: deque[tuple[int, Mapping[str, Array], Batch]] = deque()
-    step = start
+    log = _Log(run, config, hooks)
+    trace = _Trace(run.run_dir, config.profile)
+    pending: deque[_Pending] = deque()
+    step = run.start
     with StopSignals() as stop:
         try:
-            for step in range(start + 1, config.steps + 1):
+            for step in range(run.start + 1, config.steps + 1):
                 drawing = time.perf_counter()
-                batch = next(stream)
+                batch = next(run.stream)
                 # Kept for the report of a bad step: ids and flags, not the clips.
                 small = {name: array for name, array in batch.items() if array.ndim == 1}
-                placed = place(batch)
+                distributed = run.distribute(batch)
                 if _idle(pending):
                     log.waited(time.perf_counter() - drawing)
-                with jax.transfer_guard("disallow"):  # a hidden transfer would make every step wait
-                    state, metrics = step_function(state, placed, rng)
-                pending.append((step, metrics, small))
+                trace.begin(step, pending)
+                with (
+                    jax.transfer_guard("disallow"),  # a hidden transfer would make every step wait
+                    jax.profiler.StepTraceAnnotation("train", step_num=step),
+                ):
+                    state, metrics = step_function(state, distributed, rng)
+                pending.append(_Pending(step, metrics, small, hooks.work(distributed)))
+                trace.end(step, pending)
                 if len(pending) > _IN_FLIGHT:
-                    log.add(*pending.popleft())
-                if checkpoints.preempted(step):
+                    log.add(pending.popleft())
+                if run.checkpoints.preempted(step):
                     stop.received = "pre-emption"
                 stopping = stop.received is not None
                 saving = step == config.steps or stopping or _due(step, config.checkpoint_every)
-                sampling = sample is not None and _due(step, config.sample_every)
-                if saving or sampling:
+                sampling = hooks.sample is not None and _due(step, config.sample_every)
+                measuring = hooks.measure is not None and _due(step, config.measure_every)
+                if saving or sampling or measuring:
                     while pending:  # only a state whose losses are known to be finite is worth keeping
-                        log.add(*pending.popleft())
-                kept = stored(state) if saving or sampling else None
+                        log.add(pending.popleft())
+                kept = hooks.stored(state) if saving or sampling else None
                 if saving:
                     log.list_bad_clips()
-                    checkpoints.save(step, kept, stream.state(), describe(kept))
+                    run.checkpoints.save(step, kept, run.stream.state(), hooks.describe(kept))
+                if measuring:
+                    with run.progress.paused():
+                        log.write(step, hooks.measure(state))
                 if sampling:
-                    with progress.paused():
-                        log.write(step, sample(step, kept, log.tensorboard))
+                    with run.progress.paused():
+                        log.write(step, hooks.sample(step, kept, log.tensorboard))
                 del kept
                 if stopping:
                     break
-            checkpoints.wait()
+            run.checkpoints.wait()
         except TooManyBadClips:
             log.list_bad_clips()
             raise
         finally:
+            trace.close()
             log.close()
     return Outcome(state, step, stop.received if step < config.steps else None)
 
 
-def _idle(pending: deque[tuple[int, Mapping[str, Array], Batch]]) -> bool:
+class _Pending(NamedTuple):
+    """A step on its way: its number, its metrics, ids and flags of its batch, and its operations."""
+
+    step: int
+    metrics: Mapping[str, Array]
+    batch: Batch
+    work: float | None
+
+
+class _Trace:
+    """The trace of some steps, of the first process: for TensorBoard's profile page, and Perfetto."""
+
+    def __init__(self, run_dir: Path, steps: tuple[int, ...]) -> None:
+        self._folder = run_dir / TensorBoard.FOLDER
+        self._steps = steps if jax.process_index() == 0 else ()
+        self._open = False
+
+    def begin(self, step: int, pending: deque[_Pending]) -> None:
+        """Before a step is handed to the device: what is on its way is none of the trace's."""
+        if self._steps and step == self._steps[0]:
+            jax.block_until_ready([each.metrics for each in pending])
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # every call of every library would bury the model's blocks
+            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True, profiler_options=options)
+            self._open = True
+
+    def end(self, step: int, pending: deque[_Pending]) -> None:
+        """After a step was handed to the device."""
+        if self._open and step >= self._steps[-1]:
+            jax.block_until_ready([each.metrics for each in pending])
+            self.close()
+
+    def close(self) -> None:
+        """Write what was traced, if anything was."""
+        if self._open:
+            self._open = False
+            jax.profiler.stop_trace()
+
+
+def _idle(pending: deque[_Pending]) -> bool:
     """Whether the devices have done every step that was handed to them."""
-    return not pending or all(value.is_ready() for value in pending[-1][1].values())
+    return not pending or all(value.is_ready() for value in pending[-1].metrics.values())
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+def peak_flops() -> float | None:
+    """Dense bfloat16 operations per second of one device, from its data sheet; None where none is known."""
+    chip = chip_of(jax.devices()[0].device_kind)
+    return None if chip is None else chip.flops
+
+
 class _Log:
     """Reads finished metrics, refuses values that are not finite, averages, and writes."""
 
-    def __init__(
-        self, run_dir: Path, start: int, config: LoopConfig, progress: ProgressLine, stream: BatchStream
-    ) -> None:
-        self._config, self._progress, self._stream, self._run_dir = config, progress, stream, run_dir
+    def __init__(self, run: Run, config: LoopConfig, hooks: Hooks) -> None:
+        self._run, self._config, self._hooks = run, config, hooks
         self._writing = jax.process_index() == 0
-        self._file = MetricsFile(run_dir, start) if self._writing else None
-        self.tensorboard = TensorBoard(run_dir, start) if self._writing else None
+        self._file = MetricsFile(run.run_dir, run.start) if self._writing else None
+        self.tensorboard = TensorBoard(run.run_dir, run.start) if self._writing else None
         self._sums: dict[str, list[float]] = {}
         self._listed = 0
         self._clips = -1  # not before the first step is done
+        self._work: float | None = 0.0
+        self._peak = peak_flops()
         self._waited, self._since = 0.0, time.perf_counter()
 
     def waited(self, seconds: float) -> None:
@@ -212,8 +302,9 @@ class _Log:
         """
         self._waited += seconds
 
-    def add(self, step: int, metrics: Mapping[str, Array], batch: Batch) -> None:
+    def add(self, done: _Pending) -> None:
         """Take in the metrics of a step that is (nearly) done."""
+        step, metrics, batch, work = done
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         broken = [
             name for name in ("loss", "grad_norm") if name in values and not math.isfinite(values[name])
@@ -226,9 +317,10 @@ class _Log:
         if self._clips < 0:
             self._clips = 0
             self._waited, self._since = 0.0, time.perf_counter()
-            self._progress.begin(step)
+            self._run.progress.begin(step)
         else:
             self._clips += len(next(iter(batch.values())))
+            self._work = None if self._work is None or work is None else self._work + work
         if step % self._config.log_every == 0 or step == self._config.steps:
             averages = {name: float(np.mean(series)) for name, series in self._sums.items()}
             self._sums = {}
@@ -236,8 +328,20 @@ class _Log:
             waited = {"data_wait": self._waited / max(now - self._since, 1e-9)}
             self._waited, self._since = 0.0, now
             if self._writing:
-                rate = self._progress.show(step, averages, self._clips)
-                self.write(step, {**averages, "clips_per_second": rate, **waited})
+                rate = self._run.progress.show(step, averages, self._clips)
+                self.write(step, {**averages, "clips_per_second": rate, **waited, **self._speed(step, rate)})
+
+    def _speed(self, step: int, rate: float) -> dict[str, float]:
+        """Learning rate of a step; model TFLOP/s of one device, and their share of its peak (MFU)."""
+        values = {}
+        if self._hooks.learning_rate is not None:
+            values["learning_rate"] = self._hooks.learning_rate(step - 1)
+        if self._work and self._clips > 0:
+            flops = self._work / self._clips * rate / jax.device_count()
+            values["model_tflops_per_device"] = flops / 1e12
+            if self._peak is not None:
+                values["mfu"] = flops / self._peak
+        return values
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Write values to the file and to TensorBoard, on the first process."""
@@ -247,21 +351,21 @@ class _Log:
 
     def list_bad_clips(self) -> None:
         """Write which clips of this process could not be used, and say so where there are new ones."""
-        bad = self._stream.bad_clips()
+        bad = self._run.stream.bad_clips()
         if len(bad) == self._listed:
             return
-        path = self._run_dir / BAD_CLIPS_FILE.format(process=jax.process_index())
+        path = self._run.run_dir / BAD_CLIPS_FILE.format(process=jax.process_index())
         write_json(path, bad)
         if self._writing:
-            self._progress.say(f"{len(bad)} clips could not be used, others stood in for them: {path}")
+            self._run.progress.say(f"{len(bad)} clips could not be used, others stood in for them: {path}")
         self._listed = len(bad)
 
     def _non_finite(self, step: int, name: str, values: dict[str, float], batch: Batch) -> NonFiniteLoss:
-        path = self._run_dir / BAD_BATCH_FILE
+        path = self._run.run_dir / BAD_BATCH_FILE
         report = {
             "step": step,
             "metrics": {key: value if math.isfinite(value) else str(value) for key, value in values.items()},
-            "clips": self._stream.describe(batch),
+            "clips": self._run.stream.describe(batch),
         }
         if self._writing:
             write_json(path, report)
@@ -272,7 +376,7 @@ class _Log:
         )
 
     def close(self) -> None:
-        self._progress.close()
+        self._run.progress.close()
         if self._writing:
             self._file.close()
             self.tensorboard.close()

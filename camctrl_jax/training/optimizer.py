@@ -9,13 +9,12 @@ from functools import partial
 import jax
 import optax
 
-from camctrl_jax.training.moments import check_moments, scale_by_compact_adam
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.models.roles import role_of
+from camctrl_jax.training.moments import check_moments, scale_by_short_adam
 from camctrl_jax.training.muon import scale_by_muon
 
 KINDS = ("adamw", "muon")
-
-# Layers next to data: their sizes are those of the data, and rare inputs need steps of their own size.
-_FIRST_AND_LAST = ("x_embedder", "camera_embedder", "proj_out", "conv_in", "conv_out")
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,8 @@ class OptimizerConfig:
             large batches and near 1 at the start of any run.
         weight_decay: decoupled decay of matrices and convolutions; vectors (norms, biases) have none.
         clip_norm: largest global gradient norm; 0 switches clipping off.
-        moments: how Adam's moments are stored: 'float32' (8 bytes per parameter), 'bfloat16' (4) or 'int8'
-            (a little more than 2). Parameters and arithmetic are float32 in any case. Muon's average of
-            gradients is float32 always.
+        moments: how Adam's moments are stored: 'float32' (8 bytes per parameter) or 'bfloat16' (4).
+            Parameters and arithmetic are float32 in any case. Muon's average of gradients is float32 always.
     """
 
     kind: str = "adamw"
@@ -55,19 +53,21 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"optimizer.kind={self.kind!r} is unknown; choose one of {', '.join(KINDS)}.")
+            raise InvalidValue(f"optimizer.kind={self.kind!r} is unknown; choose one of {', '.join(KINDS)}.")
         if not self.learning_rate > 0:
-            raise ValueError(f"optimizer.learning_rate={self.learning_rate} must be positive.")
+            raise InvalidValue(f"optimizer.learning_rate={self.learning_rate} must be positive.")
         if self.warmup_steps < 0:
-            raise ValueError(f"optimizer.warmup_steps={self.warmup_steps} must not be negative.")
+            raise InvalidValue(f"optimizer.warmup_steps={self.warmup_steps} must not be negative.")
         if not self.update_rms > 0:
-            raise ValueError(f"optimizer.update_rms={self.update_rms} must be positive.")
+            raise InvalidValue(f"optimizer.update_rms={self.update_rms} must be positive.")
         if self.clip_norm < 0:
-            raise ValueError(f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 switches it off.")
+            raise InvalidValue(
+                f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 switches it off."
+            )
         check_moments(self.moments)
         for name in ("b1", "b2", "momentum"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
+                raise InvalidValue(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -78,7 +78,7 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
         steps: length of the run; the cosine reaches ``final_learning_rate`` there.
     """
     if config.warmup_steps >= steps:
-        raise ValueError(
+        raise InvalidValue(
             f"optimizer.warmup_steps={config.warmup_steps} must be smaller than steps={steps}; "
             f"lower it with --config.optimizer.warmup_steps={max(steps // 10, 0)}."
         )
@@ -93,23 +93,19 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
 def decay_mask(params: dict) -> dict:
     """True for leaves that weight decay applies to: matrices and convolutions, never norms or biases."""
-    # By name: stacked over layers, a bias has two axes as well.
-    return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1].key).endswith("kernel"), params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: role_of(path).matrix, params)
 
 
 def muon_labels(params: dict) -> dict:
-    """'muon' for the leaves that ``kind='muon'`` treats as matrices, 'adamw' for the rest.
-
-    A layer counts as first or last by the first part of its name in the transformer and by the second, after
-    encoder or decoder, in the autoencoder.
+    """'muon' for the leaves that ``kind='muon'`` treats as matrices, 'adamw' for the rest: vectors, and the
+    layers next to data.
     """
 
-    def label(path: tuple, matrix: bool) -> str:
-        names = [getattr(part, "key", str(part)) for part in path]
-        outer = names[1:2] if names[0] in ("encoder", "decoder") else names[:1]
-        return "muon" if matrix and outer[0] not in _FIRST_AND_LAST else "adamw"
+    def label(path: tuple, _: object) -> str:
+        role = role_of(path)
+        return "muon" if role.matrix and not role.edge else "adamw"
 
-    return jax.tree_util.tree_map_with_path(label, decay_mask(params))
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def make_optimizer(
@@ -129,7 +125,7 @@ def make_optimizer(
         )
     else:
         rule = optax.chain(
-            scale_by_compact_adam(config.b1, config.b2, config.moments),
+            scale_by_short_adam(config.b1, config.b2),
             optax.add_decayed_weights(config.weight_decay, decay_mask),
             optax.scale_by_learning_rate(schedule),
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -16,8 +16,8 @@ Params = dict[str, Any]
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Adversary:
-    """The discriminator's side of an adversarial run."""
+class Trained:
+    """A network that is trained beside the one that a run is for: a discriminator, for instance."""
 
     params: Params
     opt_state: optax.OptState
@@ -33,27 +33,27 @@ class TrainState:
         params: nested dict of f32 arrays.
         ema: moving average of ``params``, same tree.
         opt_state: state of the optax transformation.
-        adversary: discriminator parameters and optimizer state, or None where the objective has none.
+        others: by role, what else the objective trains.
     """
 
     step: Array
     params: Params
     ema: Params
     opt_state: optax.OptState
-    adversary: Adversary | None = None
+    others: dict[str, Trained] = field(default_factory=dict)
 
 
 def create_state(
     params: Params,
     optimizer: optax.GradientTransformation,
-    adversary: tuple[Params, optax.GradientTransformation] | None = None,
+    others: Mapping[str, tuple[Params, optax.GradientTransformation]] | None = None,
 ) -> TrainState:
     """A state at step 0 whose average starts at ``params``.
 
     Args:
         params: nested dict of f32 arrays.
         optimizer: transformation for ``params``.
-        adversary: discriminator parameters with their own transformation, if any.
+        others: by role, parameters of further networks with their own transformations.
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -61,7 +61,7 @@ def create_state(
         # A copy: the state is donated, and one buffer cannot be donated twice.
         ema=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
-        adversary=None if adversary is None else Adversary(adversary[0], adversary[1].init(adversary[0])),
+        others={role: Trained(own, rule.init(own)) for role, (own, rule) in (others or {}).items()},
     )
 
 
@@ -83,17 +83,3 @@ def ema_decay_at(step: Array, decay: float) -> Array:
 def update_ema(ema: Params, params: Params, decay: Array) -> Params:
     """decay * ema + (1 - decay) * params, leaf by leaf."""
     return jax.tree.map(lambda average, new: average + (1.0 - decay) * (new - average), ema, params)
-
-
-def apply_gradients(
-    state: TrainState, grads: Params, optimizer: optax.GradientTransformation, ema_decay: float
-) -> TrainState:
-    """One optimizer update, one step of the average, one count; the adversary is left as it is."""
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = update_ema(state.ema, params, ema_decay_at(state.step, ema_decay))
-    return TrainState(state.step + 1, params, ema, opt_state, state.adversary)
-
-
-# step(state, batch, rng, frozen=None) -> (state, metrics); ``frozen`` are parameters that are not trained.
-StepFunction = Callable[..., tuple[TrainState, dict[str, Array]]]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +13,16 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from camctrl_jax.training.checkpoint import write_errors
-from camctrl_jax.viz.video import encode_png
+from camctrl_jax.checkpoints.runs import write_errors
+from camctrl_jax.files.atomic import write_text
+from camctrl_jax.video.pictures import encode_png
+
+try:  # the extra 'train'; a run goes without
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+except ImportError:
+    EventsWriter = None
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -36,9 +42,7 @@ class MetricsFile:
             run_dir.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= start]
-                partial = self._path.with_name(f".{METRICS_FILE}.partial")
-                partial.write_text("".join(f"{line}\n" for line in kept))
-                os.replace(partial, self._path)
+                write_text(self._path, "".join(f"{line}\n" for line in kept))
             self._file = open(self._path, "a")  # noqa: SIM115 (open as long as the run)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -71,34 +75,28 @@ class TensorBoard:
     the queue to it then blocks the run for ever.
     """
 
+    FOLDER = "tensorboard"  # in the run directory
+
     def __init__(self, run_dir: Path, start: int) -> None:
         self._writer = None
-        if importlib.util.find_spec("tensorboardX") is None:
+        if EventsWriter is None:
             return
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
-
-        self._path = run_dir / "tensorboard"
+        self._path = run_dir / self.FOLDER
         with write_errors(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
             self._writer = EventsWriter(str(self._path / "events"))
         # Tells TensorBoard to forget later steps, of a run that was killed after its last checkpoint.
-        restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(start + 1, session_log=restart)
+        self._add(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One point of every curve."""
         if self._writer is not None:
-            from tensorboardX.proto.summary_pb2 import Summary
-
             points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
             self._add(step, summary=Summary(value=points))
 
     def write_image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture, u8 [H, W, 3]."""
         if self._writer is not None:
-            from tensorboardX.proto.summary_pb2 import Summary
-
             height, width, channels = image.shape
             picture = Summary.Image(
                 height=height, width=width, colorspace=channels, encoded_image_string=encode_png(image)
@@ -106,8 +104,6 @@ class TensorBoard:
             self._add(step, summary=Summary(value=[Summary.Value(tag=name, image=picture)]))
 
     def _add(self, step: int, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
         with write_errors(self._path):
             self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
             self._writer.flush()

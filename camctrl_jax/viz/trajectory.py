@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.extras import require
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def trajectory_figure(
     """
     named = {"": paths} if isinstance(paths, Cameras) else dict(paths)
     if not named or any(len(cameras) == 0 for cameras in named.values()):
-        raise ValueError("nothing to draw: give at least one path with at least one frame")
+        raise InvalidValue("nothing to draw: give at least one path with at least one frame")
     figure_module = require("matplotlib.figure", extra="eval")
     require("mpl_toolkits.mplot3d", extra="eval")  # makes projection="3d" known
     columns = columns or min(len(named), 4 if len(named) > 6 else 3)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.captions import caption_phrasings
 from camctrl_jax.worlds.motion import ease
 from camctrl_jax.worlds.paths import surface_distance
@@ -83,7 +84,7 @@ def jump(
 ) -> tuple[World, Corruption]:
     """From frame ``at`` on, the camera stands ``metres`` aside and is turned by ``degrees``."""
     if not 0.0 < metres <= 3.0:
-        raise ValueError(
+        raise InvalidValue(
             f"a jump of {metres} m; expected 0 to 3 m (a longer one leaves the scene: use a cut)"
         )
     rng = np.random.default_rng([seed, 2])
@@ -97,7 +98,7 @@ def jump(
         if surface_distance(world.scene, poses[:, :3, 3]).min() > _CLEARANCE:
             truth = Corruption("jump", _between(world, at, world.frames), (at,), metres, "metres")
             return _with_poses(world, poses), truth
-    raise ValueError(
+    raise InvalidValue(
         f"no clear place {metres} m aside of frame {at} in world {world.seed}; use a smaller jump"
     )
 
@@ -125,7 +126,7 @@ def cut(world: World, seed: int, at: int | None = None) -> tuple[World, Corrupti
         if clear and not _wall_between(world, centers[at]) and not _wall_between(world, centers[-1]):
             truth = Corruption("cut", _between(world, at, world.frames), (at,), abs(float(angle)), "degrees")
             return _with_poses(world, poses), truth
-    raise ValueError(f"no clear second camera for a cut in world {world.seed}; cut another world")
+    raise InvalidValue(f"no clear second camera for a cut in world {world.seed}; cut another world")
 
 
 def zoom(
@@ -135,7 +136,7 @@ def zoom(
     there."""
     stop = _window(world, start, stop)
     if not factor > 0:
-        raise ValueError(f"zoom factor is {factor}; expected a positive number")
+        raise InvalidValue(f"zoom factor is {factor}; expected a positive number")
     progress = ease((np.arange(world.frames) - start) / max(stop - 1 - start, 1), "smooth")
     intrinsics = world.cameras.intrinsics.copy()
     intrinsics[:, :2] *= factor ** progress[:, None]
@@ -147,7 +148,7 @@ def freeze(world: World, start: int, count: int) -> tuple[World, Corruption]:
     """Frames ``start + 1`` to ``start + count`` repeat frame ``start``; then time is where it would have
     been."""
     if not (start >= 0 and count >= 1 and start + count < world.frames):
-        raise ValueError(
+        raise InvalidValue(
             f"cannot freeze {count} frames after frame {start} of {world.frames}; expected start >= 0, "
             "count >= 1 and at least one later frame"
         )
@@ -177,7 +178,7 @@ def _between(world: World, start: int, stop: int) -> np.ndarray:
 def _window(world: World, start: int, stop: int | None) -> int:
     stop = world.frames if stop is None else stop
     if not 0 <= start < stop <= world.frames:
-        raise ValueError(
+        raise InvalidValue(
             f"frames {start} to {stop} of {world.frames}: expected 0 <= start < stop <= {world.frames}"
         )
     return stop
@@ -187,7 +188,7 @@ def _cut_frame(world: World, rng: np.random.Generator, at: int | None) -> int:
     if at is None:
         at = int(rng.integers(world.frames // 3, max(2 * world.frames // 3, world.frames // 3 + 1)))
     if not 1 <= at < world.frames:
-        raise ValueError(f"frame {at} of {world.frames}: expected 1 to {world.frames - 1}")
+        raise InvalidValue(f"frame {at} of {world.frames}: expected 1 to {world.frames - 1}")
     return at
 
 

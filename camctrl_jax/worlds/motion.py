@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from camctrl_jax.errors import InvalidValue
+
 MOTIONS = ("rest", "slide", "return", "bounce", "orbit", "spin")
 
 
@@ -37,7 +39,7 @@ def ease(u: np.ndarray, kind: str) -> np.ndarray:
         return u * u
     if kind == "out":
         return u * (2.0 - u)
-    raise ValueError(f"unknown easing {kind!r}; expected 'linear', 'smooth', 'in' or 'out'")
+    raise InvalidValue(f"unknown easing {kind!r}; expected 'linear', 'smooth', 'in' or 'out'")
 
 
 def _window(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, float, bool]:
@@ -100,7 +102,7 @@ def sample_motion(
     elif kind == "spin":
         yaw = sign * rng.uniform(0.35, 0.9) * seconds * ease(u, "smooth" if rng.random() < 0.5 else "linear")
     else:
-        raise ValueError(f"unknown motion {kind!r}; expected one of {MOTIONS}")
+        raise InvalidValue(f"unknown motion {kind!r}; expected one of {MOTIONS}")
     return Motion(kind, shift, yaw, roll, axle, pauses)
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.scene import (
     FIRST_CYLINDER,
     FIRST_SPHERE,
@@ -519,7 +520,7 @@ def _bands(height: int, width: int, samples: int, worlds: int) -> int:
 def _check_size(height: int, width: int, samples: int) -> None:
     for name, value in (("height", height), ("width", width), ("samples", samples)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1")
+            raise InvalidValue(f"{name} is {value}; expected at least 1")
 
 
 def _camera_arrays(world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -552,10 +553,12 @@ def render(world: World, height: int, width: int, samples: int = 2) -> Frames:
 def stack_worlds(worlds: Sequence[World]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Scene arrays with a leading axis N, poses f32 [N, T, 4, 4] and intrinsics f32 [N, T, 4]."""
     if not worlds:
-        raise ValueError("no worlds to stack; expected at least one")
+        raise InvalidValue("no worlds to stack; expected at least one")
     lengths = sorted({world.frames for world in worlds})
     if len(lengths) > 1:
-        raise ValueError(f"worlds of {lengths} frames do not stack; sample them with one WorldsConfig.frames")
+        raise InvalidValue(
+            f"worlds of {lengths} frames do not stack; sample them with one WorldsConfig.frames"
+        )
     scenes = [world.scene.arrays() for world in worlds]
     poses, intrinsics = zip(*(_camera_arrays(world) for world in worlds), strict=True)
     return (
@@ -577,7 +580,7 @@ def iterate_rgb(
     if chunk is None:
         chunk = 1 if jax.default_backend() == "cpu" else max(1, (1 << 22) // (height * width * samples**2))
     if chunk < 1:
-        raise ValueError(f"chunk is {chunk}; expected at least 1")
+        raise InvalidValue(f"chunk is {chunk}; expected at least 1")
     chunk = min(chunk, len(worlds))
     for first in range(0, len(worlds), max(chunk, 1)):
         part = list(worlds[first : first + chunk])
@@ -614,7 +617,7 @@ def render_rgb(
     chunk.
     """
     if not worlds:
-        raise ValueError("no worlds to render; expected at least one")
+        raise InvalidValue("no worlds to render; expected at least one")
     clips, first = None, 0
     for part in iterate_rgb(worlds, height, width, samples, chunk):
         if len(part) == len(worlds):

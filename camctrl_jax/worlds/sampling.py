@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.captions import caption_phrasings
 from camctrl_jax.worlds.corruptions import static_variant
 from camctrl_jax.worlds.motion import Motion, rotations, sample_motion
@@ -339,7 +340,7 @@ def sample_world(seed: int, config: WorldsConfig = WorldsConfig()) -> World:  # 
         world = _sample(np.random.default_rng([int(seed), attempt]), int(seed), config)
         if world is not None:
             return static_variant(world) if config.static else world
-    raise ValueError(
+    raise InvalidValue(
         f"no clear camera path in 20 scenes of seed {seed}; lower WorldsConfig.clearance "
         f"({config.clearance} m) or max_objects ({config.max_objects})"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.errors import InvalidValue
 
 WALLS, BOXES, SPHERES, CYLINDERS = 3, 4, 3, 3
 GROUND = 0
@@ -52,12 +53,14 @@ class WorldsConfig:
     def validate(self) -> None:
         """Raise ValueError for values no world can have."""
         if self.frames < 1:
-            raise ValueError(f"WorldsConfig.frames is {self.frames}; expected at least 1")
+            raise InvalidValue(f"WorldsConfig.frames is {self.frames}; expected at least 1")
         for name in ("fps", "aspect", "clearance"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"WorldsConfig.{name} is {getattr(self, name)}; expected a positive number")
+                raise InvalidValue(
+                    f"WorldsConfig.{name} is {getattr(self, name)}; expected a positive number"
+                )
         if not 1 <= self.min_objects <= self.max_objects <= BOXES + SPHERES + CYLINDERS:
-            raise ValueError(
+            raise InvalidValue(
                 f"WorldsConfig asks for {self.min_objects} to {self.max_objects} objects; "
                 f"expected 1 <= min_objects <= max_objects <= {BOXES + SPHERES + CYLINDERS}"
             )

@@ -6,6 +6,8 @@ use seeds from it on.
 
 from __future__ import annotations
 
+from camctrl_jax.errors import InvalidValue
+
 HELD_OUT_FIRST_SEED = 1_000_000
 
 
@@ -16,7 +18,7 @@ def check_held_out(seeds: range) -> range:
         ValueError: some are training seeds.
     """
     if len(seeds) and min(seeds) < HELD_OUT_FIRST_SEED:
-        raise ValueError(
+        raise InvalidValue(
             f"World seeds {seeds[0]} to {seeds[-1]} are partly training seeds (below {HELD_OUT_FIRST_SEED}); "
             f"held-out worlds start at {HELD_OUT_FIRST_SEED}."
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from camctrl_jax.data.video import read_image, read_video
+from camctrl_jax.video.decoding import read_image, read_video
 
 COLUMNS = 6
 

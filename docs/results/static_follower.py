@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from scipy import ndimage
 
-from camctrl_jax.evaluate import HeldOut
+from camctrl_jax.evaluate.worlds import HeldOut
 from camctrl_jax.metrics.psnr import psnr
 from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME, camera_scores
 from camctrl_jax.worlds import Frames, World, WorldsConfig, render, sample_world

@@ -113,6 +113,8 @@ OTHER_FILES = (
     "lingbot_world/00/",
     "lingbot_world/01/",
     "opencv_sfm/",  # point tracks
+    "wan_fun_camera/",  # models and rays, oracles of the import
+    "wan_t2v/",
 )
 """Files with a pose file's suffix that hold no path, and folders listed as a whole."""
 

@@ -19,7 +19,7 @@ def test_help_teaches_and_does_not_import_jax():
         "sys.argv = ['camera', '--help']\n"
         "try:\n    runpy.run_module('camctrl_jax.camera', run_name='__main__', alter_sys=False)\n"
         "except SystemExit as stop:\n    print('status', stop.code)\n"
-        "print('jax' in sys.modules, 'scipy' in sys.modules)\n"
+        "print('jax' in sys.modules, 'matplotlib' in sys.modules)\n"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "status 0" in output
@@ -146,6 +146,7 @@ def test_preset_writes_what_it_says(tmp_path, capsys):
             ["preset", "dolly_in", "-o", "x.json", "--to", "transforms_json"],
             "pass image_size=(height, width)",
         ),
+        (["preset", "dolly_in", "-o", f"{__file__}/x.txt"], f"error: cannot write {__file__}/x.txt: "),
     ],
 )
 def test_errors_are_one_message_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -160,6 +161,12 @@ def test_image_size_is_height_x_width(size, capsys):
     with pytest.raises(SystemExit):
         main(["info", "x.txt", "--image-size", size])
     assert "is not HEIGHTxWIDTH, for example 720x1280" in capsys.readouterr().err
+
+
+def test_a_figure_that_cannot_be_written_is_named(capsys):
+    pytest.importorskip("matplotlib", reason="needs the eval extra")
+    assert main(["preview", "dolly in 1 m", "-o", f"{__file__}/x.png"]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot write ")
 
 
 def test_preview_draws_files_presets_and_sentences(tmp_path, capsys):

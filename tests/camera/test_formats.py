@@ -24,6 +24,7 @@ from camctrl_jax.camera.formats import (
     read_pose_file,
     save_cameras,
 )
+from camctrl_jax.errors import FileFailure
 
 SIZE = (48, 80)
 FORMAT_NAMES = [pose_format.name for pose_format in FORMATS]
@@ -88,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(FileFailure, match=r"path\.txt: the disk is full"):
         save_cameras(preset("dolly_in", 99), target)
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]

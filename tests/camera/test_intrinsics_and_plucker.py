@@ -16,7 +16,6 @@ from camctrl_jax.camera import (
     flip_horizontal,
     intrinsics_from_pixels,
     intrinsics_in_pixels,
-    latent_frame_indices,
     plucker_map,
     preset,
 )
@@ -138,11 +137,3 @@ def test_gradient_agrees_with_finite_differences():
         shift[row, column] = step
         difference = (float(loss(pose + shift)) - float(loss(pose - shift))) / (2 * step)
         assert gradient[row, column] == pytest.approx(difference, rel=2e-2, abs=2e-3)
-
-
-def test_latent_frames_are_every_fourth():
-    np.testing.assert_array_equal(latent_frame_indices(1), [0])
-    np.testing.assert_array_equal(latent_frame_indices(13), [0, 4, 8, 12])
-    for frames in (0, 2, 48):
-        with pytest.raises(ValueError, match=r"4k \+ 1 frames"):
-            latent_frame_indices(frames)

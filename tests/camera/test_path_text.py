@@ -10,7 +10,8 @@ from random_paths import properties
 
 from camctrl_jax.camera import PRESETS, PathTextError, path_from_text, preset, resolve_path, save_cameras
 from camctrl_jax.camera.moves import Circle, DollyZoom, Handheld, Orbit, Stage, Travel, Turn, Zoom
-from camctrl_jax.camera.path_text import VERBS, stages_from_text
+from camctrl_jax.camera.path_text import stages_from_text
+from camctrl_jax.camera.verbs import VERBS
 
 UNDERSTOOD = {
     "dolly in 1.5 m": [Stage((Travel(forward=1.5),))],

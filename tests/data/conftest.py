@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import pytest
+from nano_weights import random_params
 
-from camctrl_jax.build_dataset import main as build_dataset
-from camctrl_jax.data.clips import ClipDataset, open_clips
-from camctrl_jax.data.latents import LatentEncoder
+from camctrl_jax.checkpoints.weights import expected_vae
+from camctrl_jax.data.clips import ClipDataset, open_clips, write_clips
+from camctrl_jax.data.worlds_clips import WorldsSet, world_records
+from camctrl_jax.models import vae_preset
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.worlds import WorldsConfig
 
 
 @pytest.fixture(scope="session")
 def worlds_folder(tmp_path_factory):
     """A dataset of ten worlds of nine frames at 32x48 pixels, two of them unlabelled."""
     out = tmp_path_factory.mktemp("datasets") / "worlds"
-    arguments = "worlds --count 10 --frames 9 --height 32 --width 48 --unlabelled-share 0.2 --workers 0"
-    assert build_dataset([*arguments.split(), "--out", str(out)]) == 0
+    worlds = WorldsSet(range(10), 32, 48, WorldsConfig(frames=9, fps=12.0))
+    write_clips(out, world_records(worlds, unlabelled_share=0.2, workers=0))
     return out
 
 
@@ -24,12 +29,8 @@ def worlds_dataset(worlds_folder) -> ClipDataset:
 
 
 @pytest.fixture(scope="session")
-def nano_encoder() -> LatentEncoder:
+def nano_encoder() -> Autoencoder:
     """The encoder of a small VAE with random weights."""
-    from nano_weights import random_params
-
-    from camctrl_jax.interop.pretrained import expected_vae
-    from camctrl_jax.models import vae_preset
-
     config = vae_preset("nano", num_res_blocks=0)
-    return LatentEncoder(config, random_params(expected_vae(config), seed=0), batch_size=2)
+    params = random_params(expected_vae(config), seed=0)
+    return Autoencoder(config, params, dtype=jnp.float32, batch_size=2)

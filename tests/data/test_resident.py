@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from camctrl_jax.data.framing import relative_to_first
+from camctrl_jax.camera.framing import relative_to_first
 from camctrl_jax.data.resident import ResidentClips, embed_captions
 from camctrl_jax.data.stream import BatchStream, Bucket
 from camctrl_jax.data.tasks import TaskConfig
@@ -200,7 +200,7 @@ def test_batches_can_be_sharded():
     everywhere = jax.sharding.NamedSharding(mesh, jax.P())
     split = jax.sharding.NamedSharding(mesh, jax.P("data"))
     clips = make_clips(6)
-    batch = next(clips.placed(everywhere).stream(batch_size=6, seed=0, batch_sharding=split))
+    batch = next(clips.distributed(everywhere).stream(batch_size=6, seed=0, batch_sharding=split))
     assert all(array.sharding.is_equivalent_to(split, array.ndim) for array in batch.values())
     assert same(batch, next(clips.stream(batch_size=6, seed=0)))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camctrl_jax.data.stream import Bucket, Interleaving, latent_count
+from camctrl_jax.data.stream import Bucket, Interleaving
 
 
 def test_four_to_one_is_exact_in_every_five():
@@ -38,10 +38,10 @@ def test_weights_that_are_no_turns_are_refused(weights):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"frames": 48}, "48; expected 4k"),
+        ({"frames": 48}, r"Bucket\.frames=48: expected 4k\+1 frames"),
         ({"frames": 49, "batch_size": 0}, "batch_size"),
         ({"frames": 49, "height": 96}, "both height and width"),
-        ({"frames": 49, "height": 96, "width": 150}, "150; expected a multiple of 16"),
+        ({"frames": 49, "height": 96, "width": 150}, r"Bucket\.width=150: expected a multiple of 16"),
     ],
 )
 def test_impossible_buckets_are_refused(options, named):
@@ -49,6 +49,7 @@ def test_impossible_buckets_are_refused(options, named):
         Bucket(**{"batch_size": 1, **options})
 
 
-def test_latents_of_frames():
-    assert [latent_count(frames) for frames in (1, 5, 9, 49)] == [1, 2, 3, 13]
+def test_buckets_know_their_latents_and_size():
     assert Bucket(frames=49, batch_size=1).latents == 13
+    assert Bucket(frames=49, batch_size=1).size is None
+    assert Bucket(frames=49, batch_size=1, height=96, width=160).size == (96, 160)

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stored_text import write_text_file
 
-from camctrl_jax.data.text import PrecomputedText, TextEmbedder, WordEmbedder, embedder_from_settings
+from camctrl_jax.data.text import (
+    MissingText,
+    PrecomputedText,
+    TextEmbedder,
+    WordEmbedder,
+    embedder_from_settings,
+)
+from camctrl_jax.errors import InvalidValue, MissingFile
 
 PINNED_RED = [-0.748112, -1.085207, -0.938987, -0.864818, 0.864961, 1.55669, 2.085152, 0.512237]
 
@@ -77,8 +85,7 @@ def test_precomputed_text_survives_its_file(tmp_path):
         for text, count in (("", 1), ("dog", 2), ("cat", 4))
     }
     text = PrecomputedText(table, max_tokens=3)
-    text.save(tmp_path / "text.npz")
-    loaded = PrecomputedText.load(tmp_path / "text.npz")
+    loaded = PrecomputedText.load(write_text_file(tmp_path / "text.safetensors", table, max_tokens=3))
     for ours, theirs in zip(text.embed(["dog", "", "cat"]), loaded.embed(["dog", "", "cat"])):
         np.testing.assert_array_equal(ours, theirs)
     vectors, mask = loaded.embed(["dog", "cat"])
@@ -87,15 +94,21 @@ def test_precomputed_text_survives_its_file(tmp_path):
     assert loaded.truncated(["dog", "cat"]) == 1
     assert isinstance(loaded, TextEmbedder)
     assert embedder_from_settings(loaded.settings()).dim == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["text.npz"]
 
 
 def test_precomputed_text_names_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="empty prompt"):
         PrecomputedText({"dog": np.ones((1, 4))}, max_tokens=2)
-    text = PrecomputedText({"": np.ones((1, 4))}, max_tokens=2, source="mine.npz")
-    with pytest.raises(KeyError, match=r"mine\.npz.*'a cat'"):
+    text = PrecomputedText({"": np.ones((1, 4))}, max_tokens=2, source="mine.safetensors")
+    with pytest.raises(MissingText) as caught:
         text.embed(["a cat"])
-    (tmp_path / "bad.npz").write_bytes(b"not a zip")
-    with pytest.raises(ValueError, match=r"bad\.npz"):
-        PrecomputedText.load(tmp_path / "bad.npz")
+    assert isinstance(caught.value, KeyError)
+    assert str(caught.value).startswith(
+        "mine.safetensors holds no embedding of 'a cat' (1 texts are there). "
+    )
+    for content in (b"", b"PK not a zip", b"not a safetensors file"):
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(InvalidValue, match="bad"):
+            PrecomputedText.load(tmp_path / "bad")
+    with pytest.raises(MissingFile, match="none: no such file of precomputed text"):
+        PrecomputedText.load(tmp_path / "none")

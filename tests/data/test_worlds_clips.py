@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from camctrl_jax.data.framing import relative_to_first
+from camctrl_jax.camera.framing import relative_to_first
 from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import sampled_worlds, world_records, worlds_clips
+from camctrl_jax.data.worlds_clips import WorldsSet, sampled_worlds, world_records, worlds_clips
 from camctrl_jax.worlds import WorldsConfig, paths, render_rgb, sample_world
 
 EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
 CONFIG = WorldsConfig(frames=9, aspect=48 / 32)
 SIZE = {"height": 32, "width": 48, "samples": 1}
+FIVE = WorldsSet(range(3, 8), **SIZE, config=CONFIG)
 
 
 @pytest.fixture(scope="module")
 def clips() -> ResidentClips:
     """Worlds 3 to 7 in chunks of two: the last chunk is not full."""
-    return worlds_clips(range(3, 8), **SIZE, embedder=EMBEDDER, config=CONFIG, chunk=2, workers=0)
+    return worlds_clips(FIVE, EMBEDDER, chunk=2, workers=0)
 
 
 def equal(first: ResidentClips, second: ResidentClips) -> bool:
@@ -53,9 +58,8 @@ def test_pixels_are_square_whatever_the_size(clips):
         np.asarray(clips.arrays["intrinsics"])[..., 1] * 32,
     )
     np.testing.assert_allclose(fx, fy, rtol=1e-5)
-    again = worlds_clips(
-        range(3, 8), **SIZE, embedder=EMBEDDER, config=WorldsConfig(frames=9), chunk=2, workers=0
-    )
+    other = WorldsSet(range(3, 8), **SIZE, config=WorldsConfig(frames=9))
+    again = worlds_clips(other, EMBEDDER, chunk=2, workers=0)
     assert equal(clips, again)  # the aspect ratio of the configuration follows the size
 
 
@@ -74,10 +78,8 @@ def test_processes_sample_the_same_worlds_in_the_same_order():
 def test_progress_counts_clips():
     calls = []
     worlds_clips(
-        range(3),
-        **SIZE,
-        embedder=EMBEDDER,
-        config=CONFIG,
+        WorldsSet(range(3), **SIZE, config=CONFIG),
+        EMBEDDER,
         chunk=2,
         workers=0,
         progress=lambda done, total: calls.append((done, total)),
@@ -86,38 +88,27 @@ def test_progress_counts_clips():
 
 
 def test_latents_are_those_of_the_rendered_video(clips, nano_encoder):
-    encoded = worlds_clips(
-        range(3, 8),
-        **SIZE,
-        embedder=EMBEDDER,
-        config=CONFIG,
-        vae=(nano_encoder.config, nano_encoder.params),
-        chunk=2,
-        workers=0,
-    )
+    encoded = worlds_clips(FIVE, EMBEDDER, autoencoder=nano_encoder, chunk=2, workers=0)
     latents = np.asarray(encoded.arrays["latents"])
     assert latents.shape == (5, 3, 4, 6, 16)
     assert latents.dtype == np.float16
-    expected = np.asarray(nano_encoder(clips.arrays["video"]))
+    expected = np.asarray(nano_encoder.encode(clips.arrays["video"], dtype=np.float16))
     np.testing.assert_allclose(latents, expected, atol=4e-3)
     # An image equals the first latent of its video: prefixes of latents are clips of their own.
-    images = np.asarray(nano_encoder(clips.arrays["video"][:, :1]))
+    images = np.asarray(nano_encoder.encode(clips.arrays["video"][:, :1], dtype=np.float16))
     np.testing.assert_allclose(images, expected[:, :1], atol=4e-3)
 
 
 def test_a_cached_set_is_read_instead_of_rendered(tmp_path, clips):
-    options = {**SIZE, "embedder": EMBEDDER, "config": CONFIG, "chunk": 2, "workers": 0, "cache": tmp_path}
-    first = worlds_clips(range(3, 8), **options, unlabelled_share=0.4)
+    options = {"chunk": 2, "workers": 0, "cache": tmp_path}
+    first = worlds_clips(FIVE, EMBEDDER, **options)
     rendered = []
-    second = worlds_clips(
-        range(3, 8), **options, unlabelled_share=0.4, progress=lambda done, total: rendered.append(done)
-    )
+    second = worlds_clips(FIVE, EMBEDDER, **options, progress=lambda done, total: rendered.append(done))
     assert not rendered
     assert equal(first, second)
-    assert first.labelled.sum() == 3
-    assert equal(clips, worlds_clips(range(3, 8), **options))  # the cache holds all cameras
+    assert equal(clips, second)
     assert len(list(tmp_path.iterdir())) == 1
-    worlds_clips(range(3, 7), **options)
+    worlds_clips(WorldsSet(range(3, 7), **SIZE, config=CONFIG), EMBEDDER, **options)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -126,20 +117,18 @@ def test_a_cached_set_is_not_read_once_the_source_of_worlds_has_changed(tmp_path
     shutil.copytree(Path(paths.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(resources, "files", lambda name: package)
     cache = tmp_path / "cache"
-    options = {**SIZE, "embedder": EMBEDDER, "config": CONFIG, "chunk": 2, "workers": 0, "cache": cache}
-    worlds_clips(range(3, 8), **options)
+    options = {"chunk": 2, "workers": 0, "cache": cache}
+    worlds_clips(FIVE, EMBEDDER, **options)
     with (package / "paths.py").open("a") as module:
         module.write("ARC_PIVOT = 1.9\n")
     rendered = []
-    worlds_clips(range(3, 8), **options, progress=lambda done, total: rendered.append(done))
+    worlds_clips(FIVE, EMBEDDER, **options, progress=lambda done, total: rendered.append(done))
     assert rendered[-1] == 5
     assert len(list(cache.iterdir())) == 2
 
 
 def test_records_hold_the_same_worlds(clips):
-    records = list(
-        world_records(range(3, 8), **SIZE, config=CONFIG, unlabelled_share=0.4, chunk=2, workers=0, crf=1)
-    )
+    records = list(world_records(FIVE, unlabelled_share=0.4, chunk=2, workers=0, crf=1))
     assert [record.id for record in records] == list(clips.ids)
     assert sum(record.labelled for record in records) == 3
     for record in records:
@@ -151,8 +140,24 @@ def test_records_hold_the_same_worlds(clips):
 
 @pytest.mark.parametrize(
     ("seeds", "size", "named"),
-    [(range(0), (32, 48), "no world seeds"), (range(2), (30, 48), "multiples of 16")],
+    [(range(0), (32, 48), "no world seeds"), (range(2), (30, 48), "height=30: expected a multiple of 16")],
 )
 def test_impossible_sets_are_refused(seeds, size, named):
     with pytest.raises(ValueError, match=named):
-        worlds_clips(seeds, height=size[0], width=size[1], embedder=EMBEDDER)
+        WorldsSet(seeds, *size)
+
+
+def test_every_device_renders_and_encodes_its_part():
+    """In a process of its own with four devices: see worlds_on_devices.py."""
+    script = Path(__file__).with_name("worlds_on_devices.py")
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["video_equal"]
+    assert found["others_equal"]
+    assert found["latent_difference"] < 1e-3
+    assert found["devices_at_work"] == [0, 1, 2, 3]
+    assert found["replicated"]
+    assert found["largest_part"] <= 3
+    assert found["progress"] == [[12, 14], [14, 14]]

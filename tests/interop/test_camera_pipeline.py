@@ -17,14 +17,16 @@ from nano_weights import SAMPLING, TEXT, random_params
 import camctrl_jax.interop
 from camctrl_jax.camera import resolve_path
 from camctrl_jax.camera.plucker import plucker_map
-from camctrl_jax.data.safetensors import write_safetensors
+from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
+from camctrl_jax.checkpoints.weights import expected_mmdit, expected_vae, save_weights_folder
+from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
-from camctrl_jax.diffusion.sampler import initial_noise
-from camctrl_jax.export import export_diffusers
-from camctrl_jax.interop.pretrained import expected_mmdit, expected_vae, save_weights_folder
+from camctrl_jax.diffusion.sampler import Sampling, initial_noise
+from camctrl_jax.export.to_diffusers import export_diffusers
+from camctrl_jax.files.safetensors import write_safetensors
 from camctrl_jax.models import mmdit_preset, vae_preset
-from camctrl_jax.models.mmdit import CameraEmbed
-from camctrl_jax.pipeline import Pipeline, open_model
+from camctrl_jax.models.mmdit.layers import CameraEmbed
+from camctrl_jax.sampling.pipeline import ClipBatch, Extension, Pipeline
 
 pytestmark = pytest.mark.torch
 
@@ -36,7 +38,7 @@ TOLERANCE = 1e-4
 
 @functools.cache
 def jax_pipeline() -> Pipeline:
-    return Pipeline.load(*open_model("default"), float32=True)
+    return load_pipeline(*open_model("default"), float32=True)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def nano_weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nano_jax(nano_weights):
-    return Pipeline.load(*open_model(nano_weights), float32=True)
+    return load_pipeline(*open_model(nano_weights), float32=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +114,8 @@ def test_guided_image_to_video_and_extension_give_the_sample_of_jax(pipeline):
     guidance, weights = Guidance(1.8, 2.5), {"text_guidance": 1.8, "camera_guidance": 2.5}
     image = make_image()
     noise = np.asarray(initial_noise([5], (3, HEIGHT // 8, WIDTH // 8, 16)))
-    shared = {"guidance": guidance, "steps": STEPS}
-    size = {"frames": 9, "height": HEIGHT, "width": WIDTH}
-    expected = ours.sample([PROMPT], [5], cameras=[path[:9]], condition=image, **size, **shared)
+    sampling, shape = Sampling(guidance, STEPS), ClipShape(9, HEIGHT, WIDTH)
+    expected = ours.sample(ClipBatch([PROMPT], [5], shape, [path[:9]], image), sampling)
     # The embedded weights do not fix a shift: it follows the number of tokens, here as there.
     latents = pipeline.sample(
         9,
@@ -133,7 +134,9 @@ def test_guided_image_to_video_and_extension_give_the_sample_of_jax(pipeline):
     first, first_jax = pipeline.decode(latents), ours.autoencoder.decode(expected)
     assert np.abs(first.astype(int) - first_jax).max() <= 1
     extension = {"new_latents": 1, "condition_latents": 2}  # 3 latents again: the same program
-    longer_jax = ours.extend(first_jax, [PROMPT], [6], cameras=[path], **extension, **shared)
+    longer_jax = ours.extend(
+        first_jax, ClipBatch([PROMPT], [6], shape, [path]), Extension(**extension), sampling
+    )
     noise = np.asarray(initial_noise([6], (3, HEIGHT // 8, WIDTH // 8, 16)))
     seen = []
     decode, pipeline.decode = pipeline.decode, lambda latents: seen.append(latents) or decode(latents)
@@ -143,15 +146,10 @@ def test_guided_image_to_video_and_extension_give_the_sample_of_jax(pipeline):
         )
     finally:
         del pipeline.decode
-    expected = ours.sample(
-        [PROMPT],
-        [6],
-        cameras=[path[4:]],
-        references=[path.world_from_camera[0]],
-        condition=first_jax[:, 4:],
-        **size,
-        **shared,
+    window = ClipBatch(
+        [PROMPT], [6], shape, [path[4:]], first_jax[:, 4:], references=[path.world_from_camera[0]]
     )
+    expected = ours.sample(window, sampling)
     assert relative_l2(seen[0][:, 2:], np.asarray(expected)[:, 2:]) <= TOLERANCE
     assert longer.shape == (1, 13, HEIGHT, WIDTH, 3)
     np.testing.assert_array_equal(longer[:, :9], first)
@@ -173,9 +171,8 @@ def nano_inputs(nano_jax, **changes):
 def test_text_to_video_without_camera_gives_the_sample_of_jax(nano, nano_jax):
     noise = initial_noise([1, 2], (3, 4, 6, 16))
     prompts = [PROMPT, "two blue boxes"]
-    expected = nano_jax.sample(
-        prompts, [1, 2], frames=9, height=32, width=48, guidance=Guidance(2.0, 3.0), steps=3, shift=2.0
-    )
+    clips = ClipBatch(prompts, [1, 2], ClipShape(*SIZE))
+    expected = nano_jax.sample(clips, Sampling(Guidance(2.0, 3.0), steps=3, shift=2.0))
     text, options = nano_jax.embedder.embed(prompts), {"text_guidance": 2.0, "camera_guidance": 3.0}
     sampled = nano.sample(*SIZE, text=text, noise=noise, steps=3, shift=2.0, **options)
     assert relative_l2(sampled, expected) <= TOLERANCE

@@ -18,25 +18,26 @@ import numpy as np
 import pytest
 from nano_weights import TEXT, random_params, save_nano, save_run
 
-from camctrl_jax import export
-from camctrl_jax.data.safetensors import SafetensorsFile, flatten, load_sharded, save_sharded
-from camctrl_jax.data.text import embedder_from_settings
-from camctrl_jax.interop.diffusers_import import find_diffusers_folder
-from camctrl_jax.interop.keys import export_mmdit, export_vae
-from camctrl_jax.interop.pretrained import (
+from camctrl_jax.checkpoints.architecture import Architecture
+from camctrl_jax.checkpoints.mesh_reading import onto_mesh
+from camctrl_jax.checkpoints.runs import load_params
+from camctrl_jax.checkpoints.weights import (
     WeightsError,
     expected_mmdit,
     expected_vae,
-    load_mmdit,
     load_vae,
     open_weights,
 )
+from camctrl_jax.data.text import embedder_from_settings
+from camctrl_jax.export.__main__ import main as export
+from camctrl_jax.export.from_diffusers import import_diffusers
+from camctrl_jax.export.to_diffusers import export_diffusers
+from camctrl_jax.files.safetensors import SafetensorsFile, flatten, load_sharded, save_sharded
+from camctrl_jax.interop.diffusers_import import find_diffusers_folder
+from camctrl_jax.interop.keys import export_mmdit, export_vae
 from camctrl_jax.interop.stock_configs import mmdit_to_stock, vae_to_stock
 from camctrl_jax.models import MMDiTConfig, mmdit_preset, vae_preset
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-from camctrl_jax.parallel.parameters import place_on
-from camctrl_jax.training.architecture import autoencoder_architecture, denoiser_architecture
-from camctrl_jax.training.checkpoint import load_params
 
 CONFIG = MMDiTConfig(
     width=32, heads=2, head_dim=16, num_dual=1, num_single=2, num_decoder=1, rope_axes=(4, 6, 6),
@@ -86,8 +87,8 @@ def test_round_trip_through_a_checkpoint_keeps_every_bit(tmp_path, dtype, max_fi
         base / "vae" / "diffusion_pytorch_model.safetensors.index.json"
     ).exists()
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
-    assert export.main(["from-diffusers", "--source", str(base), "--out", str(checkpoint)]) == 0
-    assert export.main(["to-diffusers", "--checkpoint", str(checkpoint), "--out", str(out)]) == 0
+    assert export(["from-diffusers", "--source", str(base), "--out", str(checkpoint)]) == 0
+    assert export(["to-diffusers", "--checkpoint", str(checkpoint), "--out", str(out)]) == 0
     assert "checkpoint" in capsys.readouterr().out
     for part in ("transformer", "vae"):
         before, after = tensors_of(base, part), tensors_of(out, part)
@@ -101,14 +102,14 @@ def test_round_trip_through_a_checkpoint_keeps_every_bit(tmp_path, dtype, max_fi
     assert json.loads((out / "scheduler" / "scheduler_config.json").read_text())["shift"] == 8.0
     # A checkpoint, and the folder itself, are weights wherever weights are named.
     for spec in (checkpoint, base):
-        assert load_mmdit(spec)[0] == CONFIG
+        assert open_weights(spec).mmdit_config == CONFIG
         assert load_vae(spec)[0] == VAE_CONFIG
 
 
 def test_tensors_are_placed_shard_by_shard(folder):
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     found = find_diffusers_folder(folder)
-    placed = found.transformer_params(place_on(mesh, ml_dtypes.bfloat16))
+    placed = found.transformer_params(onto_mesh(mesh, ml_dtypes.bfloat16))
     assert all(
         isinstance(leaf, jax.Array) and leaf.dtype == ml_dtypes.bfloat16 for leaf in jax.tree.leaves(placed)
     )
@@ -126,9 +127,9 @@ ON_EIGHT_DEVICES = """
 import sys
 import jax, numpy as np
 from pathlib import Path
-from camctrl_jax.data.safetensors import flatten
-from camctrl_jax.export import import_diffusers
-from camctrl_jax.interop.pretrained import open_weights
+from camctrl_jax.files.safetensors import flatten
+from camctrl_jax.export.from_diffusers import import_diffusers
+from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 
 folder, out = map(Path, sys.argv[1:])
@@ -159,10 +160,10 @@ def test_every_device_gets_its_own_part(folder, tmp_path):
 
 def test_component_alone_is_found(folder, tmp_path):
     assert open_weights(folder / "vae").vae_config == VAE_CONFIG
-    assert export.main(["from-diffusers", "--source", str(folder / "vae"), "--out", str(tmp_path / "c")]) == 0
+    assert export(["from-diffusers", "--source", str(folder / "vae"), "--out", str(tmp_path / "c")]) == 0
     assert load_vae(tmp_path / "c")[0] == VAE_CONFIG
     with pytest.raises(WeightsError, match="no transformer"):
-        load_mmdit(tmp_path / "c")
+        open_weights(tmp_path / "c").mmdit_params()
 
 
 def weights_file(folder, part="transformer"):
@@ -263,7 +264,7 @@ def missing_shard(folder):
 def test_faults_are_named_and_leave_nothing_behind(folder, tmp_path, capsys, damage, message):
     damage(folder)
     out = tmp_path / "checkpoint"
-    assert export.main(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
+    assert export(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -278,12 +279,12 @@ def test_full_disk_leaves_nothing_behind(folder, tmp_path, capsys, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("camctrl_jax.training.checkpoint.Checkpoints.save", full)
-    assert export.main(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
-    assert "No space left" in capsys.readouterr().err
+    monkeypatch.setattr("camctrl_jax.checkpoints.runs.Checkpoints.save", full)
+    assert export(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
+    assert "the disk is full" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()  # an empty folder is accepted, and stays empty: the same command can be given again
-    assert export.main(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
+    assert export(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
     assert not list(out.iterdir())
 
 
@@ -299,7 +300,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(folder, tmp_path, capsys):
             "no transformer",
         ),
     ):
-        assert export.main(arguments) == 1
+        assert export(arguments) == 1
         assert message in capsys.readouterr().err
 
 
@@ -310,9 +311,7 @@ def nano(tmp_path_factory):
 
 def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, capsys):
     out = tmp_path / "torch"
-    assert (
-        export.main(["to-diffusers", "--checkpoint", str(nano), "--out", str(out), "--dtype", "float32"]) == 0
-    )
+    assert export(["to-diffusers", "--checkpoint", str(nano), "--out", str(out), "--dtype", "float32"]) == 0
     assert "note:" not in capsys.readouterr().err
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert names == {
@@ -337,7 +336,7 @@ def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, 
     back = open_weights(out)
     assert back.sampling == open_weights(nano).sampling
     # The stock class has no shared modulation: every block has its copy.
-    config, params, _ = load_mmdit(nano)
+    config, params = open_weights(nano).mmdit_config, open_weights(nano).mmdit_params()
     assert back.mmdit_config == dataclasses.replace(config, shared_modulation=False)
     found = back.mmdit_params()
     np.testing.assert_array_equal(found["camera_embedder"]["kernel"], params["camera_embedder"]["kernel"])
@@ -346,11 +345,11 @@ def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, 
 
     # With its camera and its clips it imports and exports again unchanged.
     again = tmp_path / "again"
-    assert export.main(["from-diffusers", "--source", str(out), "--out", str(tmp_path / "c")]) == 0
+    assert export(["from-diffusers", "--source", str(out), "--out", str(tmp_path / "c")]) == 0
     assert open_weights(tmp_path / "c").sampling == back.sampling
-    assert export.main(["to-diffusers", "--checkpoint", str(tmp_path / "c"), "--out", str(again)]) == 0
+    assert export(["to-diffusers", "--checkpoint", str(tmp_path / "c"), "--out", str(again)]) == 0
     assert "text/ is left out" in capsys.readouterr().err
-    folder, notes = export.export_diffusers(tmp_path / "folder", checkpoint=str(out))  # with its text, too
+    folder, notes = export_diffusers(tmp_path / "folder", checkpoint=str(out))  # with its text, too
     assert not notes
     for name in sorted(names - {"README.md"}):
         assert (folder / name).read_bytes() == (out / name).read_bytes(), name
@@ -360,7 +359,7 @@ def test_a_trained_model_exports_with_its_camera_and_comes_back(nano, tmp_path, 
 
 def test_a_base_model_keeps_its_clips_and_guidance(tmp_path):
     base = save_nano(tmp_path / "base", camera=False)
-    out, notes = export.export_diffusers(tmp_path / "torch", checkpoint=str(base))
+    out, notes = export_diffusers(tmp_path / "torch", checkpoint=str(base))
     assert not notes
     assert not (out / "camera").exists()
     assert open_weights(out).sampling == open_weights(base).sampling
@@ -375,20 +374,19 @@ def test_folders_that_happen_to_be_called_so_are_no_components(tmp_path):
 def test_an_autoencoder_run_exports_its_average(tmp_path, nano):
     """The transformer was trained on it: --raw is about the transformer."""
     params = random_params(expected_vae(VAE_CONFIG), 3)
-    statistics = VAE_CONFIG.latents_mean, VAE_CONFIG.latents_std
-    vae = save_run(tmp_path / "vae", params, autoencoder_architecture(VAE_CONFIG, *statistics))
+    vae = save_run(tmp_path / "vae", params, Architecture(vae=VAE_CONFIG).to_json())
     mmdit = random_params(expected_mmdit(mmdit_preset("nano", num_single=1)), 4)
     clip = {"frames": 9, "height": 32, "width": 48, "fps": 12.0, "shift": 1.5}
-    config = denoiser_architecture(mmdit_preset("nano", num_single=1), TEXT, clip, str(vae))
-    run = save_run(tmp_path / "stage1", mmdit, config)
-    out, _ = export.export_diffusers(tmp_path / "raw", checkpoint=str(run), ema=False)
+    config = Architecture(None, mmdit_preset("nano", num_single=1), TEXT, clip, str(vae))
+    run = save_run(tmp_path / "stage1", mmdit, config.to_json())
+    out, _ = export_diffusers(tmp_path / "raw", checkpoint=str(run), ema=False)
     exported = tensors_of(out, "vae")["quant_conv.weight"]
     np.testing.assert_array_equal(exported[..., 0, 0, 0], params["quant_conv"]["kernel"][0, 0, 0].T)
     assert not np.any(tensors_of(out, "transformer")["proj_out.weight"])  # raw ones are zero in such a run
 
 
 def test_another_convention_of_the_camera_is_refused(nano, tmp_path):
-    out, _ = export.export_diffusers(tmp_path / "torch", checkpoint=str(nano))
+    out, _ = export_diffusers(tmp_path / "torch", checkpoint=str(nano))
     settings = json.loads((out / "camera" / "config.json").read_text())
     (out / "camera" / "config.json").write_text(json.dumps(settings | {"order": "direction_first"}))
     with pytest.raises(WeightsError, match="order is 'direction_first'"):
@@ -396,9 +394,7 @@ def test_another_convention_of_the_camera_is_refused(nano, tmp_path):
 
 
 def test_exports_without_autoencoder_and_in_bfloat16(nano, tmp_path):
-    out, notes = export.export_diffusers(
-        tmp_path / "torch", checkpoint=str(nano), with_vae=False, dtype="bfloat16"
-    )
+    out, notes = export_diffusers(tmp_path / "torch", checkpoint=str(nano), with_vae=False, dtype="bfloat16")
     assert not (out / "vae").exists()
     assert all(array.dtype == ml_dtypes.bfloat16 for array in tensors_of(out, "transformer").values())
     camera = SafetensorsFile(out / "camera" / "camera_embedder.safetensors")
@@ -408,18 +404,18 @@ def test_exports_without_autoencoder_and_in_bfloat16(nano, tmp_path):
 
 
 def test_a_folder_exports_with_its_shift_and_one_set_of_parameters(folder, tmp_path):
-    out, _ = export.export_diffusers(tmp_path / "out", checkpoint=str(folder))
+    out, _ = export_diffusers(tmp_path / "out", checkpoint=str(folder))
     assert json.loads((out / "scheduler" / "scheduler_config.json").read_text())["shift"] == 8.0
     with pytest.raises(WeightsError, match="leave --raw out"):
-        export.export_diffusers(tmp_path / "raw", checkpoint=str(folder), ema=False)
+        export_diffusers(tmp_path / "raw", checkpoint=str(folder), ema=False)
 
 
 def test_an_autoencoder_of_other_latents_is_refused(folder, tmp_path):
     path = folder / "vae" / "config.json"
     content = json.loads(path.read_text()) | {"z_dim": 4, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
     path.write_text(json.dumps(content))
-    with pytest.raises(WeightsError, match=r"makes 16 latent channels, .* has 4"):
-        export.export_diffusers(tmp_path / "out", checkpoint=str(folder))
+    with pytest.raises(WeightsError, match=r"takes 16 latent channels but .* has 4"):
+        export_diffusers(tmp_path / "out", checkpoint=str(folder))
 
 
 def test_a_diverged_model_is_not_exported(nano, tmp_path):
@@ -429,13 +425,13 @@ def test_a_diverged_model_is_not_exported(nano, tmp_path):
     tensors["proj_out.bias"][0] = np.nan
     save_sharded(broken, tensors, stem="mmdit")
     with pytest.raises(WeightsError, match=r"proj_out\.bias holds NaN"):
-        export.export_diffusers(tmp_path / "torch", checkpoint=str(broken))
+        export_diffusers(tmp_path / "torch", checkpoint=str(broken))
     assert not (tmp_path / "torch").exists()
 
 
 def test_imported_weights_are_no_training_run(folder, tmp_path):
-    export.import_diffusers(folder, tmp_path / "c")
-    from camctrl_jax.training.checkpoint import CheckpointError, Checkpoints
+    import_diffusers(folder, tmp_path / "c")
+    from camctrl_jax.checkpoints.runs import CheckpointError, Checkpoints
 
     checkpoints = Checkpoints(tmp_path / "c")
     with pytest.raises(CheckpointError, match=r"imported weights.*init_from"):

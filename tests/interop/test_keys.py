@@ -9,13 +9,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from camctrl_jax.interop.described import config_from_json, config_to_json
 from camctrl_jax.interop.keys import (
     MMDIT_KEYS,
     export_mmdit,
     export_vae,
     import_mmdit,
     import_vae,
-    placements,
+    key_matches,
 )
 from camctrl_jax.interop.stock_configs import mmdit_from_stock, mmdit_to_stock, vae_from_stock, vae_to_stock
 from camctrl_jax.models import VAE, CameraConfig, MMDiT, mmdit_preset, vae_preset
@@ -59,14 +60,14 @@ def test_a_checkpoint_without_camera_gets_the_neutral_one(params, tensors):
     assert equal(loaded, {name: value for name, value in params.items() if name != "camera_embedder"})
 
 
-def test_place_receives_every_parameter_once(params, tensors):
+def test_keep_receives_every_parameter_once(params, tensors):
     paths = []
 
-    def place(path, array):
+    def keep(path, array):
         paths.append("/".join(path))
         return array.shape
 
-    loaded = import_mmdit(tensors, dataclasses.replace(CONFIG, camera=None), place=place)
+    loaded = import_mmdit(tensors, dataclasses.replace(CONFIG, camera=None), keep=keep)
     assert len(paths) == len(set(paths)) == len(jax.tree.leaves(params)) - 2
     assert loaded["proj_out"]["kernel"] == params["proj_out"]["kernel"].shape
 
@@ -96,7 +97,7 @@ def test_unshared_model_takes_the_copies_of_a_shared_one(params, tensors):
 
 def test_a_parameter_without_row_is_named(params):
     with pytest.raises(ValueError, match=r"extra/kernel.*no counterpart"):
-        placements({"extra": {"kernel": np.zeros((2, 2))}}, MMDIT_KEYS)
+        key_matches({"extra": {"kernel": np.zeros((2, 2))}}, MMDIT_KEYS)
 
 
 def test_configurations_round_trip_and_foreign_ones_are_refused():
@@ -111,3 +112,28 @@ def test_configurations_round_trip_and_foreign_ones_are_refused():
         mmdit_from_stock({"qk_norm": "layer_norm"})
     with pytest.raises(ValueError, match=r"'guidance_embeds'.*unknown"):
         mmdit_from_stock({"guidance_embeds": True})
+
+
+@pytest.mark.parametrize("camera", [CameraConfig(encoder="deep"), CameraConfig(injection="every")])
+def test_a_camera_that_the_stock_pipeline_does_not_know_is_refused(camera):
+    config = dataclasses.replace(CONFIG, camera=camera)
+    params = random_like(MMDiT(config).abstract_params())
+    named = f"encoder='{camera.encoder}' and injection='{camera.injection}' has no counterpart in PyTorch"
+    for attempt in (
+        lambda: export_mmdit(params),
+        lambda: mmdit_to_stock(config),
+        lambda: import_mmdit({}, config),
+    ):
+        with pytest.raises(ValueError, match=named):
+            attempt()
+
+
+def test_a_stored_camera_is_read_under_its_old_name_too():
+    camera = CameraConfig("pixel", (1, 8, 8), encoder="deep")
+    assert config_from_json(CameraConfig, config_to_json(camera)) == camera
+    assert config_from_json(CameraConfig, {"plucker_res": "pixel", "patch": [1, 8, 8]}) == CameraConfig(
+        "pixel", (1, 8, 8)
+    )
+    config = config_to_json(CONFIG)
+    config["camera"] = {"plucker_res": "latent", "patch": [1, 2, 2]}
+    assert config_from_json(type(CONFIG), config) == CONFIG

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from camctrl_jax.metrics.psnr import CEILING_DB, frame_psnr, psnr
+from camctrl_jax.metrics.psnr import CEILING_DB, frame_psnr, psnr, psnr_of_error
 
 
 def clips(dtype=np.uint8) -> np.ndarray:
@@ -51,3 +53,16 @@ def test_unusable_input_is_refused():
         psnr(truth.astype(np.float32), truth.astype(np.float32))
     with pytest.raises(ValueError, match="not finite"):
         psnr(np.full((1, 2, 2, 3), np.nan), np.zeros((1, 2, 2, 3)), peak=1.0)
+
+
+def test_an_error_scores_alike_in_numpy_and_inside_jit():
+    error = np.asarray([[25.0, 1.0], [0.0, 1e-12]])
+    expected = 10 * np.log10(255**2 / np.maximum(error, 255**2 * 10 ** (-CEILING_DB / 10)))
+    np.testing.assert_array_equal(psnr_of_error(error, 255.0), expected)
+    assert psnr_of_error(error, 255.0)[1].tolist() == [CEILING_DB, CEILING_DB]
+    compiled = jax.jit(lambda error: psnr_of_error(error, 255.0))(jnp.asarray(error))
+    assert compiled.dtype == jnp.float32
+    np.testing.assert_allclose(compiled, expected, rtol=1e-5)
+    truth = clips()
+    video = truth + np.uint8(5)
+    assert psnr(video, truth, clip_dims=5) == psnr_of_error(np.float64(25.0), 255.0)

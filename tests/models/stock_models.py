@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from camctrl_jax.interop.keys import placements
+from camctrl_jax.interop.keys import key_matches
 
 _INSTALL = "is absent; install it with pip install 'camctrl_jax[torch]'"
 _GAIN = re.compile(r"norm\w*\.(weight|gamma)$")
@@ -51,7 +51,7 @@ def state_shapes(model) -> dict[str, tuple[int, ...]]:
 
 def tensor_shapes(params, table) -> dict[str, tuple[int, ...]]:
     """What exporting would write, by name and shape, without making it."""
-    return {key: entry.torch_shape for entry in placements(params, table) for key in entry.keys}
+    return {key: entry.torch_shape for entry in key_matches(params, table) for key in entry.keys}
 
 
 def relative_l2(value, reference) -> float:

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_preset
+from camctrl_jax.models import CameraConfig, MMDiT, MMDiTConfig, mmdit_preset
 from camctrl_jax.models.flops import mmdit_flops
+from camctrl_jax.models.mmdit.layers import CameraEmbed, project_camera
+from camctrl_jax.models.placement import ONE_DEVICE
 
 # Wide enough that products outweigh norms and activations, which the compiler counts as well.
 SMALL = MMDiTConfig(width=512, heads=4, head_dim=128, num_dual=2, text_dim=64, rope_axes=(16, 56, 56))
@@ -39,6 +41,32 @@ def test_the_formula_is_what_the_compiler_counts(config):
     counted = jax.jit(model.apply).lower(*arguments).cost_analysis()["flops"]
     formula = mmdit_flops(config, grid, text).forward
     assert formula < counted < 1.06 * formula
+
+
+@pytest.mark.parametrize("kind", ["deep", "every"])
+def test_what_another_camera_adds_is_what_the_compiler_counts(kind):
+    camera = CameraConfig(encoder="deep") if kind == "deep" else CameraConfig(injection="every")
+    config, grid = dataclasses.replace(SMALL, camera=camera), (3, 16, 16)
+    model = CameraEmbed.of(config, ONE_DEVICE, name=None)
+    maps = jax.ShapeDtypeStruct((1, *grid, 6), jnp.float32)
+
+    def all_of_it(maps):
+        embed = model.bind({"params": params})
+        features = embed.features(maps)
+        found = [embed.tokens(features)]
+        if kind == "every":
+            kernels, biases = embed.of_blocks("dual")
+            found += [project_camera(features, weights) for weights in zip(kernels, biases)]
+        return found
+
+    params = jax.tree.map(
+        lambda leaf: jnp.ones(leaf.shape), jax.eval_shape(model.init, jax.random.key(0), maps)
+    )
+    params = params["params"]
+    counted = jax.jit(all_of_it).lower(maps).cost_analysis()["flops"]
+    bare = mmdit_flops(dataclasses.replace(config, camera=None), grid, 16).products
+    formula = mmdit_flops(config, grid, 16).products - bare
+    assert formula == pytest.approx(counted, rel=0.1)  # at the edges a convolution multiplies less
 
 
 def test_the_open_base_takes_what_was_counted_by_hand():

@@ -20,7 +20,14 @@ from camctrl_jax.models import (
     unstack_layers,
 )
 from camctrl_jax.models.attention import attention, choose_implementation
-from camctrl_jax.models.mmdit import apply_rope, patches, rope_tables, timestep_features, unpatch, valid_first
+from camctrl_jax.models.mmdit.layers import (
+    apply_rope,
+    patches,
+    rope_tables,
+    timestep_features,
+    unpatch,
+    valid_first,
+)
 
 CONFIG = dataclasses.replace(mmdit_preset("nano"), num_dual=1, num_single=2, num_decoder=1, text_dim=12)
 
@@ -71,15 +78,105 @@ def without_camera(params: dict) -> dict:
     return {name: value for name, value in params.items() if name != "camera_embedder"}
 
 
+CAMERAS = [
+    CameraConfig(),
+    CameraConfig(encoder="deep"),
+    CameraConfig(injection="every"),
+    CameraConfig(encoder="deep", injection="every"),
+]
+cameras = pytest.mark.parametrize(
+    "camera", CAMERAS, ids=lambda camera: f"{camera.encoder}-{camera.injection}"
+)
+
+
+def fresh_camera(config: MMDiTConfig) -> dict:
+    return MMDiT(config).init_params(jax.random.key(0, impl="unsafe_rbg"))["camera_embedder"]
+
+
+@cameras
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_zero_initialised_camera_equals_the_model_without_camera_exactly(params, fresh_params, inputs, dtype):
-    fresh = fresh_params["camera_embedder"]
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(fresh))
-    with_camera = run(CONFIG, {**params, "camera_embedder": fresh}, inputs, dtype)
-    bare = dataclasses.replace(CONFIG, camera=None)
+def test_a_new_camera_equals_the_model_without_camera_exactly(params, inputs, dtype, camera):
+    config, bare = (dataclasses.replace(CONFIG, camera=value) for value in (camera, None))
+    with_camera = run(config, {**params, "camera_embedder": fresh_camera(config)}, inputs, dtype)
     expected = run(bare, without_camera(params), inputs, dtype, plucker=None)
     assert np.any(expected != 0)
     np.testing.assert_array_equal(with_camera, expected)
+
+
+@cameras
+def test_the_gradient_reaches_every_way_in_of_a_new_camera(params, inputs, camera):
+    config = dataclasses.replace(CONFIG, num_single=4, num_decoder=2, camera=camera)
+    params, fresh = random_params(config), fresh_camera(config)
+
+    @jax.jit
+    def gradient(camera):
+        def loss(camera):
+            changed = {**params, "camera_embedder": camera}
+            return jnp.mean(MMDiT(config).apply({"params": changed}, **inputs) ** 2)
+
+        return jax.grad(loss)(camera)
+
+    first = gradient(fresh)
+    ways_in = ["kernel"]
+    if camera.injection == "every":
+        ways_in += ["dual_kernel", "single_kernel"]
+    for name in ways_in:
+        blocks = first[name] if name != "kernel" else first[name][None]
+        assert all(np.any(block) for block in blocks), name
+    # Once the last layers are open, the convolutions before them learn too.
+    opened = jax.tree.map(lambda leaf, grad: leaf - 0.1 * grad, fresh, first)
+    dead = [path for path, leaf in jax.tree.leaves_with_path(gradient(opened)) if not np.any(leaf)]
+    assert not dead, dead
+
+
+@cameras
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_scanned_layers_with_a_camera_equal_the_loop(inputs, camera, decoders):
+    config = dataclasses.replace(CONFIG, num_dual=2, num_single=4, num_decoder=decoders, camera=camera)
+    params = random_params(config)
+    scanned = dataclasses.replace(config, scan_layers=True, remat="dots")
+    stacked = stack_layers(params, config)
+    assert jax.tree.map(jnp.shape, MMDiT(scanned).abstract_params()) == jax.tree.map(jnp.shape, stacked)
+    expected = run(config, params, inputs)
+    np.testing.assert_allclose(run(scanned, stacked, inputs), expected, atol=1e-5)
+    assert np.abs(run(config, params, inputs, plucker=None) - expected).max() > 1e-2
+    np.testing.assert_allclose(
+        run(scanned, stacked, inputs, plucker=None), run(config, params, inputs, plucker=None), atol=1e-5
+    )
+
+
+def test_every_block_adds_the_camera_through_its_own_layer(inputs):
+    config = dataclasses.replace(
+        CONFIG, num_dual=2, num_single=4, num_decoder=2, camera=CameraConfig(injection="every")
+    )
+    params = random_params(config)
+    whole, camera = run(config, params, inputs), params["camera_embedder"]
+    assert camera["dual_kernel"].shape == (2, 24, config.width)
+    assert camera["single_kernel"].shape == (2, 24, config.width)  # not the decoder's
+    for kind in ("dual", "single"):
+        for block in range(2):
+            less = camera | {f"{kind}_{part}": camera[f"{kind}_{part}"].copy() for part in ("kernel", "bias")}
+            for part in ("kernel", "bias"):
+                less[f"{kind}_{part}"][block] = 0
+            assert np.abs(run(config, params | {"camera_embedder": less}, inputs) - whole).max() > 1e-3
+
+
+def test_a_deep_camera_reads_pixels_from_the_latent_grid_on(inputs):
+    config = dataclasses.replace(CONFIG, camera=CameraConfig("pixel", encoder="deep"))
+    params = random_params(config)
+    assert config.camera.patch == (1, 16, 16)
+    assert params["camera_embedder"]["conv_in"]["kernel"].shape == (3, 3, 64 * 6, 64)
+    assert params["camera_embedder"]["kernel"].shape == (1, 2, 2, 64, config.width)
+    pixels = np.random.default_rng(3).standard_normal((2, 3, 32, 48, 6)).astype(np.float32)
+    assert run(config, params, inputs, plucker=pixels).shape == (2, 3, 4, 6, 16)
+    with pytest.raises(ValueError, match=r"camera\.patch=\(1, 3, 3\) must be a multiple of patch"):
+        dataclasses.replace(CONFIG, camera=CameraConfig(patch=(1, 3, 3), encoder="deep"))
+
+
+@pytest.mark.parametrize("field", ["resolution", "encoder", "injection"])
+def test_an_unknown_camera_is_refused_with_the_choices(field):
+    with pytest.raises(ValueError, match=rf"camera\.{field}='huge' is unknown; choose '\w+' or '\w+'"):
+        CameraConfig(**{field: "huge"})
 
 
 def test_zero_pluecker_map_is_no_camera_up_to_the_bias(params, inputs):

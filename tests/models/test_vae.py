@@ -218,9 +218,9 @@ def test_pixels_to_channels_round_trips(video):
 
 def test_sizes_that_do_not_fit_are_named(params):
     vae = VAE(CONFIG)
-    with pytest.raises(ValueError, match=r"6 frames.*4k.1 frames, for example 5 or 9"):
+    with pytest.raises(ValueError, match=r"frames=6: expected 4k.1 frames, for example 5 or 9"):
         vae.apply({"params": params}, np.zeros((1, 6, 16, 16, 3)), method=VAE.encode)
-    with pytest.raises(ValueError, match=r"20x16.*multiples of 8"):
+    with pytest.raises(ValueError, match=r"height=20: expected a multiple of 8 pixels"):
         vae.apply({"params": params}, np.zeros((1, 5, 20, 16, 3)), method=VAE.encode)
     with pytest.raises(ValueError, match=r"8 channels.*16"):
         vae.apply({"params": params}, np.zeros((1, 2, 2, 2, 8)), method=VAE.decode)

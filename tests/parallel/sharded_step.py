@@ -14,15 +14,24 @@ import jax
 import numpy as np
 import optax
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from nano_batches import batch_of
 
-from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_preset, stack_layers, unstack_layers
+from camctrl_jax.models import (
+    CameraConfig,
+    MMDiT,
+    MMDiTConfig,
+    mmdit_preset,
+    stack_layers,
+    unstack_layers,
+    vae_preset,
+)
 from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-from camctrl_jax.parallel.sharding import ShardingRules, place_batch
-from camctrl_jax.training.denoise import DenoiseConfig, make_denoise_step
+from camctrl_jax.parallel.sharding import distribute_batch, shardings_of
+from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.state import create_state
+from camctrl_jax.training.update import Update
 
 # Every kind of block: dual, single with cross-attention to the text, decoder.
 BLOCKS = mmdit_preset(
@@ -32,6 +41,8 @@ DUAL = dataclasses.replace(BLOCKS, num_single=0, num_decoder=0)
 # More heads, for meshes that cut them twice, and two blocks of each single kind: the last of a kind computes
 # the first stream only, those before it all of them.
 HEADS = dataclasses.replace(BLOCKS, heads=4, head_dim=12, rope_axes=(4, 4, 4), num_single=4, num_decoder=2)
+# Convolutions before the tokens are cut, and every block with a camera layer of its own.
+CAMERA = dataclasses.replace(HEADS, camera=CameraConfig(encoder="deep", injection="every"))
 
 one = MeshConfig()
 mesh = partial(MeshConfig, data=1)
@@ -51,6 +62,12 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
         dataclasses.replace(HEADS, scan_layers=True, remat="full"),
         mesh(fsdp=2, context=2, tensor=2, context_attention="ulysses"),
         2,
+    ),
+    "camera": (CAMERA, one, 1),
+    "camera, all axes, scanned": (
+        dataclasses.replace(CAMERA, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
+        1,
     ),
 }
 
@@ -80,14 +97,16 @@ def updated(config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int) -> tu
     optimizer = optax.sgd(0.1)
     plain = mesh_config == one
     mesh = make_mesh(mesh_config, jax.devices()[:1] if plain else jax.devices())
-    model = MMDiT(config, placement=placement_of(mesh, mesh_config.context_attention))
+    placement = placement_of(mesh, mesh_config.context_attention)
+    objective = Denoise(
+        Update(optimizer, accumulate=accumulate), config, vae_preset("nano"), placement=placement
+    )
     params = random_params(config)
     state = create_state(stack_layers(params, config) if config.scan_layers else params, optimizer)
-    shardings = ShardingRules().shardings(state, mesh)
+    shardings = shardings_of(state, mesh)
     state = jax.device_put(state, shardings)
-    settings = DenoiseConfig(accumulate=accumulate)
-    step = jax.jit(make_denoise_step(model, optimizer, settings), out_shardings=(shardings, None))
-    state, metrics = step(state, place_batch(batch_of(8), mesh), jax.random.key(5))
+    step = jax.jit(objective.step, out_shardings=(shardings, None))
+    state, metrics = step(state, distribute_batch(batch_of(8), mesh), jax.random.key(5), {})
     held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
     after = unstack_layers(state.params, config) if config.scan_layers else state.params
     return flat(after) - flat(params), float(metrics["loss"]), held

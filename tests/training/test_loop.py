@@ -11,9 +11,18 @@ import numpy as np
 import optax
 import pytest
 
-from camctrl_jax.training.checkpoint import CheckpointError, Checkpoints, checkpoint_steps
-from camctrl_jax.training.loop import BAD_BATCH_FILE, BAD_CLIPS_FILE, LoopConfig, NonFiniteLoss, train
-from camctrl_jax.training.state import apply_gradients, create_state, global_norm
+from camctrl_jax.checkpoints.runs import CheckpointError, Checkpoints, checkpoint_steps
+from camctrl_jax.training.loop import (
+    BAD_BATCH_FILE,
+    BAD_CLIPS_FILE,
+    Hooks,
+    LoopConfig,
+    NonFiniteLoss,
+    Run,
+    train,
+)
+from camctrl_jax.training.state import create_state, global_norm
+from camctrl_jax.training.update import Update
 from camctrl_jax.training.writers import ProgressLine
 
 OPTIMIZER = optax.sgd(0.1)
@@ -52,7 +61,7 @@ def fit_mean(state, batch, rng):
         "grad_norm": global_norm(grads),
         "sometimes": jnp.where(loss > 1, loss, jnp.nan),
     }
-    return apply_gradients(state, grads, OPTIMIZER, 0.99), metrics
+    return Update(OPTIMIZER, ema_decay=0.99).apply(state, grads), metrics
 
 
 class Recorded(Checkpoints):
@@ -72,27 +81,23 @@ def run(
     events=None,
     bad=(),
     stream=None,
-    sample=None,
+    hooks=None,
     step_function=fit_mean,
     start=0,
     state=None,
 ):
     events = [] if events is None else events
     checkpoints = Recorded(tmp_path, events)
+    stream = Numbers(events, bad) if stream is None else stream
+    progress = ProgressLine(config.steps, start, stream=io.StringIO())
     try:
         return train(
             create_state({"w": jnp.zeros(())}, OPTIMIZER) if state is None else state,
-            Numbers(events, bad) if stream is None else stream,
             step_function,
             jax.random.key(0),
             config,
-            start=start,
-            run_dir=tmp_path,
-            checkpoints=checkpoints,
-            describe=lambda state: {"facts": 1},
-            place=jax.device_put,
-            progress=ProgressLine(config.steps, start, stream=io.StringIO()),
-            sample=sample,
+            Run(tmp_path, start, stream, jax.device_put, checkpoints, progress),
+            Hooks(**{"describe": lambda state: {"facts": 1}} | (hooks or {})),
         )
     finally:
         checkpoints.close()
@@ -260,7 +265,7 @@ def test_samples_are_drawn_on_time_and_logged(tmp_path):
         seen.append((step, int(state.step)))
         return {"sample_psnr": 20.0 + step}
 
-    run(tmp_path, LoopConfig(steps=4, log_every=100, sample_every=2), sample=sample)
+    run(tmp_path, LoopConfig(steps=4, log_every=100, sample_every=2), hooks={"sample": sample})
     assert seen == [(2, 2), (4, 4)]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["sample_psnr"] for line in lines if "sample_psnr" in line] == [22.0, 24.0]
@@ -272,3 +277,35 @@ def test_a_hidden_transfer_in_the_step_is_refused(tmp_path):
 
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         run(tmp_path, LoopConfig(steps=2), step_function=step)
+
+
+def test_held_out_clips_are_measured_on_time_with_the_state_of_the_step(tmp_path):
+    seen = []
+
+    def measure(state):
+        seen.append(int(state.step))
+        return {"held_out_loss": 1.0 / seen[-1]}
+
+    config = LoopConfig(steps=5, log_every=100, measure_every=2)
+    run(tmp_path, config, hooks={"measure": measure})
+    assert seen == [2, 4]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["held_out_loss"] for line in lines if "held_out_loss" in line] == [0.5, 0.25]
+
+
+def test_learning_rate_and_model_flops_are_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr("camctrl_jax.training.loop.peak_flops", lambda: 1e12)
+    hooks = {"work": lambda batch: 4e9 * len(batch["x"]), "learning_rate": lambda step: 0.5**step}
+    run(tmp_path, LoopConfig(steps=4, log_every=2), hooks=hooks)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["learning_rate"] for line in lines] == [0.5, 0.125]  # of the update that the step made
+    for line in lines:
+        expected = 4e9 * line["clips_per_second"] / jax.device_count()
+        assert line["model_tflops_per_device"] == pytest.approx(expected / 1e12)
+        assert line["mfu"] == pytest.approx(expected / 1e12)
+
+
+def test_a_trace_of_the_asked_steps_is_written(tmp_path):
+    run(tmp_path, LoopConfig(steps=4, profile=(2, 3)))
+    names = {path.name.split(".", 1)[-1] for path in (tmp_path / "tensorboard").rglob("*") if path.is_file()}
+    assert {"xplane.pb", "json.gz"} <= {name for full in names for name in (full, full.split(".", 1)[-1])}

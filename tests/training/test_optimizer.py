@@ -33,46 +33,50 @@ def test_a_run_shorter_than_its_warm_up_is_refused_with_a_remedy():
 
 def test_matrices_decay_and_vectors_do_not():
     params = {
-        "dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)},
-        "conv": {"kernel": jnp.ones((3, 1, 1, 2, 2))},
-        "norm": {"gamma": jnp.ones((8, 1, 1, 1)), "scale": jnp.ones(8)},
+        "transformer_blocks_0_to_1": {
+            "ff": {"net_2": {"kernel": jnp.ones((2, 3, 4)), "bias": jnp.ones((2, 4))}},
+            "attn": {"norm_q": {"scale": jnp.ones((2, 8))}},
+        },
+        "encoder": {"conv_in": {"kernel": jnp.ones((3, 1, 1, 2, 2))}, "norm_out": {"gamma": jnp.ones(8)}},
     }
     assert decay_mask(params) == {
-        "dense": {"kernel": True, "bias": False},
-        "conv": {"kernel": True},
-        "norm": {"gamma": False, "scale": False},
+        "transformer_blocks_0_to_1": {
+            "ff": {"net_2": {"kernel": True, "bias": False}},
+            "attn": {"norm_q": {"scale": False}},
+        },
+        "encoder": {"conv_in": {"kernel": True}, "norm_out": {"gamma": False}},
     }
 
 
 def test_only_decay_moves_parameters_without_gradient():
-    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    params = {"quant_conv": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
     settings = OptimizerConfig(
         initial_learning_rate=1e-2, learning_rate=1e-2, warmup_steps=0, weight_decay=0.1
     )
     optimizer = make_optimizer(settings, 10)
-    zeros = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
-    np.testing.assert_allclose(updates["kernel"], -1e-3, rtol=1e-5)
-    np.testing.assert_array_equal(updates["bias"], 0.0)
+    np.testing.assert_allclose(updates["quant_conv"]["kernel"], -1e-3, rtol=1e-5)
+    np.testing.assert_array_equal(updates["quant_conv"]["bias"], 0.0)
 
 
 def test_frozen_parameters_keep_their_values_decay_or_not():
-    params = {"encoder": {"kernel": jnp.ones((2, 2))}, "decoder": {"kernel": jnp.ones((2, 2))}}
+    params = {part: {"conv_out": {"kernel": jnp.ones((2, 2))}} for part in ("encoder", "decoder")}
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=0, weight_decay=0.1), 10, frozen=("encoder",))
     updates, _ = optimizer.update(params, optimizer.init(params), params)  # gradients of ones
-    np.testing.assert_array_equal(updates["encoder"]["kernel"], 0.0)
-    assert np.all(np.asarray(updates["decoder"]["kernel"]) < 0)
+    np.testing.assert_array_equal(updates["encoder"]["conv_out"]["kernel"], 0.0)
+    assert np.all(np.asarray(updates["decoder"]["conv_out"]["kernel"]) < 0)
 
 
 def test_clipping_bounds_what_reaches_the_moments():
-    params = {"w": jnp.zeros(4)}
-    gradient = {"w": jnp.full(4, 50.0)}  # norm 100
+    params = {"proj_out": {"bias": jnp.zeros(4)}}
+    gradient = {"proj_out": {"bias": jnp.full(4, 50.0)}}  # norm 100
     clipped = make_optimizer(OptimizerConfig(clip_norm=1.0, warmup_steps=1), 10)
     free = make_optimizer(OptimizerConfig(clip_norm=0.0, warmup_steps=1), 10)
 
     def first_moment(optimizer):
         _, state = optimizer.update(gradient, optimizer.init(params), params)
-        return optax.tree_utils.tree_get(state, "mu")["w"]
+        return optax.tree_utils.tree_get(state, "mu")["proj_out"]["bias"]
 
     np.testing.assert_allclose(first_moment(clipped), 0.1 * 0.5, rtol=1e-5)
     np.testing.assert_allclose(first_moment(free), 0.1 * 50.0, rtol=1e-5)
@@ -143,13 +147,14 @@ def test_muon_takes_the_matrices_between_first_and_last_layers():
 def test_muon_trains_a_model_with_all_kinds_of_leaves():
     params = {
         "x_embedder": {"kernel": jnp.ones((3, 4))},
-        "layer": {"kernel": jnp.eye(4), "bias": jnp.ones(4)},
+        "context_embedder": {"linear_1": {"kernel": jnp.eye(4), "bias": jnp.ones(4)}},
     }
     optimizer = make_optimizer(OptimizerConfig(kind="muon", learning_rate=0.05, warmup_steps=1), 100)
     target = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 
     def loss(params):
-        hidden = params["x_embedder"]["kernel"] @ params["layer"]["kernel"] + params["layer"]["bias"]
+        layer = params["context_embedder"]["linear_1"]
+        hidden = params["x_embedder"]["kernel"] @ layer["kernel"] + layer["bias"]
         return jnp.mean(jnp.square(hidden - target))
 
     @jax.jit

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from camctrl_jax.training.state import apply_gradients, create_state, ema_decay_at, update_ema
+from camctrl_jax.training.state import create_state, ema_decay_at, update_ema
+from camctrl_jax.training.update import Update
 
 
 @pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (89, 90 / 99), (10**6, 0.999)])
@@ -25,7 +26,7 @@ def test_after_a_short_run_the_average_has_left_the_initial_weights():
     state = create_state({"w": jnp.zeros(())}, optimizer)
     for _ in range(100):
         grads = {"w": state.params["w"] - 10.0}  # one step of rate 1 lands on 10
-        state = apply_gradients(state, grads, optimizer, 0.9999)
+        state = Update(optimizer, ema_decay=0.9999).apply(state, grads)
     assert int(state.step) == 100
     assert float(state.ema["w"]) == pytest.approx(10.0, rel=1e-3)
 

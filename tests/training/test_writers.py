@@ -7,7 +7,7 @@ import resource
 import numpy as np
 import pytest
 
-from camctrl_jax.training.checkpoint import CheckpointError
+from camctrl_jax.checkpoints.runs import CheckpointError
 from camctrl_jax.training.writers import METRICS_FILE, MetricsFile, ProgressLine, TensorBoard, duration
 
 
@@ -93,7 +93,7 @@ def test_a_resumed_run_repeats_no_step(tmp_path):
 
 
 def test_tensorboard_is_optional(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("camctrl_jax.training.writers.EventsWriter", None)
     board = TensorBoard(tmp_path, 0)
     board.write(1, {"loss": 1.0})
     board.close()

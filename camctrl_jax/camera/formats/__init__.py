@@ -31,6 +31,7 @@ from camctrl_jax.camera.formats import (
 )
 from camctrl_jax.camera.formats.posefile import Format, PoseFile, PoseFileError, Source
 from camctrl_jax.camera.inspection import hints
+from camctrl_jax.errors import InvalidValue, MissingFile
 
 __all__ = [
     "FORMATS",
@@ -68,7 +69,9 @@ def format_named(name: str) -> Format:
     for pose_format in FORMATS:
         if pose_format.name == name:
             return pose_format
-    raise ValueError(f"unknown pose format {name!r}; known are {', '.join(known.name for known in FORMATS)}")
+    raise InvalidValue(
+        f"unknown pose format {name!r}; known are {', '.join(known.name for known in FORMATS)}"
+    )
 
 
 def existing_path(path: str | Path) -> Path | None:
@@ -85,7 +88,7 @@ def existing_path(path: str | Path) -> Path | None:
 def _source(path: str | Path) -> Source:
     found = existing_path(path)
     if found is None:
-        raise FileNotFoundError(f"{path}: no such file or folder")
+        raise MissingFile(f"{path}: no such file or folder")
     whole = str(path)
     return Source(found, "" if Path(whole).exists() else whole.rpartition("#")[2])
 

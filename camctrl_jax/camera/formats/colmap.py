@@ -20,7 +20,6 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_file, write_text
 from camctrl_jax.camera.formats.posefile import (
     Format,
     PoseFile,
@@ -31,6 +30,7 @@ from camctrl_jax.camera.formats.posefile import (
 )
 from camctrl_jax.camera.formats.tum import poses_from_quaternions
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
+from camctrl_jax.files.atomic import write_text, written_file
 
 # Name: (id, number of parameters, index of fx, fy, cx, cy). What remains is distortion.
 _MODELS = {
@@ -307,14 +307,17 @@ def _write_binary(
     content = struct.pack("<Q", len(model.cameras))
     for identity, height, width, row in model.cameras:
         content += struct.pack("<iiQQ4d", identity, _MODELS["PINHOLE"][0], width, height, *row)
-    write_file(path / "cameras.bin", lambda file, content=content: file.write(content))
-    write_file(path / "points3D.bin", lambda file: file.write(struct.pack("<Q", 0)))
+    with written_file(path / "cameras.bin") as file:
+        file.write(content)
+    with written_file(path / "points3D.bin") as file:
+        file.write(struct.pack("<Q", 0))
     content = struct.pack("<Q", len(model.names))
     images = zip(model.quaternions, model.translations, model.camera_of_image, model.names)
     for index, (quaternion, translation, camera, name) in enumerate(images, start=1):
         content += struct.pack("<i7di", index, *quaternion, *translation, camera)
         content += name.encode("utf-8") + b"\0" + struct.pack("<Q", 0)
-    write_file(path / "images.bin", lambda file, content=content: file.write(content))
+    with written_file(path / "images.bin") as file:
+        file.write(content)
 
 
 _CONVENTION = (

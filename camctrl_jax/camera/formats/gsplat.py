@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_file
 from camctrl_jax.camera.formats.posefile import Format, PoseFile, Source, inverted, required_size
 from camctrl_jax.camera.intrinsics import intrinsics_in_pixels
+from camctrl_jax.files.atomic import written_file
 
 _KEYS = ("viewmats", "Ks", "width", "height")
 
@@ -62,7 +62,8 @@ def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, nam
     fx, fy, cx, cy = intrinsics_in_pixels(cameras.intrinsics, height, width).T
     matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 2], matrices[:, 1, 2] = fx, fy, cx, cy
     viewmats = cameras.camera_from_world.astype(np.float32)
-    write_file(path, lambda file: np.savez(file, viewmats=viewmats, Ks=matrices, width=width, height=height))
+    with written_file(path) as file:
+        np.savez(file, viewmats=viewmats, Ks=matrices, width=width, height=height)
 
 
 FORMAT = Format(

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras, look_like_pixels
-from camctrl_jax.camera.formats.atomic import write_file
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -24,6 +23,7 @@ from camctrl_jax.camera.formats.posefile import (
     poses_from_3x4,
 )
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
+from camctrl_jax.files.atomic import written_file
 
 _IMAGE_SIZE = (480, 832)
 
@@ -89,9 +89,10 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:
     folder = path.parent if path.name == "poses.npy" else path
     pixels = intrinsics_in_pixels(cameras.intrinsics, *(image_size or _IMAGE_SIZE))
-    write_file(folder / "intrinsics.npy", lambda file: np.save(file, pixels.astype(np.float32)))
-    poses = cameras.world_from_camera.astype(np.float32)
-    write_file(folder / "poses.npy", lambda file: np.save(file, poses))
+    with written_file(folder / "intrinsics.npy") as file:
+        np.save(file, pixels.astype(np.float32))
+    with written_file(folder / "poses.npy") as file:
+        np.save(file, cameras.world_from_camera.astype(np.float32))
 
 
 FORMAT = Format(

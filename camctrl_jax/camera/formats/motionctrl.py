@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -22,6 +21,7 @@ from camctrl_jax.camera.formats.posefile import (
     inverted,
     poses_from_3x4,
 )
+from camctrl_jax.files.atomic import write_text
 
 
 def _matches(source: Source) -> bool:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -29,6 +28,7 @@ from camctrl_jax.camera.formats.posefile import (
     required_size,
 )
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
+from camctrl_jax.files.atomic import write_text
 
 _TRAJECTORY = "PinholeCameraTrajectory"
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     Format,
     PoseFile,
@@ -30,6 +29,7 @@ from camctrl_jax.camera.formats.posefile import (
     picture_names,
     required_size,
 )
+from camctrl_jax.files.atomic import write_text
 
 _PINHOLES = ("perspective", "brown", "radial", "simple_radial")
 _DISTORTION = ("k1", "k2", "k3", "p1", "p2")

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     Format,
     PoseFile,
@@ -27,6 +26,7 @@ from camctrl_jax.camera.formats.posefile import (
     numbers,
     poses_from_3x4,
 )
+from camctrl_jax.files.atomic import write_text
 
 _MEANING = "time, fx/W, fy/H, cx/W, cy/H, 0, 0 and 12 numbers of the 3x4 world-to-camera matrix"
 _METRIC_HEADER = "camctrl_jax: translations in metres"

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import CameraError, Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -29,6 +28,7 @@ from camctrl_jax.camera.formats.posefile import (
     default_intrinsics,
     numbers,
 )
+from camctrl_jax.files.atomic import write_text
 
 # Rows: OpenCV's x, y, z in Unreal's axes. A mirror (determinant -1), as Unreal is left-handed.
 _OPENCV_FROM_UNREAL = np.array(

@@ -15,7 +15,6 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -25,6 +24,7 @@ from camctrl_jax.camera.formats.posefile import (
     numbers,
 )
 from camctrl_jax.camera.formats.tum import poses_from_quaternions
+from camctrl_jax.files.atomic import write_text
 
 _MEANING = "tx ty tz qx qy qz qw"
 

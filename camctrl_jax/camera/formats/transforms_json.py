@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     CONVERT_PIXELS,
     Format,
@@ -31,6 +30,7 @@ from camctrl_jax.camera.formats.posefile import (
     required_size,
 )
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
+from camctrl_jax.files.atomic import write_text
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")

@@ -16,7 +16,6 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.atomic import write_text
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -27,6 +26,7 @@ from camctrl_jax.camera.formats.posefile import (
     number,
     numbers,
 )
+from camctrl_jax.files.atomic import write_text
 
 _MEANING = "timestamp tx ty tz qx qy qz qw"
 

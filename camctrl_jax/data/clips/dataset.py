@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from camctrl_jax.data.bad_clips import ClipError
 from camctrl_jax.data.clips.record import ClipRecord
+from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
 
 INDEX_FILE, REPORT_FILE, INFO_FILE = "index.npz", "report.json", "dataset_info.json"
 _SHARD_NAME = re.compile(r"(\d+)-of-(\d+)")
@@ -106,20 +106,20 @@ def dataset_folders(folder: str | os.PathLike[str]) -> list[Path]:
         return [folder]
     counts = {count for _, count in shards.values()}
     if len(counts) > 1:
-        raise ValueError(f"{folder} holds shards of {sorted(counts)}: delete those of one of the jobs.")
+        raise InvalidValue(f"{folder} holds shards of {sorted(counts)}: delete those of one of the jobs.")
     jobs: dict[tuple, list[str]] = {}
     for path in shards:
         report = _report(path)
         jobs.setdefault((report.get("job"), report.get("latents_of")), []).append(path.name)
     if len(jobs) > 1:
         kinds = "; ".join(", ".join(names) for names in jobs.values())
-        raise ValueError(
+        raise InvalidValue(
             f"{folder} holds shards of different clips, text or autoencoders ({kinds}): encode those of one "
             "kind again with --overwrite."
         )
     missing = sorted(set(range(counts.pop())) - {index for index, _ in shards.values()})
     if missing:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{folder}: of {len(shards) + len(missing)} shards these are missing: "
             f"{', '.join(map(str, missing))}. Run build_dataset latents with their --shard."
         )
@@ -141,19 +141,18 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
       FileNotFoundError: there is no such folder, or no dataset in it.
       ValueError: a dataset of something else, a damaged one, or one whose files do not belong together.
     """
+    # Takes seconds to import, which commands that open no dataset should not wait for.
     import tensorflow_datasets as tfds
 
     folder = Path(folder)
     if not is_dataset(folder):
         state = "holds no dataset of clips" if folder.is_dir() else "does not exist"
-        raise FileNotFoundError(
-            f"{folder} {state}. Make one with: python -m camctrl_jax.build_dataset --help"
-        )
+        raise MissingFile(f"{folder} {state}. Make one with: python -m camctrl_jax.build_dataset --help")
     with _named_damage(folder):
         builder = tfds.builder_from_directory(folder)
     missing = {"id", "world_from_camera", "captions", "num_frames", "labelled"} - set(builder.info.features)
     if missing or not {"video", "latents"} & set(builder.info.features):
-        raise ValueError(
+        raise InvalidValue(
             f"{folder} is a TFDS dataset, but not one of annotated clips: it has the features "
             f"{sorted(builder.info.features)}."
         )
@@ -167,7 +166,7 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
         else:
             dataset.index.update(_scanned_index(dataset))
     if len(dataset.index["id"]) != len(source):
-        raise ValueError(
+        raise InvalidValue(
             f"{folder}: {INDEX_FILE} lists {len(dataset.index['id'])} clips, the dataset holds "
             f"{len(source)}. The files do not belong together; build the dataset again, or delete "
             f"{INDEX_FILE} to have it ignored."
@@ -180,7 +179,7 @@ def _named_damage(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # TFDS, ArrayRecord and NumPy raise many kinds, few of which name the folder
-        raise ValueError(
+        raise InvalidValue(
             f"{folder}: the dataset cannot be opened; it is incomplete or damaged: copy or build it again "
             f"({type(error).__name__}: {error})."
         ) from error

@@ -9,22 +9,9 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.camera.cameras import CameraError, Cameras
-from camctrl_jax.data.bad_clips import ClipError
-from camctrl_jax.data.framing import null_intrinsics
-
-
-def check_clip_shape(frames: int, height: int, width: int) -> None:
-    """Raise ValueError for a length or size that clips cannot have."""
-    if frames < 1 or frames % 4 != 1:
-        lower = max(frames - 1, 0) // 4 * 4 + 1
-        raise ValueError(f"{frames} frames per clip; expected 4k+1, e.g. {lower} or {lower + 4}.")
-    for name, size in (("height", height), ("width", width)):
-        if size < 16 or size % 16:
-            lower = max(16, size // 16 * 16)
-            raise ValueError(
-                f"{name} {size}; expected a multiple of 16 pixels (8 for the VAE, 2 for the patch), e.g. "
-                f"{lower} or {lower + 16}."
-            )
+from camctrl_jax.camera.framing import null_intrinsics
+from camctrl_jax.clip_shape import latents_of, longest_clip
+from camctrl_jax.errors import ClipError
 
 
 @dataclass(frozen=True)
@@ -69,11 +56,11 @@ class ClipRecord:
 
     def validate(self) -> ClipRecord:
         """Check that the parts fit together and return the record itself. Raises ClipError."""
-        if self.num_frames < 1 or self.num_frames % 4 != 1:
+        if self.num_frames != longest_clip(self.num_frames):
             raise ClipError("frame_count", f"{self.id}: {self.num_frames} frames; expected 4k+1.")
         if (self.video is None) == (self.latents is None):
             raise ClipError("content", f"{self.id}: expected either a video or latents.")
-        if self.latents is not None and len(self.latents) != (self.num_frames - 1) // 4 + 1:
+        if self.latents is not None and len(self.latents) != latents_of(self.num_frames):
             raise ClipError(
                 "frame_count",
                 f"{self.id}: {len(self.latents)} latents do not belong to {self.num_frames} frames.",

@@ -17,27 +17,29 @@ import numpy as np
 
 from camctrl_jax.data.clips.dataset import INDEX_FIELDS, INDEX_FILE, REPORT_FILE, is_dataset, open_clips
 from camctrl_jax.data.clips.record import ClipRecord
+from camctrl_jax.errors import FileFailure, FileInUse, UserError
+from camctrl_jax.files.atomic import replaced_folder
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class EmptyDataset(Exception):
+class EmptyDataset(UserError):
     """There was not one usable clip to write."""
 
 
 def check_target(out: str | os.PathLike[str], overwrite: bool) -> Path:
-    """The folder to write, as a path. Raises FileExistsError where writing would lose something."""
+    """The folder to write, as a path. Raises FileInUse where writing would lose something."""
     out = Path(out)
     if not out.exists() and not out.is_symlink():
         return out
     if out.is_dir() and not any(out.iterdir()):
         return out
     if not is_dataset(out):
-        raise FileExistsError(
+        raise FileInUse(
             f"{out} exists and is not a dataset of clips: it will not be touched. Choose another --out."
         )
     if not overwrite:
-        raise FileExistsError(
+        raise FileInUse(
             f"{out} already holds a dataset. Add --overwrite to replace it, or choose another --out."
         )
     return out
@@ -63,30 +65,27 @@ def write_clips(
       overwrite: replace a dataset that is already there.
 
     Raises:
-      FileExistsError: see ``check_target``.
+      FileInUse: see ``check_target``.
       EmptyDataset: there is no record.
-      OSError: also for a full disk, with what to do about it.
+      FileFailure: also for a full disk, with what to do about it.
     """
     out = check_target(out, overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    with _cleared(partial), _explained_disk_errors(out):
+    with replaced_folder(out, overwrite=overwrite) as partial, _explained_disk_errors(out):
         records = iter(records)
         first = next(records, None)
         if first is None:
             raise EmptyDataset(f"{out}: no usable clip was found; nothing was written.")
         index: dict[str, list] = {name: [] for name in INDEX_FIELDS}
-        complete = _build(partial, itertools.chain([first], records), first, index)
-        with open(complete / INDEX_FILE, "wb") as file:
+        _build(partial, itertools.chain([first], records), first, index)
+        with open(partial / INDEX_FILE, "wb") as file:
             np.savez(file, **{name: np.asarray(values, INDEX_FIELDS[name]) for name, values in index.items()})
-        (complete / REPORT_FILE).write_text(json.dumps(report(), indent=2) + "\n")
-        count = _read_back(complete, len(index["id"]))
-        _publish(complete, out)
-    return count
+        (partial / REPORT_FILE).write_text(json.dumps(report(), indent=2) + "\n")
+        return _read_back(partial, len(index["id"]))
 
 
-def _build(partial: Path, records: Iterator[ClipRecord], first: ClipRecord, index: dict[str, list]) -> Path:
-    """Run the builder inside ``partial``; returns the folder that it made."""
+def _build(folder: Path, records: Iterator[ClipRecord], first: ClipRecord, index: dict[str, list]) -> None:
+    """Run the builder; what it makes lies in ``folder`` itself."""
+    # TFDS takes seconds to import, and who only reads names and errors from here needs none of it.
     from camctrl_jax.data.clips.builder import Clips
 
     def noted() -> Iterator[ClipRecord]:
@@ -100,11 +99,14 @@ def _build(partial: Path, records: Iterator[ClipRecord], first: ClipRecord, inde
         noted(),
         latent_shape=None if first.latents is None else tuple(first.latents.shape[1:]),
         text_shape=None if first.text is None else tuple(first.text.shape[1:]),
-        data_dir=partial,
+        data_dir=folder,
     )
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces the temporary folder to the user
         builder.download_and_prepare()
-    return Path(builder.data_dir)
+    made = Path(builder.data_dir)  # name and version of the dataset below ``folder``
+    for path in list(made.iterdir()):
+        path.rename(folder / path.name)
+    shutil.rmtree(folder / made.relative_to(folder).parts[0])
 
 
 def _read_back(folder: Path, expected: int) -> int:
@@ -118,31 +120,6 @@ def _read_back(folder: Path, expected: int) -> int:
     return expected
 
 
-def _publish(complete: Path, out: Path) -> None:
-    """Give a finished folder its final name, replacing an older dataset only after it moved aside."""
-    if not out.exists():
-        os.replace(complete, out)
-        return
-    aside = out.with_name(f".{out.name}.{os.getpid()}.replaced")
-    os.replace(out, aside)
-    try:
-        os.replace(complete, out)
-    except OSError:
-        os.replace(aside, out)
-        raise
-    shutil.rmtree(aside)
-
-
-@contextlib.contextmanager
-def _cleared(partial: Path) -> Iterator[None]:
-    try:  # from before the folder exists: a signal may come at any time
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def _explained_disk_errors(out: Path) -> Iterator[None]:
     try:
@@ -152,12 +129,11 @@ def _explained_disk_errors(out: Path) -> Iterator[None]:
         if number is None:
             raise
         free = shutil.disk_usage(out.parent).free
-        raise OSError(
-            number,
-            f"{os.strerror(number)} ({free / 2**20:.0f} MiB free); the unfinished dataset was removed and "
-            "nothing was written under its name. Free some space or choose another --out",
-            str(out),
-        ) from error
+        raise FileFailure(
+            f"cannot write {out}: {os.strerror(number)} ({free / 2**20:.0f} MiB free); the unfinished "
+            "dataset was removed and nothing was written under its name. Free some space or choose "
+            "another --out."
+        ) from OSError(number, os.strerror(number))
 
 
 def _disk_error_number(error: OSError | RuntimeError) -> int | None:

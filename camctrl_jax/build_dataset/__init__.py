@@ -1,0 +1,1 @@
+"""Building a dataset of annotated clips: ``python -m camctrl_jax.build_dataset COMMAND --out DIR ...``."""

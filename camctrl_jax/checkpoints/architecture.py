@@ -1,0 +1,71 @@
+"""What the parameters of a run are, in plain values: stored with every checkpoint, read to load one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from camctrl_jax.interop.described import SamplingDefaults, config_from_json
+from camctrl_jax.models import MMDiTConfig, VAEConfig
+
+# Of sampling defaults, what the clips of a run were; guidance stands elsewhere in its configuration.
+_CLIP_FIELDS = ("frames", "height", "width", "fps", "shift")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The ``architecture`` entry of a checkpoint. What a run does not have, or nothing is known of, is None.
+
+    Attributes:
+        vae: the autoencoder that is stored, with the latent statistics measured on its data.
+        mmdit: the transformer that is stored.
+        text: settings of the text embedder.
+        clip: ``frames``, ``height``, ``width``, ``fps`` and ``shift`` (None: from the number of tokens) of
+            the clips it was trained on.
+        vae_spec: weights spec of the autoencoder that belongs to the transformer.
+    """
+
+    vae: VAEConfig | None = None
+    mmdit: MMDiTConfig | None = None
+    text: Mapping[str, Any] | None = None
+    clip: Mapping[str, Any] | None = None
+    vae_spec: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "vae": None if self.vae is None else dataclasses.asdict(self.vae),
+            "mmdit": None if self.mmdit is None else dataclasses.asdict(self.mmdit),
+            "text": None if self.text is None else dict(self.text),
+            "clip": None if self.clip is None else dict(self.clip),
+            "vae_spec": self.vae_spec,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Architecture:
+        """What :meth:`to_json` gave, of this or an earlier version.
+
+        Raises:
+            InvalidValue: it does not describe models of this package.
+        """
+        vae, mmdit = content["vae"], content["mmdit"]
+        return cls(
+            vae=None if vae is None else config_from_json(VAEConfig, vae),
+            mmdit=None if mmdit is None else config_from_json(MMDiTConfig, mmdit),
+            text=content["text"],
+            clip=content["clip"],
+            vae_spec=content["vae_spec"],
+        )
+
+    def sampling(self, guidance: Mapping[str, float]) -> SamplingDefaults | None:
+        """The clips it was trained on, with these guidance weights; None if nothing is known of clips."""
+        if self.clip is None:
+            return None
+        return config_from_json(SamplingDefaults, {**self.clip, **guidance})
+
+
+def clip_of(defaults: SamplingDefaults) -> dict[str, Any]:
+    """The ``clip`` of an architecture."""
+    return {name: getattr(defaults, name) for name in _CLIP_FIELDS}

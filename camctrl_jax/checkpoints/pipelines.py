@@ -1,0 +1,116 @@
+"""A pipeline from weights specs: which transformer, which autoencoder, and whether they fit together."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+
+from camctrl_jax.checkpoints.weights import Weights, open_weights
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.data.text import embedder_from_settings
+from camctrl_jax.interop.described import WeightsError
+from camctrl_jax.models.autoencoder import Autoencoder, compute_dtype
+from camctrl_jax.sampling.pipeline import Denoiser, Pipeline, sampling_form
+
+
+def open_model(
+    checkpoint: str | os.PathLike, vae: str | os.PathLike | None = None
+) -> tuple[Weights, Weights]:
+    """The weights of a transformer and of its autoencoder, configurations only.
+
+    Args:
+        checkpoint: weights spec of the transformer.
+        vae: weights spec of the autoencoder; by default the one the transformer was trained with.
+
+    Raises:
+        WeightsError: something is absent, or the two do not fit together.
+    """
+    model = open_weights(checkpoint)
+    if model.mmdit_config is None:
+        raise WeightsError(
+            f"{checkpoint} holds an autoencoder but no transformer: name a run of configs/base.py or "
+            "configs/stage1.py, a weights folder, or 'default'; the autoencoder goes to --vae."
+        )
+    if model.sampling is None or model.text is None:
+        raise WeightsError(
+            f"{checkpoint} was imported, and does not say how its text is embedded or which clips it makes: "
+            "train from it (configs/stage1.py, --config.init_from), or run it in PyTorch "
+            "(python -m camctrl_jax.export to-diffusers)."
+        )
+    if vae is None and model.vae_spec is None:
+        raise WeightsError(f"{checkpoint} does not say which autoencoder it belongs to: name one with --vae.")
+    if vae is None and model.vae_spec == "random":
+        raise WeightsError(
+            f"{checkpoint} was trained on an untrained autoencoder: name another one with --vae."
+        )
+    autoencoder = autoencoder_of(model, vae)
+    if autoencoder is None:
+        raise WeightsError(f"{vae or model.vae_spec} holds no autoencoder: name one that does with --vae.")
+    return model, autoencoder
+
+
+def autoencoder_of(model: Weights, vae: str | os.PathLike | None = None) -> Weights | None:
+    """The autoencoder that belongs to a transformer, or the one that ``vae`` names.
+
+    Returns:
+        Configurations only; None if nothing says which, or what is named holds none.
+
+    Raises:
+        WeightsError: its latents have another number of channels than the transformer takes.
+    """
+    spec = vae or model.vae_spec
+    if spec in (None, "random"):
+        return None
+    autoencoder = model if vae is None and model.vae_config is not None else open_weights(spec)
+    if autoencoder.vae_config is None and autoencoder.vae_spec:
+        autoencoder = open_weights(autoencoder.vae_spec)  # a run of a transformer stands for its autoencoder
+    if autoencoder.vae_config is None:
+        return None
+    ours, theirs = model.mmdit_config.out_channels, autoencoder.vae_config.z_dim
+    if theirs != ours:
+        raise WeightsError(
+            f"The transformer of {model.spec} takes {ours} latent channels but the autoencoder of "
+            f"{autoencoder.spec} has {theirs}: name another --vae."
+        )
+    return autoencoder
+
+
+def check_clip_size(model: Weights, autoencoder: Weights, shape: ClipShape) -> ClipShape:
+    """The shape with the strides of the autoencoder, if the model can make such clips.
+
+    Raises:
+        InvalidValue: it cannot; names the value and the nearest that works.
+    """
+    shape = autoencoder.vae_config.clip_shape(shape.frames, shape.height, shape.width)
+    return shape.check(model.mmdit_config.patch, least_latents=2)
+
+
+def load_pipeline(model: Weights, autoencoder: Weights, *, float32: bool = False) -> Pipeline:
+    """Read the parameters of what :func:`open_model` found onto the default device.
+
+    Raises:
+        WeightsError: parameters or text settings that do not belong to the configuration.
+    """
+    dtype = compute_dtype(float32)
+    embedder = embedder_from_settings(model.text)
+    if embedder.dim != model.mmdit_config.text_dim:
+        raise WeightsError(
+            f"{model.path}: its text embeddings have {embedder.dim} channels, its transformer takes "
+            f"{model.mmdit_config.text_dim}: the text settings are not those it was trained with."
+        )
+    config, params = sampling_form(model.mmdit_config, model.mmdit_params(), dtype)
+    return Pipeline(
+        autoencoder=load_autoencoder(autoencoder, dtype),
+        denoiser=Denoiser(config, dtype),
+        params=params,
+        embedder=embedder,
+        defaults=model.sampling,
+    )
+
+
+def load_autoencoder(weights: Weights, dtype: Any) -> Autoencoder:
+    """Read an autoencoder onto the default device."""
+    batch_size = 1 if jax.default_backend() == "cpu" else 16
+    return Autoencoder(weights.vae_config, jax.device_put(weights.vae_params()), dtype, batch_size)

@@ -1,0 +1,1 @@
+"""Captions and prompts to embeddings, once: ``python -m camctrl_jax.encode_text``."""

@@ -1,0 +1,103 @@
+"""Model cards: what an exported folder says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.files.safetensors import flatten
+from camctrl_jax.metrics.worlds_scores import markdown_report
+
+
+def model_card(
+    title: str,
+    networks: Mapping[str, Any],
+    sampling: Any,
+    facts: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+) -> str:
+    """A model card from what is known: what it is, how to use it, data, training, figures, limits."""
+    names = {
+        "vae": "causal video autoencoder (4x in time, 8x in space)",
+        "mmdit": "camera-controlled transformer",
+    }
+    parts = [
+        f"* {names[stem]}: {sum(np.size(x) for x in flatten(network[1]).values()) / 1e6:.1f}M parameters"
+        for stem, network in networks.items()
+        if network is not None
+    ]
+    lines = [
+        f"# {title}",
+        "",
+        "Weights of camctrl_jax, matrices in bfloat16, vectors in float32:",
+        "",
+        *parts,
+        "",
+    ]
+    if sampling is not None:
+        lines += [
+            f"Trained on clips of {sampling.frames} frames at {sampling.fps:g} fps, "
+            f"{sampling.height}x{sampling.width} pixels. Camera translations are metres.",
+            "",
+            "```",
+            "python -m camctrl_jax.generate --checkpoint THIS_FOLDER --worlds-seed 1000000 \\",
+            '    --camera "dolly in 1 m" --out outputs/first',
+            "```",
+            "",
+        ]
+    lines += ["## Training", ""]
+    for part in ("autoencoder", "transformer"):
+        if "config" in facts.get(part, {}):
+            lines += [f"* {part}: {_training_line(facts[part])}"]
+    lines += ["", "The complete configuration and all facts are in `model.json`.", ""]
+    if evaluation is not None:
+        lines += ["## Figures", "", markdown_report(evaluation), ""]
+    extra = {key: value for key, value in facts.items() if isinstance(value, (str, int, float))}
+    if extra:
+        lines += ["## Facts", "", *(f"* {key}: {value}" for key, value in extra.items()), ""]
+    return "\n".join(lines)
+
+
+def _training_line(facts: Mapping[str, Any]) -> str:
+    config = facts["config"]
+    line = f"{facts['steps']} steps of batch {config['batch_size']}, seed {config['seed']}"
+    data = config.get("data", {})
+    if data.get("kind") == "worlds":
+        first, end = data["worlds"]["seeds"]
+        line += f", procedural worlds of seeds {first} to {end - 1}"
+    return line
+
+
+def torch_card(title: str, *, has_vae: bool, has_camera: bool) -> str:
+    """README of an exported diffusers folder."""
+    vae = "" if has_vae else " --vae BASE_MODEL_FOLDER"
+    camera = (
+        "`camera/` holds the camera layer, which the stock class does not have, and its convention:\n"
+        "Pluecker maps (moment, direction) of frames 0, 4, 8, ..., OpenCV axes, metres, relative to the\n"
+        "first frame of the first clip."
+        if has_camera
+        else "The model has no camera layer: it is a base model."
+    )
+    return f"""# {title}
+
+Weights of camctrl_jax for PyTorch. `transformer/`{" and `vae/`" if has_vae else ""} load in the stock
+classes of diffusers:
+
+```python
+from diffusers import MotifVideoTransformer3DModel
+transformer = MotifVideoTransformer3DModel.from_pretrained("{title}", subfolder="transformer")
+```
+
+{camera}
+
+`camera_pipeline.py` stands alone (torch, diffusers, safetensors, numpy). It makes clips along a camera path,
+goes on from a clip, and weighs text and camera:
+
+```
+python camera_pipeline.py --help
+python camera_pipeline.py --folder .{vae} --image first.png --poses poses.npy \\
+    --intrinsics intrinsics.npy --out clip.mp4
+```
+"""

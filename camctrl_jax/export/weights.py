@@ -1,0 +1,127 @@
+"""``export weights``: a weights folder out of training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from camctrl_jax.checkpoints.pipelines import open_model
+from camctrl_jax.checkpoints.runs import latest_step
+from camctrl_jax.checkpoints.weights import Weights, open_weights, save_weights_folder
+from camctrl_jax.export.cards import model_card
+
+# Entries of a run's configuration that tell where things lay on the machine it ran on, or how it was logged.
+_LOCAL_KEYS = frozenset(
+    {
+        "init_from",
+        "workdir",
+        "cache",
+        "workers",
+        "datasets",
+        "source",
+        "unlabelled",
+        "architecture",
+        "sample",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "sample_every",
+        "vae",
+        "mesh",
+    }
+)
+
+
+def export_weights(
+    out: Path,
+    *,
+    checkpoint: str,
+    vae: str | None = None,
+    sampling: Mapping[str, float] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write a weights folder from runs (or from other weights folders).
+
+    Args:
+        out: the folder; must not exist, or be empty.
+        checkpoint: weights spec of the transformer, or of an autoencoder alone.
+        vae: weights spec of the autoencoder; by default the one the transformer was trained with.
+        sampling: defaults of sampling (``text_guidance``, ``camera_guidance``) to store in place of the
+            run's.
+        facts: JSON-able facts to add (seeds, compute, licence, ...).
+        evaluation: what ``results.json`` of an evaluation holds.
+        card: the model card, Markdown; None writes one from the facts.
+        title: heading of the card that is written.
+
+    Raises:
+        WeightsError: weights that are absent or do not fit their configuration.
+    """
+    opened = open_weights(checkpoint)
+    if opened.mmdit_config is None:
+        model, autoencoder = None, opened
+    else:
+        model, autoencoder = open_model(checkpoint, vae)
+    gathered: dict[str, Any] = {"autoencoder": training_facts(autoencoder, "autoencoder")}
+    if model is not None:
+        gathered["transformer"] = training_facts(model, "transformer")
+    gathered |= dict(facts or {})
+    if evaluation is not None:
+        gathered["evaluation"] = _portable(evaluation)
+    defaults = None if model is None else replace(model.sampling, **(sampling or {}))
+    networks = {
+        "vae": (autoencoder.vae_config, autoencoder.vae_params()),
+        "mmdit": None if model is None else (model.mmdit_config, model.mmdit_params()),
+    }
+    if card is None:
+        card = model_card(title or out.name, networks, defaults, gathered, evaluation)
+    return save_weights_folder(
+        out,
+        **networks,
+        text=None if model is None else model.text,
+        sampling=defaults,
+        facts=gathered,
+        card=card,
+    )
+
+
+def training_facts(weights: Weights, part: str) -> dict[str, Any]:
+    """How weights were trained, without what is particular to the machine.
+
+    Args:
+        weights: what was opened.
+        part: "autoencoder" or "transformer"; of a weights folder, its own facts about it.
+    """
+    if weights.kind != "run" or "imported" in weights.facts["config"]:
+        return dict(weights.facts.get(part, {}))
+    return {"steps": latest_step(weights.path), "config": _without_local(weights.facts["config"])}
+
+
+def _without_local(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_local(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if name not in _LOCAL_KEYS and value is not None
+    }
+
+
+def _portable(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Results without paths of the machine and without the values of single worlds."""
+    kept = {
+        name: value
+        for name, value in evaluation.items()
+        if name in ("seeds", "clip", "versions", "seconds", "reconstruction", "camera")
+    }
+    if "reconstruction" in kept:
+        kept["reconstruction"] = _on_average(kept["reconstruction"])
+    if "camera" in kept:
+        kept["camera"] = [_on_average(row) for row in kept["camera"]]
+    return kept
+
+
+def _on_average(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in scores.items() if name != "per_world"}

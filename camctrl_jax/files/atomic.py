@@ -1,0 +1,133 @@
+"""Writing so that a reader never sees half a file, or half a folder, under its final name.
+
+Whatever is written goes to a hidden folder beside the final name, is synchronised to disk, and is then
+renamed. On any error, a full disk or a signal included, the hidden folder is removed and what was there stays
+as it was. The hidden folder is made by ``mkdir`` and what is in it by ``open``, not by ``tempfile``:
+permissions are those of any other file, without asking for the process's umask, which only setting it tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from camctrl_jax.errors import FileInUse, file_failures
+
+
+@contextlib.contextmanager
+def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path beside ``path`` to write a file to; on success it takes that name. Folders are made.
+
+    It ends like ``path``: encoders choose their format by the suffix.
+
+    Raises:
+        FileFailure: the system refused; an older ``path`` is untouched.
+    """
+    path = Path(path)
+    with _room_beside(path) as room:
+        partial = room / path.name
+        yield partial
+        _synchronise(partial)
+        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def written_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """:func:`replaced_file`, opened for writing bytes."""
+    with replaced_file(path) as partial, open(partial, "wb") as file:
+        yield file
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text with ``\\n`` line ends."""
+    with written_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether a folder's name is taken: by a file, or by a folder that is not empty."""
+    return directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+
+
+@contextlib.contextmanager
+def replaced_folder(directory: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside ``directory`` to fill; on success it takes that name.
+
+    Args:
+        directory: must not be in use (:func:`is_in_use`), unless ``overwrite``.
+        overwrite: replace what is there, which moves aside only once its successor is complete.
+
+    Raises:
+        FileInUse: the name is taken.
+        FileFailure: the system refused.
+    """
+    directory = Path(directory)
+    with file_failures(directory):
+        if not overwrite and is_in_use(directory):
+            raise FileInUse(f"{directory} already exists and is not an empty folder: choose another.")
+    with _room_beside(directory) as room:
+        partial = room / directory.name
+        partial.mkdir()
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                _synchronise(path)
+        _publish(partial, directory, aside=directory.with_name(f"{room.name}.replaced"))
+
+
+@contextlib.contextmanager
+def _room_beside(path: Path) -> Iterator[Path]:
+    """An empty hidden folder beside ``path``, removed with whatever is in it when it is left."""
+    with file_failures(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    room = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.partial"
+    try:  # from before the folder exists: a signal may come at any time
+        with _failures_of_writing(path, room):
+            room.mkdir()
+            yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _failures_of_writing(path: Path, room: Path) -> Iterator[None]:
+    """:func:`file_failures`, but not for a file elsewhere that the caller reads while he writes."""
+    elsewhere = None
+    with file_failures(path):
+        try:
+            yield
+        except OSError as error:
+            names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+            if not names or any(name.startswith(str(room)) for name in names):
+                raise
+            elsewhere = error
+    if elsewhere is not None:
+        raise elsewhere
+
+
+def _synchronise(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _publish(complete: Path, directory: Path, aside: Path) -> None:
+    if not is_in_use(directory):
+        if directory.exists():
+            directory.rmdir()
+        os.replace(complete, directory)
+        return
+    os.replace(directory, aside)
+    try:
+        os.replace(complete, directory)
+    finally:
+        if not directory.exists():
+            os.replace(aside, directory)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink()

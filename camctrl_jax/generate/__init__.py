@@ -1,0 +1,1 @@
+"""One clip from the command line: ``python -m camctrl_jax.generate``."""

@@ -1,0 +1,152 @@
+"""Generate a video along a camera path: from a prompt, or from a first image and a prompt.
+
+  python -m camctrl_jax.generate --image room.jpg --prompt "a quiet room" \\
+      --camera "dolly in 1 m, then pan left 30 deg" --out outputs/room
+
+What the camera does (--camera) is one of
+  a pose file      RealEstate10K txt, COLMAP, transforms.json, TUM, ... (see python -m camctrl_jax.camera)
+  a preset         dolly_in, orbit_left, ...  (python -m camctrl_jax.camera preset --list)
+  a sentence       "dolly in 1.5 m, then pan left 40 deg while rising 0.3 m"
+  none             the model is told nothing about the camera
+
+Where it starts
+  --image FILE     a picture, or the first frame of a video, cropped and resized to the model's size
+  --worlds-seed N  first frame, caption and path of procedural world N (held-out ones: 1000000 and above);
+                   the true render of the same path is written beside the result
+  neither          from the prompt alone
+
+What comes out, in --out
+  video.mp4        the clip
+  trajectory.png   the camera path
+  frames.png       some of its frames in a row
+  generation.json  everything that made it: weights, prompt, path as numbers, seed, guidance, versions
+  with --worlds-seed also truth.mp4 and comparison.mp4
+
+The same command gives the same video on the same machine; --seed changes it. On a laptop, --steps 12 is a
+good first look. Guidance above 1 follows the prompt or the camera more strongly, at more work per step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from camctrl_jax.errors import exit_status
+from camctrl_jax.generate.request import Request
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; expected failures end with one message on standard error and exit code 1."""
+    request = _parse(argv)
+    return exit_status(lambda: _generate(request))
+
+
+def _generate(request: Request) -> None:
+    # Only now, so that --help answers at once.
+    from camctrl_jax.generate import command
+
+    for name, path in command.run(request).items():
+        print(f"{name:12} {path}")
+
+
+def _parse(argv: Sequence[str] | None) -> Request:
+    parser = argparse.ArgumentParser(
+        prog="python -m camctrl_jax.generate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_scene(parser)
+    _add_sampling(parser)
+    _add_clip(parser)
+    values = vars(parser.parse_args(argv))
+    if values["intrinsics"] is not None:
+        values["intrinsics"] = tuple(values["intrinsics"])
+    return Request(**values)
+
+
+def _add_scene(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results; created if needed")
+    add("--prompt", help="what is in the scene")
+    add("--camera", metavar="FILE|PRESET|WORDS", help="the camera path, see above")
+    add("--image", type=Path, metavar="FILE", help="first frame: a picture, or a video's first frame")
+    add(
+        "--worlds-seed",
+        type=int,
+        metavar="N",
+        help="start from procedural world N and compare with its true render",
+    )
+    weights = parser.add_argument_group("weights")
+    add = weights.add_argument
+    add(
+        "--checkpoint",
+        default="default",
+        metavar="SPEC",
+        help="'default' (in the package), a run directory, or a weights folder",
+    )
+    add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
+    add("--float32", action="store_true", help="compute in float32 on an accelerator too")
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    sampling = parser.add_argument_group("sampling")
+    add = sampling.add_argument
+    add("--steps", type=int, default=32, help="Euler steps (default 32; 12 for a quick look)")
+    add("--seed", type=int, default=0, help="of the noise (default 0)")
+    add(
+        "--text-guidance",
+        type=float,
+        metavar="W",
+        help="weight of the prompt; 1 is none (default: the model's)",
+    )
+    add(
+        "--camera-guidance",
+        type=float,
+        metavar="W",
+        help="weight of the camera; 1 is none (default: the model's)",
+    )
+    add(
+        "--guidance",
+        choices=("eq3", "cfgp"),
+        default="eq3",
+        help="eq3: joint guidance; cfgp: CFG', weighs the camera without text too (one evaluation more)",
+    )
+    add(
+        "--camera-guidance-without-text",
+        type=float,
+        metavar="W",
+        help="first camera weight of cfgp (default: --camera-guidance)",
+    )
+    add("--shift", type=float, help="timestep shift (default: as in training)")
+
+
+def _add_clip(parser: argparse.ArgumentParser) -> None:
+    clip = parser.add_argument_group("the clip (default: as the model was trained)")
+    add = clip.add_argument
+    add("--frames", type=int, help="4k+1")
+    add("--fps", type=float, help="frames per second of the video and of spoken speeds")
+    add("--height", type=int, help="pixels, a multiple of 16")
+    add("--width", type=int, help="pixels, a multiple of 16")
+    lens = parser.add_argument_group("the camera in detail")
+    add = lens.add_argument
+    add(
+        "--camera-scale",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="multiply the path's translations, e.g. to metres for a file without a unit",
+    )
+    add(
+        "--intrinsics",
+        type=float,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="of the image as fractions fx/W fy/H cx/W cy/H (default: the pose file's; else 53 degrees high)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What the command line asks for. Imports nothing heavy: it is read before anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+NO_CAMERA = "none"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; None is "as the model was trained" or "not given"."""
+
+    out: Path
+    checkpoint: str = "default"
+    vae: str | None = None
+    prompt: str | None = None
+    image: Path | None = None
+    worlds_seed: int | None = None
+    camera: str | None = None
+    camera_scale: float = 1.0
+    intrinsics: tuple[float, float, float, float] | None = None
+    frames: int | None = None
+    fps: float | None = None
+    height: int | None = None
+    width: int | None = None
+    steps: int = 32
+    shift: float | None = None
+    guidance: str = "eq3"
+    text_guidance: float | None = None
+    camera_guidance: float | None = None
+    camera_guidance_without_text: float | None = None
+    seed: int = 0
+    float32: bool = False

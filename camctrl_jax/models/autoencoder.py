@@ -1,0 +1,138 @@
+"""The frozen autoencoder: u8 video to normalised latents and back, the same way for everyone.
+
+Axes: B batch, T = 4k + 1 frames, L = k + 1 latents, H, W pixels, h = H / 8, w = W / 8, C latent channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from camctrl_jax.models.vae import (
+    CHUNK_MEMORY,
+    VAE,
+    VAEConfig,
+    decode_within,
+    denormalise,
+    encode_within,
+    normalise,
+)
+
+
+def to_unit_range(video: Array) -> Array:
+    """u8 0..255 -> f32 -1..1."""
+    return video.astype(jnp.float32) / 127.5 - 1.0
+
+
+def to_bytes(video: Array) -> Array:
+    """f [-1, 1] -> u8, clipped and rounded."""
+    return jnp.round((jnp.clip(video, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def encode_video(vae: VAE, params: Any, video: Array, *, memory: int | None = None, clips: int = 0) -> Array:
+    """Normalised latent means of u8 video; to be called in a jitted function.
+
+    Args:
+        vae: the module, whose config holds the latent statistics.
+        params: its parameters.
+        video: u8 [B, T, H, W, 3].
+        memory: bytes that activations may take, about; longer clips are encoded chunk by chunk. None: whole.
+        clips: encoded at a time; 0 encodes all at once.
+
+    Returns:
+        f32 [B, L, h, w, C].
+    """
+
+    def encode(video: Array) -> Array:
+        mean, _ = encode_within(vae, params, to_unit_range(video), memory)
+        return normalise(mean, vae.config)
+
+    if clips == 0 or clips >= video.shape[0]:
+        return encode(video)
+    return jax.lax.map(lambda clip: encode(clip[None])[0], video, batch_size=clips)
+
+
+def decode_video(vae: VAE, params: Any, latents: Array, memory: int | None = None) -> Array:
+    """Normalised latents f [B, L, h, w, C] to u8 [B, T, H, W, 3]; arguments as of :func:`encode_video`."""
+    return to_bytes(decode_within(vae, params, denormalise(latents, vae.config), memory))
+
+
+@partial(jax.jit, static_argnames=("vae", "memory", "dtype"))
+def _encode(params: Any, video: Array, *, vae: VAE, memory: int, dtype: Any) -> Array:
+    return encode_video(vae, params, video, memory=memory).astype(dtype)
+
+
+@partial(jax.jit, static_argnames=("vae", "memory"))
+def _decode(params: Any, latents: Array, *, vae: VAE, memory: int) -> Array:
+    return decode_video(vae, params, latents, memory)
+
+
+def compute_dtype(float32: bool = False) -> Any:
+    """bfloat16 on an accelerator; float32 where it is asked for, and on a CPU, where it is faster."""
+    return jnp.float32 if float32 or jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """The frozen VAE with its parameters. Equal settings share compilations.
+
+    Attributes:
+        config, params: the network.
+        dtype: of its convolutions; see :func:`compute_dtype`.
+        batch_size: clips in one call.
+        memory: bytes that activations may take, about; longer clips are worked on chunk by chunk. The result
+            depends on neither, up to rounding.
+    """
+
+    config: VAEConfig
+    params: Any
+    dtype: Any
+    batch_size: int
+    memory: int = CHUNK_MEMORY
+
+    def encode(self, video: np.ndarray | Array, dtype: Any = jnp.float32) -> Array:
+        """u8 [B, T, H, W, 3] to normalised latent means [B, L, h, w, C].
+
+        Args:
+            video: T = 4k + 1 frames; height and width divide by the autoencoder's stride.
+            dtype: of the result. float16 for what is stored: normalised latents stay within a few units,
+                where it keeps eight times more precision than bfloat16 in the same bytes, and array files
+                know it.
+
+        Raises:
+            InvalidValue: a video of another size; names the nearest that works.
+        """
+        self.config.clip_shape(*video.shape[1:4]).check((1, 1, 1))
+        return self._in_batches(partial(_encode, dtype=dtype), video)
+
+    def decode(self, latents: np.ndarray | Array) -> np.ndarray:
+        """Normalised latents f [B, L, h, w, C] to u8 [B, T, H, W, 3], on the host."""
+        return np.asarray(self.decoded(latents))
+
+    def decoded(self, latents: np.ndarray | Array) -> Array:
+        """:meth:`decode`, on the devices that the latents are on."""
+        return self._in_batches(_decode, latents)
+
+    def fingerprint(self) -> str:
+        """Identifies the VAE and its parameters: latents of different fingerprints must not be mixed."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+            digest.update(jax.tree_util.keystr(path).encode())
+            digest.update(np.asarray(leaf, np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+    def _in_batches(self, function: Callable[..., Array], batch: np.ndarray | Array) -> Array:
+        vae = VAE(self.config, self.dtype)
+        pieces = [
+            function(self.params, batch[start : start + self.batch_size], vae=vae, memory=self.memory)
+            for start in range(0, len(batch), self.batch_size)
+        ]
+        return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)

@@ -1,0 +1,1 @@
+"""From prompts and cameras to video: one pipeline for training previews, generate and evaluate."""

@@ -1,0 +1,284 @@
+"""A trained model as a whole: text, autoencoder and transformer, from prompts and cameras to video.
+
+Axes: B batch, T = 4k + 1 frames, L = k + 1 latent frames, H, W pixels, h = H / 8, w = W / 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.data.text import TextEmbedder
+from camctrl_jax.diffusion.condition import Condition, NullText, camera_condition
+from camctrl_jax.diffusion.flow import shift_for_tokens
+from camctrl_jax.diffusion.sampler import Sampling, initial_noise, sample
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.interop.described import SamplingDefaults
+from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers
+from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.parallel.sharding import distribute_samples
+
+Params = dict[str, Any]
+Progress = Callable[[int, int], None]
+TEXT_STEP = 64  # text tokens
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The transformer as a pure function of its parameters. Equal settings share compilations."""
+
+    config: MMDiTConfig
+    dtype: Any
+
+    def __call__(self, params: Params, noisy: Array, time: Array, condition: Condition) -> Array:
+        """The velocity; shapes as in ``camctrl_jax.diffusion.sampler.ModelVelocity``."""
+        return MMDiT(self.config, self.dtype).apply(
+            {"params": params},
+            condition.inputs(noisy),
+            time,
+            condition.text,
+            condition.text_mask,
+            condition.plucker,
+        )
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips to sample. Each depends on its own inputs and seed, not on the batch around it.
+
+    Attributes:
+        prompts: B texts; "" is no text.
+        seeds: B seeds of the noise.
+        shape: of the clips.
+        cameras: B paths of T frames, or None for a model without a camera or for no camera condition.
+        condition: u8 [B, T', H, W, 3], the given T' = 4k + 1 < T first frames (one: I2V), or None: T2V.
+        references: B poses world_from_camera f64 [4, 4] of the reference cameras, that Pluecker maps are
+            relative to; by default each path's first.
+    """
+
+    prompts: Sequence[str]
+    seeds: Sequence[int]
+    shape: ClipShape
+    cameras: Sequence[Cameras] | None = None
+    condition: np.ndarray | None = None
+    references: Sequence[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Extension:
+    """How a video goes on: by how much, and from how much of its end.
+
+    Attributes:
+        new_latents: Ln, 4 frames each.
+        condition_latents: Lc; 1 conditions on the last frame alone, as I2V does.
+    """
+
+    new_latents: int = 12
+    condition_latents: int = 4
+
+    def __post_init__(self) -> None:
+        if self.condition_latents < 1 or self.new_latents < 1:
+            raise InvalidValue(
+                f"condition_latents={self.condition_latents} and new_latents={self.new_latents}: expected "
+                "1 or "
+                "more; 4 and 12 are usual."
+            )
+
+
+def sampling_form(config: MMDiTConfig, params: Params, dtype: Any) -> tuple[MMDiTConfig, Params]:
+    """A transformer as it samples fastest, on the default device: (its configuration, parameters).
+
+    Weights are rounded once to the dtype they are used in. On an accelerator the layers are scanned, which
+    compiles in a fraction of the time and, without a backward pass, runs as fast.
+    """
+    params = mmdit_in_dtype(params, dtype)
+    if jax.default_backend() == "cpu" or config.scan_layers:
+        return config, jax.device_put(params)
+    config = replace(config, scan_layers=True)
+    return config, jax.device_put(stack_layers(params, config))
+
+
+def used_text(
+    text: np.ndarray, text_mask: np.ndarray, null_text: np.ndarray, null_mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same without the padding that no prompt needs: text tokens up to a multiple of ``TEXT_STEP``.
+
+    Padding is not attended to, but the network computes it. Most prompts fill a fraction of what a text
+    encoder pads to, and every other length compiles anew, hence the steps.
+
+    Args:
+        text, text_mask: f32 [B, N, D] and bool [B, N], valid tokens first.
+        null_text, null_mask: f32 [1, N, D] and bool [1, N].
+
+    Returns: the four, of N' <= N tokens.
+    """
+    longest = int(max(text_mask.sum(axis=1).max(), null_mask.sum(axis=1).max()))
+    kept = min(text.shape[1], -(-longest // TEXT_STEP) * TEXT_STEP)
+    return text[:, :kept], text_mask[:, :kept], null_text[:, :kept], null_mask[:, :kept]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that sampling needs.
+
+    Attributes:
+        autoencoder: the VAE.
+        denoiser, params: the transformer.
+        embedder: of prompts.
+        defaults: the clips it was trained on.
+        mesh: where the parameters lie, if not on the default device; every process then samples the same
+            clips, and the devices share the work.
+    """
+
+    autoencoder: Autoencoder
+    denoiser: Denoiser
+    params: Params
+    embedder: TextEmbedder
+    defaults: SamplingDefaults
+    mesh: Mesh | None = None
+
+    def shift(self, shape: ClipShape) -> float:
+        """Timestep shift for clips of this size, as in training."""
+        if self.defaults.shift is not None:
+            return self.defaults.shift
+        return shift_for_tokens(shape.tokens(self.denoiser.config.patch))
+
+    def sample(self, clips: ClipBatch, sampling: Sampling, progress: Progress | None = None) -> Array:
+        """Sample a batch of clips.
+
+        Args:
+            clips: what to sample.
+            sampling: how; its shift is that of training where it is not given.
+            progress: as for ``camctrl_jax.diffusion.sampler.sample``.
+
+        Returns:
+            Normalised latents, f32 [B, L, h, w, C]; ``autoencoder.decode`` makes video of them.
+        """
+        shape = self._latent_shape(clips.shape)
+        condition, null = self.condition(clips)
+        if sampling.shift is None:
+            sampling = replace(sampling, shift=self.shift(clips.shape))
+        noise = self._distributed(initial_noise(clips.seeds, shape))
+        return sample(self.denoiser, self.params, noise, condition, null, sampling, progress)
+
+    def condition(self, clips: ClipBatch) -> tuple[Condition, NullText]:
+        """What steers a batch of clips, and the empty prompt."""
+        shape = self._latent_shape(clips.shape)
+        batch = len(clips.prompts)
+        clean, given = jnp.zeros((batch, *shape), jnp.float32), 0
+        if clips.condition is not None:
+            latents = self.autoencoder.encode(self._distributed(clips.condition))
+            given = latents.shape[1]
+            if given >= shape[0]:
+                raise InvalidValue(
+                    f"{clips.condition.shape[1]} frames are given and a clip has {clips.shape.frames}: "
+                    "nothing "
+                    "to sample."
+                )
+            clean = clean.at[:, :given].set(latents)
+        text, text_mask, null_text, null_mask = used_text(
+            *self.embedder.embed(list(clips.prompts)), *self.embedder.embed([""])
+        )
+        condition = Condition(
+            text=jnp.asarray(text),
+            text_mask=jnp.asarray(text_mask),
+            plucker=None if self.denoiser.config.camera is None else self._plucker(clips),
+            clean=clean,
+            mask=jnp.broadcast_to(jnp.arange(shape[0]) < given, (batch, shape[0])),
+        )
+        null = NullText(jnp.asarray(null_text), jnp.asarray(null_mask))
+        return self._distributed(condition), self._distributed(null)
+
+    def extend(
+        self,
+        video: np.ndarray,
+        clips: ClipBatch,
+        extension: Extension,
+        sampling: Sampling,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Go on from the end of a video: one more clip of ``4 * new_latents`` frames, appended to it.
+
+        The last ``4 * (condition_latents - 1) + 1`` frames are encoded again, so that the first of them is a
+        one-frame latent as in training, and condition a clip of ``condition_latents + new_latents`` latents.
+        All of it is decoded, causally, and what follows the condition frames is appended. The cameras of all
+        clips are seen from one reference camera: the first frame of the first clip.
+
+        Args:
+            video: u8 [B, T', H, W, 3], all frames so far, not fewer than the condition.
+            clips: prompts and seeds of the new clip (give every clip another seed: equal seeds are equal
+                noise), and paths of the whole exploration, from the first frame of the first clip to the last
+                frame that this call adds (``camera.compose`` joins paths end to end), or None for no camera.
+                Its shape, condition and references follow from the video.
+            extension: how much is added, and what it goes on from.
+            sampling, progress: as for :meth:`sample`.
+
+        Returns:
+            u8 [B, T' + 4 * new_latents, H, W, 3].
+
+        Raises:
+            InvalidValue: a video shorter than the condition, or paths that do not end with the new frames.
+        """
+        config = self.autoencoder.config
+        added = config.temporal_stride * extension.new_latents
+        given = config.temporal_stride * (extension.condition_latents - 1) + 1
+        if video.dtype != np.uint8 or video.ndim != 5 or video.shape[1] < given:
+            raise InvalidValue(
+                f"The video is {video.dtype} {list(video.shape)}: expected uint8 [B, T, H, W, 3] of at least "
+                f"{given} frames, the condition of {extension.condition_latents} latents."
+            )
+        windows, references = None, None
+        if clips.cameras is not None:
+            for path in clips.cameras:
+                if len(path) != video.shape[1] + added:  # of a longer path, which part is meant?
+                    raise InvalidValue(
+                        f"A path has {len(path)} poses: expected those of the {video.shape[1]} frames so far "
+                        f"and of the {added} to come, {video.shape[1] + added} in all."
+                    )
+            windows = [path[len(path) - given - added :] for path in clips.cameras]
+            references = [path.world_from_camera[0] for path in clips.cameras]
+        window = replace(
+            clips,
+            shape=config.clip_shape(given + added, *video.shape[2:4]),
+            cameras=windows,
+            condition=video[:, -given:],
+            references=references,
+        )
+        latents = self.sample(window, sampling, progress)
+        return np.concatenate([video, self.autoencoder.decode(latents)[:, given:]], axis=1)
+
+    def _latent_shape(self, shape: ClipShape) -> tuple[int, int, int, int]:
+        return self.autoencoder.config.latent_shape(shape.frames, shape.height, shape.width)
+
+    def _plucker(self, clips: ClipBatch) -> Array:
+        height, width = self.denoiser.config.camera.grid(clips.shape)
+        batch, cameras, references = len(clips.prompts), clips.cameras, clips.references
+        if cameras is None:
+            return jnp.zeros((batch, clips.shape.latents, height, width, 6), jnp.float32)
+        if references is None:
+            references = [path.world_from_camera[0] for path in cameras]
+        # In float64: far from the origin float32 would lose the digits that tell neighbouring poses apart.
+        paths = [
+            path.transformed(np.linalg.inv(reference))
+            for path, reference in zip(cameras, references, strict=True)
+        ]
+        return camera_condition(
+            jnp.asarray(np.stack([path.world_from_camera for path in paths]), jnp.float32),
+            jnp.asarray(np.stack([path.intrinsics for path in paths]), jnp.float32),
+            jnp.ones(batch, bool),
+            height,
+            width,
+        )
+
+    def _distributed(self, batch: Any) -> Any:
+        """Arrays that every process holds whole, on the mesh if there is one, samples over its devices."""
+        return batch if self.mesh is None else distribute_samples(batch, self.mesh)

@@ -1,0 +1,235 @@
+"""A training run from its configuration to its last checkpoint; reads from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from camctrl_jax.checkpoints.run_lock import RunInProgress, run_lock
+from camctrl_jax.checkpoints.runs import CHECKPOINTS, CONFIG_FILE, Checkpoints, load_run_config
+from camctrl_jax.errors import InvalidValue, UserError
+from camctrl_jax.files.json_file import write_json
+from camctrl_jax.parallel.hosts import is_peer_lost
+from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+from camctrl_jax.parallel.sharding import distribute, distribute_batch
+from camctrl_jax.training import loop
+from camctrl_jax.training.config import ConfigError, as_json, differences
+from camctrl_jax.training.initialisation import Start, start_of, take_sizes
+from camctrl_jax.training.inputs import Inputs, held_out_batches, open_inputs, preview_clips
+from camctrl_jax.training.objective import Frozen, Objective
+from camctrl_jax.training.previews import sampler_of
+from camctrl_jax.training.program import Program, build_program, check_batches
+from camctrl_jax.training.state import TrainState
+from camctrl_jax.training.writers import ProgressLine
+
+
+class PeerLost(UserError):
+    """Another process of the job has ended."""
+
+
+def train(config: ConfigDict, workdir: Path, objective: Objective | None = None) -> Path:
+    """Run a recipe from its current position to its end.
+
+    Args:
+        config: checked by ``check_config``.
+        workdir: directory of the run, absolute.
+        objective: what is optimised; by default what ``config.objective`` names.
+
+    Returns:
+        The path of the last checkpoint.
+
+    Raises:
+        UserError: whatever a person can mend.
+        PeerLost: another process of the job has ended.
+    """
+    with _peers(), _alone_in(workdir):
+        # 1. Settings and devices.
+        take_sizes(config, workdir)
+        try:
+            mesh = make_mesh(MeshConfig(**config.mesh))
+        except InvalidValue as error:
+            raise ConfigError(f"config.mesh: {error}") from error
+
+        # 2. What is optimised, and what it reads but does not train.
+        check_batches(config, mesh)
+        program = build_program(config, mesh) if objective is None else Program(objective, mesh)
+        objective = program.objective
+        read = objective.frozen()
+        frozen = distribute(read, jax.tree.map(lambda _: program.everywhere, read))
+        # What one process computes alone, it computes from arrays of its own.
+        own = frozen if jax.process_count() == 1 else jax.device_get(read)
+
+        # 3. Its state: the newest own checkpoint, config.init_from, or scratch.
+        checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+        start = start_of(config, program, checkpoints, workdir)
+        _say_what_starts(config, program, start)
+        if start.step >= config.steps:
+            if jax.process_index() == 0:
+                print(
+                    f"nothing to do: {workdir} is at step {start.step} of {config.steps}; raise "
+                    "--config.steps "
+                    "to go on"
+                )
+            checkpoints.close()
+            return workdir / CHECKPOINTS / str(start.step)
+
+        # 4. The data, at the position that belongs to the state.
+        progress = ProgressLine(config.steps, start.step)
+        show = partial(_show_rendered, progress)
+        encoder, cameras = objective.encoder(own), objective.reads_cameras
+        inputs = open_inputs(config, mesh, encoder, cameras, show)
+        if start.position is not None:
+            try:
+                inputs.stream.restore(start.position)
+            except InvalidValue as error:
+                raise ConfigError(f"{start.origin} was written by a run on other data: {error}") from error
+
+        # 5. What is stored with every checkpoint, and what is shown now and then.
+        hooks = loop.Hooks(
+            describe=partial(_described, config, objective, inputs, start),
+            stored=program.to_stored,
+            sample=_sample_of(config, objective, frozen, program, workdir),
+            measure=_measure_of(config, program, inputs, frozen, encoder),
+            work=lambda batch: getattr(objective.work(batch), "flops", None),
+            learning_rate=lambda step: float(objective.update.schedule(step)),
+        )
+        if jax.process_index() == 0:
+            for change in differences(load_run_config(workdir), as_json(config)) if start.step else ():
+                print(f"changed since the checkpoint: {change}")
+            write_json(workdir / CONFIG_FILE, as_json(config))
+
+        # 6. Train.
+        run_key = jax.jit(
+            lambda: jax.random.fold_in(jax.random.key(config.seed), 1), out_shardings=program.everywhere
+        )
+        distribution = partial(distribute_batch, mesh=mesh)
+        try:
+            outcome = loop.train(
+                start.state,
+                lambda state, batch, rng: program.jitted_step(state, batch, rng, frozen),
+                run_key(),
+                _loop_config(config),
+                loop.Run(workdir, start.step, inputs.stream, distribution, checkpoints, progress),
+                hooks,
+            )
+        finally:
+            checkpoints.close()
+        # not in finally: a step that is still running may read a batch in shared memory
+        inputs.stream.close()
+        if outcome.stopped_by:
+            print(f"stopped by {outcome.stopped_by} at step {outcome.step}; the same command continues it")
+        return workdir / CHECKPOINTS / str(outcome.step)
+
+
+@contextlib.contextmanager
+def _peers() -> Iterator[None]:
+    """What the runtime says when another process is gone becomes :class:`PeerLost`."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_peer_lost(error):
+            raise
+        raise PeerLost(
+            f"another process of this job has ended ({str(error).splitlines()[0][:200]}). Start the same "
+            "command "
+            "again, with any number of hosts, to continue from the last checkpoint."
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: Path) -> Iterator[None]:
+    """Hold the run directory; the first process does for all, and a refusal is told to all."""
+    with contextlib.ExitStack() as held:
+        refusal = None
+        if jax.process_index() == 0:
+            try:
+                held.enter_context(run_lock(workdir))
+            except RunInProgress as error:
+                refusal = error
+        if jax.process_count() > 1:
+            refused = multihost_utils.broadcast_one_to_all(np.int32(refusal is not None))
+            if refused and refusal is None:
+                refusal = RunInProgress(f"{workdir} is in use; the first process of this job says by whom.")
+        if refusal is not None:
+            raise refusal
+        yield
+
+
+def _loop_config(config: ConfigDict) -> loop.LoopConfig:
+    return loop.LoopConfig(
+        steps=config.steps,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        sample_every=config.sample_every,
+        measure_every=config.held_out.every,
+        profile=tuple(config.profile),
+    )
+
+
+def _say_what_starts(config: ConfigDict, program: Program, start: Start) -> None:
+    if jax.process_index() != 0:
+        return
+    count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_params))
+    print(f"{config.objective} {config.model.preset}: {count / 1e6:.1f}M parameters from {start.origin}")
+    processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
+    mesh = program.mesh
+    print(f"on {mesh.size} x {jax.devices()[0].device_kind}{processes}, mesh {dict(mesh.shape)}")
+
+
+def _show_rendered(progress: ProgressLine, done: int, count: int) -> None:
+    """Tell how far the rendering of worlds is, in tenths."""
+    if done == count or done * 10 // count > (done - 1) * 10 // count:
+        progress.say(f"rendered {done}/{count} worlds")
+
+
+def _described(
+    config: ConfigDict, objective: Objective, inputs: Inputs, start: Start, state: TrainState
+) -> dict[str, Any]:
+    """What is stored with a checkpoint: the configuration, and what the parameters are."""
+    architecture = objective.describe(state, inputs.probe, start.architecture)
+    return as_json(config) | {"architecture": architecture.to_json()}
+
+
+def _sample_of(
+    config: ConfigDict, objective: Objective, frozen: Frozen, program: Program, workdir: Path
+) -> Any:
+    """The callback that draws samples, or None."""
+    if not config.sample_every:
+        return None
+    preview = objective.preview(preview_clips(config), frozen, program.mesh)
+    return None if preview is None else sampler_of(preview, workdir, config.data.fps)
+
+
+def _measure_of(config: ConfigDict, program: Program, inputs: Inputs, frozen: Frozen, encoder: Any) -> Any:
+    """The callback that measures the average on clips that are not trained on, or None.
+
+    Noise and times of a batch follow from its number alone, so values of different steps and runs compare.
+    """
+    if not config.held_out.every:
+        return None
+    batches = held_out_batches(config, program.mesh, encoder, program.objective.reads_cameras)
+    key_of = jax.jit(
+        lambda number: jax.random.fold_in(jax.random.key(config.seed, impl="threefry2x32"), number),
+        out_shardings=program.everywhere,
+    )
+
+    def measure(state: TrainState) -> dict[str, float]:
+        found = [
+            jax.device_get(program.jitted_measure(state.ema, batch, key_of(number), frozen))
+            for number, batch in enumerate(batches)
+        ]
+        return {
+            f"held_out_{name}": float(np.nanmean([each[name] for each in found]))
+            for name in found[0]
+            if not all(np.isnan(each[name]) for each in found)
+        }
+
+    return measure

@@ -1,0 +1,208 @@
+"""Checkpoints: what is saved comes back, what does not fit is refused, and a failed save loses nothing."""
+
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from camctrl_jax.checkpoints.runs import (
+    CHECKPOINTS,
+    CheckpointError,
+    Checkpoints,
+    checkpoint_steps,
+    latest_step,
+    load_params,
+    load_run_config,
+    read_errors,
+)
+from camctrl_jax.training.state import create_state
+
+
+def make_state(width=4, seed=0):
+    key = jax.random.key(seed)
+    params = {"block": {"kernel": jax.random.normal(key, (3, width)), "bias": jnp.zeros(width)}}
+    state = create_state(params, optax.adamw(1e-3))
+    return jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == jnp.float32 else leaf, state)
+
+
+def target(state):
+    """(shapes, shardings) of a state, as restore takes them."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: state)
+    return shapes, jax.tree.map(lambda _: sharding, shapes)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    opened = Checkpoints(tmp_path, keep=2)
+    yield opened
+    opened.close()
+
+
+def test_state_position_and_config_come_back_exactly(checkpoints, tmp_path):
+    state = make_state()
+    checkpoints.save(5, state, {"step": 5}, {"steps": 10, "shares": [4, 1]})
+    checkpoints.wait()
+    restored, position = checkpoints.restore(*target(state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert position == {"step": 5}
+    assert load_run_config(tmp_path) == {"steps": 10, "shares": [4, 1]}
+
+
+def test_only_the_newest_are_kept(checkpoints, tmp_path):
+    for step in (1, 2, 3):
+        checkpoints.save(step, make_state(), {}, {})
+    checkpoints.wait()
+    assert checkpoint_steps(tmp_path) == [2, 3]
+    assert latest_step(tmp_path) == 3
+
+
+def test_parameters_are_read_without_the_rest(checkpoints, tmp_path):
+    state = make_state()
+    state = type(state)(
+        state.step, state.params, jax.tree.map(lambda leaf: leaf * 2, state.params), state.opt_state
+    )
+    checkpoints.save(1, state, {}, {})
+    checkpoints.wait()
+    average = load_params(tmp_path)
+    assert isinstance(average["block"]["kernel"], np.ndarray)
+    np.testing.assert_array_equal(average["block"]["kernel"], state.ema["block"]["kernel"])
+    np.testing.assert_array_equal(
+        load_params(tmp_path, ema=False)["block"]["bias"], state.params["block"]["bias"]
+    )
+
+
+def test_a_missing_checkpoint_is_named(checkpoints, tmp_path):
+    checkpoints.save(1, make_state(), {}, {})
+    checkpoints.wait()
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint of step 7; it has steps \[1\]"):
+        load_params(tmp_path, step=7)
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        load_params(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="no run directory"):
+        load_run_config(tmp_path / "elsewhere")
+
+
+def test_a_checkpoint_of_other_sizes_names_the_first_parameter_and_both_shapes(checkpoints):
+    checkpoints.save(1, make_state(width=4), {}, {})
+    checkpoints.wait()
+    with pytest.raises(CheckpointError) as error:
+        checkpoints.restore(*target(make_state(width=6)))
+    assert "params.block.bias has shape (4,) there and (6,) here" in str(error.value)
+    assert "--config.model.preset" in str(error.value)
+
+
+def test_a_checkpoint_without_a_parameter_says_so(checkpoints):
+    checkpoints.save(1, make_state(), {}, {})
+    checkpoints.wait()
+    state = make_state()
+    wanted = create_state({**state.params, "camera": {"kernel": jnp.zeros((2, 2))}}, optax.adamw(1e-3))
+    with pytest.raises(CheckpointError, match=r"params.camera.kernel has shape none \(absent\) there"):
+        checkpoints.restore(*target(wanted))
+
+
+def test_a_damaged_checkpoint_is_one_sentence_with_a_remedy(checkpoints, tmp_path):
+    for step in (1, 2):
+        checkpoints.save(step, make_state(seed=step), {}, {})
+    checkpoints.wait()
+    newest = tmp_path / "checkpoints" / "2"
+    for file in newest.rglob("*"):
+        if file.is_file() and file.parent.name == "d":  # where OCDBT keeps the arrays
+            file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match=r"checkpoints/2 cannot be read .* Delete that folder"):
+        checkpoints.restore(*target(make_state()))
+    shutil.rmtree(newest)
+    again = Checkpoints(tmp_path)
+    restored, _ = again.restore(*target(make_state()))
+    again.close()
+    jax.tree.map(np.testing.assert_array_equal, restored, make_state(seed=1))
+
+
+def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(checkpoints, tmp_path, caplog):
+    state = make_state()
+    checkpoints.save(1, state, {"step": 1}, {})
+    checkpoints.wait()
+    large = create_state({"w": jax.random.normal(jax.random.key(0), (500, 500))}, optax.sgd(1e-3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, limits[1])
+    )  # a write beyond it fails as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match=r"the disk is full.*start the same command again"):  # noqa: PT012
+            checkpoints.save(2, large, {"step": 2}, {})
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint_steps(tmp_path) == [1]
+    assert [path.name for path in (tmp_path / CHECKPOINTS).iterdir()] == ["1"]  # the partial one is gone
+    assert "Traceback" not in caplog.text
+    restored, position = checkpoints.restore(*target(state))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert position == {"step": 1}
+    checkpoints.save(3, state, {"step": 3}, {})  # and once there is room, saving works again
+    checkpoints.wait()
+    assert checkpoint_steps(tmp_path) == [1, 3]
+
+
+def test_a_partial_checkpoint_is_not_seen_and_is_cleared_away(tmp_path):
+    partial = tmp_path / CHECKPOINTS / "9.orbax-checkpoint-tmp"
+    (partial / "state").mkdir(parents=True)
+    assert latest_step(tmp_path) is None
+    opened = Checkpoints(tmp_path)
+    opened.save(1, make_state(), {}, {})
+    opened.close()
+    assert checkpoint_steps(tmp_path) == [1]
+    assert not partial.exists()
+
+
+def test_another_number_of_processes_reads_the_position_of_the_first(checkpoints, monkeypatch):
+    state = make_state()
+    both = [{"step": 1, "process": [rank, 2]} for rank in (0, 1)]
+    monkeypatch.setattr("camctrl_jax.checkpoints.runs._gather_json", lambda content: both)
+    checkpoints.save(1, state, {}, {})
+    checkpoints.wait()
+    restored, position = checkpoints.restore(*target(state))
+    assert position == both[0]
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("cannot allocate 8 GiB"),
+        PermissionError(13, "Permission denied", "checkpoints/1/state"),
+        OSError(5, "Input/output error"),
+        OSError(116, "Stale file handle"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes"),
+        RuntimeError("UNAVAILABLE: connection to storage timed out"),
+        TypeError("a fault of the program"),
+    ],
+)
+def test_what_proves_no_damage_does_not_ask_to_delete_anything(error):
+    with pytest.raises(CheckpointError) as told, read_errors(Path("runs/a/checkpoints/7")):
+        raise error
+    message = str(told.value)
+    assert "runs/a/checkpoints/7 cannot be read" in message
+    assert "Delete" not in message
+    assert "keep it" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "No such file or directory", "checkpoints/7/state/d/0"),
+        ValueError("DATA_LOSS: Error decoding local file: CRC32C checksum mismatch"),
+        json.JSONDecodeError("Expecting value", "", 0),
+    ],
+)
+def test_proven_damage_names_the_folder_to_delete(error):
+    told = pytest.raises(CheckpointError, match=r"checkpoints/7 cannot be read .* Delete that folder")
+    with told, read_errors(Path("runs/a/checkpoints/7")):
+        raise error

@@ -1,0 +1,187 @@
+"""The pipeline: weights that fit together, samples that depend on their own inputs only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nano_weights import save_nano
+
+from camctrl_jax.camera import compose, resolve_path
+from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.diffusion.flow import shift_for_tokens
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.diffusion.sampler import Sampling
+from camctrl_jax.sampling.pipeline import ClipBatch, Denoiser, Extension, sampling_form, used_text
+
+SHAPE = ClipShape(9, 32, 48)
+RUN = Sampling(Guidance(2.0, 3.0), steps=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_nano(tmp_path_factory.mktemp("weights") / "nano")
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder):
+    return load_pipeline(*open_model(folder))
+
+
+def clips(**fields) -> ClipBatch:
+    """One clip of a red ball, with fields replaced."""
+    return replace(ClipBatch(["a red ball"], [5], SHAPE), **fields)
+
+
+def make_image(seed: int = 0, frames: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (1, frames, 32, 48, 3)).astype(np.uint8)
+
+
+def test_a_sampler_with_scanned_layers_gives_the_same_clip(pipeline, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("jax.default_backend", lambda: "gpu")
+        config, params = sampling_form(pipeline.denoiser.config, pipeline.params, jnp.float32)
+    assert config.scan_layers
+    scanned = replace(pipeline, denoiser=Denoiser(config, jnp.float32), params=params)
+    paths = [resolve_path("dolly in 1 m", 9)]
+    one, other = (p.sample(clips(cameras=paths), RUN) for p in (pipeline, scanned))
+    assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(one)
+
+
+def test_padding_that_no_prompt_needs_is_not_computed_and_changes_nothing(pipeline, monkeypatch):
+    padded = replace(pipeline, embedder=replace(pipeline.embedder, max_tokens=150))
+    seen = []
+
+    def observed(*texts):
+        seen.append([x.shape[1] for x in used_text(*texts)])
+        return texts if len(seen) == 2 else used_text(*texts)
+
+    monkeypatch.setattr("camctrl_jax.sampling.pipeline.used_text", observed)
+    inputs = clips(cameras=[resolve_path("dolly in 1 m", 9)])
+    cut, whole = (padded.sample(inputs, RUN) for _ in range(2))
+    assert seen == [[64] * 4] * 2
+    assert np.linalg.norm(cut - whole) <= 1e-5 * np.linalg.norm(whole)
+
+
+@pytest.mark.parametrize(
+    ("longest", "tokens", "kept"), [(1, 150, 64), (64, 150, 64), (65, 150, 128), (140, 150, 150)]
+)
+def test_text_is_cut_after_the_longest_of_all_prompts(longest, tokens, kept):
+    text = np.random.default_rng(0).standard_normal((2, tokens, 3)).astype(np.float32)
+    mask = np.arange(tokens) < np.array([[1], [longest]])
+    for first, second in (((text, mask), (text[:1], mask[:1])), ((text[:1], mask[:1]), (text[1:], mask[1:]))):
+        given = (*first, *second)
+        for cut, whole in zip(used_text(*given), given, strict=True):
+            np.testing.assert_array_equal(cut, whole[:, :kept])
+
+
+def test_clip_depends_on_its_own_inputs_and_not_on_the_batch(pipeline):
+    paths = [resolve_path("dolly in 1 m", 9), resolve_path("pan left 40 deg", 9)]
+    images = np.concatenate([make_image(0), make_image(1)])
+    prompts = ["a red ball", "two blue boxes"]
+    together = pipeline.sample(ClipBatch(prompts, [5, 6], SHAPE, paths, images), RUN)
+    for i in range(2):
+        alone = ClipBatch([prompts[i]], [5 + i], SHAPE, [paths[i]], images[i : i + 1])
+        alone = pipeline.sample(alone, RUN)
+        difference = np.linalg.norm(together[i] - alone[0]) / np.linalg.norm(alone[0])
+        assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("what", ["prompt", "seed", "camera", "image"])
+def test_every_input_reaches_the_result(pipeline, what):
+    inputs = clips(cameras=[resolve_path("dolly in 1 m", 9)], condition=make_image(0))
+    other = {
+        "prompt": {"prompts": ["two blue boxes"]},
+        "seed": {"seeds": [6]},
+        "camera": {"cameras": [resolve_path("dolly out 1 m", 9)]},
+        "image": {"condition": make_image(1)},
+    }[what]
+    first, second = (np.asarray(pipeline.sample(given, RUN)) for given in (inputs, replace(inputs, **other)))
+    assert np.linalg.norm(first[:, 1:] - second[:, 1:]) > 1e-3 * np.linalg.norm(first[:, 1:])
+
+
+def test_given_frames_are_the_condition_and_the_rest_is_sampled(pipeline):
+    given = make_image(frames=5)  # an extension: two of three latents
+    inputs = ClipBatch([""], [0], SHAPE, [resolve_path("static", 9)], given)
+    latents = np.asarray(pipeline.sample(inputs, RUN))
+    np.testing.assert_array_equal(latents[:, :2], pipeline.autoencoder.encode(given))
+    assert latents.shape == (1, 3, 4, 6, 16)
+
+
+def test_nothing_left_to_sample_is_refused(pipeline):
+    with pytest.raises(ValueError, match="nothing to sample"):
+        pipeline.sample(clips(condition=make_image(frames=9)), RUN)
+
+
+def test_no_camera_is_the_null_camera(pipeline):
+    inputs = clips(condition=make_image())
+    zero, none = (pipeline.sample(inputs, Sampling(Guidance(2.0, weight), 2)) for weight in (0.0, 3.0))
+    np.testing.assert_allclose(none, zero, rtol=1e-4, atol=1e-4)
+
+
+EXTENSION = Extension(new_latents=2, condition_latents=2)
+
+
+def test_extension_appends_frames_that_continue_the_given_ones(pipeline):
+    video, path = make_image(frames=9), resolve_path("dolly in 1 m then pan left 20 deg", 17)
+    longer = pipeline.extend(video, clips(seeds=[3], cameras=[path]), EXTENSION, RUN)
+    assert longer.shape == (1, 17, 32, 48, 3)
+    np.testing.assert_array_equal(longer[:, :9], video)
+    # By hand: a window of 2 condition latents (5 frames) and 2 new ones, seen from the path's first camera.
+    window = clips(
+        seeds=[3],
+        shape=ClipShape(13, 32, 48),
+        cameras=[path[4:]],
+        condition=video[:, 4:],
+        references=[path.world_from_camera[0]],
+    )
+    latents = pipeline.sample(window, RUN)
+    np.testing.assert_array_equal(longer[:, 9:], pipeline.autoencoder.decode(latents)[:, 5:])
+    # The world frame of the path does not matter, and the seed decides the rest.
+    moved = path.transformed(resolve_path("orbit left 90 deg", 2).world_from_camera[1])
+    same = pipeline.extend(video, clips(seeds=[3], cameras=[moved]), EXTENSION, RUN)
+    assert np.abs(same[:, 9:].astype(int) - longer[:, 9:]).max() <= 1
+    other = pipeline.extend(video, clips(seeds=[4], cameras=[path]), EXTENSION, RUN)
+    assert np.abs(other[:, 9:].astype(int) - longer[:, 9:]).max() > 1
+
+
+def test_extension_sees_the_first_camera_of_the_first_clip(pipeline):
+    """The same last nine poses after two different beginnings: another reference, another result."""
+    video, end = make_image(frames=9), resolve_path("dolly in 1 m", 13)
+    results = [
+        pipeline.extend(
+            video, clips(cameras=[compose(resolve_path(beginning, 5), end)]), EXTENSION, RUN
+        )  # 17 poses
+        for beginning in ("static", "truck right 2 m while panning left 30 deg")
+    ]
+    assert np.abs(results[0][:, 9:].astype(int) - results[1][:, 9:]).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "poses", "message"),
+    [
+        (4, 17, "uint8 .1, 4, 32, 48, 3.: expected uint8 .* at least 5 frames"),
+        (9, 16, "16 poses: expected those of the 9 frames so far and of the 8 to come, 17 in all"),
+        (9, 41, "41 poses: expected those of the 9 frames so far and of the 8 to come, 17 in all"),
+    ],
+)
+def test_extensions_that_lack_frames_or_poses_are_refused(pipeline, frames, poses, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline.extend(
+            make_image(frames=frames), clips(cameras=[resolve_path("static", poses)]), EXTENSION, RUN
+        )
+    with pytest.raises(ValueError, match="new_latents=0: expected 1 or"):
+        Extension(new_latents=0)
+
+
+def test_shift_follows_the_number_of_tokens_unless_the_weights_fix_it(pipeline):
+    assert pipeline.shift(SHAPE) == shift_for_tokens(3 * 2 * 3)
+
+
+def test_decoded_video_is_u8_of_the_asked_size(pipeline):
+    video = pipeline.autoencoder.decode(np.zeros((2, 3, 4, 6, 16), np.float32))
+    assert video.shape == (2, 9, 32, 48, 3)
+    assert video.dtype == np.uint8
