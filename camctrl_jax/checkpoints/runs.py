@@ -9,12 +9,15 @@ only when complete.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +135,16 @@ class Checkpoints:
                 f"{self.directory / str(step)} holds imported weights, not a training run: start from them "
                 "with --config.init_from=<this directory> and another --workdir."
             )
-        check_same_shapes(flat_shapes(saved), flat_shapes(abstract_state), str(self.directory / str(step)))
+        wanted, homes, finished = abstract_state, shardings, lambda restored: restored
+        if _EARLIER_FIELD in saved:
+            wanted, homes = _earlier_form(abstract_state), _earlier_form(shardings)
+            finished = partial(_from_earlier_form, like=abstract_state)
+        check_same_shapes(flat_shapes(saved), flat_shapes(wanted), str(self.directory / str(step)))
         # Never without target shardings: Orbax would put arrays where the run that wrote them had them.
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            abstract_state,
-            shardings,
+            wanted,
+            homes,
         )
         with read_errors(self.directory / str(step)):
             restored = self._manager.restore(
@@ -147,12 +154,18 @@ class Checkpoints:
         positions = restored["data"]["processes"]
         # Of another number of processes, one position tells how far all were: streams know what to do.
         own = jax.process_index() if len(positions) == jax.process_count() else 0
-        return restored["state"], positions[own]
+        return finished(restored["state"]), positions[own]
 
     def _remove_partial(self) -> None:
-        if jax.process_index() == 0:
-            for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(partial, ignore_errors=True)
+        if jax.process_index() != 0:
+            return
+        for _ in range(20):  # the failed save's other writers may still be adding files to it
+            partial = list(self.directory.glob("*.orbax-checkpoint-tmp*"))
+            if not partial:
+                return
+            for path in partial:
+                shutil.rmtree(path, ignore_errors=True)
+            time.sleep(0.1)
 
     def preempted(self, step: int) -> bool:
         """True on every process once any was told to stop (needs ``jax.distributed``)."""
@@ -165,6 +178,22 @@ class Checkpoints:
                 self._manager.close()
         finally:
             logging.getLogger("absl").removeFilter(self._log_filter)
+
+
+# Checkpoints of the first version had one further network by name, where states have any number by role.
+_EARLIER_FIELD = "adversary"
+
+
+def _earlier_form(state: Any) -> dict[str, Any]:
+    """A state as the first version stored it."""
+    kept = {name: getattr(state, name) for name in ("step", "params", "ema", "opt_state")}
+    return kept | {_EARLIER_FIELD: state.others.get(_EARLIER_FIELD)}
+
+
+def _from_earlier_form(restored: dict[str, Any], like: Any) -> Any:
+    """Inverse of :func:`_earlier_form`."""
+    other = restored.pop(_EARLIER_FIELD)
+    return dataclasses.replace(like, **restored, others={} if other is None else {_EARLIER_FIELD: other})
 
 
 def load_run_config(run_dir: str | os.PathLike) -> dict:
@@ -400,13 +429,11 @@ def read_errors(checkpoint: Path) -> Iterator[None]:
         if is_damage(error):
             raise CheckpointError(
                 f"{checkpoint} cannot be read ({reason}): it is damaged. Delete that folder to continue "
-                "from the "
-                "checkpoint before it."
+                "from the checkpoint before it."
             ) from error
         raise CheckpointError(
             f"{checkpoint} cannot be read ({reason}). Nothing says that it is damaged: keep it, mend the "
-            "cause "
-            "(memory, permissions, a network disk), and start the same command again."
+            "cause (memory, permissions, a network disk), and start the same command again."
         ) from error
 
 

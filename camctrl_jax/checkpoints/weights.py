@@ -156,8 +156,7 @@ def open_weights(spec: str | os.PathLike) -> Weights:
     if not path.exists():
         raise WeightsError(
             f"No weights at {spec!r}: expected '{DEFAULT_SPEC}', a run directory, a weights folder or a "
-            f"diffusers folder. "
-            f"Is the path right? It was looked up from {Path.cwd()}."
+            f"diffusers folder. Is the path right? It was looked up from {Path.cwd()}."
         )
     if (path / MODEL_FILE).exists():
         return _open_folder(spec, path)

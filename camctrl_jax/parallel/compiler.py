@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 
-def compiler_options(platform: str | None = None) -> dict[str, bool]:
+def compiler_options(platform: str | None = None, *, traced: bool = False) -> dict[str, bool | str]:
     """What ``jax.jit(..., compiler_options=...)`` is given for a platform.
 
     On a GPU matrix products go to cuBLAS alone: its kernels reach the rates of Triton's at the sizes of this
@@ -14,6 +14,10 @@ def compiler_options(platform: str | None = None) -> dict[str, bool]:
 
     Args:
         platform: 'cpu', 'gpu' (or 'cuda') or 'tpu'; None is that of the default backend.
+        traced: a profile is made: no CUDA graphs, for a trace shows no names of what runs in one. Costs 2 %.
     """
     platform = jax.default_backend() if platform is None else platform
-    return {"xla_gpu_enable_triton_gemm": False} if platform in ("gpu", "cuda") else {}
+    if platform not in ("gpu", "cuda"):
+        return {}
+    options = {"xla_gpu_enable_triton_gemm": False}
+    return options | {"xla_gpu_enable_command_buffer": ""} if traced else options

@@ -89,8 +89,7 @@ class Extension:
         if self.condition_latents < 1 or self.new_latents < 1:
             raise InvalidValue(
                 f"condition_latents={self.condition_latents} and new_latents={self.new_latents}: expected "
-                "1 or "
-                "more; 4 and 12 are usual."
+                "1 or more; 4 and 12 are usual."
             )
 
 
@@ -181,8 +180,7 @@ class Pipeline:
             if given >= shape[0]:
                 raise InvalidValue(
                     f"{clips.condition.shape[1]} frames are given and a clip has {clips.shape.frames}: "
-                    "nothing "
-                    "to sample."
+                    "nothing to sample."
                 )
             clean = clean.at[:, :given].set(latents)
         text, text_mask, null_text, null_mask = used_text(

@@ -98,7 +98,7 @@ def default_config() -> ConfigDict:
     config.data.image_batch = 0  # images per step; 0 is batch_size
     config.data.labelled_to_unlabelled = (4, 1)
     config.data.text = ConfigDict()
-    config.data.text.source = ""  # '' embeds words without weights; else a file of data.encode_text
+    config.data.text.source = ""  # '' embeds words without weights; else a file of encode_text
     config.data.text.dim = 64
     config.data.text.max_tokens = 32
     config.data.worlds = ConfigDict()

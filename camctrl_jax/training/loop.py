@@ -112,7 +112,6 @@ class Hooks:
         sample: called every ``sample_every`` steps; what it returns is logged.
         measure: called every ``measure_every`` steps with the state of the step; what it returns is logged.
         work: operations of a step on a batch, over all devices; None where no formula is known.
-        learning_rate: of the update after so many.
     """
 
     describe: Callable[[TrainState], dict]
@@ -120,7 +119,6 @@ class Hooks:
     sample: Callable[[int, TrainState, TensorBoard | None], Mapping[str, float]] | None = None
     measure: Callable[[TrainState], Mapping[str, float]] | None = None
     work: Callable[[Batch], float | None] = lambda batch: None
-    learning_rate: Callable[[int], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,14 +181,18 @@ def train(
                 distributed = run.distribute(batch)
                 if _idle(pending):
                     log.waited(time.perf_counter() - drawing)
-                trace.begin(step, pending)
+                if trace.begins(step):
+                    with run.progress.paused():
+                        trace.begin(pending)
                 with (
                     jax.transfer_guard("disallow"),  # a hidden transfer would make every step wait
                     jax.profiler.StepTraceAnnotation("train", step_num=step),
                 ):
                     state, metrics = step_function(state, distributed, rng)
                 pending.append(_Pending(step, metrics, small, hooks.work(distributed)))
-                trace.end(step, pending)
+                if trace.ends(step):
+                    with run.progress.paused():
+                        trace.end(pending)
                 if len(pending) > _IN_FLIGHT:
                     log.add(pending.popleft())
                 if run.checkpoints.preempted(step):
@@ -242,20 +244,26 @@ class _Trace:
         self._steps = steps if jax.process_index() == 0 else ()
         self._open = False
 
-    def begin(self, step: int, pending: deque[_Pending]) -> None:
-        """Before a step is handed to the device: what is on its way is none of the trace's."""
-        if self._steps and step == self._steps[0]:
-            jax.block_until_ready([each.metrics for each in pending])
-            options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # every call of every library would bury the model's blocks
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True, profiler_options=options)
-            self._open = True
+    def begins(self, step: int) -> bool:
+        """Whether a step, about to be handed to the device, is the first."""
+        return bool(self._steps) and step == self._steps[0]
 
-    def end(self, step: int, pending: deque[_Pending]) -> None:
-        """After a step was handed to the device."""
-        if self._open and step >= self._steps[-1]:
-            jax.block_until_ready([each.metrics for each in pending])
-            self.close()
+    def begin(self, pending: deque[_Pending]) -> None:
+        """Start: what is on its way to the device is none of the trace's."""
+        jax.block_until_ready([each.metrics for each in pending])
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0  # every call of every library would bury the model's blocks
+        jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True, profiler_options=options)
+        self._open = True
+
+    def ends(self, step: int) -> bool:
+        """Whether a step that was handed to the device is the last."""
+        return self._open and step >= self._steps[-1]
+
+    def end(self, pending: deque[_Pending]) -> None:
+        """Write what was traced once it is done."""
+        jax.block_until_ready([each.metrics for each in pending])
+        self.close()
 
     def close(self) -> None:
         """Write what was traced, if anything was."""
@@ -329,19 +337,15 @@ class _Log:
             self._waited, self._since = 0.0, now
             if self._writing:
                 rate = self._run.progress.show(step, averages, self._clips)
-                self.write(step, {**averages, "clips_per_second": rate, **waited, **self._speed(step, rate)})
+                self.write(step, {**averages, "clips_per_second": rate, **waited, **self._speed(rate)})
 
-    def _speed(self, step: int, rate: float) -> dict[str, float]:
-        """Learning rate of a step; model TFLOP/s of one device, and their share of its peak (MFU)."""
-        values = {}
-        if self._hooks.learning_rate is not None:
-            values["learning_rate"] = self._hooks.learning_rate(step - 1)
-        if self._work and self._clips > 0:
-            flops = self._work / self._clips * rate / jax.device_count()
-            values["model_tflops_per_device"] = flops / 1e12
-            if self._peak is not None:
-                values["mfu"] = flops / self._peak
-        return values
+    def _speed(self, rate: float) -> dict[str, float]:
+        """Model TFLOP/s of one device, and their share of its peak (MFU)."""
+        if not self._work or self._clips <= 0:
+            return {}
+        flops = self._work / self._clips * rate / jax.device_count()
+        values = {"model_tflops_per_device": flops / 1e12}
+        return values if self._peak is None else values | {"mfu": flops / self._peak}
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Write values to the file and to TensorBoard, on the first process."""

@@ -31,10 +31,12 @@ class Program:
     Attributes:
         objective: what is optimised.
         mesh: the devices.
+        traced: a profile of the step is made.
     """
 
     objective: Objective
     mesh: Mesh
+    traced: bool = False
 
     def create(self, params: Params, key: Array) -> TrainState:
         """The state, in the form of the step, of parameters with one entry per layer."""
@@ -82,8 +84,8 @@ class Program:
         )
 
     @property
-    def _compiler_options(self) -> dict[str, bool]:
-        return compiler_options(self.mesh.devices.flat[0].platform)
+    def _compiler_options(self) -> dict[str, bool | str]:
+        return compiler_options(self.mesh.devices.flat[0].platform, traced=self.traced)
 
     @cached_property
     def stored_state(self) -> Any:
@@ -121,20 +123,27 @@ class Program:
         }
 
 
-def build_program(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Program:
+def build_program(
+    config: ConfigDict,
+    mesh: Mesh,
+    placement: Placement | None = None,
+    objective: Objective | None = None,
+) -> Program:
     """The program of a configuration on a mesh.
 
     Args:
         config: checked by ``check_config``.
         mesh: over all devices of the run.
         placement: where a transformer's intermediate values live; None is what the mesh says.
+        objective: what is optimised; None is what ``config.objective`` names.
 
     Raises:
         ConfigError: batches that the mesh, or ``config.accumulate``, cannot split.
         WeightsError: weights that the objective reads are absent.
     """
     check_batches(config, mesh)
-    return Program(build_objective(config, mesh, placement), mesh)
+    objective = build_objective(config, mesh, placement) if objective is None else objective
+    return Program(objective, mesh, traced=bool(config.profile))
 
 
 def check_batches(config: ConfigDict, mesh: Mesh) -> None:

@@ -26,7 +26,7 @@ from camctrl_jax.training.initialisation import Start, start_of, take_sizes
 from camctrl_jax.training.inputs import Inputs, held_out_batches, open_inputs, preview_clips
 from camctrl_jax.training.objective import Frozen, Objective
 from camctrl_jax.training.previews import sampler_of
-from camctrl_jax.training.program import Program, build_program, check_batches
+from camctrl_jax.training.program import Program, build_program
 from camctrl_jax.training.state import TrainState
 from camctrl_jax.training.writers import ProgressLine
 
@@ -59,8 +59,7 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
             raise ConfigError(f"config.mesh: {error}") from error
 
         # 2. What is optimised, and what it reads but does not train.
-        check_batches(config, mesh)
-        program = build_program(config, mesh) if objective is None else Program(objective, mesh)
+        program = build_program(config, mesh, objective=objective)
         objective = program.objective
         read = objective.frozen()
         frozen = distribute(read, jax.tree.map(lambda _: program.everywhere, read))
@@ -72,13 +71,10 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
         start = start_of(config, program, checkpoints, workdir)
         _say_what_starts(config, program, start)
         if start.step >= config.steps:
-            if jax.process_index() == 0:
-                print(
-                    f"nothing to do: {workdir} is at step {start.step} of {config.steps}; raise "
-                    "--config.steps "
-                    "to go on"
-                )
             checkpoints.close()
+            if jax.process_index() == 0:
+                at = f"{workdir} is at step {start.step} of {config.steps}"
+                print(f"nothing to do: {at}; raise --config.steps to go on")
             return workdir / CHECKPOINTS / str(start.step)
 
         # 4. The data, at the position that belongs to the state.
@@ -99,7 +95,6 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
             sample=_sample_of(config, objective, frozen, program, workdir),
             measure=_measure_of(config, program, inputs, frozen, encoder),
             work=lambda batch: getattr(objective.work(batch), "flops", None),
-            learning_rate=lambda step: float(objective.update.schedule(step)),
         )
         if jax.process_index() == 0:
             for change in differences(load_run_config(workdir), as_json(config)) if start.step else ():
@@ -139,8 +134,7 @@ def _peers() -> Iterator[None]:
             raise
         raise PeerLost(
             f"another process of this job has ended ({str(error).splitlines()[0][:200]}). Start the same "
-            "command "
-            "again, with any number of hosts, to continue from the last checkpoint."
+            "command again, with any number of hosts, to continue from the last checkpoint."
         ) from error
 
 

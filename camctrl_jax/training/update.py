@@ -120,10 +120,13 @@ class Update:
         """:meth:`gradients`, then :meth:`apply`.
 
         Returns:
-            (the next state, what the loss gave beside its value, ``loss`` and ``grad_norm``).
+            (the next state, what the loss gave beside its value, and f32 []: ``loss``, ``grad_norm`` and
+            ``learning_rate``, NaN without a schedule).
         """
         found = self.gradients(loss, state.params, examples)
-        metrics = {"loss": found.loss, "grad_norm": global_norm(found.grads)}
+        # Part of the step, for evaluated beside it the host would wait for the device.
+        rate = jnp.asarray(self.schedule(state.step), jnp.float32)
+        metrics = {"loss": found.loss, "grad_norm": global_norm(found.grads), "learning_rate": rate}
         return self.apply(state, found.grads), found.aside, metrics
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, what does not fit is refused, and a failed save loses nothing."""
 
+import dataclasses
 import json
 import resource
 import shutil
@@ -21,7 +22,7 @@ from camctrl_jax.checkpoints.runs import (
     load_run_config,
     read_errors,
 )
-from camctrl_jax.training.state import create_state
+from camctrl_jax.training.state import Trained, create_state
 
 
 def make_state(width=4, seed=0):
@@ -170,6 +171,20 @@ def test_another_number_of_processes_reads_the_position_of_the_first(checkpoints
     checkpoints.wait()
     restored, position = checkpoints.restore(*target(state))
     assert position == both[0]
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+@pytest.mark.parametrize("adversary", [False, True])
+def test_checkpoints_of_the_first_version_go_on(checkpoints, adversary):
+    """They had the field ``adversary``, None or a network, where states now have ``others``."""
+    state = make_state()
+    others = {"adversary": Trained({"w": jnp.ones(3)}, optax.adam(1e-3).init({"w": jnp.ones(3)}))}
+    state = dataclasses.replace(state, others=others if adversary else {})
+    earlier = {name: getattr(state, name) for name in ("step", "params", "ema", "opt_state")}
+    checkpoints.save(5, earlier | {"adversary": others["adversary"] if adversary else None}, {"at": 5}, {})
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(*target(state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
 
 

@@ -293,16 +293,15 @@ def test_held_out_clips_are_measured_on_time_with_the_state_of_the_step(tmp_path
     assert [line["held_out_loss"] for line in lines if "held_out_loss" in line] == [0.5, 0.25]
 
 
-def test_learning_rate_and_model_flops_are_logged(tmp_path, monkeypatch):
+def test_model_flops_are_logged(tmp_path, monkeypatch):
     monkeypatch.setattr("camctrl_jax.training.loop.peak_flops", lambda: 1e12)
-    hooks = {"work": lambda batch: 4e9 * len(batch["x"]), "learning_rate": lambda step: 0.5**step}
-    run(tmp_path, LoopConfig(steps=4, log_every=2), hooks=hooks)
+    run(tmp_path, LoopConfig(steps=4, log_every=2), hooks={"work": lambda batch: 4e9 * len(batch["x"])})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["learning_rate"] for line in lines] == [0.5, 0.125]  # of the update that the step made
     for line in lines:
         expected = 4e9 * line["clips_per_second"] / jax.device_count()
-        assert line["model_tflops_per_device"] == pytest.approx(expected / 1e12)
-        assert line["mfu"] == pytest.approx(expected / 1e12)
+        assert line.get("model_tflops_per_device", 0.0) == pytest.approx(expected / 1e12)
+        assert line.get("mfu", 0.0) == pytest.approx(expected / 1e12)
+    assert "mfu" in lines[-1]
 
 
 def test_a_trace_of_the_asked_steps_is_written(tmp_path):

@@ -198,16 +198,14 @@ class Denoise(Objective):
                 raise ConfigError(
                     f"the model of this run (config.model.preset) has {name}={ours}, the weights of "
                     f"config.init_from={spec!r} were made with {theirs}; --config.model.preset=init_from "
-                    "takes "
-                    "the sizes from the weights"
+                    "takes the sizes from the weights"
                 )
         settings = self.embedder.settings()
         # Of weights from elsewhere nothing is known about their text.
         if weights.text and dict(weights.text) != settings:
             raise ConfigError(
                 f"config.init_from={spec!r} was trained with the text embedder {dict(weights.text)}, this "
-                "run "
-                f"has {settings}; set --config.data.text.* alike"
+                f"run has {settings}; set --config.data.text.* alike"
             )
         self._check_latents(weights)
         return weights.mmdit_params(mesh=mesh)
@@ -222,8 +220,7 @@ class Denoise(Objective):
         if own is None or other.vae_config != own.vae_config:
             raise ConfigError(
                 f"config.init_from={weights.spec!r} was trained on latents of the autoencoder {theirs!r}, "
-                "this "
-                f"run has config.vae.weights={self.vae_spec!r}; use --config.vae.weights={theirs}"
+                f"this run has config.vae.weights={self.vae_spec!r}; use --config.vae.weights={theirs}"
             )
 
     def describe(

@@ -59,6 +59,13 @@ def test_loss_falls(step, state):
     assert int(state.step) == 60
 
 
+def test_the_learning_rate_of_the_update_is_told(state):
+    objective = dataclasses.replace(OBJECTIVE, update=dataclasses.replace(UPDATE, schedule=lambda n: 0.5**n))
+    for number in (0, 3):
+        metrics = jitted(objective)(at_step(state, number), batch_of(8), KEY)[1]
+        assert float(metrics["learning_rate"]) == 0.5**number
+
+
 def test_noise_and_times_follow_from_the_step_alone(step, state):
     batch = batch_of(8)
     first, again = step(state, batch, KEY)[1]["loss"], step(state, batch, KEY)[1]["loss"]
