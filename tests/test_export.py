@@ -116,6 +116,8 @@ def test_exported_folder_exports_again_unchanged(runs, tmp_path):
 def test_autoencoder_exports_alone(runs, tmp_path):
     out = export_weights(tmp_path / "vae", checkpoint=str(runs[0]))
     assert load_vae(out)[0].latents_mean == STATISTICS[0]
+    with pytest.raises(WeightsError, match=r"an autoencoder itself.*leave --vae out"):
+        export_weights(tmp_path / "other", checkpoint=str(runs[0]), vae=str(runs[0]))
     with pytest.raises(WeightsError, match="no transformer"):
         open_weights(out).mmdit_params()
 

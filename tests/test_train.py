@@ -5,14 +5,17 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from camctrl_jax import train as entry
+from camctrl_jax.checkpoints.run_lock import LOCK_FILE
 from camctrl_jax.checkpoints.runs import CheckpointError, checkpoint_steps, load_params, load_run_config
 from camctrl_jax.training.config import ConfigError, load_recipe
 from camctrl_jax.training.loop import BAD_BATCH_FILE, NonFiniteLoss
@@ -105,6 +108,43 @@ def test_killed_runs_end_bit_identical_to_the_uninterrupted_one(tmp_path, capsys
 
     assert train(recipe(steps=STEPS), parts) == parts / "checkpoints" / str(STEPS)
     assert f"is at step {STEPS} of {STEPS}; raise --config.steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_second_start_in_a_run_directory_is_refused_and_disturbs_nothing(tmp_path):
+    flags = ("--config.steps=12", "--config.log_every=1", "--config.checkpoint_every=4")
+    first = start(tmp_path, *flags)
+    while not (tmp_path / LOCK_FILE).exists() or not (tmp_path / LOCK_FILE).read_text():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = finish(start(tmp_path, "--config.steps=11"), code=1)
+    assert f"is in use: process {first.pid} on {socket.gethostname()}" in second
+    assert "Traceback" not in second
+    assert "rendered" not in second  # refused before any work
+    finish(first)
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 12
+    assert list(losses(tmp_path)) == list(range(1, 13))
+    assert checkpoint_steps(tmp_path)[-1] == 12
+
+
+@pytest.mark.slow
+def test_a_decoder_alone_trains_on_when_the_weights_it_began_with_are_gone(tmp_path):
+    vae, decoder = tmp_path / "vae", tmp_path / "decoder"
+    short = {"steps": 2, "optimizer.warmup_steps": 1, "checkpoint_every": 2}
+    train(recipe("vae", **short), vae)
+    encoder = load_params(vae)["encoder"]
+    flags = ("--config.steps=8", "--config.log_every=1", "--config.checkpoint_every=4")
+    flags += ("--config.vae_loss.train_encoder=False", f"--config.init_from={vae}")
+    running = start(decoder, *flags, config="vae.py:nano")
+    for line in running.stdout:
+        if line.startswith("step 1/"):
+            vae.rename(tmp_path / "gone")
+            break
+    finish(running)
+    assert checkpoint_steps(decoder) == [4, 8]
+    _compare(encoder, load_params(decoder)["encoder"])
+    finish(start(decoder, *flags[1:], "--config.steps=9", config="vae.py:nano"))
+    assert checkpoint_steps(decoder)[-1] == 9
 
 
 def _compare(expected, found):

@@ -9,7 +9,7 @@ from typing import Any
 
 from camctrl_jax.checkpoints.pipelines import open_model
 from camctrl_jax.checkpoints.runs import latest_step
-from camctrl_jax.checkpoints.weights import Weights, open_weights, save_weights_folder
+from camctrl_jax.checkpoints.weights import Weights, WeightsError, open_weights, save_weights_folder
 from camctrl_jax.export.cards import model_card
 
 # Entries of a run's configuration that tell where things lay on the machine it ran on, or how it was logged.
@@ -59,10 +59,13 @@ def export_weights(
         title: heading of the card that is written.
 
     Raises:
-        WeightsError: weights that are absent or do not fit their configuration.
+        WeightsError: weights that are absent, do not fit their configuration, or a ``vae`` beside an
+            autoencoder alone.
     """
     opened = open_weights(checkpoint)
     if opened.mmdit_config is None:
+        if vae is not None:
+            raise WeightsError(f"{checkpoint} is an autoencoder itself, and so is {vae}: leave --vae out.")
         model, autoencoder = None, opened
     else:
         model, autoencoder = open_model(checkpoint, vae)

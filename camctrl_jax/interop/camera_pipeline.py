@@ -10,7 +10,7 @@ goes on from a video, one clip more, seen from the same first camera.
                 frame. With --video: of all frames, those so far and those to come.
   --intrinsics  npy [4] or [T, 4]: fx/W, fy/H, cx/W, cy/H of the frames of the clip.
   --text        embeddings by the text encoder of the training: safetensors with `embeds` [1, N, D] and `mask`
-                [1, N], or a file of `python -m camctrl_jax.encode_text.encoding` together with --prompt.
+                [1, N], or a file of `python -m camctrl_jax.encode_text` together with --prompt.
 Without --poses the model is told nothing about the camera, without --text the prompt is empty. Sizes and guidance
 default to those of the training.
 
@@ -409,7 +409,7 @@ def read_text(path, prompt=None):
         if prompt not in texts:
             raise ValueError(
                 f"{path} holds no embedding of {prompt!r} ({len(texts)} texts are there, looked up exactly): "
-                "encode it with python -m camctrl_jax.encode_text.encoding, or name another --prompt."
+                "encode it with python -m camctrl_jax.encode_text, or name another --prompt."
             )
         number, per_part = texts.index(prompt), int(file.metadata()["texts_per_part"])
         part = number // per_part

@@ -18,6 +18,7 @@ import numpy as np
 from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.extras import require
+from camctrl_jax.files.atomic import replaced_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,17 +81,14 @@ def save_trajectory_figure(
     """Draw :func:`trajectory_figure` into ``file``; the suffix says how (.png, .pdf, .svg).
 
     The file appears under its name only when it is complete.
+
+    Raises:
+        FileFailure: the system refused to write it.
     """
-    file = Path(file)
     figure = trajectory_figure(paths, pyramids=pyramids, columns=columns)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.stem}.part{file.suffix}")
-    try:
+    with replaced_file(file) as partial:
         figure.savefig(partial, dpi=dpi)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return file
+    return Path(file)
 
 
 def _draw(axes: Any, cameras: Cameras, title: str, pyramids: int) -> None:
