@@ -7,8 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from camctrl_jax.errors import InvalidValue
 
 # Of every autoencoder of this package: frames per latent after the first, pixels per latent position.
@@ -63,12 +61,12 @@ class ClipShape:
         return self.latents, *self.latent_size
 
     @property
-    def pose_frames(self) -> np.ndarray:
-        """The frames whose poses stand for the latents: 0, 4, 8, ..., int64 [L].
+    def pose_frames(self) -> slice:
+        """The L frames whose poses stand for the latents: 0, 4, 8, ...
 
         Latent 0 holds frame 0 and latent k frames 4k-3 to 4k, so 4k is the newest frame that it has seen.
         """
-        return np.arange(0, self.frames, self.temporal_stride)
+        return slice(0, self.frames, self.temporal_stride)
 
     def tokens(self, patch: tuple[int, int, int] = PATCH) -> int:
         """Video tokens of a transformer that patchifies the latents so."""

@@ -67,8 +67,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parse the command line; an unknown config key ends in one sentence that names the nearest key."""
     if any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
         # absl applies overrides while it loads the recipe, and would fail with a traceback: a first look.
-        # Only where a
-        # recipe is given, which imports what --help does without.
+        # Only where a recipe is given, which imports what --help does without.
         from camctrl_jax.training.command import check_command_line
 
         status = exit_status(lambda: check_command_line(argv))

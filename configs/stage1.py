@@ -15,7 +15,7 @@ at 8B, on 64 devices:
       --config.init_from=runs/base --config.vae.weights=weights/wan \\
       --config.data.datasets=data/labelled --config.data.unlabelled=data/videos \\
       --config.data.text.source=data/text.safetensors
-What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.report.
+What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.
 
 One GPU, about 16 minutes on an H200, nothing to download; from your own base model, or from the weights
 in the package:

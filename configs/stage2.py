@@ -12,7 +12,7 @@ The open base of 2B parameters, on 128 devices:
   python -m camctrl_jax.train --config=configs/stage2.py:motif_2b --workdir=runs/stage2 \\
       --config.init_from=runs/stage1 --config.vae.weights=weights/wan --config.data.datasets=data/labelled \\
       --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors
-What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.report.
+What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.
 
 A laptop, about two minutes, from the weights in the package:
   python -m camctrl_jax.train --config=configs/stage2.py:worlds_cpu --workdir=runs/stage2_cpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from camctrl_jax.clip_shape import PATCH, ClipShape, frames_of, latents_of, longest_clip
@@ -44,16 +43,15 @@ def test_latents_and_tokens(size):
 def test_other_autoencoders():
     shape = ClipShape(9, 64, 96, temporal_stride=8, spatial_stride=16)
     assert shape.latent_shape == (2, 4, 6)
-    assert shape.pose_frames.tolist() == [0, 8]
+    assert range(9)[shape.pose_frames] == range(0, 9, 8)
     assert shape.check() is shape
 
 
 def test_poses_of_latents_are_those_of_the_newest_frames():
     for frames in range(1, 130, 4):
-        found = ClipShape(frames, 16, 16).pose_frames
-        np.testing.assert_array_equal(found, np.arange(0, frames, 4))
-        assert found.dtype == np.int64
-        assert len(found) == ClipShape(frames, 16, 16).latents
+        found = list(range(frames)[ClipShape(frames, 16, 16).pose_frames])
+        assert found == [4 * latent for latent in range(ClipShape(frames, 16, 16).latents)]
+        assert found[-1] == frames - 1
 
 
 def test_what_works_is_what_the_old_checks_let_through():

@@ -10,7 +10,6 @@ import pytest
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import CameraConfig, vae_preset
 from camctrl_jax.training.config import (
-    ConfigError,
     as_json,
     check_config,
     check_overrides,
@@ -18,9 +17,8 @@ from camctrl_jax.training.config import (
     differences,
     flat_keys,
     load_recipe,
-    mmdit_config,
-    untrained_vae,
 )
+from camctrl_jax.training.values import ConfigError, mmdit_config, untrained_vae
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = {

@@ -21,8 +21,8 @@ from camctrl_jax.pod_report.compiling import (
     step_of,
 )
 from camctrl_jax.pod_report.machines import Machine, machine_of
-from camctrl_jax.training.config import ConfigError
 from camctrl_jax.training.inputs import open_inputs
+from camctrl_jax.training.values import ConfigError
 
 PROGRAM = """\
 HloModule jit_step, is_scheduled=true

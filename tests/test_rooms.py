@@ -1,6 +1,7 @@
 """Who may import whom: a room imports rooms further down only, so there is no circle of rooms."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import camctrl_jax
@@ -65,6 +66,17 @@ def test_rooms_import_downwards_only():
         if other != room and HEIGHT[other] >= HEIGHT[room] and path not in UPWARDS
     ]
     assert upward == []
+
+
+def test_no_circle_of_modules():
+    # Without packages: their lists of names stand above the modules that they name.
+    trees = {
+        "camctrl_jax." + path.removesuffix(".py").replace("/", "."): tree
+        for path, _, tree in modules()
+        if not path.endswith("__init__.py")
+    }
+    below = {name: {other for other, _ in imported(tree)} & set(trees) for name, tree in trees.items()}
+    graphlib.TopologicalSorter(below).prepare()  # raises CycleError, which names the circle
 
 
 def test_rooms_without_networks_import_neither_flax_nor_torch():

@@ -17,9 +17,10 @@ import pytest
 from camctrl_jax import train as entry
 from camctrl_jax.checkpoints.run_lock import LOCK_FILE
 from camctrl_jax.checkpoints.runs import CheckpointError, checkpoint_steps, load_params, load_run_config
-from camctrl_jax.training.config import ConfigError, load_recipe
+from camctrl_jax.training.config import load_recipe
 from camctrl_jax.training.loop import BAD_BATCH_FILE, NonFiniteLoss
 from camctrl_jax.training.run import train
+from camctrl_jax.training.values import ConfigError
 
 ROOT = Path(__file__).parents[1]
 STEPS = 42

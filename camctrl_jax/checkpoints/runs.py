@@ -129,7 +129,7 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"{self.directory} holds no complete checkpoint.")
         with read_errors(self.directory / str(step)):
-            saved = self._manager.item_metadata(step)["state"].tree
+            saved = _saved_tree(self._manager, step)
         if NETWORKS in saved:
             raise CheckpointError(
                 f"{self.directory / str(step)} holds imported weights, not a training run: start from them "
@@ -207,12 +207,11 @@ def load_run_config(run_dir: str | os.PathLike) -> dict:
         (weights spec of the frozen VAE) for a denoising run. Entries that a run does not have are None.
 
     Raises:
-        CheckpointError: ``run_dir`` is not a run directory.
+        CheckpointError: ``run_dir`` is not a run directory, or its checkpoint cannot be read.
     """
-
     step = latest_step(run_dir)
     if step is not None:
-        with _reader(run_dir) as manager:
+        with _reader(run_dir, step) as manager:
             return manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
     path = Path(run_dir).absolute() / CONFIG_FILE
     if not path.exists():
@@ -242,9 +241,8 @@ def load_params(
         check: called with the stored parameters (shapes and dtypes) before anything is read.
 
     Raises:
-        CheckpointError: there is no such checkpoint.
+        CheckpointError: there is no such checkpoint, or it cannot be read.
     """
-
     steps = checkpoint_steps(run_dir)
     if not steps or (step is not None and step not in steps):
         wanted = "" if step is None else f" of step {step}"
@@ -258,8 +256,8 @@ def load_params(
         sharding = NamedSharding(mesh, spec_of(name, tuple(leaf.shape), mesh))
         return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(leaf.shape), dtype=dtype)
 
-    with _reader(run_dir) as manager:
-        saved = manager.item_metadata(step)["state"].tree
+    with _reader(run_dir, step) as manager:
+        saved = _saved_tree(manager, step)
         names = (NETWORKS, part) if NETWORKS in saved else ("ema" if ema else "params",)
         for name in names:
             saved = saved[name]
@@ -299,7 +297,6 @@ def save_networks(run_dir: str | os.PathLike, networks: dict[str, Any], config: 
 
 def checkpoint_steps(run_dir: str | os.PathLike) -> list[int]:
     """Steps of the complete checkpoints of a run, ascending; empty where there are none."""
-
     directory = Path(run_dir).absolute() / CHECKPOINTS
     return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
 
@@ -342,9 +339,8 @@ def _key_name(key: Any) -> str:
 
 
 @contextlib.contextmanager
-def _reader(run_dir: str | os.PathLike) -> Iterator[Any]:
-    """A read-only manager, in which ``state`` may be read in part."""
-
+def _reader(run_dir: str | os.PathLike, step: int) -> Iterator[Any]:
+    """A read-only manager, in which ``state`` may be read in part; for one checkpoint."""
     log_filter = _WithoutOrbax()
     logging.getLogger("absl").addFilter(log_filter)
     try:
@@ -355,10 +351,21 @@ def _reader(run_dir: str | os.PathLike) -> Iterator[Any]:
         }
         options = ocp.CheckpointManagerOptions(read_only=True)
         directory = Path(run_dir).absolute() / CHECKPOINTS
-        with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
+        with (
+            read_errors(directory / str(step)),
+            ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager,
+        ):
             yield manager
     finally:
         logging.getLogger("absl").removeFilter(log_filter)
+
+
+def _saved_tree(manager: ocp.CheckpointManager, step: int) -> Any:
+    """What a checkpoint says that its state is; Orbax answers None where a file of it is gone."""
+    metadata = manager.item_metadata(step)["state"]
+    if metadata is None or metadata.tree is None:
+        raise KeyError("the description of its arrays is missing")
+    return metadata.tree
 
 
 class _WithoutOrbax(logging.Filter):
@@ -393,18 +400,24 @@ _DAMAGE = (
     "corrupt",
     "truncated",
     "unexpected end",
+    "Invalid JSON",
     "is missing",
     "NOT_FOUND",
     "does not exist",
 )
 
 
-def is_damage(error: BaseException) -> bool:
+def is_damage(error: BaseException, checkpoint: Path) -> bool:
     """Whether an error of reading a checkpoint proves that its files are not what was written.
 
     Too little memory, no permission or a network disk that is gone prove nothing: the same files may be read
-    tomorrow.
+    tomorrow. So a file that is not found is proof only where others of the checkpoint are.
     """
+    try:
+        if not any(checkpoint.iterdir()):
+            return False
+    except OSError:
+        return False
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return False
     if isinstance(error, OSError):
@@ -418,15 +431,16 @@ def is_damage(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def read_errors(checkpoint: Path) -> Iterator[None]:
-    """Whatever is raised of a checkpoint that cannot be read becomes one sentence; that it is damaged, and
-    can
-    be deleted, only where that is proven."""
+    """What reading a checkpoint fails with becomes one sentence; that it is damaged, and can be deleted, only
+    where that is proven. Faults of the program stay what they are."""
     try:
         yield
-    except Exception as error:
+    except UserError:
+        raise
+    except (OSError, MemoryError, ValueError, RuntimeError, KeyError) as error:
         lines = str(error).splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0][:200]}"
-        if is_damage(error):
+        if is_damage(error, checkpoint):
             raise CheckpointError(
                 f"{checkpoint} cannot be read ({reason}): it is damaged. Delete that folder to continue "
                 "from the checkpoint before it."

@@ -415,11 +415,6 @@ class ClipStream:
         """``folder/id`` -> why, of every clip that was replaced so far, runs before a resume included."""
         return dict(self._bad)
 
-    @property
-    def replaced(self) -> int:
-        """How many samples so far stand in for a clip that could not be decoded."""
-        return self._replaced
-
     def state(self) -> dict[str, Any]:
         """The position of this process, valid for the same data and seed.
 

@@ -37,12 +37,16 @@ from camctrl_jax.data.every_device import EveryDevice
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.resident import ResidentClips, embed_captions
 from camctrl_jax.data.text import TextEmbedder
-from camctrl_jax.errors import FileFailure, InvalidValue
+from camctrl_jax.errors import FileFailure, InvalidValue, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.video.encoding import encode_mp4
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
 
 Progress = Callable[[int, int], None]
+
+
+class SamplersDied(UserError):
+    """The processes that sample worlds ended without a result."""
 
 
 def _leave_devices_alone() -> None:
@@ -81,7 +85,7 @@ def sampled_worlds(
                 waiting.append(pool.submit(_sample_all, next(ahead), config))
             yield done
     except BrokenProcessPool as error:
-        raise RuntimeError(
+        raise SamplersDied(
             "the processes that sample worlds died. If this comes from a script, start its work under "
             "`if __name__ == '__main__':` (the processes import the script again); or pass workers=0."
         ) from error

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from camctrl_jax.camera.plucker import plucker_map
-from camctrl_jax.clip_shape import TEMPORAL_STRIDE
+from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.models import CameraConfig
 
 
 class NullText(NamedTuple):
@@ -101,21 +102,21 @@ def stacked(conditions: Sequence[Condition]) -> Condition:
 
 
 def camera_condition(
-    world_from_camera: Array, intrinsics: Array, camera_valid: Array, height: int, width: int
+    world_from_camera: Array, intrinsics: Array, camera_valid: Array, shape: ClipShape, camera: CameraConfig
 ) -> Array:
-    """Pluecker maps of frames 0, 4, 8, ...; zeros for samples without a camera.
+    """Pluecker maps of the frames that stand for the latents; zeros for samples without a camera.
 
     Args:
         world_from_camera: f32 [B, T, 4, 4], relative to the reference camera, T = 4k + 1.
         intrinsics: f32 [B, T, 4], fx/W, fy/H, cx/W, cy/H.
         camera_valid: bool [B]; False (unlabelled, or dropped) gives a zero map.
-        height: of the grid, the latent height h for instance.
-        width: of the grid.
+        shape: of the clips, T frames.
+        camera: of the model; says whether the maps have a ray per latent position or per pixel.
 
     Returns:
-        f32 [B, L, height, width, 6], moment first.
+        f32 [B, L, h, w, 6] or f32 [B, L, H, W, 6], moment first.
     """
-    every = slice(None, None, TEMPORAL_STRIDE)  # ClipShape.pose_frames
-    plucker = plucker_map(world_from_camera[:, every], intrinsics[:, every], height, width)
+    frames, size = shape.pose_frames, camera.grid(shape)
+    plucker = plucker_map(world_from_camera[:, frames], intrinsics[:, frames], *size)
     # where, not multiply: an unlabelled clip may carry NaN poses, and NaN * 0 is NaN.
     return jnp.where(camera_valid[:, None, None, None, None], plucker, 0.0)

@@ -82,11 +82,6 @@ def shift_time(t: Array | float, shift: float) -> Array | float:
     return shift * t / (1.0 + (shift - 1.0) * t)
 
 
-def unshift_time(t: Array | float, shift: float) -> Array | float:
-    """Inverse of :func:`shift_time`."""
-    return t / (shift - (shift - 1.0) * t)
-
-
 def sample_times(key: Array, batch: int, tokens: int, config: FlowConfig) -> Array:
     """Draw one shifted time per sample.
 
@@ -123,18 +118,6 @@ def interpolate(clean: Array, noise: Array, t: Array) -> Array:
 def velocity_target(clean: Array, noise: Array) -> Array:
     """dx_t/dt = eps - x_0, the regression target; shapes as given."""
     return noise - clean
-
-
-def clean_from_velocity(noisy: Array, velocity: Array, t: Array) -> Array:
-    """x_0 = x_t - t v: the clean latent that a velocity at time t points to.
-
-    Args:
-        noisy: x_t, f [B, ...].
-        velocity: v, same shape.
-        t: f32 [B].
-    """
-    t = t.reshape(t.shape + (1,) * (noisy.ndim - t.ndim))
-    return noisy - t * velocity
 
 
 def generation_loss(prediction: Array, target: Array, condition_mask: Array) -> tuple[Array, Array]:

@@ -34,7 +34,6 @@ from camctrl_jax.models.vae import (
     encode_streaming,
     encode_within,
     normalise,
-    sample_latents,
 )
 
 __all__ = [
@@ -56,7 +55,6 @@ __all__ = [
     "mmdit_in_dtype",
     "mmdit_preset",
     "normalise",
-    "sample_latents",
     "stack_layers",
     "stack_state",
     "to_bytes",

@@ -467,8 +467,3 @@ def _chunk(vae: VAE, latents: int, height: int, width: int, clips: int, memory: 
         return None
     later = latents - 1  # a stream starts with one latent, that of its first frame
     return -(-later // -(-later // most))
-
-
-def sample_latents(mean: Array, log_variance: Array, rng: Array) -> Array:
-    """Draw from the posterior: mean + exp(log-variance / 2) * normal noise."""
-    return mean + jnp.exp(0.5 * log_variance) * jax.random.normal(rng, mean.shape, mean.dtype)

@@ -24,15 +24,10 @@ from camctrl_jax.parallel.activations import MeshPlacement
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.pod_report.collectives import Collective, collectives_of
 from camctrl_jax.pod_report.machines import Machine
-from camctrl_jax.training.config import (
-    ConfigError,
-    check_config,
-    check_overrides,
-    load_recipe,
-    mmdit_config,
-)
+from camctrl_jax.training.config import check_config, check_overrides, load_recipe
 from camctrl_jax.training.objective import Work
 from camctrl_jax.training.program import Program, build_program
+from camctrl_jax.training.values import ConfigError, mmdit_config
 
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?)")
 # Less search for the fastest schedule: minutes less to compile. What devices exchange is written

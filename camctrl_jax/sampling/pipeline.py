@@ -25,6 +25,7 @@ from camctrl_jax.errors import InvalidValue
 from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers
 from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
 
 Params = dict[str, Any]
@@ -38,10 +39,11 @@ class Denoiser:
 
     config: MMDiTConfig
     dtype: Any
+    placement: Placement = ONE_DEVICE
 
     def __call__(self, params: Params, noisy: Array, time: Array, condition: Condition) -> Array:
         """The velocity; shapes as in ``camctrl_jax.diffusion.sampler.ModelVelocity``."""
-        return MMDiT(self.config, self.dtype).apply(
+        return MMDiT(self.config, self.dtype, self.placement).apply(
             {"params": params},
             condition.inputs(noisy),
             time,
@@ -258,9 +260,10 @@ class Pipeline:
         return self.autoencoder.config.latent_shape(shape.frames, shape.height, shape.width)
 
     def _plucker(self, clips: ClipBatch) -> Array:
-        height, width = self.denoiser.config.camera.grid(clips.shape)
+        camera = self.denoiser.config.camera
         batch, cameras, references = len(clips.prompts), clips.cameras, clips.references
         if cameras is None:
+            height, width = camera.grid(clips.shape)
             return jnp.zeros((batch, clips.shape.latents, height, width, 6), jnp.float32)
         if references is None:
             references = [path.world_from_camera[0] for path in cameras]
@@ -273,8 +276,8 @@ class Pipeline:
             jnp.asarray(np.stack([path.world_from_camera for path in paths]), jnp.float32),
             jnp.asarray(np.stack([path.intrinsics for path in paths]), jnp.float32),
             jnp.ones(batch, bool),
-            height,
-            width,
+            clips.shape,
+            camera,
         )
 
     def _distributed(self, batch: Any) -> Any:

@@ -10,9 +10,10 @@ import jax
 from ml_collections import ConfigDict
 
 from camctrl_jax.parallel.hosts import join_hosts, leave_at_once
-from camctrl_jax.training.config import ConfigError, check_config, check_overrides, load_recipe
+from camctrl_jax.training.config import check_config, check_overrides, load_recipe
 from camctrl_jax.training.initialisation import take_sizes
 from camctrl_jax.training.run import train
+from camctrl_jax.training.values import ConfigError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,42 +20,14 @@ from ml_collections.config_dict import placeholder
 
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.tasks import TaskConfig
-from camctrl_jax.errors import InvalidValue
-from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig, mmdit_preset, vae_preset
-from camctrl_jax.models.presets import VAE_PRESETS
 from camctrl_jax.parallel.mesh import MeshConfig
 from camctrl_jax.training.objective import objective_module, objective_names
-from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from camctrl_jax.training.update import Update
+from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+from camctrl_jax.training.values import SIZES, ConfigError, require, value_of
 from camctrl_jax.worlds import WorldsConfig
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
-# What a transformer is, beside its text and camera: fields of MMDiTConfig that ``config.model`` can change.
-SIZES = {
-    "width": int,
-    "heads": int,
-    "head_dim": int,
-    "num_dual": int,
-    "num_single": int,
-    "num_decoder": int,
-    "mlp_ratio": float,
-    "patch": tuple,
-    "in_channels": int,
-    "out_channels": int,
-    "image_dim": int,
-    "rope_axes": tuple,
-    "rope_theta": float,
-    "text_cross_attention_dual": bool,
-    "text_cross_attention_single": bool,
-    "shared_modulation": bool,
-}
-NO_CAMERA = "none"  # the injection of a model without a camera
-FROM_WEIGHTS = "init_from"  # the preset that stands for the sizes of the weights a run starts from
 DTYPES = ("bfloat16", "float32")
-
-
-class ConfigError(InvalidValue):
-    """The configuration cannot work; the message names the key, its value, and what to write instead."""
 
 
 def default_config() -> ConfigDict:
@@ -121,6 +93,11 @@ def default_config() -> ConfigDict:
 
     for name in objective_names():  # every objective has groups of its own
         for group, values in objective_module(name).settings().items():
+            if group in config and config[group] != ConfigDict(values):
+                raise ConfigError(
+                    f"the objective {name!r} brings a group config.{group} that is there already with other "
+                    "defaults: give it another name."
+                )
             config[group] = ConfigDict(values)
 
     config.log_every = 50
@@ -235,29 +212,33 @@ def check_config(config: ConfigDict) -> None:
     for key in ("sample_every", "held_out.every"):
         check(value_of(config, key) >= 0, key, "expected 0 (off) or more")
     check(config.sample.steps >= 1, "sample.steps", "expected at least 1")
+    seeds = config.sample.seeds
+    check(len(seeds) == 2 and seeds[0] < seeds[1], "sample.seeds", "expected (first, one past the last)")
     check(config.held_out.clips >= 1, "held_out.clips", "expected at least 1")
     profile = config.profile
     check(
-        len(profile) == 0 or (len(profile) == 2 and 1 <= profile[0] <= profile[1]),
+        len(profile) == 0 or (len(profile) == 2 and 1 <= profile[0] <= profile[1] <= config.steps),
         "profile",
-        "expected (first, last) steps, counted from 1, or () for none",
+        f"expected (first, last) of the steps 1 to {config.steps}, or () for none",
     )
     _check_data(config)
     if config.objective not in objective_names():
         objective_module(config.objective)  # says which there are
-    try:
-        OptimizerConfig(**config.optimizer)
-        learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
-        TaskConfig(**config.tasks)
-        MeshConfig(**config.mesh)
-        objective_module(config.objective).check(config)
-    except TypeError as error:  # a field that a settings class does not have
-        raise ConfigError(str(error)) from error
+    learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
+    TaskConfig(**config.tasks)
+    MeshConfig(**config.mesh)
+    objective_module(config.objective).check(config)
 
 
 def _check_data(config: ConfigDict) -> None:
     data, check = config.data, partial(require, config)
     check(data.image_batch >= 0, "data.image_batch", "expected 0 (as batch_size) or more")
+    shares = data.labelled_to_unlabelled
+    check(
+        len(shares) == 2 and min(shares) >= 0 and sum(shares) > 0,
+        "data.labelled_to_unlabelled",
+        "expected two counts, such as (4, 1), not both 0",
+    )
     check(data.fps > 0, "data.fps", "expected a positive number")
     check(data.workers >= 0, "data.workers", "expected 0 (decode in the training process) or more")
     check(data.kind in ("worlds", "datasets"), "data.kind", "expected 'worlds' or 'datasets'")
@@ -291,108 +272,6 @@ def _check_data(config: ConfigDict) -> None:
             "data.datasets",
             "expected dataset folders here or in data.unlabelled, as camctrl_jax.build_dataset makes",
         )
-
-
-def value_of(config: ConfigDict, key: str) -> Any:
-    """The value of a dotted key."""
-    value = config
-    for part in key.split("."):
-        value = value[part]
-    return value
-
-
-def require(config: ConfigDict, condition: bool, key: str, expectation: str) -> None:
-    """Raises: ConfigError that names the key and its value, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"config.{key}={value_of(config, key)!r}: {expectation}.")
-
-
-def update_of(config: ConfigDict, frozen: Collection[str] = ()) -> Update:
-    """How gradients become parameters in a run.
-
-    Args:
-        config: of the run.
-        frozen: top-level names of parameters that stay as they are.
-    """
-    settings = OptimizerConfig(**config.optimizer)
-    return Update(
-        optimizer=make_optimizer(settings, config.steps, frozen),
-        schedule=learning_rate_schedule(settings, config.steps),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
-    )
-
-
-def untrained_vae(config: ConfigDict) -> VAEConfig:
-    """The autoencoder that ``config.vae.weights='random'`` stands for: of the model's preset, where it has
-    one.
-    """
-    return vae_preset(config.model.preset if config.model.preset in VAE_PRESETS else "wan21")
-
-
-def mmdit_config(config: ConfigDict) -> MMDiTConfig:
-    """The transformer of a denoising run: the preset with the fields that ``config.model`` gives.
-
-    The preset ``init_from`` has no sizes of its own: see :func:`fill_in_sizes`.
-    """
-    model = config.model
-    changes: dict[str, Any] = {name: _plain(model[name]) for name in SIZES if model[name] is not None}
-    changes |= {
-        "text_dim": config.data.text.dim,
-        "attention": model.attention,
-        "remat": model.remat,
-        "scan_layers": model.scan_layers,
-        # Fused projections would mix the shards of a tensor-parallel matrix product.
-        "fuse_projections": config.mesh.tensor == 1,
-    }
-    changes["camera"] = camera_config(config)
-    if model.preset != FROM_WEIGHTS:
-        return mmdit_preset(model.preset, **changes)
-    if model.width is None:
-        raise ConfigError(
-            f"config.model.preset='{FROM_WEIGHTS}' stands for sizes that camctrl_jax.train reads from "
-            "config.init_from; where nothing is read, name a preset"
-        )
-    return MMDiTConfig(**changes)
-
-
-def camera_config(config: ConfigDict) -> CameraConfig | None:
-    """How the camera enters the transformer of a run; None for a model without one."""
-    camera = config.model.camera
-    if camera.injection == NO_CAMERA:
-        return None
-    return CameraConfig(camera.resolution, encoder=camera.encoder, injection=camera.injection)
-
-
-def fill_in_sizes(config: ConfigDict, sizes: MMDiTConfig, source: str) -> None:
-    """Write the sizes of existing weights into ``config.model``, so that the config alone tells the model.
-
-    Values that are given stay; if they do not fit the weights, that shows when these are taken over.
-
-    Args:
-        config: changed in place.
-        sizes: of the weights.
-        source: where they come from, for the message.
-
-    Raises:
-        ConfigError: another width of text embeddings.
-    """
-    if sizes.text_dim != config.data.text.dim:
-        raise ConfigError(
-            f"config.data.text.dim={config.data.text.dim}, but {source} takes text embeddings of "
-            f"{sizes.text_dim} channels; set --config.data.text.dim={sizes.text_dim}"
-        )
-    if config.model.camera.injection != NO_CAMERA and sizes.camera is not None:
-        for name in config.model.camera:
-            config.model.camera[name] = getattr(sizes.camera, name)
-    for name in SIZES:
-        if config.model[name] is None:
-            config.model[name] = getattr(sizes, name)
-
-
-def _plain(value: Any) -> Any:
-    """A value of a config that was read from JSON, where tuples are lists, as the dataclasses take it."""
-    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 def as_json(config: ConfigDict) -> dict:

@@ -21,9 +21,9 @@ from camctrl_jax.checkpoints.runs import (
 from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.models.roles import ADDED_PARTS
 from camctrl_jax.parallel.sharding import distribute, shardings_of
-from camctrl_jax.training.config import FROM_WEIGHTS, ConfigError, fill_in_sizes
 from camctrl_jax.training.program import Program
 from camctrl_jax.training.state import Params, TrainState
+from camctrl_jax.training.values import FROM_WEIGHTS, ConfigError, fill_in_sizes
 
 
 @dataclass(frozen=True)

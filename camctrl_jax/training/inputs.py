@@ -20,8 +20,8 @@ from camctrl_jax.data.worlds_clips import WorldsSet, worlds_clips
 from camctrl_jax.errors import InvalidValue, MissingFile, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.parallel.sharding import distribute_batch, sample_sharding
-from camctrl_jax.training.config import ConfigError
 from camctrl_jax.training.objective import PreviewClips
+from camctrl_jax.training.values import ConfigError
 from camctrl_jax.worlds import WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 

@@ -189,7 +189,8 @@ def train(
                     jax.profiler.StepTraceAnnotation("train", step_num=step),
                 ):
                     state, metrics = step_function(state, distributed, rng)
-                pending.append(_Pending(step, metrics, small, hooks.work(distributed)))
+                clips = len(next(iter(distributed.values())))
+                pending.append(_Pending(step, metrics, small, clips, hooks.work(distributed)))
                 if trace.ends(step):
                     with run.progress.paused():
                         trace.end(pending)
@@ -228,11 +229,14 @@ def train(
 
 
 class _Pending(NamedTuple):
-    """A step on its way: its number, its metrics, ids and flags of its batch, and its operations."""
+    """A step on its way: its number, its metrics, ids and flags of its batch on this process, the clips of
+    all processes, and its operations.
+    """
 
     step: int
     metrics: Mapping[str, Array]
     batch: Batch
+    clips: int
     work: float | None
 
 
@@ -245,8 +249,8 @@ class _Trace:
         self._open = False
 
     def begins(self, step: int) -> bool:
-        """Whether a step, about to be handed to the device, is the first."""
-        return bool(self._steps) and step == self._steps[0]
+        """Whether a step, about to be handed to the device, is the first; a resumed run may begin later."""
+        return bool(self._steps) and not self._open and self._steps[0] <= step <= self._steps[-1]
 
     def begin(self, pending: deque[_Pending]) -> None:
         """Start: what is on its way to the device is none of the trace's."""
@@ -312,7 +316,7 @@ class _Log:
 
     def add(self, done: _Pending) -> None:
         """Take in the metrics of a step that is (nearly) done."""
-        step, metrics, batch, work = done
+        step, metrics, batch, clips, work = done
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         broken = [
             name for name in ("loss", "grad_norm") if name in values and not math.isfinite(values[name])
@@ -327,7 +331,7 @@ class _Log:
             self._waited, self._since = 0.0, time.perf_counter()
             self._run.progress.begin(step)
         else:
-            self._clips += len(next(iter(batch.values())))
+            self._clips += clips
             self._work = None if self._work is None or work is None else self._work + work
         if step % self._config.log_every == 0 or step == self._config.steps:
             averages = {name: float(np.mean(series)) for name, series in self._sums.items()}

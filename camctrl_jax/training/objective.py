@@ -1,10 +1,10 @@
 """What a run optimises, as a value: the one interface between an objective and everything that runs it.
 
-The recipe (``run.py``), the loop, checkpoints and the report of ``pod_report`` know an objective only as what
-stands here. An objective of its own is one file in ``objectives/``; ``config.objective`` is the name of the
-file. Beside
-its class the file has three functions: ``settings()``, the groups of the configuration that are its own;
-``check(config)``; and ``build(config, mesh, placement)``.
+The recipe (``run.py``), the loop and checkpoints know an objective only as what stands here. An objective of
+one's own is one file in ``objectives/``; ``config.objective`` is the name of the file. Beside its class the
+file has three functions: ``settings()``, the groups of the configuration that are its own;
+``check(config)``; and ``build(config, mesh, placement)``. A network of one's own has rows in
+``models/roles.py``, which say how its parameters are sharded and optimised.
 
 A subclass says how parameters begin (``init``), how a batch becomes examples (``examples``) and what is
 minimised over them (``loss``). That is enough to train, accumulate, shard, resume and measure; the rest has
@@ -18,6 +18,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -113,8 +114,12 @@ class Objective(abc.ABC):
         """What the loss is computed of, random numbers drawn: the same for the same batch and key."""
 
     @abc.abstractmethod
-    def loss(self, params: Params, inputs: Any) -> tuple[Array, Aside]:
-        """The loss f32 [], a mean over samples by their weights, of the inputs of some examples."""
+    def loss(self, params: Params, inputs: Any, frozen: Frozen) -> tuple[Array, Aside]:
+        """The loss f32 [] of the inputs of some examples: the mean over samples by their weights.
+
+        Where a step accumulates, it sees a part of the batch, and parts count by the sums of their weights:
+        the mean has to be by the same weights, or the result depends on ``config.accumulate``.
+        """
 
     # What it may say.
 
@@ -136,12 +141,12 @@ class Objective(abc.ABC):
         """
         key = jax.random.fold_in(rng, state.step)
         examples = self.examples(batch, key, frozen)
-        new_state, aside, metrics = self.update.minimise(state, self.loss, examples)
+        new_state, aside, metrics = self.update.minimise(state, partial(self.loss, frozen=frozen), examples)
         return new_state, metrics | self.metrics(aside, batch)
 
     def measure(self, params: Params, batch: Batch, key: Array, frozen: Frozen) -> Metrics:
         """``loss`` and the metrics of a batch that is not trained on, f32 []."""
-        value, aside = self.loss(params, self.examples(batch, key, frozen).inputs)
+        value, aside = self.loss(params, self.examples(batch, key, frozen).inputs, frozen)
         return {"loss": value} | self.metrics(aside, batch)
 
     def frozen(self) -> dict[str, Params]:

@@ -19,9 +19,9 @@ from camctrl_jax.models.mmdit.stacking import stack_state, unstack_state
 from camctrl_jax.models.placement import Placement
 from camctrl_jax.parallel.compiler import compiler_options
 from camctrl_jax.parallel.sharding import batch_sharding, batch_shards, shardings_of
-from camctrl_jax.training.config import ConfigError
 from camctrl_jax.training.objective import Objective, build_objective
 from camctrl_jax.training.state import Params, TrainState
+from camctrl_jax.training.values import ConfigError
 
 
 @dataclass(frozen=True)
@@ -123,27 +123,20 @@ class Program:
         }
 
 
-def build_program(
-    config: ConfigDict,
-    mesh: Mesh,
-    placement: Placement | None = None,
-    objective: Objective | None = None,
-) -> Program:
+def build_program(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Program:
     """The program of a configuration on a mesh.
 
     Args:
         config: checked by ``check_config``.
         mesh: over all devices of the run.
         placement: where a transformer's intermediate values live; None is what the mesh says.
-        objective: what is optimised; None is what ``config.objective`` names.
 
     Raises:
         ConfigError: batches that the mesh, or ``config.accumulate``, cannot split.
         WeightsError: weights that the objective reads are absent.
     """
     check_batches(config, mesh)
-    objective = build_objective(config, mesh, placement) if objective is None else objective
-    return Program(objective, mesh, traced=bool(config.profile))
+    return Program(build_objective(config, mesh, placement), mesh, traced=bool(config.profile))
 
 
 def check_batches(config: ConfigDict, mesh: Mesh) -> None:

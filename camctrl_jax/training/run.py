@@ -21,13 +21,14 @@ from camctrl_jax.parallel.hosts import is_peer_lost
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import distribute, distribute_batch
 from camctrl_jax.training import loop
-from camctrl_jax.training.config import ConfigError, as_json, differences
+from camctrl_jax.training.config import as_json, differences
 from camctrl_jax.training.initialisation import Start, start_of, take_sizes
 from camctrl_jax.training.inputs import Inputs, held_out_batches, open_inputs, preview_clips
 from camctrl_jax.training.objective import Frozen, Objective
 from camctrl_jax.training.previews import sampler_of
 from camctrl_jax.training.program import Program, build_program
 from camctrl_jax.training.state import TrainState
+from camctrl_jax.training.values import ConfigError
 from camctrl_jax.training.writers import ProgressLine
 
 
@@ -35,13 +36,12 @@ class PeerLost(UserError):
     """Another process of the job has ended."""
 
 
-def train(config: ConfigDict, workdir: Path, objective: Objective | None = None) -> Path:
+def train(config: ConfigDict, workdir: Path) -> Path:
     """Run a recipe from its current position to its end.
 
     Args:
         config: checked by ``check_config``.
         workdir: directory of the run, absolute.
-        objective: what is optimised; by default what ``config.objective`` names.
 
     Returns:
         The path of the last checkpoint.
@@ -50,7 +50,7 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
         UserError: whatever a person can mend.
         PeerLost: another process of the job has ended.
     """
-    with _peers(), _alone_in(workdir):
+    with _peers(), _alone_in(workdir), contextlib.ExitStack() as opened:
         # 1. Settings and devices.
         take_sizes(config, workdir)
         try:
@@ -59,7 +59,7 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
             raise ConfigError(f"config.mesh: {error}") from error
 
         # 2. What is optimised, and what it reads but does not train.
-        program = build_program(config, mesh, objective=objective)
+        program = build_program(config, mesh)
         objective = program.objective
         read = objective.frozen()
         frozen = distribute(read, jax.tree.map(lambda _: program.everywhere, read))
@@ -68,10 +68,10 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
 
         # 3. Its state: the newest own checkpoint, config.init_from, or scratch.
         checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+        opened.callback(checkpoints.close)
         start = start_of(config, program, checkpoints, workdir)
         _say_what_starts(config, program, start)
         if start.step >= config.steps:
-            checkpoints.close()
             if jax.process_index() == 0:
                 at = f"{workdir} is at step {start.step} of {config.steps}"
                 print(f"nothing to do: {at}; raise --config.steps to go on")
@@ -93,7 +93,7 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
             describe=partial(_described, config, objective, inputs, start),
             stored=program.to_stored,
             sample=_sample_of(config, objective, frozen, program, workdir),
-            measure=_measure_of(config, program, inputs, frozen, encoder),
+            measure=_measure_of(config, program, frozen, encoder),
             work=lambda batch: getattr(objective.work(batch), "flops", None),
         )
         if jax.process_index() == 0:
@@ -106,18 +106,15 @@ def train(config: ConfigDict, workdir: Path, objective: Objective | None = None)
             lambda: jax.random.fold_in(jax.random.key(config.seed), 1), out_shardings=program.everywhere
         )
         distribution = partial(distribute_batch, mesh=mesh)
-        try:
-            outcome = loop.train(
-                start.state,
-                lambda state, batch, rng: program.jitted_step(state, batch, rng, frozen),
-                run_key(),
-                _loop_config(config),
-                loop.Run(workdir, start.step, inputs.stream, distribution, checkpoints, progress),
-                hooks,
-            )
-        finally:
-            checkpoints.close()
-        # not in finally: a step that is still running may read a batch in shared memory
+        outcome = loop.train(
+            start.state,
+            lambda state, batch, rng: program.jitted_step(state, batch, rng, frozen),
+            run_key(),
+            _loop_config(config),
+            loop.Run(workdir, start.step, inputs.stream, distribution, checkpoints, progress),
+            hooks,
+        )
+        # After an error this is left out: a step that is still running may read a batch in shared memory
         inputs.stream.close()
         if outcome.stopped_by:
             print(f"stopped by {outcome.stopped_by} at step {outcome.step}; the same command continues it")
@@ -199,19 +196,25 @@ def _sample_of(
     if not config.sample_every:
         return None
     preview = objective.preview(preview_clips(config), frozen, program.mesh)
-    return None if preview is None else sampler_of(preview, workdir, config.data.fps)
+    if preview is None:
+        raise ConfigError(
+            f"config.sample_every={config.sample_every}: the objective {config.objective!r} has nothing to "
+            "show; 0 switches it off"
+        )
+    return sampler_of(preview, workdir, config.data.fps)
 
 
-def _measure_of(config: ConfigDict, program: Program, inputs: Inputs, frozen: Frozen, encoder: Any) -> Any:
+def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: Any) -> Any:
     """The callback that measures the average on clips that are not trained on, or None.
 
-    Noise and times of a batch follow from its number alone, so values of different steps and runs compare.
+    Noise and times of a batch follow from its number alone, so values of different steps, runs and seeds
+    compare.
     """
     if not config.held_out.every:
         return None
     batches = held_out_batches(config, program.mesh, encoder, program.objective.reads_cameras)
     key_of = jax.jit(
-        lambda number: jax.random.fold_in(jax.random.key(config.seed, impl="threefry2x32"), number),
+        lambda number: jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), number),
         out_shardings=program.everywhere,
     )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from camctrl_jax.training.config import NO_CAMERA
+from camctrl_jax.training.values import NO_CAMERA
 
 # Batches of a few short clips: small steps, so that what the weights know of longer ones stays.
 _SMALL_STEPS = {"learning_rate": 2e-5, "initial_learning_rate": 1e-6, "final_learning_rate": 2e-6}

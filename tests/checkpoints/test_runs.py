@@ -4,7 +4,6 @@ import dataclasses
 import json
 import resource
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -197,14 +196,14 @@ def test_checkpoints_of_the_first_version_go_on(checkpoints, adversary):
         OSError(116, "Stale file handle"),
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes"),
         RuntimeError("UNAVAILABLE: connection to storage timed out"),
-        TypeError("a fault of the program"),
     ],
 )
-def test_what_proves_no_damage_does_not_ask_to_delete_anything(error):
-    with pytest.raises(CheckpointError) as told, read_errors(Path("runs/a/checkpoints/7")):
+def test_what_proves_no_damage_does_not_ask_to_delete_anything(error, tmp_path):
+    (tmp_path / "7" / "state").mkdir(parents=True)
+    with pytest.raises(CheckpointError) as told, read_errors(tmp_path / "7"):
         raise error
     message = str(told.value)
-    assert "runs/a/checkpoints/7 cannot be read" in message
+    assert f"{tmp_path}/7 cannot be read" in message
     assert "Delete" not in message
     assert "keep it" in message
 
@@ -217,7 +216,54 @@ def test_what_proves_no_damage_does_not_ask_to_delete_anything(error):
         json.JSONDecodeError("Expecting value", "", 0),
     ],
 )
-def test_proven_damage_names_the_folder_to_delete(error):
-    told = pytest.raises(CheckpointError, match=r"checkpoints/7 cannot be read .* Delete that folder")
-    with told, read_errors(Path("runs/a/checkpoints/7")):
+def test_proven_damage_names_the_folder_to_delete(error, tmp_path):
+    (tmp_path / "7" / "state").mkdir(parents=True)
+    told = pytest.raises(CheckpointError, match=r"7 cannot be read .* Delete that folder")
+    with told, read_errors(tmp_path / "7"):
         raise error
+    shutil.rmtree(tmp_path / "7")  # a disk that is gone has no file of it
+    with pytest.raises(CheckpointError, match=r"7 cannot be read .* keep it"), read_errors(tmp_path / "7"):
+        raise error
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(tmp_path):
+    with pytest.raises(TypeError), read_errors(tmp_path):
+        raise TypeError("a fault of the program")
+
+
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("state/_METADATA", "deleted"),
+        ("state/_METADATA", "cut"),
+        ("state/_sharding", "cut"),  # without it Orbax does, for a target says where arrays go
+        ("state/manifest.ocdbt", "deleted"),
+        ("state/manifest.ocdbt", "cut"),
+        ("data/metadata", "deleted"),
+        ("data/metadata", "cut"),
+    ],
+)
+def test_every_damaged_file_is_told_from_one_that_cannot_be_read(checkpoints, tmp_path, file, how):
+    checkpoints.save(1, make_state(), {"step": 1}, {"seed": 0})
+    checkpoints.close()
+    path = tmp_path / CHECKPOINTS / "1" / file
+    assert path.exists()
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:3])
+    opened = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match=r"damaged\. Delete that folder"):
+        opened.restore(*target(make_state()))
+    opened.close()
+
+
+def test_config_and_parameters_of_a_damaged_checkpoint_are_refused_in_one_sentence(checkpoints, tmp_path):
+    checkpoints.save(1, make_state(), {}, {"seed": 0})
+    checkpoints.close()
+    (tmp_path / CHECKPOINTS / "1" / "config" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match=r"damaged\. Delete that folder"):
+        load_run_config(tmp_path)
+    (tmp_path / CHECKPOINTS / "1" / "state" / "_METADATA").unlink()
+    with pytest.raises(CheckpointError, match=r"damaged\. Delete that folder"):
+        load_params(tmp_path)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from camctrl_jax.camera import plucker_map
+from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.condition import Condition, camera_condition
+from camctrl_jax.models import CameraConfig
 
 
 def normal(seed, *shape):
@@ -34,18 +36,30 @@ def poses(frames):
 
 def test_camera_condition_takes_every_fourth_pose():
     matrices, intrinsics = poses(9)
-    condition = camera_condition(matrices, intrinsics, jnp.asarray([True, True]), 6, 10)
+    condition = camera_condition(
+        matrices, intrinsics, jnp.asarray([True, True]), ClipShape(9, 48, 80), CameraConfig()
+    )
     assert condition.shape == (2, 3, 6, 10, 6)
     np.testing.assert_array_equal(condition, plucker_map(matrices[:, ::4], intrinsics[:, ::4], 6, 10))
 
 
 def test_samples_without_a_camera_see_zeros_even_if_their_poses_are_nan():
     matrices, intrinsics = poses(5)
-    condition = camera_condition(matrices.at[1].set(jnp.nan), intrinsics, jnp.asarray([True, False]), 6, 10)
+    condition = camera_condition(
+        matrices.at[1].set(jnp.nan),
+        intrinsics,
+        jnp.asarray([True, False]),
+        ClipShape(5, 48, 80),
+        CameraConfig(),
+    )
     assert bool(jnp.any(condition[0] != 0))
     np.testing.assert_array_equal(condition[1], 0.0)
 
 
 def test_an_image_has_one_camera():
     matrices, intrinsics = poses(1)
-    assert camera_condition(matrices, intrinsics, jnp.asarray([True, False]), 2, 4).shape == (2, 1, 2, 4, 6)
+    valid, shape = jnp.asarray([True, False]), ClipShape(1, 16, 32)
+    found = camera_condition(matrices, intrinsics, valid, shape, CameraConfig())
+    assert found.shape == (2, 1, 2, 4, 6)
+    found = camera_condition(matrices, intrinsics, valid, shape, CameraConfig("pixel"))
+    assert found.shape == (2, 1, 16, 32, 6)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from stored_text import write_text_file
 
-from camctrl_jax.training.config import ConfigError, default_config
+from camctrl_jax.training.config import default_config
 from camctrl_jax.training.inputs import embedder_of, preview_clips
+from camctrl_jax.training.values import ConfigError
 
 
 def config_of(**changes):

@@ -8,9 +8,10 @@ import pytest
 
 from camctrl_jax.checkpoints.runs import load_params
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-from camctrl_jax.training.config import ConfigError, load_recipe
+from camctrl_jax.training.config import load_recipe
 from camctrl_jax.training.program import build_program
 from camctrl_jax.training.run import train
+from camctrl_jax.training.values import ConfigError
 
 ROOT = Path(__file__).parents[2]
 

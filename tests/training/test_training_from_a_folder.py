@@ -15,9 +15,10 @@ from camctrl_jax.export.from_diffusers import import_diffusers
 from camctrl_jax.export.to_diffusers import export_diffusers
 from camctrl_jax.files.safetensors import load_sharded
 from camctrl_jax.interop.described import WeightsError
-from camctrl_jax.training.config import ConfigError, as_json, check_config, load_recipe, mmdit_config
+from camctrl_jax.training.config import as_json, check_config, load_recipe
 from camctrl_jax.training.initialisation import take_sizes
 from camctrl_jax.training.run import train
+from camctrl_jax.training.values import ConfigError, mmdit_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -34,7 +34,6 @@ from camctrl_jax.models.discriminator import (
 from camctrl_jax.models.placement import Placement
 from camctrl_jax.models.roles import ENCODER_PARTS
 from camctrl_jax.parallel.sharding import distribute_samples, whole
-from camctrl_jax.training.config import require, update_of
 from camctrl_jax.training.objective import (
     Frozen,
     Metrics,
@@ -45,6 +44,7 @@ from camctrl_jax.training.objective import (
 )
 from camctrl_jax.training.state import Params, Trained, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
+from camctrl_jax.training.values import require, update_of
 
 ADVERSARY = "adversary"  # the role of the discriminators in the state
 
@@ -135,7 +135,8 @@ class Autoencode(Objective):
     """Reconstruction of u8 ``video``.
 
     Metrics beside the loss: ``l1``, ``structure``, ``kl``, ``psnr`` of the reconstruction in dB; with an
-    adversarial term also ``adversarial`` and ``discriminator``.
+    adversarial term also ``adversarial`` and ``discriminator``. Measured on held-out clips, the loss is
+    without the adversarial term.
 
     Attributes:
         update: how gradients become parameters.
@@ -183,6 +184,7 @@ class Autoencode(Objective):
         self,
         params: Params,
         inputs: dict[str, Array],
+        frozen: Frozen,
         adversary: Params | None = None,
         active: Array | float = 0.0,
     ) -> tuple[Array, Aside]:
@@ -218,7 +220,7 @@ class Autoencode(Objective):
         examples = self.examples(batch, jax.random.fold_in(rng, state.step), frozen)
         active = (state.step >= self.settings.adversarial_start).astype(jnp.float32)
         adversary = state.others[ADVERSARY]
-        loss = partial(self.loss, adversary=adversary.params, active=active)
+        loss = partial(self.loss, frozen=frozen, adversary=adversary.params, active=active)
         new_state, aside, metrics = self.update.minimise(state, loss, examples)
         decoded = jax.lax.stop_gradient(aside.samples)
         with jax.named_scope("discriminators"):
@@ -251,14 +253,14 @@ class Autoencode(Objective):
         return Architecture(vae=replace(self.model, latents_mean=mean, latents_std=std))
 
     def preview(self, clips: PreviewClips, frozen: Frozen, mesh: Mesh) -> Callable[[Params], Preview]:
-        """Held-out clips through the autoencoder and back; ``held_out_psnr`` in dB."""
+        """Held-out clips through the autoencoder and back; ``sample_psnr`` in dB."""
         truth = clips.batch["video"]
         placed = distribute_samples(truth, mesh)
 
         def show(params: Params) -> Preview:
             autoencoder = Autoencoder(self.model, params, self.dtype, batch_size=len(truth))
             video = whole(autoencoder.decoded(autoencoder.encode(placed)))
-            return Preview(video, truth, {"held_out_psnr": float(psnr(video, truth).mean())})
+            return Preview(video, truth, {"sample_psnr": float(psnr(video, truth).mean())})
 
         return show
 

@@ -39,11 +39,11 @@ from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.sharding import whole
 from camctrl_jax.sampling.pipeline import ClipBatch, Denoiser, Pipeline
-from camctrl_jax.training.config import ConfigError, mmdit_config, require, untrained_vae, update_of
 from camctrl_jax.training.inputs import embedder_of
 from camctrl_jax.training.objective import Frozen, Metrics, Objective, Preview, PreviewClips, Work
 from camctrl_jax.training.state import Params, TrainState
 from camctrl_jax.training.update import Aside, Examples, Update
+from camctrl_jax.training.values import ConfigError, mmdit_config, require, untrained_vae, update_of
 
 AUTOENCODER = "autoencoder"  # the role of the frozen VAE
 
@@ -138,25 +138,23 @@ class Denoise(Objective):
             frames = inputs["world_from_camera"].shape[1]
             stride = self.vae.spatial_stride
             height, width = (side * stride for side in inputs["latents"].shape[2:4])
-            size = self.model.camera.grid(self.vae.clip_shape(frames, height, width))
             plucker = camera_condition(
-                inputs["world_from_camera"], inputs["intrinsics"], inputs["camera_valid"], *size
+                inputs["world_from_camera"],
+                inputs["intrinsics"],
+                inputs["camera_valid"],
+                self.vae.clip_shape(frames, height, width),
+                self.model.camera,
             )
         return Condition(
             inputs["text"], inputs["text_mask"], plucker, inputs["latents"], inputs["condition_mask"]
         )
 
-    def loss(self, params: Params, inputs: Mapping[str, Array]) -> tuple[Array, Aside]:
+    def loss(self, params: Params, inputs: Mapping[str, Array], frozen: Frozen) -> tuple[Array, Aside]:
         """Mean squared error of the velocity over latents to generate, and that of every sample, f32 [B]."""
         condition, latents, noise = self.condition(inputs), inputs["latents"], inputs["noise"]
-        velocity = MMDiT(self.model, self.dtype, self.placement).apply(
-            {"params": params},
-            condition.inputs(interpolate(latents, noise, inputs["time"])),
-            inputs["time"],
-            condition.text,
-            condition.text_mask,
-            condition.plucker,
-        )
+        denoiser = Denoiser(self.model, self.dtype, self.placement)
+        noisy = interpolate(latents, noise, inputs["time"])
+        velocity = denoiser(params, noisy, inputs["time"], condition)
         loss, per_sample = generation_loss(velocity, velocity_target(latents, noise), condition.mask)
         return loss, Aside(samples=per_sample)
 
