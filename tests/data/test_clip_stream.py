@@ -358,7 +358,7 @@ def test_a_clip_that_cannot_be_decoded_is_replaced_counted_and_named(tmp_path, c
     batches = [next(stream) for _ in range(3)]
     drawn = np.concatenate([batch["clip_index"] for batch in batches])
     assert 2 not in drawn
-    assert stream.replaced == 6  # 36 samples, one of six clips is bad
+    assert stream.state()["replaced"] == 6  # 36 samples, one of six clips is bad
     assert stream.state()["replaced"] == 6
     assert "plain-2" in caplog.text
     assert list(stream.bad_clips()) == ["set/plain-2"]
