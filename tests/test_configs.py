@@ -125,6 +125,7 @@ def test_known_overrides_and_other_flags_pass():
         ("data.worlds.seeds", (5, 5), "first, one past the last"),
         ("data.worlds.frames", 17, "at most data.worlds.frames"),
         ("profile", (5, 3), "expected (first, last) of the steps"),
+        ("profile", (2.5, 3.5), "expected (first, last) of the steps"),
         ("profile", (5, 10**9), "expected (first, last) of the steps"),
         ("sample.seeds", (5, 5), "expected (first, one past the last)"),
         ("data.labelled_to_unlabelled", (0, 0), "not both 0"),

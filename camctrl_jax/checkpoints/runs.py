@@ -362,6 +362,7 @@ def _reader(run_dir: str | os.PathLike, step: int) -> Iterator[Any]:
 
 def _saved_tree(manager: ocp.CheckpointManager, step: int) -> Any:
     """What a checkpoint says that its state is; Orbax answers None where a file of it is gone."""
+    os.listdir(Path(manager.directory) / str(step) / "state")  # Orbax takes "no permission" for "not there"
     metadata = manager.item_metadata(step)["state"]
     if metadata is None or metadata.tree is None:
         raise KeyError("the description of its arrays is missing")
@@ -418,7 +419,8 @@ def is_damage(error: BaseException, checkpoint: Path) -> bool:
             return False
     except OSError:
         return False
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    proves_nothing = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "Permission denied")
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in proves_nothing):
         return False
     if isinstance(error, OSError):
         return isinstance(error, FileNotFoundError)
@@ -437,7 +439,11 @@ def read_errors(checkpoint: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, MemoryError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as raised:
+        # Orbax wraps what reading an array fails with in an error of no class of its own.
+        error = raised.__cause__ if type(raised) is Exception and raised.__cause__ else raised
+        if not isinstance(error, (OSError, MemoryError, ValueError, RuntimeError, KeyError)):
+            raise
         lines = str(error).splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0][:200]}"
         if is_damage(error, checkpoint):

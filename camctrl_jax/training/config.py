@@ -217,7 +217,11 @@ def check_config(config: ConfigDict) -> None:
     check(config.held_out.clips >= 1, "held_out.clips", "expected at least 1")
     profile = config.profile
     check(
-        len(profile) == 0 or (len(profile) == 2 and 1 <= profile[0] <= profile[1] <= config.steps),
+        len(profile) == 0
+        or (
+            (len(profile) == 2 and all(isinstance(step, int) for step in profile))
+            and 1 <= profile[0] <= profile[1] <= config.steps
+        ),
         "profile",
         f"expected (first, last) of the steps 1 to {config.steps}, or () for none",
     )

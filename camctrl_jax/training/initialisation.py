@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from camctrl_jax.checkpoints.runs import (
     latest_step,
     load_run_config,
 )
-from camctrl_jax.checkpoints.weights import open_weights
+from camctrl_jax.checkpoints.weights import WeightsError, open_vae, open_weights
 from camctrl_jax.models.roles import ADDED_PARTS
 from camctrl_jax.parallel.sharding import distribute, shardings_of
 from camctrl_jax.training.program import Program
@@ -93,7 +94,11 @@ def start_of(config: ConfigDict, program: Program, checkpoints: Checkpoints, wor
     if config.init_from:
         origin = f"config.init_from={config.init_from!r}"
         opened = open_weights(config.init_from)
-        architecture = Architecture(opened.vae_config, opened.mmdit_config)
+        vae = opened.vae_config
+        if vae is None:  # a run of the transformer stands for its autoencoder
+            with contextlib.suppress(WeightsError):
+                vae = open_vae(config.init_from).vae_config
+        architecture = Architecture(vae, opened.mmdit_config)
         loaded = program.objective.starting_params(config.init_from, program.mesh)
         given, new = take_over(program.abstract_params, loaded, origin)
         origin += f" (new: {', '.join(sorted(new))})" if new else ""

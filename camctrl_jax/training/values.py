@@ -110,9 +110,11 @@ def mmdit_config(config: ConfigDict) -> MMDiTConfig:
 def camera_config(config: ConfigDict) -> CameraConfig | None:
     """How the camera enters the transformer of a run; None for a model without one."""
     camera = config.model.camera
-    if camera.injection == NO_CAMERA:
-        return None
-    return CameraConfig(camera.resolution, encoder=camera.encoder, injection=camera.injection)
+    without = camera.injection == NO_CAMERA
+    # Made in any case: a value that cannot work is refused where it is not used, too.
+    own = {} if without else {"injection": camera.injection}
+    made = CameraConfig(camera.resolution, encoder=camera.encoder, **own)
+    return None if without else made
 
 
 def fill_in_sizes(config: ConfigDict, sizes: MMDiTConfig, source: str) -> None:

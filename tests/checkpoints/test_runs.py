@@ -258,6 +258,35 @@ def test_every_damaged_file_is_told_from_one_that_cannot_be_read(checkpoints, tm
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), r"damaged\. Delete that folder"),
+        (lambda path: path.unlink(), r"damaged\. Delete that folder"),
+    ],
+)
+def test_a_damaged_file_of_arrays_is_one_sentence(checkpoints, tmp_path, change, message):
+    # Small arrays lie in the index itself; this one has a file.
+    state = create_state({"w": jax.random.normal(jax.random.key(0), (500, 500))}, optax.sgd(1e-3))
+    checkpoints.save(1, state, {"step": 1}, {})
+    checkpoints.close()
+    files = [path for path in (tmp_path / CHECKPOINTS / "1" / "state").rglob("d/*") if path.is_file()]
+    change(max(files, key=lambda path: path.stat().st_size))
+    opened = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        opened.restore(*target(state))
+    opened.close()
+
+
+def test_what_orbax_wraps_is_judged_by_its_cause(tmp_path):
+    (tmp_path / "7" / "state").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"MemoryError: .* keep it"), read_errors(tmp_path / "7"):
+        raise Exception("while reading an array") from MemoryError("no room")
+    denied = ValueError("PERMISSION_DENIED: Error reading corrupt_clips/state/d/0")
+    with pytest.raises(CheckpointError, match="keep it"), read_errors(tmp_path / "7"):
+        raise Exception("while reading an array") from denied
+
+
 def test_config_and_parameters_of_a_damaged_checkpoint_are_refused_in_one_sentence(checkpoints, tmp_path):
     checkpoints.save(1, make_state(), {}, {"seed": 0})
     checkpoints.close()
