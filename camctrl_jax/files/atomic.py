@@ -67,6 +67,8 @@ def replaced_folder(directory: str | os.PathLike[str], *, overwrite: bool = Fals
         FileFailure: the system refused.
     """
     directory = Path(directory)
+    if directory.is_symlink():  # what it points to is replaced: a link cannot be renamed onto
+        directory = directory.resolve()
     with file_failures(directory):
         if not overwrite and is_in_use(directory):
             raise FileInUse(f"{directory} already exists and is not an empty folder: choose another.")

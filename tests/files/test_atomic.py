@@ -210,3 +210,14 @@ def test_a_read_only_place_is_named(tmp_path):
 def test_a_file_system_that_takes_no_files_is_named():
     with pytest.raises(FileFailure, match=r"cannot write /proc/self/a\.txt"):
         write_text("/proc/self/a.txt", "")
+
+
+def test_a_folder_behind_a_link_is_filled_and_the_link_stays(tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "big")
+    for content in ("first", "second"):
+        with replaced_folder(tmp_path / "link", overwrite=True) as partial:
+            (partial / "file").write_text(content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "big" / "file").read_text() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "link"]
