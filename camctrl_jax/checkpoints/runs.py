@@ -29,6 +29,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from camctrl_jax.errors import UserError
 from camctrl_jax.files.json_file import read_json
+from camctrl_jax.parallel.hosts import is_peer_lost
 from camctrl_jax.parallel.sharding import spec_of
 
 CHECKPOINTS = "checkpoints"
@@ -442,6 +443,8 @@ def read_errors(checkpoint: Path) -> Iterator[None]:
     except Exception as raised:
         # Orbax wraps what reading an array fails with in an error of no class of its own.
         error = raised.__cause__ if type(raised) is Exception and raised.__cause__ else raised
+        if is_peer_lost(error):
+            raise error from None
         if not isinstance(error, (OSError, MemoryError, ValueError, RuntimeError, KeyError)):
             raise
         lines = str(error).splitlines() or [""]

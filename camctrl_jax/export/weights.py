@@ -24,6 +24,8 @@ _LOCAL_KEYS = frozenset(
         "unlabelled",
         "architecture",
         "sample",
+        "held_out",
+        "profile",
         "log_every",
         "checkpoint_every",
         "keep_checkpoints",

@@ -79,7 +79,7 @@ def replaced_folder(directory: str | os.PathLike[str], *, overwrite: bool = Fals
         for path in partial.rglob("*"):
             if path.is_file():
                 _synchronise(path)
-        _publish(partial, directory, aside=directory.with_name(f"{room.name}.replaced"))
+        _publish(partial, directory, aside=room / "replaced")
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def _failures_of_writing(path: Path, room: Path) -> Iterator[None]:
             yield
         except OSError as error:
             names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-            if not names or any(name.startswith(str(room)) for name in names):
+            if not names or any(name == str(path) or name.startswith(str(room)) for name in names):
                 raise
             elsewhere = error
     if elsewhere is not None:
@@ -129,7 +129,3 @@ def _publish(complete: Path, directory: Path, aside: Path) -> None:
     finally:
         if not directory.exists():
             os.replace(aside, directory)
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink()

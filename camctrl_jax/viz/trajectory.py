@@ -83,9 +83,13 @@ def save_trajectory_figure(
     The file appears under its name only when it is complete.
 
     Raises:
+        InvalidValue: no format belongs to the suffix.
         FileFailure: the system refused to write it.
     """
     figure = trajectory_figure(paths, pyramids=pyramids, columns=columns)
+    known = figure.canvas.get_supported_filetypes()
+    if Path(file).suffix.lower().lstrip(".") not in known:
+        raise InvalidValue(f"{file}: expected a name that ends in one of {', '.join(sorted(known))}.")
     with replaced_file(file) as partial:
         figure.savefig(partial, dpi=dpi)
     return Path(file)
