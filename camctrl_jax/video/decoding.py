@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.camera.framing import Framing
+from camctrl_jax.camera.orientation import Orientation
 from camctrl_jax.errors import ClipError
 from camctrl_jax.extras import require
 from camctrl_jax.video.colour import ACCURATE, AREA, BICUBIC, FULL_CHROMA, UNSPECIFIED
@@ -36,11 +37,28 @@ _TRUNCATION_TOLERANCE = 0.02  # some muxers announce a few frames more than ther
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One decoded picture, its number in the source and its time in seconds from the first one."""
+    """One decoded picture of a source.
+
+    Attributes:
+        index: its number in the source.
+        time: seconds from the first one.
+        picture: the av.VideoFrame, as stored.
+        orientation: from the picture as stored to the picture as shown.
+        name: the file's name, for a picture of a folder; otherwise empty.
+        remarks: what was done to the source that a user should know, a sentence each, the same for every frame.
+    """
 
     index: int
     time: float
-    picture: Any  # av.VideoFrame
+    picture: Any
+    orientation: Orientation = Orientation()
+    name: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) in pixels as the file stores them."""
+        return self.picture.height, self.picture.width
 
     @property
     def size(self) -> tuple[int, int]:
