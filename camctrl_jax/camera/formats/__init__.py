@@ -29,12 +29,22 @@ from camctrl_jax.camera.formats import (
     transforms_json,
     tum,
 )
-from camctrl_jax.camera.formats.posefile import Format, PoseFile, PoseFileError, Source
+from camctrl_jax.camera.formats.axes import check_convention, departures, in_opencv_axes
+from camctrl_jax.camera.formats.posefile import (
+    AS_THE_FORMAT_SAYS,
+    Convention,
+    Format,
+    PoseFile,
+    PoseFileError,
+    Source,
+)
 from camctrl_jax.camera.inspection import hints
 from camctrl_jax.errors import InvalidValue, MissingFile
 
 __all__ = [
+    "AS_THE_FORMAT_SAYS",
     "FORMATS",
+    "Convention",
     "Format",
     "PoseFile",
     "PoseFileError",
@@ -85,12 +95,12 @@ def existing_path(path: str | Path) -> Path | None:
     return None
 
 
-def _source(path: str | Path) -> Source:
+def _source(path: str | Path, convention: Convention = AS_THE_FORMAT_SAYS) -> Source:
     found = existing_path(path)
     if found is None:
         raise MissingFile(f"{path}: no such file or folder")
     whole = str(path)
-    return Source(found, "" if Path(whole).exists() else whole.rpartition("#")[2])
+    return Source(found, "" if Path(whole).exists() else whole.rpartition("#")[2], convention)
 
 
 def detect_format(path: str | Path) -> Format:
@@ -133,17 +143,22 @@ def _holds_text_model(path: Path) -> bool:
 
 
 def read_pose_file(
-    path: str | Path, *, format: str | None = None, image_size: tuple[int, int] | None = None
+    path: str | Path,
+    *,
+    format: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    convention: Convention = AS_THE_FORMAT_SAYS,
 ) -> tuple[Format, PoseFile]:
     """A pose file with everything it says, checked. See :func:`load_cameras`."""
-    source = _source(path)
+    source = _source(path, convention)
     pose_format = _detected(source) if format is None else format_named(format)
     if format is not None and not pose_format.matches(source):
         source.fail(
             "",
             f"does not look like {pose_format.name} ({pose_format.summary}); leave format out to detect it",
         )
-    pose_file = _right_handed(pose_format.read(source, image_size))
+    check_convention(convention, pose_format)
+    pose_file = _right_handed(in_opencv_axes(pose_format.read(source, image_size), pose_format, source))
     pose_file.cameras.validate(str(source.path), pose_file.locations)
     return pose_format, pose_file
 
@@ -173,7 +188,11 @@ def _right_handed(pose_file: PoseFile) -> PoseFile:
 
 
 def load_cameras(
-    path: str | Path, *, format: str | None = None, image_size: tuple[int, int] | None = None
+    path: str | Path,
+    *,
+    format: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    convention: Convention = AS_THE_FORMAT_SAYS,
 ) -> Cameras:
     """Read a camera path.
 
@@ -181,6 +200,8 @@ def load_cameras(
         path: a file or folder; ``file.json#cam05`` picks one camera of a file that holds several.
         format: name of the format; None detects it by content.
         image_size: (height, width) of the pictures, for files with pixel intrinsics that do not say it.
+        convention: where the file departs from what its format says: inverse matrices, other camera axes,
+            quaternions in the other order.
 
     Returns:
         A checked path in OpenCV axes. Formats without intrinsics give
@@ -189,8 +210,9 @@ def load_cameras(
     Raises:
         FileNotFoundError: when nothing is there.
         CameraError: naming the file, the line or frame, the value, what was expected and the remedy.
+        InvalidValue: for a convention that no file of the format can have.
     """
-    return read_pose_file(path, format=format, image_size=image_size)[1].cameras
+    return read_pose_file(path, format=format, image_size=image_size, convention=convention)[1].cameras
 
 
 def save_cameras(
@@ -216,23 +238,30 @@ def save_cameras(
 
 
 def describe_file(
-    path: str | Path, *, format: str | None = None, image_size: tuple[int, int] | None = None
+    path: str | Path,
+    *,
+    format: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    convention: Convention = AS_THE_FORMAT_SAYS,
 ) -> dict[str, Any]:
     """What a pose file holds, as plain values for a table or JSON.
+
+    Arguments are those of :func:`load_cameras`.
 
     Keys: path, format, summary, convention, frames, unit ("m" or "units"), path_length, net_distance,
     total_rotation_deg, net_rotation_deg, fov_deg (first frame: horizontal, vertical), intrinsics (first
     frame), intrinsics_vary, intrinsics_from, image_size, duration_s, fps, largest_rotation_deviation,
     notes, hints.
     """
-    pose_format, pose_file = read_pose_file(path, format=format, image_size=image_size)
+    pose_format, pose_file = read_pose_file(path, format=format, image_size=image_size, convention=convention)
     cameras = pose_file.cameras
+    otherwise = departures(convention)
     duration = None if cameras.times is None else float(cameras.times[-1] - cameras.times[0])
     return {
         "path": str(path),
         "format": pose_format.name,
         "summary": pose_format.summary,
-        "convention": pose_format.convention,
+        "convention": pose_format.convention + (f"; read with: {otherwise}" if otherwise else ""),
         "frames": len(cameras),
         "unit": "m" if cameras.metric else "units",
         "path_length": cameras.path_length,

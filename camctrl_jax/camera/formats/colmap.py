@@ -10,6 +10,7 @@ Write: PINHOLE cameras (one if all frames share it), no points, straight into th
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import struct
 from collections.abc import Sequence
@@ -91,7 +92,9 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     suffix = source.path.suffix if source.path.is_file() else ""
     if not suffix:
         suffix = ".bin" if (folder / "images.bin").is_file() else ".txt"
-    cameras_source, images_source = Source(folder / f"cameras{suffix}"), Source(folder / f"images{suffix}")
+    cameras_source, images_source = (
+        dataclasses.replace(source, path=folder / f"{part}{suffix}") for part in ("cameras", "images")
+    )
     for part in (cameras_source, images_source):
         if not part.path.is_file():
             source.fail(
@@ -112,7 +115,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     locations = [f"{image.location} ({image.name})" for image in images]
     wxyz = np.array([image.quaternion for image in images])
     translations = np.array([image.translation for image in images])
-    camera_from_world = poses_from_quaternions(images_source, translations, wxyz[:, [1, 2, 3, 0]], locations)
+    camera_from_world = poses_from_quaternions(images_source, translations, wxyz, locations, TEXT.quaternions)
     used = [cameras[image.camera] for image in images]
     notes: tuple[str, ...] = ()
     if any(camera.distorted for camera in used):
@@ -332,6 +335,7 @@ BINARY = Format(
     _matches,
     _read,
     _write_binary,
+    quaternions="wxyz",
 )
 TEXT = Format(
     "colmap_text",
@@ -341,4 +345,5 @@ TEXT = Format(
     _matches,
     _read,
     _write_text,
+    quaternions="wxyz",
 )

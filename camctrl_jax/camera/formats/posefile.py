@@ -30,7 +30,8 @@ class PoseFile:
     """A pose file as read: the cameras, and what the file says besides.
 
     Attributes:
-        cameras: in the package's conventions.
+        cameras: in the package's conventions; as ``Format.read`` returns them, in the file's own camera axes
+            and world (``Format.axes``).
         locations: where each frame stands in the file, for messages.
         intrinsics_from: "file", or why the default was taken.
         image_size: height and width in pixels, or None when the file does not tell.
@@ -47,6 +48,25 @@ class PoseFile:
 
 
 @dataclass(frozen=True)
+class Convention:
+    """Where a file departs from what its format says. By default it does not.
+
+    Attributes:
+        inverse: it holds the inverse of the matrices that its format says.
+        axes: camera axes as three letters out of Right/Left, Up/Down, Forward/Back for x, y, z: "RDF" is
+            OpenCV, "RUB" OpenGL, "FLU" ROS, "LUF" PyTorch3D; "" is what the format says.
+        quaternions: order of their components, "xyzw" or "wxyz"; "" is what the format says.
+    """
+
+    inverse: bool = False
+    axes: str = ""
+    quaternions: str = ""
+
+
+AS_THE_FORMAT_SAYS = Convention()
+
+
+@dataclass(frozen=True)
 class Format:
     """One pose file format.
 
@@ -56,8 +76,11 @@ class Format:
         convention: how the file stores poses and intrinsics, in full.
         holds: which of "intrinsics", "times" and "metric" survive a round trip.
         matches: whether a source looks like this format, judged by content.
-        read: ``(source, image_size) -> PoseFile``.
+        read: ``(source, image_size) -> PoseFile`` in the axes of the file.
         write: ``(cameras, path, image_size, names) -> None``; writes atomically.
+        axes: the camera axes of its files, as in :class:`Convention`.
+        world_in_axes: whether the world is in these axes as well and is to be renamed with the camera.
+        quaternions: order of their components, "xyzw" or "wxyz"; "" where files hold none.
     """
 
     name: str
@@ -67,6 +90,9 @@ class Format:
     matches: Callable[[Source], bool]
     read: Callable[[Source, tuple[int, int] | None], PoseFile]
     write: Callable[[Cameras, Path, tuple[int, int] | None, Sequence[str]], None]
+    axes: str = "RDF"
+    world_in_axes: bool = False
+    quaternions: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,10 +102,13 @@ class Source:
     Attributes:
         path: the file or folder.
         selection: which camera of a file that holds several (``file.json#cam05``), or "".
+        convention: where the file departs from its format. Readers need the order of quaternions only; the
+            rest is applied to what they return.
     """
 
     path: Path
     selection: str = ""
+    convention: Convention = AS_THE_FORMAT_SAYS
 
     @cached_property
     def head(self) -> bytes:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import CameraError, Cameras
+from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -30,10 +31,6 @@ from camctrl_jax.camera.formats.posefile import (
 )
 from camctrl_jax.files.atomic import write_text
 
-# Rows: OpenCV's x, y, z in Unreal's axes. A mirror (determinant -1), as Unreal is left-handed.
-_OPENCV_FROM_UNREAL = np.array(
-    [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-)
 _MEANING = "a 4x4 matrix written as '[r r r 0] [r r r 0] [r r r 0] [x y z 1]'"
 
 
@@ -63,15 +60,14 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
             source.fail(frame, f"has no camera {selection!r}, which frame0 has")
         poses.append(_matrix(source, f"{frame}, {selection}", document[frame][selection]))
     unreal = np.stack(poses)
-    opencv = _OPENCV_FROM_UNREAL @ unreal @ _OPENCV_FROM_UNREAL.T
-    opencv[:, :3, 3] /= 100.0
+    unreal[:, :3, 3] /= 100.0
     notes = (
         ()
         if len(cameras) == 1
         else (f"camera {selection} of {len(cameras)}; name another as {source.path.name}#{cameras[-1]}",)
     )
     return PoseFile(
-        Cameras(opencv, default_intrinsics(len(frames)), metric=True),
+        Cameras(unreal, default_intrinsics(len(frames)), metric=True),
         [f"{frame}, {selection}" for frame in frames],
         NO_INTRINSICS,
         image_size,
@@ -98,7 +94,8 @@ def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, nam
         )
     poses = cameras.world_from_camera.copy()
     poses[:, :3, 3] *= 100.0
-    unreal = _OPENCV_FROM_UNREAL.T @ poses @ _OPENCV_FROM_UNREAL
+    unreal_from_opencv = axes_of_file_from_opencv(FORMAT.axes)  # a mirror, as Unreal is left-handed
+    unreal = unreal_from_opencv @ poses @ unreal_from_opencv.T
     document = {
         f"frame{index}": {"cam01": "".join(f"[{numbers(row)}] " for row in pose.T)}
         for index, pose in enumerate(unreal)
@@ -115,4 +112,6 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    axes="FRU",
+    world_in_axes=True,
 )

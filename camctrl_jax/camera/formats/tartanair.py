@@ -15,6 +15,7 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
 from camctrl_jax.camera.formats.posefile import (
     NO_INTRINSICS,
     Format,
@@ -28,10 +29,6 @@ from camctrl_jax.files.atomic import write_text
 
 _MEANING = "tx ty tz qx qy qz qw"
 
-_OPENCV_FROM_NED = np.array(
-    [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-)
-
 
 def _matches(source: Source) -> bool:
     return source.columns == 7 and source.json is None
@@ -42,13 +39,13 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         source.fail("", f"holds no poses; expected one line per frame: {_MEANING}")
     values = np.array([source.numbers(line, words, 7, _MEANING) for line, words in source.rows])  # [T, 7]
     locations = [f"line {line}" for line, _ in source.rows]
-    ned = poses_from_quaternions(source, values[:, :3], values[:, 3:], locations)
-    poses = _OPENCV_FROM_NED @ ned @ _OPENCV_FROM_NED.T
+    poses = poses_from_quaternions(source, values[:, :3], values[:, 3:], locations, FORMAT.quaternions)
     return PoseFile(Cameras(poses, default_intrinsics(len(poses))), locations, NO_INTRINSICS, image_size)
 
 
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:
-    ned = _OPENCV_FROM_NED.T @ cameras.world_from_camera @ _OPENCV_FROM_NED
+    ned_from_opencv = axes_of_file_from_opencv(FORMAT.axes)
+    ned = ned_from_opencv @ cameras.world_from_camera @ ned_from_opencv.T
     quaternions = rotations.to_quaternions(ned[:, :3, :3])
     lines = [f"{numbers(pose[:3, 3])} {numbers(quaternion)}" for pose, quaternion in zip(ned, quaternions)]
     write_text(path, "\n".join(lines) + "\n")
@@ -63,4 +60,7 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    axes="FRD",
+    world_in_axes=True,
+    quaternions="xyzw",
 )

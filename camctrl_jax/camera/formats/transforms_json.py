@@ -11,6 +11,7 @@ Write: nerfstudio's form; a ``metric`` key, unknown to others, says that transla
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import struct
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
 from camctrl_jax.camera.formats.posefile import (
     CONVERT_PIXELS,
     Format,
@@ -32,7 +34,6 @@ from camctrl_jax.camera.formats.posefile import (
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
 from camctrl_jax.files.atomic import write_text
 
-_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _MODELS = (None, "PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 
@@ -46,7 +47,7 @@ def _matches(source: Source) -> bool:
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     if source.path.is_dir():
-        return _read(Source(source.path / "transforms.json"), image_size)
+        return _read(dataclasses.replace(source, path=source.path / "transforms.json"), image_size)
     document = source.json
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -69,9 +70,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         if any({**document, **frame}.get(name) for name in _DISTORTION):
             notes.append("lens distortion is ignored; undistort the pictures for exact rays")
     names = tuple(str(frame.get("file_path", "")) for frame in frames)
-    cameras = Cameras(
-        np.stack(poses) @ _OPENCV_FROM_OPENGL, np.stack(intrinsics), metric=document.get("metric") is True
-    )
+    cameras = Cameras(np.stack(poses), np.stack(intrinsics), metric=document.get("metric") is True)
     return PoseFile(
         cameras,
         locations,
@@ -137,7 +136,8 @@ def _png_size(path: Path) -> tuple[int, int] | None:
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:
     height, width = required_size(image_size, "transforms.json")
     pixels = intrinsics_in_pixels(cameras.intrinsics, height, width)
-    poses = cameras.world_from_camera @ _OPENCV_FROM_OPENGL + 0.0
+    # The matrix is its own inverse.
+    poses = cameras.world_from_camera @ axes_of_file_from_opencv(FORMAT.axes) + 0.0
     keys = ("fl_x", "fl_y", "cx", "cy")
     document: dict[str, Any] = {"camera_model": "PINHOLE", "w": width, "h": height}
     shared = bool((pixels == pixels[0]).all())
@@ -165,4 +165,5 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    axes="RUB",
 )

@@ -40,7 +40,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         source.fail("", f"holds no poses; expected one line per frame: {_MEANING}")
     values = np.array([source.numbers(line, words, 8, _MEANING) for line, words in source.rows])  # [T, 8]
     locations = [f"line {line}" for line, _ in source.rows]
-    poses = poses_from_quaternions(source, values[:, 1:4], values[:, 4:], locations)
+    poses = poses_from_quaternions(source, values[:, 1:4], values[:, 4:], locations, FORMAT.quaternions)
     notes: tuple[str, ...] = ()
     times: np.ndarray | None = values[:, 0]
     if not increasing(times):
@@ -56,17 +56,31 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
 
 
 def poses_from_quaternions(
-    source: Source, translations: np.ndarray, xyzw: np.ndarray, locations: Sequence[str]
+    source: Source, translations: np.ndarray, quaternions: np.ndarray, locations: Sequence[str], order: str
 ) -> np.ndarray:
-    """Float64 [T, 4, 4] of translations [T, 3] and quaternions [T, 4], scalar last, that are nearly unit."""
+    """Poses of translations and nearly unit quaternions.
+
+    Args:
+        source: what they come from; its convention stands before ``order``.
+        translations: float64 [T, 3].
+        quaternions: float64 [T, 4], in the order of the file.
+        locations: where each stands, for messages.
+        order: "xyzw" or "wxyz", what the format says.
+
+    Returns:
+        float64 [T, 4, 4].
+    """
     with np.errstate(over="ignore"):
-        length = np.linalg.norm(xyzw, axis=1)
+        length = np.linalg.norm(quaternions, axis=1)
     for frame in np.flatnonzero(~(np.abs(length - 1.0) < 0.01)):  # not (a < b): true for NaN as well
+        listed = numbers(quaternions[frame]).replace(" ", ", ")
         source.fail(
             locations[frame],
-            f"the quaternion ({numbers(xyzw[frame]).replace(' ', ', ')}) has length {length[frame]:.6g}, "
-            "expected 1; check the order of the columns",
+            f"the quaternion ({listed}) has length {length[frame]:.6g}, expected 1; check the order of the "
+            "columns",
         )
+    scalar_first = (source.convention.quaternions or order) == "wxyz"
+    xyzw = quaternions[:, [1, 2, 3, 0]] if scalar_first else quaternions
     poses = np.tile(np.eye(4), (len(xyzw), 1, 1))
     poses[:, :3, :3] = rotations.from_quaternions(xyzw)
     poses[:, :3, 3] = translations
@@ -91,4 +105,5 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    quaternions="xyzw",
 )
