@@ -36,8 +36,8 @@ def axes_of_file_from_opencv(code: str) -> np.ndarray:
     rows = [_DIRECTIONS[letter][1] for letter in letters if letter in _DIRECTIONS]
     if len(letters) != 3 or len(rows) != 3 or abs(np.linalg.det(np.array(rows))) != 1.0:
         raise InvalidValue(
-            f"camera axes {code!r}: expected where x, y and z point, as three letters, one of Right/Left, one "
-            f"of Up/Down, one of Forward/Back; for example {_EXAMPLES}"
+            f"camera axes {code!r}: expected where x, y and z point, as three letters, one of Right/Left, "
+            f"one of Up/Down, one of Forward/Back; for example {_EXAMPLES}"
         )
     matrix = np.eye(4)
     matrix[:3, :3] = rows
