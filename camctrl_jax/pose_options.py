@@ -6,6 +6,7 @@ What they say is taken by :func:`camctrl_jax.camera.reading.take_reading`.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -57,3 +58,33 @@ def add_reading_options(add: Callable[..., Any]) -> None:
         metavar="xyzw|wxyz",
         help="order of the file's quaternions where it is not that of its format",
     )
+
+
+def add_playing_options(add: Callable[..., Any]) -> None:
+    """Which part of a pose file is taken, and how fast the file was recorded.
+
+    Args:
+        add: ``add_argument`` of a parser, or of a group of it.
+    """
+    add(
+        "--range",
+        dest="part",
+        type=frame_range,
+        metavar="A:B",
+        help="take frames A to B-1 of the pose file, as in Python: 100:149, :49, 100: (to the end)",
+    )
+    add(
+        "--source-fps",
+        type=float,
+        metavar="F",
+        help="poses per second of the file, for files without times or whose times are not seconds",
+    )
+
+
+def frame_range(text: str) -> tuple[int | None, int | None]:
+    """The two ends of "A:B"; None where one is left out."""
+    match = re.fullmatch(r"(-?\d+)?:(-?\d+)?", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not A:B, for example 100:149 (frames 100 to 148)")
+    first, end = (None if group is None else int(group) for group in match.groups())
+    return first, end

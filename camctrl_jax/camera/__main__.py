@@ -18,12 +18,22 @@ from camctrl_jax.camera.formats import (
     describe_file,
     existing_path,
     format_named,
-    read_pose_file,
     save_cameras,
 )
 from camctrl_jax.camera.interpolation import EASINGS, flip_horizontal, resample
+from camctrl_jax.camera.playing import (
+    Playing,
+    at_rate,
+    check_rate,
+    pace_kept,
+    part_of,
+    take_playing,
+    timed,
+)
 from camctrl_jax.camera.presets import PRESETS, preset, resolve_path
+from camctrl_jax.camera.reading import ReadPath, read_path, take_reading
 from camctrl_jax.errors import InvalidValue, exit_status, file_failures
+from camctrl_jax.pose_options import add_playing_options, add_reading_options, image_size
 
 Size = tuple[int, int]  # height, width
 
@@ -36,7 +46,8 @@ Read, write, make, draw and describe camera paths.
   preview  draw paths (pose files, presets, sentences) into one figure
 
 Formats are recognised by content. Camera axes are OpenCV's (x right, y down, z forward) throughout; what
-each format does differently is converted, and `info` says what that was.
+each format does differently is converted, and `info` says what that was. Where a file departs from its own
+format, --invert, --axes and --quaternions say how; what looks like it is hinted at.
 """
 
 _EXAMPLES = """\
@@ -45,18 +56,12 @@ examples:
   python -m camctrl_jax.camera info sparse/0 --json
   python -m camctrl_jax.camera convert clip.txt colmap_model --to colmap --image-size 720x1280
   python -m camctrl_jax.camera convert cameras.json#cam05 dolly.txt
+  python -m camctrl_jax.camera convert slam.txt part.txt --quaternions wxyz --range 100:400 --fps 12
   python -m camctrl_jax.camera preset --list
   python -m camctrl_jax.camera preset orbit_left --degrees 90 --distance 2.5 -o orbit.txt
   python -m camctrl_jax.camera preset "dolly in 1.5 m, then pan left 40 deg while rising 0.3 m" -o path.txt
   python -m camctrl_jax.camera preview orbit.txt spiral_in "truck left 1 m" -o paths.png
 """
-
-
-def _image_size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 720x1280")
-    return int(height), int(width)
 
 
 def _positive(text: str) -> int:
@@ -93,17 +98,6 @@ def _command(commands: Any, name: str, run: Any, summary: str, examples: Sequenc
     return parser.add_argument
 
 
-def _add_reading(add: Any) -> None:
-    names = [known.name for known in FORMATS]
-    add("--from", dest="source_format", choices=names, help="default: detected by content")
-    add(
-        "--image-size",
-        type=_image_size,
-        metavar="HEIGHTxWIDTH",
-        help="picture size, for formats with intrinsics in pixels that do not say it",
-    )
-
-
 def _add_writing(add: Any) -> None:
     add(
         "--to",
@@ -124,7 +118,7 @@ def _add_info(commands: Any) -> None:
     )
     add("file", help="pose file or folder; FILE#CAMERA picks one of several cameras")
     add("--json", dest="as_json", action="store_true", help="print JSON")
-    _add_reading(add)
+    add_reading_options(add)
 
 
 def _add_convert(commands: Any) -> None:
@@ -137,16 +131,29 @@ def _add_convert(commands: Any) -> None:
             "clip.txt clip.json --to transforms_json --image-size 720x1280",
             "sparse/0 clip.txt",
             "slam.txt clip.txt --scale 0.01 --metric --relative --frames 49",
+            "slam.txt clip.txt --quaternions wxyz --range 100:400 --fps 12",
+            "poses.txt clip.txt --to tum --source-fps 10 --fps 24",
         ],
     )
     add("file", help="pose file or folder; FILE#CAMERA picks one of several cameras")
     add("output", help="file to write; a folder for colmap, colmap_text and lingbot")
-    _add_reading(add)
+    add_reading_options(add)
     _add_writing(add)
+    add_playing_options(add)
     add("--relative", action="store_true", help="make the first camera the origin")
     add("--scale", type=float, metavar="FACTOR", help="multiply all translations")
     add("--metric", action="store_true", help="state that the result is in metres")
-    add("--frames", type=_positive, help="resample to this many frames")
+    add(
+        "--frames",
+        type=_positive,
+        help="resample to this many frames, evenly over the whole path; with --fps, that many from its start",
+    )
+    add(
+        "--fps",
+        type=float,
+        metavar="F",
+        help="resample to F frames a second at the path's own pace, which its times or --source-fps say",
+    )
     add("--reverse", action="store_true", help="travel the path backwards")
     add("--flip", action="store_true", help="mirror left and right, as for a flipped video")
 
@@ -189,7 +196,7 @@ def _add_preset(commands: Any) -> None:
         const=True,
         help="keep facing the subject of a preset",
     )
-    add("--image-size", type=_image_size, metavar="HEIGHTxWIDTH", help="for --to a format that stores pixels")
+    add("--image-size", type=image_size, metavar="HEIGHTxWIDTH", help="for --to a format that stores pixels")
 
 
 def _add_preview(commands: Any) -> None:
@@ -204,7 +211,7 @@ def _add_preview(commands: Any) -> None:
     add("-o", "--output", required=True, help="figure to write: .png, .pdf or .svg")
     add("--frames", type=_positive, default=49, help="frames of presets and sentences (default: 49)")
     add("--fps", type=float, default=12.0, help="frames per second (default: 12)")
-    _add_reading(add)
+    add_reading_options(add)
 
 
 def _describe(description: dict[str, Any]) -> str:
@@ -245,33 +252,39 @@ def _describe(description: dict[str, Any]) -> str:
     return "\n".join(f"{name + ':':15}{value}" for name, value in rows)
 
 
-def _info(file: str, as_json: bool, source_format: str | None, image_size: Size | None) -> None:
-    description = describe_file(file, format=source_format, image_size=image_size)
+def _info(file: str, as_json: bool, **options: Any) -> None:
+    reading = take_reading(options)
+    description = describe_file(
+        file, format=reading.format, image_size=reading.image_size, convention=reading.convention
+    )
     print(json.dumps(description, indent=2) if as_json else _describe(description))
 
 
-def _convert(
-    file: str,
-    output: str,
-    source_format: str | None,
-    target_format: str,
-    image_size: Size | None,
-    **changes: Any,
-) -> None:
-    read_format, pose_file = read_pose_file(file, format=source_format, image_size=image_size)
-    cameras, names = _changed(pose_file.cameras, pose_file.names, **changes)
-    size = image_size or pose_file.image_size
+def _convert(file: str, output: str, target_format: str, **options: Any) -> None:
+    reading, playing = take_reading(options), take_playing(options)
+    read = read_path(file, reading)
+    cameras, names, remarks = _changed(read.pose_file, playing, file, **options)
+    size = reading.image_size or read.pose_file.image_size
     save_cameras(cameras, output, target_format, image_size=size, names=names)
-    for note in pose_file.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for lost in _lost(pose_file, format_named(target_format)):
+    for remark in (*_told(read), *(f"note: {remark}" for remark in remarks)):
+        print(remark, file=sys.stderr)
+    for lost in _lost(dataclasses.replace(read.pose_file, cameras=cameras), format_named(target_format)):
         print(f"note: {target_format} cannot hold {lost}", file=sys.stderr)
-    print(f"{output}: {len(cameras)} frames, {read_format.name} -> {target_format}")
+    print(f"{output}: {len(cameras)} frames, {read.format.name} -> {target_format}")
+
+
+def _told(read: ReadPath, source: str = "") -> list[str]:
+    """Notes and hints as lines."""
+    where = f"{source}: " if source else ""
+    return [f"note: {where}{note}" for note in read.pose_file.notes] + [
+        f"looks odd: {where}{hint}" for hint in read.hints
+    ]
 
 
 def _changed(
-    cameras: Cameras,
-    names: Sequence[str],
+    pose_file: PoseFile,
+    playing: Playing,
+    source: str,
     *,
     scale: float | None,
     metric: bool,
@@ -279,8 +292,11 @@ def _changed(
     reverse: bool,
     flip: bool,
     frames: int | None,
-) -> tuple[Cameras, Sequence[str]]:
-    """What ``convert`` makes of a path and of the names of its frames."""
+    fps: float | None,
+) -> tuple[Cameras, Sequence[str], tuple[str, ...]]:
+    """What ``convert`` makes of a path and of the names of its frames, and what there is to say about it."""
+    cameras, names = part_of(pose_file.cameras, pose_file.names, playing.part, source)
+    cameras, remarks = timed(cameras, playing.source_fps)
     if scale is not None:
         cameras = cameras.scaled(scale, metric=False)
     if metric:
@@ -291,9 +307,16 @@ def _changed(
         cameras, names = cameras.reversed(), names[::-1]
     if flip:
         cameras = flip_horizontal(cameras)
-    if frames is not None:
-        cameras, names = resample(cameras, frames), ()
-    return cameras, names
+    if fps is not None:
+        check_rate("--fps", fps)
+        whole, cameras = cameras, at_rate(cameras, fps, frames, source=source)
+        remarks += pace_kept(whole, len(cameras), fps) if frames is not None else ()
+    elif frames is not None:
+        cameras = resample(cameras, frames)
+    if names and (fps is not None or frames is not None):
+        names = ()
+        remarks += ("the names of the pictures are left out: resampled frames lie between them",)
+    return cameras, names, remarks
 
 
 def _lost(pose_file: PoseFile, target: Format) -> list[str]:
@@ -347,17 +370,19 @@ def _preview(
     output: str,
     frames: int,
     fps: float,
-    source_format: str | None,
-    image_size: Size | None,
+    **options: Any,
 ) -> None:
     # Only here: it brings what draws figures, which the other commands do without.
     from camctrl_jax.viz.trajectory import save_trajectory_figure
 
+    reading = take_reading(options)
     drawn: dict[str, Cameras] = {}
     for spec in paths:
         if existing_path(spec) is not None:
-            _, pose_file = read_pose_file(spec, format=source_format, image_size=image_size)
-            cameras, title = pose_file.cameras, Path(spec).name
+            read = read_path(spec, reading)
+            cameras, title = read.pose_file.cameras, Path(spec).name
+            for line in _told(read, spec):
+                print(line, file=sys.stderr)
         else:
             cameras, title = resolve_path(spec, frames, fps), spec
         drawn[title if title not in drawn else f"{title} ({len(drawn) + 1})"] = cameras

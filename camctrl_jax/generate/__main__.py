@@ -8,6 +8,7 @@ What the camera does (--camera) is one of
   a preset         dolly_in, orbit_left, ...  (python -m camctrl_jax.camera preset --list)
   a sentence       "dolly in 1.5 m, then pan left 40 deg while rising 0.3 m"
   none             the model is told nothing about the camera
+A pose file's whole path is spread over the clip; --range takes a part of it, --pace own keeps its speed.
 
 Where it starts
   --image FILE     a picture, or the first frame of a video, cropped and resized to the model's size
@@ -35,6 +36,7 @@ from pathlib import Path
 
 from camctrl_jax.errors import exit_status
 from camctrl_jax.generate.request import Request
+from camctrl_jax.pose_options import add_playing_options, add_reading_options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,6 +132,17 @@ def _add_clip(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=float, help="frames per second of the video and of spoken speeds")
     add("--height", type=int, help="pixels, a multiple of 16")
     add("--width", type=int, help="pixels, a multiple of 16")
+    recorded = parser.add_argument_group("a pose file as --camera")
+    add = recorded.add_argument
+    add_reading_options(add)
+    add_playing_options(add)
+    add(
+        "--pace",
+        choices=("fit", "own"),
+        default="fit",
+        help="fit: the whole path is spread over the clip (default); own: the path keeps its speed, the clip "
+        "takes its beginning, and the camera stands still where the path is shorter",
+    )
     lens = parser.add_argument_group("the camera in detail")
     add = lens.add_argument
     add(
@@ -144,7 +157,8 @@ def _add_clip(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=4,
         metavar=("FX", "FY", "CX", "CY"),
-        help="of the image as fractions fx/W fy/H cx/W cy/H (default: the pose file's; else 53 degrees high)",
+        help="of the image as it is shown, as fractions fx/W fy/H cx/W cy/H (default: the pose file's; else "
+        "53 degrees high)",
     )
 
 

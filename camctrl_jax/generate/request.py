@@ -19,6 +19,14 @@ class Request:
     image: Path | None = None
     worlds_seed: int | None = None
     camera: str | None = None
+    source_format: str | None = None
+    image_size: tuple[int, int] | None = None
+    invert: bool = False
+    axes: str = ""
+    quaternions: str = ""
+    part: tuple[int | None, int | None] | None = None
+    source_fps: float | None = None
+    pace: str = "fit"
     camera_scale: float = 1.0
     intrinsics: tuple[float, float, float, float] | None = None
     frames: int | None = None
