@@ -24,10 +24,11 @@ from camctrl_jax.camera.formats import (
     read_pose_file,
     save_cameras,
 )
-from camctrl_jax.errors import FileFailure
+from camctrl_jax.errors import FileFailure, UserError
 
 SIZE = (48, 80)
-FORMAT_NAMES = [pose_format.name for pose_format in FORMATS]
+FORMAT_NAMES = [pose_format.name for pose_format in FORMATS if pose_format.write is not None]
+READ_ONLY = [pose_format.name for pose_format in FORMATS if pose_format.write is None]
 FLOAT32 = ("lingbot", "gsplat")
 
 
@@ -56,8 +57,16 @@ def test_any_path_survives_what_the_format_can_hold(tmp_path, name, cameras, fol
 
 
 def test_every_format_is_named_once_and_states_its_convention():
-    assert len(set(FORMAT_NAMES)) == len(FORMAT_NAMES)
+    names = [pose_format.name for pose_format in FORMATS]
+    assert len(set(names)) == len(names) == 18
     assert all("axes" in pose_format.convention for pose_format in FORMATS)
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_formats_that_are_only_read_refuse_before_writing(tmp_path, name):
+    with pytest.raises(UserError, match=rf"files of the format {name} are only read; write one of realest"):
+        save_cameras(preset("static", 2), tmp_path / "x", name, image_size=SIZE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_format_name_lists_the_known_ones(tmp_path):
@@ -66,7 +75,8 @@ def test_unknown_format_name_lists_the_known_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["colmap", "colmap_text", "transforms_json", "open3d_json", "opensfm", "gsplat"]
+    "name",
+    ["colmap", "colmap_text", "transforms_json", "open3d_json", "opensfm", "gsplat", "worldplay", "ac3d"],
 )
 def test_formats_in_pixels_ask_for_the_size_before_writing(tmp_path, name):
     with pytest.raises(CameraError, match=r"stores intrinsics in pixels: pass image_size=\(height, width\)"):

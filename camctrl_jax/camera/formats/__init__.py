@@ -17,10 +17,14 @@ import numpy as np
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats import (
+    ac3d,
+    camera_path,
     colmap,
     gsplat,
+    kitti,
     lingbot,
     motionctrl,
+    mvsnet,
     open3d,
     opensfm,
     realestate10k,
@@ -28,8 +32,10 @@ from camctrl_jax.camera.formats import (
     tartanair,
     transforms_json,
     tum,
+    worldplay,
 )
 from camctrl_jax.camera.formats.axes import check_convention, departures, in_opencv_axes
+from camctrl_jax.camera.formats.names import by_name
 from camctrl_jax.camera.formats.posefile import (
     AS_THE_FORMAT_SAYS,
     Convention,
@@ -38,6 +44,7 @@ from camctrl_jax.camera.formats.posefile import (
     PoseFileError,
     Source,
 )
+from camctrl_jax.camera.formats.unknown import what_it_is
 from camctrl_jax.camera.inspection import hints
 from camctrl_jax.errors import InvalidValue, MissingFile
 
@@ -61,8 +68,10 @@ FORMATS: tuple[Format, ...] = (
     tum.FORMAT,
     tartanair.FORMAT,
     transforms_json.FORMAT,
+    camera_path.FORMAT,
     colmap.BINARY,
     colmap.TEXT,
+    kitti.FORMAT,  # after COLMAP, whose lists of points may have twelve numbers a line
     motionctrl.FORMAT,
     lingbot.FORMAT,
     recammaster.FORMAT,
@@ -70,8 +79,11 @@ FORMATS: tuple[Format, ...] = (
     open3d.JSON,
     opensfm.FORMAT,
     gsplat.FORMAT,
+    worldplay.FORMAT,
+    ac3d.FORMAT,
+    mvsnet.FORMAT,  # after the folders of other formats
 )
-"""All formats, in the order in which a file is tried."""
+"""All formats, in the order in which a file is tried. A format whose ``write`` is None is only read."""
 
 
 def format_named(name: str) -> Format:
@@ -121,18 +133,12 @@ def _detected(source: Source) -> Format:
                 return colmap.TEXT
             return pose_format
     known = "\n".join(f"  {known.name}: {known.summary}" for known in FORMATS)
-    if source.path.is_dir():
-        found = "a folder of " + (
-            ", ".join(sorted(entry.name for entry in source.path.iterdir())[:8]) or "nothing"
-        )
-    elif source.rows:
-        line, words = source.rows[0]
-        found = f"text whose line {line} holds {len(words)} words: {' '.join(words)[:60]!r}"
-    elif source.is_text:
-        found = "text without data lines"
-    else:
-        found = f"a binary file that begins with {source.head[:8]!r}"
-    source.fail("", f"is not a pose file of a known format: it is {found}. Known formats:\n{known}")
+    found, nearest = what_it_is(source)
+    source.fail(
+        "",
+        f"is not a pose file of a known format: it is {found}. {nearest + '. ' if nearest else ''}Known "
+        f"formats:\n{known}",
+    )
 
 
 def _holds_text_model(path: Path) -> bool:
@@ -158,7 +164,8 @@ def read_pose_file(
             f"does not look like {pose_format.name} ({pose_format.summary}); leave format out to detect it",
         )
     check_convention(convention, pose_format)
-    pose_file = _right_handed(in_opencv_axes(pose_format.read(source, image_size), pose_format, source))
+    pose_file = by_name(pose_format.read(source, image_size), source)
+    pose_file = _right_handed(in_opencv_axes(pose_file, pose_format, source))
     pose_file.cameras.validate(str(source.path), pose_file.locations)
     return pose_format, pose_file
 
@@ -228,11 +235,15 @@ def save_cameras(
     Args:
         cameras: checked before anything is written.
         path: a file; a folder for ``colmap``, ``colmap_text`` and ``lingbot``.
-        format: name of the format. What a format cannot hold (times, intrinsics, the metric flag) is lost.
+        format: name of a format that is not only read. What a format cannot hold (times, intrinsics, the
+            metric flag) is lost.
         image_size: (height, width) in pixels, needed by formats that store pixels.
         names: picture names, one per frame, for formats that store them; frame_00000.png and so on otherwise.
     """
     pose_format = format_named(format)
+    if pose_format.write is None:
+        writable = ", ".join(known.name for known in FORMATS if known.write is not None)
+        raise InvalidValue(f"files of the format {format} are only read; write one of {writable}")
     cameras.validate(f"path to be written to {path}")
     pose_format.write(cameras, Path(path), image_size, names)
 
@@ -277,5 +288,5 @@ def describe_file(
         "fps": (len(cameras) - 1) / duration if duration else None,
         "largest_rotation_deviation": float(rotations.deviation(cameras.rotations).max()),
         "notes": list(pose_file.notes),
-        "hints": hints(cameras),
+        "hints": hints(cameras, pose_format, convention),
     }

@@ -3,15 +3,14 @@
 World-to-camera: a quaternion w x y z and a translation, OpenCV axes. Intrinsics are in pixels with pixel
 centres at +0.5, as here. The path may name the folder with the files, one of the files, or a folder above
 them: COLMAP's and pycolmap's ``sparse/0``, ``sparse`` and ``0``, VGGSfM's ``sparse``. Frames come in the
-natural order of picture names ("9.jpg" before "10.jpg"); unregistered pictures are simply not there. Lens
-distortion is reported and ignored.
+order of picture names ("9.jpg" before "10.jpg"), which tools rarely write; unregistered pictures are simply
+not there. Lens distortion is reported and ignored; fisheye and spherical cameras are refused.
 Write: PINHOLE cameras (one if all frames share it), no points, straight into the given folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.colmap_text import Image, images_of_text, integer, reads_like_pose
 from camctrl_jax.camera.formats.posefile import (
     Format,
     PoseFile,
@@ -43,6 +43,14 @@ _MODELS = {
     "FULL_OPENCV": (6, 12, (0, 1, 2, 3)),
 }
 _MODEL_NAMES = {model[0]: name for name, model in _MODELS.items()}
+_NO_PINHOLES = {
+    5: "OPENCV_FISHEYE",
+    7: "FOV",
+    8: "SIMPLE_RADIAL_FISHEYE",
+    9: "RADIAL_FISHEYE",
+    10: "THIN_PRISM_FISHEYE",
+    11: "RAD_TAN_THIN_PRISM_FISHEYE",
+}
 _FILE_NAMES = ("cameras.bin", "images.bin", "cameras.txt", "images.txt")
 
 
@@ -50,14 +58,6 @@ class _Camera(NamedTuple):
     intrinsics: np.ndarray  # fractions [4]
     size: tuple[int, int]  # height, width
     distorted: bool
-
-
-class _Image(NamedTuple):
-    quaternion: tuple[float, ...]  # w x y z
-    translation: tuple[float, ...]
-    camera: int
-    name: str
-    location: str
 
 
 def model_folder(path: Path) -> Path | None:
@@ -80,7 +80,10 @@ def _matches(source: Source) -> bool:
     if source.json is not None or not source.rows:
         return False
     words = source.rows[0][1]
-    return len(words) >= 10 if source.path.name == "images.txt" else len(words) >= 5 and words[1].isupper()
+    if source.path.name == "images.txt":
+        # A line of numbers alone may be of another format under this name.
+        return len(words) >= 10 and (source.columns != len(words) or reads_like_pose(words))
+    return len(words) >= 5 and words[1].isupper()
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
@@ -100,13 +103,14 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
             source.fail(
                 "", f"has no {part.path.name}; a COLMAP model needs cameras{suffix} and images{suffix}"
             )
+    notes: tuple[str, ...] = ()
     if suffix == ".bin":
         cameras, images = _cameras_binary(cameras_source), _images_binary(images_source)
     else:
-        cameras, images = _cameras_text(cameras_source), _images_text(images_source)
+        cameras = _cameras_text(cameras_source)
+        images, notes = images_of_text(images_source)
     if not images:
         images_source.fail("", "holds no registered images")
-    images.sort(key=lambda image: _natural(image.name))
     for image in images:
         if image.camera not in cameras:
             images_source.fail(
@@ -117,9 +121,8 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     translations = np.array([image.translation for image in images])
     camera_from_world = poses_from_quaternions(images_source, translations, wxyz, locations, TEXT.quaternions)
     used = [cameras[image.camera] for image in images]
-    notes: tuple[str, ...] = ()
     if any(camera.distorted for camera in used):
-        notes = ("lens distortion is ignored; undistort the pictures for exact rays",)
+        notes += ("lens distortion is ignored; undistort the pictures for exact rays",)
     sizes = {camera.size for camera in used}
     return PoseFile(
         Cameras(np.linalg.inv(camera_from_world), np.stack([camera.intrinsics for camera in used])),
@@ -128,10 +131,6 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         names=tuple(image.name for image in images),
         notes=notes,
     )
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _camera(
@@ -159,42 +158,10 @@ def _cameras_text(source: Source) -> dict[int, _Camera]:
         where = f"line {line}"
         if len(words) < 5:
             source.fail(where, f"holds {len(words)} values, expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS...")
-        identity, width, height = (_integer(source, line, word) for word in (words[0], words[2], words[3]))
+        identity, width, height = (integer(source, line, word) for word in (words[0], words[2], words[3]))
         parameters = source.numbers(line, words[4:], len(words) - 4, "camera parameters")
         cameras[identity] = _camera(source, where, words[1], width, height, parameters)
     return cameras
-
-
-def _images_text(source: Source) -> list[_Image]:
-    meaning = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
-    images = []
-    # Every second line lists 2-D points and may be blank, so blank lines count here.
-    lines = [
-        (number, line)
-        for number, line in enumerate(source.text.splitlines(), 1)
-        if not line.lstrip().startswith("#")
-    ]
-    while lines and not lines[0][1].strip():
-        lines.pop(0)
-    for line, text in lines[::2]:
-        if not text.strip():
-            continue
-        words = text.split(maxsplit=9)
-        if len(words) != 10:
-            source.fail(
-                f"line {line}",
-                f"holds {len(words)} values, expected {meaning}, and a line of points after it",
-            )
-        values = source.numbers(line, words[1:8], 7, meaning)
-        camera = _integer(source, line, words[8])
-        images.append(_Image(tuple(values[:4]), tuple(values[4:]), camera, words[9].strip(), f"line {line}"))
-    return images
-
-
-def _integer(source: Source, line: int, word: str) -> int:
-    if not word.lstrip("-").isdigit():
-        source.fail(f"line {line}", f"{word!r} is not an integer")
-    return int(word)
 
 
 class _Reader:
@@ -240,24 +207,24 @@ def _cameras_binary(source: Source) -> dict[int, _Camera]:
         where = f"byte {reader.place}"
         identity, model, width, height = reader.take("iiQQ")
         if model not in _MODEL_NAMES:
+            found = _NO_PINHOLES.get(model, f"number {model}")
             source.fail(
                 where,
-                f"camera model number {model} is not a pinhole; known are {', '.join(_MODELS)}. Undistort "
-                "first",
+                f"camera model {found} is not a pinhole; known are {', '.join(_MODELS)}. Undistort first",
             )
         name = _MODEL_NAMES[model]
         cameras[identity] = _camera(source, where, name, width, height, reader.take(f"{_MODELS[name][1]}d"))
     return cameras
 
 
-def _images_binary(source: Source) -> list[_Image]:
+def _images_binary(source: Source) -> list[Image]:
     reader = _Reader(source)
     images = []
     for index in range(reader.take("Q")[0]):
         fields = reader.take("i7di")
         name = reader.name()
         reader.skip(reader.take("Q")[0] * struct.calcsize("<ddq"))
-        images.append(_Image(fields[1:5], fields[5:8], fields[8], name, f"image {index}"))
+        images.append(Image(fields[1:5], fields[5:8], fields[8], name, f"image {index}"))
     return images
 
 

@@ -44,7 +44,8 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     if poses.ndim != 3 or poses.shape[1:] not in ((4, 4), (3, 4)) or poses.dtype.kind != "f":
         source.fail(
             path.name,
-            f"holds {poses.dtype} {list(poses.shape)}, expected floats [frames, 4, 4], camera-to-world",
+            f"holds {poses.dtype} {list(poses.shape)}, expected floats [frames, 4, 4], camera-to-world"
+            f"{_advice(poses)}",
         )
     if poses.shape[1] == 3:
         poses = poses_from_3x4(poses)
@@ -84,6 +85,21 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         image_size=image_size,
         notes=notes,
     )
+
+
+def _advice(array: np.ndarray) -> str:
+    """What an array of another shape may be."""
+    if array.shape in ((4, 4), (3, 4)):
+        return "; for one frame, add an axis in front: array[None]"
+    if array.ndim != 2:
+        return ""
+    return {
+        17: "; it may be LLFF's poses_bounds.npy, which is not read: its matrices have axes of their own",
+        16: "; if its rows are 4x4 matrices, array.reshape(-1, 4, 4)",
+        12: "; if its rows are 3x4 matrices, array.reshape(-1, 3, 4)",
+        7: "; if it holds positions and quaternions, save it as text (numpy.savetxt): tartanair",
+        8: "; if it holds times, positions and quaternions, save it as text (numpy.savetxt): tum",
+    }.get(array.shape[1], "")
 
 
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:

@@ -5,8 +5,8 @@ X + t, OpenCV axes. The world is a local east-north-up frame whose scale comes f
 any, so ``metric`` stays false. Focal lengths and principal points are divided by the longer side, the
 latter measured from the middle of the picture. Shots come in the order of capture, or of names where times
 do not tell them apart; capture times become seconds from the first shot. Of several reconstructions the one
-with most shots is read. Lens distortion is reported and ignored. Write: ``brown`` cameras, one shared if
-all frames agree.
+with most shots is read. Lens distortion is reported and ignored; fisheye and spherical cameras are refused.
+Write: ``brown`` cameras, one shared if all frames agree.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     notes: list[str] = []
     if len(reconstructions) > 1:
         notes.append(f"the largest of {len(reconstructions)} reconstructions was read")
-    shots = sorted(reconstruction["shots"].items())
+    shots = list(reconstruction["shots"].items())
     times = np.array([_capture_time(source, f"shot {name}", shot) for name, shot in shots])
     order = np.argsort(times, kind="stable")
     kept_times = times[order] - times[order[0]] if increasing(times[order]) else None

@@ -35,7 +35,8 @@ class PoseFile:
         locations: where each frame stands in the file, for messages.
         intrinsics_from: "file", or why the default was taken.
         image_size: height and width in pixels, or None when the file does not tell.
-        names: picture names, one per frame, or empty.
+        names: picture names, one per frame, or empty. What is returned to users is in their order, as people
+            count, unless times say otherwise.
         notes: what a user of this very file should know.
     """
 
@@ -77,7 +78,8 @@ class Format:
         holds: which of "intrinsics", "times" and "metric" survive a round trip.
         matches: whether a source looks like this format, judged by content.
         read: ``(source, image_size) -> PoseFile`` in the axes of the file.
-        write: ``(cameras, path, image_size, names) -> None``; writes atomically.
+        write: ``(cameras, path, image_size, names) -> None``; writes atomically. None where files are only
+            read.
         axes: the camera axes of its files, as in :class:`Convention`.
         world_in_axes: whether the world is in these axes as well and is to be renamed with the camera.
         quaternions: order of their components, "xyzw" or "wxyz"; "" where files hold none.
@@ -89,7 +91,7 @@ class Format:
     holds: frozenset[str]
     matches: Callable[[Source], bool]
     read: Callable[[Source, tuple[int, int] | None], PoseFile]
-    write: Callable[[Cameras, Path, tuple[int, int] | None, Sequence[str]], None]
+    write: Callable[[Cameras, Path, tuple[int, int] | None, Sequence[str]], None] | None
     axes: str = "RDF"
     world_in_axes: bool = False
     quaternions: str = ""
@@ -137,11 +139,26 @@ class Source:
         if not self.is_text or self.text.lstrip()[:1] not in ("{", "["):
             return None
         try:
-            return json.loads(self.text)
+            return json.loads(self.text, object_pairs_hook=self._object_of_different_keys)
         except json.JSONDecodeError as error:
+            if error.msg == "Extra data":
+                self.fail(
+                    f"line {error.lineno}",
+                    "a second JSON document begins here; expected one. Of a file with one document a line "
+                    "(JSON lines), take one line",
+                )
             self.fail(
                 f"line {error.lineno}, column {error.colno}", f"broken JSON: {error.msg}. Is it complete?"
             )
+
+    def _object_of_different_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """A JSON object, whose parser would otherwise keep the last of equal keys without a word."""
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            self.fail("", f"the key {twice!r} stands twice in one object; rename one or take it out")
+        return found
 
     @cached_property
     def rows(self) -> tuple[tuple[int, tuple[str, ...]], ...]:

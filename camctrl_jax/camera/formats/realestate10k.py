@@ -4,8 +4,9 @@ Line 1 is the video's URL or blank. Every further line is one frame, 19 numbers:
 fy/H, cx/W, cy/H; two zeros; the 3x4 world-to-camera matrix [R|t] row by row, OpenCV axes (x right, y down,
 z forward).
 Read: poses are inverted; times become seconds, and are left out where they do not increase (presets repeat
-0 or 114514). Write: the inverse, with every digit; microseconds are rounded to integers. Our own files of a
-metric path say so in line 1, which all readers of this format skip.
+0 or 114514); those that can only be nanoseconds are converted. Write: the inverse, with every digit;
+microseconds are rounded to integers. Our own files of a metric path say so in line 1, which all readers of
+this format skip.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from camctrl_jax.camera.formats.posefile import (
     Format,
     PoseFile,
     Source,
-    increasing,
     inverted,
     number,
     numbers,
     poses_from_3x4,
 )
+from camctrl_jax.camera.formats.times import in_seconds
 from camctrl_jax.files.atomic import write_text
 
 _MEANING = "time, fx/W, fy/H, cx/W, cy/H, 0, 0 and 12 numbers of the 3x4 world-to-camera matrix"
@@ -56,13 +57,10 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     values = np.array([source.numbers(line, words, 19, _MEANING) for line, words in rows])  # [T, 19]
     locations = [f"line {line}" for line, _ in rows]
     intrinsics, pixel_notes = source.normalised_intrinsics(values[:, 1:5], image_size, locations)
-    times: np.ndarray | None = values[:, 0] * 1e-6
-    if not increasing(times):
-        times = None
-        notes += ("the times do not increase and were left out",)
+    times, time_notes = in_seconds(values[:, 0], "microseconds")
     poses = inverted(source, poses_from_3x4(values[:, 7:]), locations)
     cameras = Cameras(poses, intrinsics, times, metric=header == _METRIC_HEADER)
-    return PoseFile(cameras, locations, image_size=image_size, notes=notes + pixel_notes)
+    return PoseFile(cameras, locations, image_size=image_size, notes=notes + time_notes + pixel_notes)
 
 
 def _is_frame(words: Sequence[str]) -> bool:

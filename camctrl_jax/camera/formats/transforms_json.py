@@ -5,7 +5,9 @@ change sign. The world, z up in most of these files, is left as it is. Intrinsic
 h`` in pixels with pixel centres at +0.5, for the file or for a frame; or ``camera_angle_x`` (and ``_y``) in
 radians with the principal point in the middle. A file with an angle alone needs the aspect ratio: ``w`` and
 ``h``, else ``image_size``, else the size of the first picture if it is a PNG beside the file, else a
-square. Lens distortion is reported and ignored. No times.
+square. Lens distortion is reported and ignored; fisheye, spherical and orthographic cameras are refused,
+whether ``camera_model`` or a key such as ``is_fisheye`` says so, for the file or a frame. Frames come in the
+order of the picture names. No times.
 Write: nerfstudio's form; a ``metric`` key, unknown to others, says that translations are metres.
 """
 
@@ -14,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
+from camctrl_jax.camera.formats.pictures import png_size
 from camctrl_jax.camera.formats.posefile import (
     CONVERT_PIXELS,
     Format,
@@ -35,7 +37,27 @@ from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_
 from camctrl_jax.files.atomic import write_text
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-_MODELS = (None, "PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
+_PINHOLES = (
+    "PINHOLE",
+    "SIMPLE_PINHOLE",
+    "OPENCV",
+    "FULL_OPENCV",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+    "PERSPECTIVE",
+    "",
+)
+_MODEL_KEYS = ("camera_model", "camera_type")
+_NOT_PINHOLE_KEYS = (
+    "is_fisheye",
+    "fisheye",
+    "is_equirectangular",
+    "equirectangular",
+    "latlong",
+    "spherical",
+    "orthographic",
+    "ftheta_p0",
+)
 
 
 def _matches(source: Source) -> bool:
@@ -52,24 +74,26 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, list) or not frames:
         source.fail("frames", "is missing or empty; expected a list with a transform_matrix for each picture")
-    if document.get("camera_model") not in _MODELS:
-        known = ", ".join(str(model) for model in _MODELS[1:])
-        source.fail(
-            "camera_model", f"{document['camera_model']} is not a pinhole; known are {known}. Undistort first"
-        )
+    _check_pinhole(source, "", document)
     locations, poses, intrinsics, sizes, notes = [], [], [], set(), []
     for index, frame in enumerate(frames):
         where = f"frame {index}"
         if not isinstance(frame, dict) or "transform_matrix" not in frame:
             source.fail(where, "has no transform_matrix; expected a 4x4 camera-to-world matrix")
         locations.append(f"{where} ({frame['file_path']})" if "file_path" in frame else where)
+        _check_pinhole(source, locations[-1], frame)
         poses.append(source.array(locations[-1], frame["transform_matrix"], (4, 4), "a 4x4 transform_matrix"))
         row, size = _intrinsics(source, locations[-1], {**document, **frame}, image_size, notes)
         intrinsics.append(row)
         sizes.add(size)
         if any({**document, **frame}.get(name) for name in _DISTORTION):
             notes.append("lens distortion is ignored; undistort the pictures for exact rays")
-    names = tuple(str(frame.get("file_path", "")) for frame in frames)
+    names = tuple(str(frame.get("file_path") or "") for frame in frames)
+    if any(names) and not all(names):
+        notes.append(
+            f"{names.count('')} of {len(names)} frames name no picture (file_path): the poses come in the "
+            "order of the file"
+        )
     cameras = Cameras(np.stack(poses), np.stack(intrinsics), metric=document.get("metric") is True)
     return PoseFile(
         cameras,
@@ -78,6 +102,24 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         names=names if all(names) else (),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _check_pinhole(source: Source, where: str, mapping: Mapping[str, Any]) -> None:
+    """Refuse a file or a frame that says, in one of many ways, that its pictures are of another kind."""
+    for key in _MODEL_KEYS:
+        model = mapping.get(key)
+        if model is not None and str(model).upper() not in _PINHOLES:
+            source.fail(
+                f"{where}, {key}" if where else key,
+                f"{model} is not a pinhole; known are {', '.join(_PINHOLES[:-2])}. Undistort first",
+            )
+    for key in _NOT_PINHOLE_KEYS:
+        if str(mapping.get(key, "")).lower() not in ("", "0", "0.0", "false", "none", "null"):
+            source.fail(
+                f"{where}, {key}" if where else key,
+                f"is {mapping[key]}: the pictures are not a pinhole's. Undistort them, or cut pinhole views, "
+                "first",
+            )
 
 
 def _intrinsics(
@@ -103,7 +145,7 @@ def _intrinsics(
     if "camera_angle_y" in frame:
         return np.array((focal_x, _focal(source, where, frame, "camera_angle_y"), 0.5, 0.5)), size
     if size is None:
-        size = _png_size(source.path.parent / str(frame.get("file_path", "")).replace("\0", ""))
+        size = png_size(source.path.parent / str(frame.get("file_path", "")).replace("\0", ""))
     if size is None:
         notes.append(
             "the picture size is unknown: a square picture was assumed; image_size=(height, width) "
@@ -119,18 +161,6 @@ def _focal(source: Source, where: str, frame: Mapping[str, Any], key: str) -> fl
     if not 0.0 < angle < math.pi:
         source.fail(where, f"{key} is {angle:g}, expected radians between 0 and pi; is it in degrees?")
     return 0.5 / math.tan(0.5 * angle)
-
-
-def _png_size(path: Path) -> tuple[int, int] | None:
-    """Height and width from a PNG's header; NeRF's files leave the suffix out."""
-    for candidate in (path, path.parent / f"{path.name}.png"):
-        if candidate.is_file():
-            with candidate.open("rb") as file:
-                header = file.read(24)
-            if header.startswith(b"\x89PNG\r\n\x1a\n") and len(header) == 24:
-                width, height = struct.unpack(">II", header[16:])
-                return height, width
-    return None
 
 
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:

@@ -1,10 +1,11 @@
 """TUM RGB-D trajectories: ``timestamp tx ty tz qx qy qz qw`` per line, ``#`` starts a comment.
 
 Camera-to-world: the translation is the camera's centre, the quaternion (scalar last) turns camera axes into
-world axes. The benchmark's cameras are optical frames, that is OpenCV axes. Timestamps are seconds. No
-intrinsics. Lengths are metres by the benchmark's definition, but monocular SLAM writes its arbitrary scale
-in the same form: the reader leaves ``metric`` false. Write: unit quaternions with scalar part not negative;
-a path without times gets its frame numbers as timestamps.
+world axes. The benchmark's cameras are optical frames, that is OpenCV axes. Timestamps are seconds; those
+that can only be nanoseconds, microseconds or milliseconds are converted. No intrinsics. Lengths are metres
+by the benchmark's definition, but monocular SLAM writes its arbitrary scale in the same form: the reader
+leaves ``metric`` false. Write: unit quaternions with scalar part not negative; a path without times gets
+its frame numbers as timestamps.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from camctrl_jax.camera.formats.posefile import (
     PoseFile,
     Source,
     default_intrinsics,
-    increasing,
     number,
     numbers,
 )
+from camctrl_jax.camera.formats.times import in_seconds
 from camctrl_jax.files.atomic import write_text
 
 _MEANING = "timestamp tx ty tz qx qy qz qw"
@@ -41,11 +42,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     values = np.array([source.numbers(line, words, 8, _MEANING) for line, words in source.rows])  # [T, 8]
     locations = [f"line {line}" for line, _ in source.rows]
     poses = poses_from_quaternions(source, values[:, 1:4], values[:, 4:], locations, FORMAT.quaternions)
-    notes: tuple[str, ...] = ()
-    times: np.ndarray | None = values[:, 0]
-    if not increasing(times):
-        times = None
-        notes = ("the timestamps do not increase and were left out",)
+    times, notes = in_seconds(values[:, 0], "seconds")
     return PoseFile(
         Cameras(poses, default_intrinsics(len(poses)), times),
         locations,
