@@ -8,46 +8,29 @@ from __future__ import annotations
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.posefile import AS_THE_FORMAT_SAYS, Convention, Format
+from camctrl_jax.camera.misread import misread
 
-_SMOOTHER = 3.0  # how many times smoother the inverse path must be to be worth a word
 _JUMP = 30.0  # degrees between neighbouring frames
 _FAR = 100.0  # metres that no clip of a few seconds covers
 _OFF_CENTRE = 0.15  # of the picture; crops and real lenses stay below
 
 
-def hints(cameras: Cameras) -> list[str]:
-    """Sentences about what looks odd; empty when nothing does."""
+def hints(cameras: Cameras, pose_format: Format, convention: Convention = AS_THE_FORMAT_SAYS) -> list[str]:
+    """Sentences about what looks odd; empty when nothing does.
+
+    Args:
+        cameras: a path as it was read.
+        pose_format: of its file.
+        convention: in which it was read.
+    """
     found = []
-    for sign in (_inverted, _jump, _backwards, _centimetres, _off_centre):
+    if hint := misread(cameras, pose_format, convention):
+        found.append(hint)
+    for sign in (_jump, _centimetres, _off_centre):
         if hint := sign(cameras):
             found.append(hint)
     return found
-
-
-def _roughness(positions: np.ndarray) -> float:
-    """Second differences over first differences: 0 on a straight even path, about 1.7 for white noise."""
-    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1).mean()
-    bends = np.linalg.norm(np.diff(positions, n=2, axis=0), axis=1).mean()
-    return float(bends / steps) if steps > 0 else 0.0
-
-
-def _inverted(cameras: Cameras) -> str:
-    """A path that is rough as read and smooth when inverted was probably stored the other way round.
-
-    Rotation noise shakes the centre of a wrongly inverted camera by its distance to the origin, so this
-    speaks on real, noisy data. On a clean orbit around the origin or a clean pan both readings are smooth;
-    it keeps silent.
-    """
-    if len(cameras) < 8:
-        return ""
-    as_read, inverse = _roughness(cameras.positions), _roughness(cameras.camera_from_world[:, :3, 3])
-    if as_read < 0.2 or inverse == 0.0 or as_read < _SMOOTHER * inverse:
-        return ""
-    return (
-        f"the centres are {as_read / inverse:.1f} times smoother if the matrices are inverted: the file may "
-        "hold the inverse of what its format says (camera-to-world for world-to-camera, or the other way "
-        "round)"
-    )
 
 
 def _jump(cameras: Cameras) -> str:
@@ -60,21 +43,6 @@ def _jump(cameras: Cameras) -> str:
     return (
         f"the camera turns by {steps[frame]:.0f} degrees from frame {frame} to frame {frame + 1}: "
         "a cut or a bad pose"
-    )
-
-
-def _backwards(cameras: Cameras) -> str:
-    steps = np.diff(cameras.positions, axis=0)
-    length = np.linalg.norm(steps, axis=1)
-    moving = length > 1e-6 * max(1.0, float(np.abs(cameras.positions).max(initial=0.0)))
-    if moving.sum() < 4:
-        return ""
-    along = (steps[moving] * cameras.rotations[:-1][moving][:, :, 2]).sum(axis=1) / length[moving]
-    if along.mean() > -0.8:
-        return ""
-    return (
-        "the camera moves backwards along its line of sight nearly all the way: a pull-back, or axes in "
-        "which z points backwards (OpenGL)"
     )
 
 

@@ -78,4 +78,4 @@ def read_path(path: str | Path, reading: Reading) -> ReadPath:
     read_format, pose_file = read_pose_file(
         path, format=reading.format, image_size=reading.image_size, convention=reading.convention
     )
-    return ReadPath(read_format, pose_file, tuple(hints(pose_file.cameras)))
+    return ReadPath(read_format, pose_file, tuple(hints(pose_file.cameras, read_format, reading.convention)))
