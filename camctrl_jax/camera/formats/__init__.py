@@ -1,8 +1,10 @@
 """Pose files: which format a file has, reading it, writing it, describing it.
 
-Each module of this folder holds one format and states its convention. A format is recognised by what the file
-holds, never by its name. Everything a reader returns is in the conventions of
-:mod:`camctrl_jax.camera.cameras`.
+Each format has a module in this folder, which states its convention and where that was established. A format
+is recognised by what the file holds, never by its name; of a file that no reader knows, :mod:`unknown
+<camctrl_jax.camera.formats.unknown>` says what it is. Readers return poses in the axes of the file;
+:func:`read_pose_file` brings them into the conventions of :mod:`camctrl_jax.camera.cameras`, in the order of
+the picture names, and applies what a user says of a file that departs from its format.
 """
 
 from __future__ import annotations

@@ -96,10 +96,9 @@ def _intrinsics(
     """Fractions [4] of one entry."""
     default = document.get("default_fov")
     degrees = source.value(where, entry, "fov", default)
-    if not 0.0 < degrees < 180.0:
-        source.fail(where, f"fov is {degrees:g}, expected vertical degrees between 0 and 180")
-    if degrees < math.pi:
-        notes.append(f"a fov of {degrees:g} degrees is very narrow; is it in radians?")
+    if not math.pi < degrees < 180.0:
+        radians = "; is it in radians?" if 0.0 < degrees <= math.pi else ""
+        source.fail(where, f"fov is {degrees:g}, expected the vertical angle in degrees, below 180{radians}")
     focal_y = 0.5 / math.tan(math.radians(degrees) / 2.0)
     if image_size is not None:
         aspect = image_size[1] / image_size[0]
@@ -129,7 +128,7 @@ def _times(source: Source, document: Mapping[str, Any], frames: int, notes: list
     if not given:
         return None
     rate = frames / given["seconds"] if "seconds" in given else given["fps"]
-    if "fps" in given and abs(rate * 1.0 / given["fps"] - 1.0) > 0.1:
+    if "fps" in given and abs(rate / given["fps"] - 1.0) > 0.1:
         notes.append(
             f"{frames} frames in {given['seconds']:g} s are {rate:.4g} frames/s, not the fps of "
             f"{given['fps']:g} that the file gives; the seconds were taken"

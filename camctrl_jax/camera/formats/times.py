@@ -43,4 +43,4 @@ def in_seconds(stamps: np.ndarray, unit: str) -> tuple[np.ndarray | None, tuple[
         guess = f"; they may be {likely[0]}"
     elif likely:
         guess += f" or {likely[0]}"
-    return times, (f"the times, taken as {unit}, give {rate:.4g} frames/s, which no camera has{guess}",)
+    return times, (f"the times, taken as {unit}, give {rate:.4g} frames/s, which is odd for a video{guess}",)

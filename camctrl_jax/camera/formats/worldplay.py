@@ -39,6 +39,11 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
                 f"key {key!r}", "is not the number of a frame; expected {'0': {...}, '1': {...}, ...}"
             )
     keys = sorted(document, key=int)
+    for before, key in zip(keys, keys[1:]):
+        if int(before) == int(key):
+            source.fail(
+                f"key {key!r}", f"is the same number as {before!r}; expected one entry for each frame"
+            )
     locations = [f"frame {key}" for key in keys]
     poses, pixels = [], []
     for key, where in zip(keys, locations):
