@@ -8,7 +8,10 @@ batches.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +22,17 @@ from absl import logging
 from camctrl_jax.camera import flip_horizontal
 from camctrl_jax.camera.framing import Framing, null_intrinsics, relative_to_first
 from camctrl_jax.data.bad_clips import TooManyBadClips
-from camctrl_jax.data.clips import ClipDataset, ClipRecord, dataset_folders, open_clips
+from camctrl_jax.data.clip_sets import ClipSets
+from camctrl_jax.data.eligibility import KINDS, DatasetReport, Limits, Selection, plan_of
+from camctrl_jax.data.positions import Drawn, check_same_clips, differences_of, pool_of
 from camctrl_jax.data.randomness import generator_at
-from camctrl_jax.data.stream import Batch, Bucket
+from camctrl_jax.data.stream import Batch, Bucket, check_ratio
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import MissingText, TextEmbedder
 from camctrl_jax.errors import ClipError, InvalidValue
 from camctrl_jax.video.decoding import read_video
 
 _REPLACEMENTS = 8  # clips tried in the place of one that cannot be decoded
-_KINDS = ("labelled", "unlabelled")
 _REPLACED = "replaced"  # element field: numbers of the clips that failed, -1 where none
 
 
@@ -48,12 +52,14 @@ class ClipStreamConfig:
       datasets: dataset folders; each clip says itself whether it is labelled.
       unlabelled: dataset folders whose cameras are ignored.
       buckets: batch shapes; see ``Bucket``. A bucket without a size needs clips of one size.
-      labelled_to_unlabelled: exact ratio in every run of that many samples; None draws from all clips alike.
+      labelled_to_unlabelled: exact ratio in every run of that many samples; (1, 0) draws labelled clips
+        alone, (0, 1) unlabelled ones; None draws from all clips alike.
       tasks: task weights and dropout.
       seed: of everything random.
       latents_of: fingerprint (``Autoencoder.fingerprint``) of the VAE that cached latents must come from;
         None does not check.
       fps: only clips of this rate (within 5 %) are used; None takes all.
+      every_dataset: refuse a dataset of which no clip is drawn in any bucket.
       max_upscale: clips that would have to be enlarged more than this to fill a bucket are not used in it.
       random_crop: crop at a random place instead of the centre; intrinsics follow.
       flip: share of clips mirrored left to right with their cameras. Captions that say left or right turn
@@ -72,6 +78,7 @@ class ClipStreamConfig:
     seed: int = 0
     latents_of: str | None = None
     fps: float | None = 12.0
+    every_dataset: bool = True
     max_upscale: float = 1.0
     random_crop: bool = False
     flip: float = 0.0
@@ -85,50 +92,17 @@ class ClipStreamConfig:
             raise InvalidValue("no dataset is given; name folders that build_dataset wrote.")
         if not self.buckets:
             raise InvalidValue("no bucket is given; e.g. buckets=(Bucket(frames=49, batch_size=8),).")
+        check_ratio(self.labelled_to_unlabelled)
         for name in ("flip", "max_bad_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InvalidValue(f"{name} is {getattr(self, name)}; expected a share between 0 and 1.")
 
 
 @dataclass(frozen=True, eq=False)
-class _Clips:
-    """All clips of all datasets under one running number. Can be pickled for worker processes."""
-
-    datasets: tuple[ClipDataset, ...]
-    hidden: tuple[bool, ...]  # per dataset: its cameras are ignored
-    offsets: np.ndarray  # i64 [datasets + 1]
-
-    def locate(self, number: int) -> tuple[int, int]:
-        """Dataset and number in it."""
-        which = int(np.searchsorted(self.offsets, number, side="right")) - 1
-        return which, int(number - self.offsets[which])
-
-    def column(self, name: str) -> np.ndarray:
-        """A field of the index over all clips."""
-        return np.concatenate([dataset.index[name] for dataset in self.datasets])
-
-    def labelled(self) -> np.ndarray:
-        """bool over all clips."""
-        return np.concatenate(
-            [dataset.index["labelled"] & (not hide) for dataset, hide in zip(self.datasets, self.hidden)]
-        )
-
-    def name(self, number: int) -> str:
-        """Folder and id of a clip."""
-        which, inside = self.locate(number)
-        return self.datasets[which].clip_name(inside)
-
-    def record(self, number: int) -> ClipRecord:
-        """Read a clip. Raises ClipError when its bytes are damaged."""
-        which, inside = self.locate(number)
-        return self.datasets[which].read(inside)
-
-
-@dataclass(frozen=True, eq=False)
 class _MakeElement:
     """Clip number -> one element of a batch. A Grain random map: ``rng`` depends on the position only."""
 
-    clips: _Clips
+    clips: ClipSets
     members: np.ndarray  # the clips of this pool, in which replacements are found
     labelled: bool
     size: tuple[int, int]
@@ -206,12 +180,42 @@ class _MakeElement:
         return element
 
 
+def _shares(weights: Sequence[int]) -> list[float]:
+    """The weights that are not 0, as shares of 1: what Grain mixes by."""
+    return [weight / sum(weights) for weight in weights if weight]
+
+
+def _turns_before(turn: int, weights: Sequence[int]) -> list[int]:
+    """How many of the first ``turn`` turns each part with a weight had in Grain's mixture of them."""
+    shares = _shares(weights)
+    numbered = [
+        grain.MapDataset.range(2**40).map(functools.partial(_tagged, part)) for part in range(len(shares))
+    ]
+    mixed = grain.MapDataset.mix(numbered, weights=shares)
+    before: dict[int, int] = {}
+    following = itertools.count(turn)
+    while len(before) < len(shares) - 1:  # the place of a turn in its part is the number of its earlier turns
+        part, place = mixed[next(following)]
+        before.setdefault(part, place)
+    rest = turn - sum(before.values())
+    return [before.get(part, rest) for part in range(len(shares))]
+
+
+def _tagged(part: int, place: int) -> tuple[int, int]:
+    return part, place
+
+
 class ClipStream:
     """Batches of numpy arrays from datasets on disk; each process gets its own share of every batch.
 
     Unlabelled clips have ``camera_valid`` False, identity poses and square-pixel intrinsics. A clip that
     cannot be decoded is replaced by another one, which follows from the position too; it is counted and
     listed with its reason (:meth:`bad_clips`), and too large a share stops the run.
+
+    Attributes:
+      config, embedder: as given.
+      reports: what is drawn of every dataset, and why the rest is not.
+      remarks: what a user should know of that, whole sentences.
     """
 
     def __init__(
@@ -225,32 +229,33 @@ class ClipStream:
         """Open the datasets and sort out which clips fit which bucket.
 
         Raises:
-          ValueError: a bucket for which no clip is left (the message counts why), datasets that cannot be
-            mixed, or a batch size that does not divide among the processes.
+          FileNotFoundError: a folder is not there, or holds no dataset.
+          ValueError: a dataset, a kind or a process for which there is no clip to draw (the message counts
+            why, and says what to do), datasets that cannot be mixed, or a batch size that does not divide
+            among the processes.
         """
         self.config, self.embedder = config, embedder
         self._process = (process_index, process_count)
-        opened = [
-            (open_clips(part), hide)
-            for folders, hide in ((config.datasets, False), (config.unlabelled, True))
-            for folder in folders
-            for part in dataset_folders(folder)
-        ]
-        datasets, hidden = zip(*opened)
-        self._clips = _Clips(datasets, hidden, np.cumsum([0, *(len(dataset) for dataset in datasets)]))
-        if len({dataset.latents for dataset in datasets}) > 1:
-            kinds = ", ".join(f"{d.folder}: {'latents' if d.latents else 'video'}" for d in datasets)
-            raise InvalidValue(f"datasets with cached latents and with videos cannot be mixed ({kinds}).")
-        self._latents = datasets[0].latents
-        if self._latents and (config.flip or config.random_crop):
+        for bucket in config.buckets:
+            if bucket.batch_size % process_count:
+                raise InvalidValue(
+                    f"a batch of {bucket.batch_size} cannot be split among {process_count} processes."
+                )
+        self._clips = ClipSets.open(config.datasets, config.unlabelled)
+        if self._clips.latents and (config.flip or config.random_crop):
             raise InvalidValue("flip and random_crop need videos; these datasets hold cached latents.")
-        for dataset in datasets if self._latents and config.latents_of else ():
+        for dataset in self._clips.datasets if self._clips.latents and config.latents_of else ():
             found = dataset.report().get("latents_of")
             if found != config.latents_of:
                 raise InvalidValue(
                     f"{dataset.folder} holds latents of the VAE {found}, this run uses {config.latents_of}: "
                     "they do not mean the same. Build the dataset again with --latents naming this run's VAE."
                 )
+        limits = Limits(config.labelled_to_unlabelled, config.fps, config.max_upscale, process_count)
+        plan = plan_of(self._clips, config.buckets, limits, config.every_dataset)
+        self.reports: tuple[DatasetReport, ...] = plan.reports
+        self.remarks: tuple[str, ...] = plan.remarks
+        self._selections = plan.selections
         self._drawn = self._replaced = self._batches = 0
         self._skipped = 0  # batches before the first of the iterator
         self._bad: dict[str, str] = {}
@@ -259,10 +264,9 @@ class ClipStream:
 
     def _build(self) -> Any:
         config = self.config
-        batches = [self._bucket_batches(number, bucket) for number, bucket in enumerate(config.buckets)]
-        weights = np.asarray([bucket.weight for bucket in config.buckets], np.float64)
+        batches = [self._bucket_batches(*numbered) for numbered in enumerate(self._selections)]
         # Bucket turns depend on the weights alone, so every process draws the same shape at the same step.
-        mixed = grain.MapDataset.mix(batches, weights=list(weights / weights.sum()))
+        mixed = grain.MapDataset.mix(batches, weights=_shares([bucket.weight for bucket in config.buckets]))
         if self._skipped:  # a batch follows from its number, so the sequence can begin anywhere
             mixed = mixed.slice(slice(self._skipped, None))
         ready = mixed.to_iter_dataset(grain.ReadOptions(config.threads, max(config.prefetch, config.threads)))
@@ -275,107 +279,49 @@ class ClipStream:
             )
         return ready
 
-    def _bucket_batches(self, number: int, bucket: Bucket) -> Any:
+    def _bucket_batches(self, number: int, selection: Selection) -> Any:
         """The endless batches of one bucket, for this process."""
         process_index, process_count = self._process
-        if bucket.batch_size % process_count:
-            raise InvalidValue(
-                f"a batch of {bucket.batch_size} cannot be split among {process_count} processes."
-            )
-        eligible, size = self._eligible(bucket)
-        parts, weights = [], []
-        for kind, (pool, weight) in enumerate(self._pools(bucket, eligible)):
-            if not weight:
+        bucket = selection.bucket
+        parts = []
+        for kind, pool in enumerate(selection.pools):
+            if not selection.weights[kind]:
                 continue
             members = pool[process_index::process_count]
             # Seeds differ between processes, so that equal positions do not draw equal tasks everywhere.
             seeds = (
                 generator_at(self.config.seed, number, kind, process_index).integers(2**31, size=2).tolist()
             )
-            make = _MakeElement(self._clips, members, kind == 0, size, bucket, self.config, self.embedder)
+            make = _MakeElement(
+                self._clips, members, kind == 0, selection.size, bucket, self.config, self.embedder
+            )
             parts.append(
                 grain.MapDataset.source(members)
                 .shuffle(seed=seeds[0])
                 .repeat()
                 .random_map(make, seed=seeds[1])
             )
-            weights.append(weight)
-        samples = grain.MapDataset.mix(parts, weights=[weight / sum(weights) for weight in weights])
+        samples = grain.MapDataset.mix(parts, weights=_shares(selection.weights))
         return samples.batch(bucket.batch_size // process_count, drop_remainder=True)
 
-    def _pools(self, bucket: Bucket, eligible: np.ndarray) -> list[tuple[np.ndarray, int]]:
-        """The labelled and the unlabelled clips of a bucket, over all processes, and the weight of each kind.
-
-        Every process needs at least one clip of each kind that is drawn. Whether it has one follows from the
-        whole pools, so all processes decide alike: one that raises while others train would leave them
-        waiting. A ratio that cannot be kept is refused. Where every clip is alike, a pool smaller than the
-        number of processes is left out, which loses these few clips and nothing else.
-        """
+    def _drawn_by(self, batches: int) -> list[Drawn]:
+        """What every bucket draws in so many batches, by all processes."""
         process_count = self._process[1]
-        labelled = self._clips.labelled()
-        pools = [np.flatnonzero(eligible & labelled), np.flatnonzero(eligible & ~labelled)]
-        ratio = self.config.labelled_to_unlabelled
-        alike = ratio is None
-        weights = [len(pool) for pool in pools] if ratio is None else list(ratio)
-        small = [bool(weight) and len(pool) < process_count for pool, weight in zip(pools, weights)]
-        if alike and any(weight and not few for weight, few in zip(weights, small)):
-            for kind in np.flatnonzero(small).tolist():
-                names = ", ".join(map(self._clips.name, pools[kind].tolist()))
-                logging.warning(
-                    "%d %s clips of the bucket %s are not used (%s): they are fewer than the %d processes",
-                    *(len(pools[kind]), _KINDS[kind], bucket, names, process_count),
+        turns = _turns_before(batches, [bucket.weight for bucket in self.config.buckets])
+        drawn = []
+        for selection, turn in zip(self._selections, turns):
+            kinds = [kind for kind, weight in zip(KINDS, selection.weights) if weight]
+            own = _turns_before(turn * selection.bucket.batch_size // process_count, selection.weights)
+            drawn.append(
+                Drawn(
+                    selection.bucket.name,
+                    selection.bucket.batch_size,
+                    turn,
+                    {kind: count * process_count for kind, count in zip(kinds, own)},
+                    {k: pool_of(p) for k, p in zip(KINDS, selection.pools) if k in kinds},
                 )
-                weights[kind] = 0
-            return list(zip(pools, weights))
-        if any(small) or not any(weights):
-            kind = small.index(True) if any(small) else 0
-            count = len(pools[kind])
-            found = {0: f"no {_KINDS[kind]} clip fits", 1: f"only 1 {_KINDS[kind]} clip fits"}.get(
-                count, f"only {count} {_KINDS[kind]} clips fit"
             )
-            raise InvalidValue(
-                f"{found} the bucket {bucket}, and each of {process_count} processes needs one: "
-                f"{self._why_not(bucket, labelled == (kind == 0))}"
-            )
-        return list(zip(pools, weights))
-
-    def _eligible(self, bucket: Bucket) -> tuple[np.ndarray, tuple[int, int]]:
-        """Which clips fit a bucket, bool over all clips, and its size in pixels."""
-        checks = self._checks(bucket)
-        eligible = np.logical_and.reduce(list(checks.values()))
-        if bucket.height is not None and bucket.width is not None:
-            return eligible, (bucket.height, bucket.width)
-        sizes = np.unique(
-            np.stack([self._clips.column("height"), self._clips.column("width")], axis=1)[eligible], axis=0
-        )
-        if len(sizes) > 1:
-            listing = ", ".join(f"{height}x{width}" for height, width in sizes)
-            raise InvalidValue(
-                f"the clips have several sizes ({listing}); give the bucket a height and a width."
-            )
-        return eligible, tuple(int(side) for side in sizes[0]) if len(sizes) else (16, 16)
-
-    def _checks(self, bucket: Bucket) -> dict[str, np.ndarray]:
-        """What a clip must satisfy to fit a bucket: name of the check -> bool over all clips."""
-        column = self._clips.column
-        checks = {f"{bucket.frames} frames": column("num_frames") >= bucket.frames}
-        if self.config.fps is not None:
-            checks[f"{self.config.fps:g} fps"] = np.abs(column("fps") / self.config.fps - 1.0) < 0.05
-        if bucket.height is not None and bucket.width is not None:
-            if self._latents:
-                fits = (column("height") == bucket.height) & (column("width") == bucket.width)
-            else:
-                scale = np.maximum(bucket.height / column("height"), bucket.width / column("width"))
-                fits = scale <= self.config.max_upscale + 1e-6
-            checks[f"{bucket.height}x{bucket.width} pixels"] = fits
-        return checks
-
-    def _why_not(self, bucket: Bucket, of_kind: np.ndarray) -> str:
-        """How many clips of a kind pass each check."""
-        passed = ", ".join(
-            f"{int((check & of_kind).sum())} have {name}" for name, check in self._checks(bucket).items()
-        )
-        return f"of {int(of_kind.sum())} such clips {passed}."
+        return drawn
 
     def __iter__(self) -> ClipStream:
         return self
@@ -416,13 +362,15 @@ class ClipStream:
         return dict(self._bad)
 
     def state(self) -> dict[str, Any]:
-        """The position of this process, valid for the same data and seed.
+        """The position of this process: a number of batches, with what had been drawn by then.
 
-        Exact for the same number of processes and workers. With another number every process has another
+        Exact for the same number of processes and workers. With another number of processes each has another
         share of the clips: the stream goes on after as many batches, which then hold other clips.
         """
         return {
             **self._identity(),
+            "ids": self._clips.fingerprint(),
+            "buckets": [drawn.to_json() for drawn in self._drawn_by(self._batches)],
             "batches": self._batches,
             "skipped": self._skipped,
             "position": self._iterator.get_state(),
@@ -440,16 +388,21 @@ class ClipStream:
             "workers": self.config.workers,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue at a saved position; a state of other data or another seed is refused."""
+    def restore(self, state: dict[str, Any]) -> tuple[str, ...]:
+        """Continue at a saved position, and say how the clips that follow are not those that would have.
+
+        Raises:
+          ValueError: a position in other clips, or of another seed.
+        """
         identity = self._identity()
         found = {name: state.get(name) for name in identity}
         exact = found == identity and "position" in state
-        shared = ("kind", "seed", "clips")
-        if not exact and ("batches" not in state or any(found[name] != identity[name] for name in shared)):
+        check_same_clips(state, identity | {"ids": self._clips.fingerprint()})
+        if not exact and "batches" not in state:
             raise InvalidValue(
-                f"this data position does not belong to this stream: it says {found}, the stream is "
-                f"{identity}. Resume with the data settings and the seed of the run that saved it."
+                f"this data position counts no batches, and is valid for {found['process'][1]} processes "
+                f"with {found['workers']} workers each only; these are {identity['process'][1]} with "
+                f"{identity['workers']}."
             )
         self._iterator.close()
         skipped = int(state.get("skipped", 0)) if exact else int(state["batches"])
@@ -462,6 +415,14 @@ class ClipStream:
         self._batches = int(state.get("batches", 0))
         self._drawn, self._replaced = int(state["drawn"]), int(state["replaced"])
         self._bad = dict(state["bad_clips"])
+        if self._batches and found["process"][1] != self._process[1]:
+            return (
+                f"{self._process[1]} processes where there were {found['process'][1]}: each has another "
+                f"share of the clips. The data go on after as many batches ({self._batches}), in another "
+                "order: which clips come again before others have come once is not known",
+            )
+        saved = [Drawn.from_json(drawn) for drawn in state.get("buckets", ())]
+        return differences_of(saved, self._drawn_by(self._batches), self._batches) if saved else ()
 
     def describe(self, batch: Batch) -> list[str]:
         """``folder/id`` of every clip of a batch."""

@@ -23,8 +23,10 @@ from jax.sharding import NamedSharding
 
 from camctrl_jax.camera.framing import null_intrinsics, relative_to_first
 from camctrl_jax.clip_shape import SPATIAL_STRIDE, frames_of, latents_of
+from camctrl_jax.data.clip_sets import fingerprint
+from camctrl_jax.data.positions import Drawn, check_same_clips, differences_of, pool_of
 from camctrl_jax.data.randomness import generator_at
-from camctrl_jax.data.stream import Batch, Bucket, Interleaving
+from camctrl_jax.data.stream import Batch, Bucket, Interleaving, check_ratio
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.errors import InvalidValue
@@ -291,6 +293,29 @@ def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
     return batch
 
 
+def check_kinds_there(ratio: tuple[int, int], labelled: int, unlabelled: int) -> None:
+    """Check that there are clips of each kind that a ratio asks for.
+
+    Args:
+      ratio: labelled to unlabelled.
+      labelled, unlabelled: how many clips there are of each kind.
+
+    Raises:
+      ValueError: names the kind that is missing, and the remedy.
+    """
+    for name, count, weight, alone in (
+        ("labelled", labelled, ratio[0], "0,1"),
+        ("unlabelled", unlabelled, ratio[1], "1,0"),
+    ):
+        if weight and not count:
+            other = {"labelled": "smaller", "unlabelled": "larger"}[name]
+            raise InvalidValue(
+                f"labelled_to_unlabelled={ratio[0]},{ratio[1]}, but none of the {labelled + unlabelled} "
+                f"clips is {name}: take a {other} --config.data.worlds.unlabelled_share, more worlds, or "
+                f"clips of the other kind alone: --config.data.labelled_to_unlabelled={alone}."
+            )
+
+
 class ResidentStream:
     """Batches from ``ResidentClips``: every clip once per pass, in an order drawn anew for each pass.
 
@@ -323,18 +348,15 @@ class ResidentStream:
                 )
         self.clips, self.buckets, self.seed, self.tasks = clips, buckets, seed, tasks
         self.batch_sharding = batch_sharding
+        check_ratio(labelled_to_unlabelled)
         if labelled_to_unlabelled is None:
-            self._pools = (np.arange(len(clips)),)
+            self._kinds, self._pools = ("",), (np.arange(len(clips)),)
             self._mix = Interleaving((1,))
         else:
+            self._kinds = ("labelled", "unlabelled")
             self._pools = (np.flatnonzero(clips.labelled), np.flatnonzero(~clips.labelled))
             self._mix = Interleaving(labelled_to_unlabelled)
-            for name, pool, weight in zip(("labelled", "unlabelled"), self._pools, labelled_to_unlabelled):
-                if weight and not len(pool):
-                    raise InvalidValue(
-                        f"labelled:unlabelled is {labelled_to_unlabelled}, but none of the {len(clips)} "
-                        f"clips is {name}."
-                    )
+            check_kinds_there(labelled_to_unlabelled, *map(len, self._pools))
         self._turns = Interleaving(tuple(bucket.weight for bucket in buckets))
         self._order = functools.lru_cache(maxsize=4 * len(buckets))(self._draw_order)
         jit_options = {} if batch_sharding is None else {"out_shardings": batch_sharding}
@@ -386,19 +408,37 @@ class ResidentStream:
         self._step += 1
         return batch
 
-    def state(self) -> dict[str, Any]:
-        """The number of the next batch, with what it is only valid for."""
-        return {"kind": "resident", "step": self._step, "seed": self.seed, "clips": len(self.clips)}
+    def _drawn_by(self, batches: int) -> list[Drawn]:
+        """What every bucket draws in so many batches."""
+        pools = {k: pool_of(p) for k, p, w in zip(self._kinds, self._pools, self._mix.weights) if w}
+        drawn = []
+        for bucket, turns in zip(self.buckets, self._turns.before(batches)):
+            clips = dict(zip(self._kinds, self._mix.before(turns * bucket.batch_size)))
+            clips = {kind: clips[kind] for kind in pools}
+            drawn.append(Drawn(bucket.name, bucket.batch_size, turns, clips, pools))
+        return drawn
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue at a saved position; a state of other data or another seed is refused."""
-        expected = {**self.state(), "step": state.get("step")}
-        if state != expected or not isinstance(state["step"], int):
-            raise InvalidValue(
-                f"this data position does not belong to this stream: it says {state}, the stream is "
-                f"{expected}. Resume with the data settings and the seed of the run that saved it."
-            )
+    def _identity(self) -> dict[str, Any]:
+        ids = fingerprint("\n".join(self.clips.ids).encode())
+        return {"kind": "resident", "seed": self.seed, "clips": len(self.clips), "ids": ids}
+
+    def state(self) -> dict[str, Any]:
+        """The number of the next batch, with what it is only valid for and what had been drawn by then."""
+        drawn = [each.to_json() for each in self._drawn_by(self._step)]
+        return {**self._identity(), "step": self._step, "buckets": drawn}
+
+    def restore(self, state: dict[str, Any]) -> tuple[str, ...]:
+        """Continue at a saved position, and say how the clips that follow are not those that would have.
+
+        Raises:
+          ValueError: a position in other clips, or of another seed.
+        """
+        check_same_clips(state, self._identity())
+        if not isinstance(state.get("step"), int):
+            raise InvalidValue(f"this data position is damaged: step is {state.get('step')!r}.")
         self._step = state["step"]
+        saved = [Drawn.from_json(drawn) for drawn in state.get("buckets", ())]
+        return differences_of(saved, self._drawn_by(self._step), self._step) if saved else ()
 
     def bad_clips(self) -> dict[str, str]:
         """None: what lives in memory was decoded before the first batch."""

@@ -47,11 +47,15 @@ class BatchStream(Protocol):
         """The position before the next batch, as JSON-able values."""
         ...
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> tuple[str, ...]:
         """Continue from a position that ``state`` returned: the following batches are identical.
 
-        A position of another number of processes is taken as far as it goes for all of them: as many batches
-        were drawn.
+        Positions count batches. One of other batch sizes, buckets, shares or numbers of processes is taken
+        for what it says, as many batches, and how the clips that follow are not those that would have
+        followed is returned, in sentences: none where batches are identical.
+
+        Raises:
+            ValueError: a position in other clips, or of another seed.
         """
         ...
 
@@ -102,9 +106,26 @@ class Bucket:
         return None if self.height is None or self.width is None else (self.height, self.width)
 
     @property
+    def name(self) -> str:
+        """What messages call it: "clips of 17 frames, 48x80", "images, 48x80"."""
+        kind = "images" if self.frames == 1 else f"clips of {self.frames} frames"
+        return kind if self.size is None else f"{kind}, {self.height}x{self.width}"
+
+    @property
     def latents(self) -> int:
         """L = k+1 latent frames of T = 4k+1 frames."""
         return latents_of(self.frames)
+
+
+def check_ratio(ratio: tuple[int, int] | None) -> None:
+    """Raises: ValueError unless a ratio of labelled to unlabelled clips is two counts, or None."""
+    counts = () if ratio is None else tuple(ratio)
+    whole = all(isinstance(count, (int, np.integer)) and not isinstance(count, bool) for count in counts)
+    if ratio is not None and not (len(counts) == 2 and whole and min(counts) >= 0 and sum(counts) > 0):
+        raise InvalidValue(
+            f"labelled_to_unlabelled is {ratio}; expected two whole numbers, not both 0, such as (4, 1); "
+            "(1, 0) draws labelled clips alone, (0, 1) unlabelled ones, None all clips alike."
+        )
 
 
 class Interleaving:
@@ -131,6 +152,11 @@ class Interleaving:
         self.pattern = np.asarray(pattern, np.int64)
         one_hot = self.pattern[:, None] == np.arange(len(weights))
         self._before = np.cumsum(one_hot, axis=0) - one_hot  # [cycle, choices] earlier turns within the cycle
+
+    def before(self, turn: int) -> list[int]:
+        """How many of the turns before ``turn`` each choice had."""
+        cycle, offset = divmod(int(turn), len(self.pattern))
+        return (cycle * self.weights + self._before[offset]).tolist()
 
     def __call__(self, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For turns i64 [...]: the choice of each, and how many earlier turns had the same choice."""

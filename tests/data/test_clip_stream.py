@@ -266,15 +266,17 @@ def test_without_a_ratio_every_clip_is_drawn_alike(worlds_folder, plain_folder):
     assert counts.max() <= 5
 
 
-def test_every_process_leaves_a_pool_out_that_is_too_small_for_all(worlds_folder, plain_folder, caplog):
+def test_every_process_leaves_a_pool_out_that_is_too_small_for_all(worlds_folder, plain_folder):
     # Eight labelled and two unlabelled worlds: of four processes, two would have no unlabelled clip.
     streams = [
         open_stream(worlds_folder, Bucket(1, 8), labelled_to_unlabelled=None, process=(index, 4))
         for index in range(4)
     ]
     drawn = [np.concatenate([next(stream)["clip_index"] for _ in range(2)]) for stream in streams]
-    assert caplog.text.count("2 unlabelled clips of the bucket") == 4
-    assert "worlds/world-" in caplog.text
+    for stream in streams:
+        (remark,) = stream.remarks
+        assert remark.startswith("2 unlabelled clips are not used in images (worlds/world-")
+        assert remark.endswith("they are fewer than the 4 processes")
     labelled = np.flatnonzero(open_clips(worlds_folder).index["labelled"])
     assert sorted(np.concatenate(drawn)) == sorted([*labelled, *labelled])  # two passes over all the others
     # Six unlabelled clips are enough for four processes.
@@ -288,16 +290,19 @@ def test_every_process_leaves_a_pool_out_that_is_too_small_for_all(worlds_folder
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"labelled_to_unlabelled": None}, "only 3 unlabelled clips fit the bucket"),
-        ({"labelled_to_unlabelled": (0, 1)}, "only 3 unlabelled clips fit the bucket"),
-        ({"labelled_to_unlabelled": (4, 1)}, "no labelled clip fits the bucket"),
+        (
+            {"labelled_to_unlabelled": None},
+            "only 3 unlabelled clips fit images.*each of 4 processes needs one",
+        ),
+        ({"labelled_to_unlabelled": (0, 1)}, "only 3 unlabelled clips fit images.*in fewer processes"),
+        ({"labelled_to_unlabelled": (4, 1)}, "none of the 3 clips is labelled"),
     ],
 )
 def test_every_process_refuses_data_that_cannot_give_each_a_clip(tmp_path, options, named):
     write_clips(tmp_path / "set", plain_records(3))
     messages = set()
     for index in range(4):
-        with pytest.raises(InvalidValue, match=f"{named}.*each of 4 processes needs one") as caught:
+        with pytest.raises(InvalidValue, match=named) as caught:
             open_stream(tmp_path / "set", Bucket(1, 4), process=(index, 4), **options)
         messages.add(str(caught.value))
     assert len(messages) == 1
@@ -323,7 +328,7 @@ def test_cached_latents(tmp_path, worlds_dataset, nano_encoder):
         open_stream(tmp_path / "latents", Bucket(5, 5), latents_of="other")
     with pytest.raises(ValueError, match="need videos"):
         open_stream(tmp_path / "latents", Bucket(5, 5), flip=0.5)
-    with pytest.raises(ValueError, match="no labelled clip fits"):
+    with pytest.raises(ValueError, match="10 have latents of 32x48 pixels, expected 16x32"):
         open_stream(tmp_path / "latents", Bucket(5, 5, height=16, width=32))
 
 
@@ -396,9 +401,9 @@ def test_too_many_bad_clips_stop_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("bucket", "options", "named"),
     [
-        (Bucket(13, 5), {}, r"of 8 such clips 0 have 13 frames"),
-        (Bucket(9, 5, height=64, width=96), {}, r"0 have 64x96 pixels"),
-        (Bucket(9, 5), {"fps": 24.0}, r"0 have 24 fps"),
+        (Bucket(13, 5), {}, r"none of its 10 clips is drawn: 10 have 9 frames, expected 13 or more"),
+        (Bucket(9, 5, height=64, width=96), {}, r"10 have 32x48 pixels and would be enlarged to fill 64x96"),
+        (Bucket(9, 5), {"fps": 24.0}, r"10 have 12 fps, expected 24 \(within 5 %\)"),
     ],
 )
 def test_a_bucket_that_nothing_fits_says_why(worlds_folder, bucket, options, named):

@@ -93,6 +93,44 @@ def is_dataset(folder: str | os.PathLike[str]) -> bool:
     return all((Path(folder) / name).is_file() for name in (INFO_FILE, "features.json"))
 
 
+def check_is_dataset(folder: str | os.PathLike[str]) -> None:
+    """Raises: MissingFile unless a folder is a TFDS dataset; names those that lie in it or around it."""
+    folder = Path(folder)
+    if is_dataset(folder):
+        return
+    if not folder.is_dir():
+        state = "is a file, not a folder" if folder.exists() else "does not exist"
+        around = [parent for parent in folder.parents if parent.is_dir()][:1] if not folder.exists() else []
+        near = [path for parent in around for path in _datasets_in(parent)]
+        hint = f" {around[0]} holds the datasets {_listed(near)}." if near else ""
+        commas = " To name several folders, give the option once for each." if "," in str(folder) else ""
+        raise MissingFile(
+            f"{folder} {state}, looked up from {Path.cwd()}.{hint}{commas} Make a dataset with: "
+            "python -m camctrl_jax.build_dataset --help"
+        )
+    inside = _datasets_in(folder)
+    if inside:
+        raise MissingFile(
+            f"{folder} is no dataset itself, but holds some: name them one by one ({_listed(inside)})."
+        )
+    raise MissingFile(
+        f"{folder} holds no dataset of clips. Make one with: python -m camctrl_jax.build_dataset --help"
+    )
+
+
+def _datasets_in(folder: Path) -> list[Path]:
+    """The datasets that lie one level below a folder, whole or in shards."""
+    try:
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+    return [path for path in below if is_dataset(path) or shards_of(path)]
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:5])) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
 def dataset_folders(folder: str | os.PathLike[str]) -> list[Path]:
     """The datasets of a folder: itself, or its shards where a sharded job made it (00003-of-00016, ...).
 
@@ -145,9 +183,7 @@ def open_clips(folder: str | os.PathLike[str]) -> ClipDataset:
     import tensorflow_datasets as tfds
 
     folder = Path(folder)
-    if not is_dataset(folder):
-        state = "holds no dataset of clips" if folder.is_dir() else "does not exist"
-        raise MissingFile(f"{folder} {state}. Make one with: python -m camctrl_jax.build_dataset --help")
+    check_is_dataset(folder)
     with _named_damage(folder):
         builder = tfds.builder_from_directory(folder)
     missing = {"id", "world_from_camera", "captions", "num_frames", "labelled"} - set(builder.info.features)
