@@ -103,7 +103,8 @@ def misread(cameras: Cameras, pose_format: Format, read: Convention) -> str:
     ]
     fewest = min((_departures(look, read) for look in explaining), default=0)
     explaining = [look for look in explaining if _departures(look, read) == fewest]
-    explaining.sort(key=_plausible, reverse=True)
+    # Among equals, the path that starts at the identity, as those of clips do.
+    explaining.sort(key=lambda look: _plausible(look) + (look.start < _AT_IDENTITY), reverse=True)
     if not explaining:
         return ""
     listed = "; or ".join(_reading(look, read, pose_format) for look in explaining)
