@@ -75,6 +75,16 @@ BROKEN_JSON = {
     "JSON lines": ('{"a": 1}\n{"a": 2}\n', r"line 2: a second JSON document begins here; .*JSON lines"),
     "a comment": ('{"a": 1, // no\n "b": 2}', r"line 1, column 1\d: broken JSON"),
     "Python's quotes": ("{'a': 1}", r"line 1, column 2: broken JSON"),
+    "a thousand brackets": ("[" * 100_000, r"is JSON that cannot be read|broken JSON"),
+    "a number of 5,000 digits": ("[" + "1" * 5000 + "]", r"is JSON that cannot be read"),
+    "a number that no float holds": (
+        json.dumps([[1] * 11 + [10**400]]),
+        r"frame 0: expected 12 numbers, the 3x4 world-to-camera matrix row by row, found",
+    ),
+    "a width that no float holds": (
+        json.dumps({"fl_x": 10**400, "w": 4, "h": 4, "frames": [{"transform_matrix": EYE}]}),
+        r"frame 0: fl_x is 1000.*, expected a number",
+    ),
     "a key twice": ('{"a": 1, "a": 2}', r"the key 'a' stands twice in one object"),
     "null": ("null\n", r"it is JSON, null alone"),
     "a string": ('"poses"', r'it is JSON, "poses" alone'),
@@ -197,6 +207,10 @@ TEXT = {
         r"text of 20 numbers a line\. The nearest format is realestate10k",
     ),
     "matrices": ("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", r"text of 4 numbers a line\. .*open3d_log"),
+    "decimal commas": (
+        "0,5 1,25 3,0 0,0\n",
+        r"it is text of numbers with decimal commas.*Write them with points",
+    ),
     "prose": ("Once upon a time, there was, I think, a camera\n", r"it is text whose line 1 holds 10 words"),
     "comments": ("# nothing\n# here\n", r"it is text without data lines"),
 }
@@ -207,6 +221,26 @@ def test_text_is_described(tmp_path, case):
     content, message = TEXT[case]
     (tmp_path / "poses.txt").write_text(content)
     with pytest.raises(CameraError, match=message):
+        load_cameras(tmp_path / "poses.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (
+            "0 0 0 0 0 0 1\n".encode("utf-16"),
+            "text in UTF-16, as some Windows programs write it; save it as UTF-8",
+        ),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\r", "a PNG picture"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "a video"),
+        (b"\x80\x04\x95\0\0\0", "a pickled Python object, which is never read"),
+        (b"\x1f\x8b\x08\0\0", "a gzip archive; unpack it first"),
+        (b"\0\1\2\3", r"a binary file that begins with b'\x00\x01\x02\x03'"),
+    ],
+)
+def test_binary_files_are_described(tmp_path, content, kind):
+    (tmp_path / "poses.txt").write_bytes(content)
+    with pytest.raises(CameraError, match=re.escape(f"it is {kind}")):
         load_cameras(tmp_path / "poses.txt")
 
 

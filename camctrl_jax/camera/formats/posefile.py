@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS, intrinsics_from_pi
 CONVERT_PIXELS = (
     "convert the file first: python -m camctrl_jax.camera convert FILE NEW --image-size HEIGHTxWIDTH"
 )
+
+
+_LARGEST = sys.float_info.max
 
 
 class PoseFileError(CameraError):
@@ -150,6 +153,10 @@ class Source:
             self.fail(
                 f"line {error.lineno}, column {error.colno}", f"broken JSON: {error.msg}. Is it complete?"
             )
+        except PoseFileError:
+            raise
+        except (RecursionError, ValueError) as error:  # of thousands of brackets, or of digits
+            self.fail("", f"is JSON that cannot be read: {error}")
 
     def _object_of_different_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         """A JSON object, whose parser would otherwise keep the last of equal keys without a word."""
@@ -200,7 +207,7 @@ class Source:
         """A float64 array of the given shape out of JSON, or an error that names the place."""
         try:
             array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             self.fail(where, f"expected {meaning}, found {_short(value)}")
         if array.shape != shape:
             self.fail(where, f"expected {meaning} (shape {list(shape)}), found shape {list(array.shape)}")
@@ -239,7 +246,7 @@ class Source:
         found = mapping.get(key, default)
         if found is None:
             self.fail(where, f"has no {key}; expected a number")
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) <= _LARGEST:
             self.fail(where, f"{key} is {_short(found)}, expected a number")
         return float(found)
 

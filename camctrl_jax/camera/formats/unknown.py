@@ -49,6 +49,14 @@ _KEYS: tuple[tuple[frozenset[str], str], ...] = tuple(
 )
 _C2W = re.compile(r"c2w|cam2world|cam(?:era)?_?to_?world|^poses?$|^camera_poses$|^data$", re.IGNORECASE)
 _W2C = re.compile(r"w2c|world2cam|world_?to_?cam|extrinsic|viewmat", re.IGNORECASE)
+_BINARIES = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1aE\xdf\xa3": "a video (MKV or WebM)",
+    b"\x80": "a pickled Python object, which is never read; save its arrays with numpy.savez",
+}
 _KITTI = "The nearest format is kitti, 12 numbers a line"
 _RE10K = (
     "The nearest format is realestate10k, 19 numbers a line: time, fx, fy, cx, cy, 0, 0 and the 3x4 matrix"
@@ -75,14 +83,25 @@ def what_it_is(source: Source) -> tuple[str, str]:
     if source.head.startswith(b"PK\3\4"):
         return _archive(source)
     if not source.is_text:
-        return f"a binary file that begins with {source.head[:8]!r}", ""
+        return _binary(source.head), ""
     if source.json is not None:
         return _json(source.json)
     return _text(source)
 
 
+def _binary(head: bytes) -> str:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "text in UTF-16, as some Windows programs write it; save it as UTF-8"
+    if head[4:8] == b"ftyp":
+        return "a video (MP4 or MOV)"
+    for beginning, kind in _BINARIES.items():
+        if head.startswith(beginning):
+            return kind
+    return f"a binary file that begins with {head[:8]!r}"
+
+
 def _listed(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:_SHOWN])
+    shown = ", ".join(name if len(name) <= 60 else f"{name[:57]}..." for name in list(names)[:_SHOWN])
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
@@ -196,6 +215,8 @@ def _text(source: Source) -> tuple[str, str]:
         return f"XML or HTML: {rest[:60]!r}", ""
     # The line of column names may be a comment, as in EuRoC's files.
     header = next((row for row in source.text.splitlines() if row.strip()), "")
+    if re.search(r"(?:^|\s)-?\d+,\d+\s+-?\d+,\d+(?:\s|$)", rest):
+        return f"text of numbers with decimal commas: {rest[:60]!r}", "Write them with points: 0.5 for 0,5"
     for separator in ",;":
         if _is_separated(source, separator):
             return _separated(header, " ".join(source.rows[-1][1]), separator)
