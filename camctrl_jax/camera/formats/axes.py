@@ -71,9 +71,10 @@ def in_opencv_axes(pose_file: PoseFile, pose_format: Format, source: Source) -> 
     if convention.inverse:
         poses = inverted(source, poses, pose_file.locations)
     file_from_opencv = axes_of_file_from_opencv(convention.axes or pose_format.axes)
-    poses = poses @ file_from_opencv
-    if pose_format.world_in_axes:
-        poses = file_from_opencv.T @ poses
+    with np.errstate(invalid="ignore", over="ignore"):  # of NaN and infinite poses, which validation reports
+        poses = poses @ file_from_opencv
+        if pose_format.world_in_axes:
+            poses = file_from_opencv.T @ poses
     return dataclasses.replace(pose_file, cameras=dataclasses.replace(cameras, world_from_camera=poses))
 
 
