@@ -21,7 +21,7 @@ from camctrl_jax.errors import InvalidValue
 Part = tuple[int | None, int | None]
 """The first frame and the one behind the last; None is the end of the path."""
 
-_ROUNDING = 1e-6  # of a frame: times in text are rounded
+_ROUNDING = 1e-3  # of a frame: times in text are rounded
 _SAME_SPEED = 0.02  # of the speed; less is not worth a word
 
 

@@ -143,6 +143,13 @@ def _add_clip(parser: argparse.ArgumentParser) -> None:
         help="fit: the whole path is spread over the clip (default); own: the path keeps its speed, the clip "
         "takes its beginning, and the camera stands still where the path is shorter",
     )
+    add(
+        "--poses-of",
+        choices=("auto", "shown", "stored"),
+        default="auto",
+        help="whether its poses belong to an --image that is turned or mirrored as shown or as stored "
+        "(default auto: stored if the pose file has the size of the stored picture and not of the shown one)",
+    )
     lens = parser.add_argument_group("the camera in detail")
     add = lens.add_argument
     add(

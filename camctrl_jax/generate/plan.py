@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import numpy as np
 
 from camctrl_jax.camera import Cameras
-from camctrl_jax.camera.formats import Convention
-from camctrl_jax.camera.framing import Framing, null_intrinsics
-from camctrl_jax.camera.orientation import Orientation
-from camctrl_jax.camera.playing import PlayedPath, Playing, played_path
-from camctrl_jax.camera.reading import Reading
 from camctrl_jax.checkpoints.pipelines import check_clip_size, open_model
 from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.clip_shape import ClipShape
@@ -21,33 +13,10 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.extras import require
+from camctrl_jax.generate.path import path_of_request
 from camctrl_jax.generate.request import NO_CAMERA, Request
+from camctrl_jax.generate.start import Start, start_of_request
 from camctrl_jax.interop.described import SamplingDefaults
-from camctrl_jax.video.decoding import SourceFrame, list_images, read_frames
-from camctrl_jax.worlds import World, WorldsConfig, sample_world
-from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a clip starts.
-
-    Attributes:
-        world: whose first frame and truth are rendered, or None.
-        image: the picture as it was decoded, or None for T2V and for worlds.
-        first_frame: u8 [H, W, 3] of it, or None.
-        framing: how the image was cropped and resized.
-    """
-
-    world: World | None = None
-    image: SourceFrame | None = None
-    first_frame: np.ndarray | None = None
-    framing: Framing | None = None
-
-    @property
-    def given(self) -> bool:
-        """Whether the first frame is given."""
-        return self.world is not None or self.first_frame is not None
 
 
 @dataclass(frozen=True)
@@ -95,10 +64,10 @@ def prepare(request: Request) -> Plan:
     shape = check_clip_size(model, autoencoder, shape)
     sampling = _sampling(request, model.sampling)
     initial_noise([request.seed], (1,))  # checks the seed
-    start = _start(request, shape, fps, notes)
+    start = start_of_request(request, shape, fps, notes)
     prompt = _prompt(request.prompt, start, model, notes)
     if _wants_path(request, has_camera=model.mmdit_config.camera is not None):
-        cameras = _path(request, shape, fps, start, notes)
+        cameras = path_of_request(request, shape, fps, start, notes)
         if start.world is not None and request.camera is not None:
             # The truth of this request is the same world seen along the path that was asked for.
             first = start.world.cameras.world_from_camera[0]
@@ -144,33 +113,6 @@ def _sampling(request: Request, defaults: SamplingDefaults) -> Sampling:
     return Sampling(guidance, request.steps, request.shift)
 
 
-def _start(request: Request, shape: ClipShape, fps: float, notes: list[str]) -> Start:
-    seed = request.worlds_seed
-    if seed is not None:
-        if seed < 0:
-            raise InvalidValue(f"--worlds-seed {seed}: expected 0 or more.")
-        if seed < HELD_OUT_FIRST_SEED:
-            notes.append(
-                f"world {seed} may be one of the training worlds; held-out are {HELD_OUT_FIRST_SEED} and "
-                "above."
-            )
-        config = WorldsConfig(frames=shape.frames, fps=fps, aspect=shape.width / shape.height)
-        return Start(world=sample_world(seed, config))
-    if request.image is not None:
-        return _start_of_image(request.image, shape, notes)
-    return Start()
-
-
-def _start_of_image(path: Path, shape: ClipShape, notes: list[str]) -> Start:
-    if path.is_dir() and list_images(path):
-        path = list_images(path)[0]
-    frame = next(read_frames(path))
-    notes += [f"{path}: {remark}" for remark in frame.remarks]
-    framing = Framing.cover(frame.size, (shape.height, shape.width))
-    frame = replace(frame, name=path.name)
-    return Start(image=frame, first_frame=frame.rgb(framing), framing=framing)
-
-
 def _prompt(asked: str | None, start: Start, model: Weights, notes: list[str]) -> str:
     prompt = asked
     if prompt is None:
@@ -204,90 +146,3 @@ def _wants_path(request: Request, has_camera: bool) -> bool:
     if not request.camera_scale > 0:
         raise InvalidValue(f"--camera-scale {request.camera_scale:g}: expected a positive factor.")
     return True
-
-
-def _path(request: Request, shape: ClipShape, fps: float, start: Start, notes: list[str]) -> Cameras:
-    """The path in metres from its first frame, with the lens of what is seen."""
-    spec, world, framing = request.camera, start.world, start.framing
-    if spec is None:
-        return world.cameras.scaled(request.camera_scale).relative_to(0)
-    played = _played(request, shape, fps, notes)
-    cameras = played.cameras.validate(f"--camera {spec}")
-    if played.source is not None and start.image is not None:
-        cameras = _as_shown(cameras, played, start.image, request, notes)
-    if world is not None:
-        cameras = cameras.with_intrinsics(world.cameras.intrinsics)
-    elif request.intrinsics is not None:
-        cameras = cameras.with_intrinsics(request.intrinsics).validate("--intrinsics")
-        if framing is not None:
-            cameras = cameras.with_intrinsics(framing.intrinsics(cameras.intrinsics))
-    elif played.source is not None and played.source.pose_file.intrinsics_from == "file":
-        # A file knows the lens of its own video: take it, through the crop that the picture went through.
-        own = cameras.intrinsics
-        if framing is None:
-            # Without a picture its shape follows from square pixels: width / height = (fy/H) / (fx/W).
-            source = 1000, max(1, round(1000 * float(np.median(own[:, 1] / own[:, 0]))))
-            framing = Framing.cover(source, (shape.height, shape.width))
-        cameras = cameras.with_intrinsics(framing.intrinsics(own))
-    else:
-        cameras = cameras.with_intrinsics(_default_lens(played, shape))
-    if not cameras.metric and request.camera_scale == 1.0:
-        notes.append(
-            f"{spec} does not say its unit; its path of {cameras.path_length:.2f} units is taken as metres. "
-            "--camera-scale changes that."
-        )
-    return cameras.scaled(request.camera_scale, metric=True).relative_to(0)
-
-
-def _played(request: Request, shape: ClipShape, fps: float, notes: list[str]) -> PlayedPath:
-    """The path of --camera as the clip takes it, in the world that it comes in."""
-    reading = Reading(
-        request.source_format,
-        request.image_size,
-        Convention(request.invert, request.axes, request.quaternions),
-    )
-    playing = Playing(request.part, request.source_fps, own_pace=request.pace == "own")
-    lens = null_intrinsics(shape.height, shape.width)
-    played = played_path(request.camera, shape.frames, fps, intrinsics=lens, reading=reading, playing=playing)
-    notes += [f"{request.camera}: {remark}" for remark in played.remarks]
-    return played
-
-
-def _default_lens(played: PlayedPath, shape: ClipShape) -> np.ndarray:
-    """The lens of a preset or sentence; of a file without one that of a picture 53 degrees high."""
-    if played.source is None:
-        return played.cameras.intrinsics
-    return null_intrinsics(shape.height, shape.width)
-
-
-def _as_shown(
-    cameras: Cameras, played: PlayedPath, image: SourceFrame, request: Request, notes: list[str]
-) -> Cameras:
-    """Cameras of the picture as it is shown, of a file that may hold those of the picture as it is stored."""
-    pose_file = played.source.pose_file
-    named = {Path(name).name: place for place, name in reversed([*enumerate(pose_file.names)])}
-    first = range(len(pose_file.names))[slice(*(request.part or (None, None)))]
-    place = named.get(image.name)
-    if place is not None and first and first[0] != place:
-        notes.append(
-            f"{request.camera}: the picture {image.name} is frame {place} of the pose file, the path "
-            f"begins at frame {first[0]}; --range {place}: begins at the picture."
-        )
-    if image.orientation == Orientation():
-        return cameras
-    (height, width), stored, size = image.size, image.stored_size, pose_file.image_size
-    if size == (height, width) != stored:
-        return cameras
-    if size == stored != (height, width):
-        notes.append(
-            f"{request.image} is turned to be shown, and {request.camera} gives its size as it is stored, "
-            f"{size[0]}x{size[1]}: its poses and lens are turned alike."
-        )
-        return image.orientation.cameras(cameras)
-    remedy = " --image-size says which picture they belong to." if stored != (height, width) else ""
-    notes.append(
-        f"{request.image} is turned or mirrored to be shown; {request.camera} does not tell whether its "
-        "poses were estimated before or after that, and is taken to belong to the picture as it is shown, "
-        f"{height}x{width}.{remedy}"
-    )
-    return cameras

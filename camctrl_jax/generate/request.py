@@ -27,6 +27,7 @@ class Request:
     part: tuple[int | None, int | None] | None = None
     source_fps: float | None = None
     pace: str = "fit"
+    poses_of: str = "auto"
     camera_scale: float = 1.0
     intrinsics: tuple[float, float, float, float] | None = None
     frames: int | None = None

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from camctrl_jax.camera import load_cameras, preset, save_cameras
+from camctrl_jax.camera import Cameras, load_cameras, preset, save_cameras
 from camctrl_jax.camera.__main__ import main
 
 
@@ -176,3 +176,110 @@ def test_preview_draws_files_presets_and_sentences(tmp_path, capsys):
     assert main(["preview", str(tmp_path / "path.txt"), "orbit_left", "dolly in 1 m", "-o", str(figure)]) == 0
     assert capsys.readouterr().out.strip() == str(figure)
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def scalar_first(path) -> None:
+    """Rewrite a TUM file with the scalar in front of the vector."""
+    rows = [line.split() for line in path.read_text().splitlines() if line[0] != "#"]
+    path.write_text("".join(" ".join([*row[:4], row[7], *row[4:7]]) + "\n" for row in rows))
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_info_and_convert_take_the_same_options_and_give_the_same_hints(tmp_path, capsys):
+    source, out = tmp_path / "slam.txt", tmp_path / "out.txt"
+    meant = preset("dolly_in", 25, metres=1.5)
+    save_cameras(meant, source, "tum")
+    scalar_first(source)
+    assert run("info", source) == 0
+    odd = [line for line in capsys.readouterr().out.splitlines() if line.startswith("looks odd:")]
+    assert "(try --quaternions wxyz)" in odd[0]
+    assert "OpenGL" not in odd[0].split("; or ")[0]
+    assert run("convert", source, out) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert odd[0].removeprefix("looks odd:").strip() in [
+        line.removeprefix("looks odd:").strip() for line in told
+    ]
+    np.testing.assert_allclose(load_cameras(out).relative_to(0).positions[-1], (0, 0, -1.5), atol=1e-9)
+
+    assert run("info", source, "--quaternions", "wxyz") == 0
+    assert "looks odd" not in capsys.readouterr().out
+    assert run("convert", source, out, "--quaternions", "wxyz") == 0
+    assert "looks odd" not in capsys.readouterr().err
+    np.testing.assert_allclose(load_cameras(out).world_from_camera, meant.world_from_camera, atol=1e-9)
+
+
+def test_convert_inverts_and_renames_axes(tmp_path):
+    meant = preset("orbit_left", 9, degrees=60)
+    # The file holds the inverse of world-from-camera matrices in OpenGL axes.
+    opengl = Cameras(np.linalg.inv(meant.world_from_camera @ np.diag([1.0, -1, -1, 1])), meant.intrinsics)
+    save_cameras(opengl, tmp_path / "poses.txt", "kitti")
+    assert run("convert", tmp_path / "poses.txt", tmp_path / "out.txt", "--invert", "--axes", "RUB") == 0
+    np.testing.assert_allclose(
+        load_cameras(tmp_path / "out.txt").world_from_camera, meant.world_from_camera, atol=1e-9
+    )
+
+
+def test_convert_takes_a_range_and_samples_at_the_paths_own_rate(tmp_path, capsys):
+    source, out = tmp_path / "poses.txt", tmp_path / "out.txt"
+    save_cameras(preset("dolly_in", 301, fps=30.0, metres=3.0, easing="linear"), source, "tum")
+    assert run("convert", source, out, "--range", "100:161") == 0
+    np.testing.assert_allclose(load_cameras(out).positions[:, 2], np.arange(100, 161) * 0.01, atol=1e-9)
+    assert run("convert", source, out, "--range", "100:161", "--fps", "12") == 0
+    part = load_cameras(out)  # 2 s
+    np.testing.assert_allclose(part.positions[:, 2], 1.0 + np.arange(25) * 0.3 / 12, atol=1e-6)
+    np.testing.assert_allclose(np.diff(part.times), 1 / 12, atol=1e-6)
+    capsys.readouterr()
+    assert run("convert", source, out, "--fps", "12", "--frames", "25") == 0
+    assert "takes the first 2 s of the path's 10 s" in capsys.readouterr().err
+    np.testing.assert_allclose(load_cameras(out).positions[:, 2], np.arange(25) * 0.3 / 12, atol=1e-6)
+
+
+def test_convert_without_times_asks_for_the_rate(tmp_path, capsys):
+    source, out = tmp_path / "poses.txt", tmp_path / "out.txt"
+    save_cameras(preset("dolly_in", 61, metres=0.6, easing="linear"), source, "kitti")
+    assert run("convert", source, out, "--fps", "12") == 2
+    assert f"error: {source} holds no times" in capsys.readouterr().err
+    assert not out.exists()
+    assert run("convert", source, out, "--fps", "12", "--source-fps", "30") == 0
+    np.testing.assert_allclose(load_cameras(out).positions[:, 2], np.arange(25) * 0.025, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--range", "5:50"], "--range 5:50: reaches beyond the path"),
+        (["--from", "tmu"], "unknown pose format 'tmu'"),
+        (["--axes", "RDR"], "camera axes 'RDR'"),
+        (["--quaternions", "wxyz"], "hold no quaternions"),
+        (["--fps", "0"], "--fps 0: expected a positive number"),
+        (["--source-fps", "nan"], "--source-fps nan: expected a positive number"),
+    ],
+)
+def test_options_that_a_file_cannot_follow_are_refused(arguments, message, tmp_path, capsys):
+    save_cameras(preset("dolly_in", 9), tmp_path / "poses.txt")
+    assert run("convert", tmp_path / "poses.txt", tmp_path / "out.txt", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_names_that_a_resampled_path_loses_are_noted(tmp_path, capsys):
+    save_cameras(preset("dolly_in", 9), tmp_path / "a.json", "transforms_json", image_size=(96, 160))
+    arguments = ("convert", tmp_path / "a.json", tmp_path / "b.json", "--to", "transforms_json")
+    assert run(*arguments) == 0
+    assert "names" not in capsys.readouterr().err
+    assert run(*arguments, "--frames", "5") == 0
+    assert "the names of the pictures are left out" in capsys.readouterr().err
+
+
+def test_preview_tells_what_looks_odd_and_reads_as_it_is_told(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="needs the eval extra")
+    source = tmp_path / "slam.txt"
+    save_cameras(preset("dolly_in", 9), source, "tum")
+    scalar_first(source)
+    assert run("preview", source, "-o", tmp_path / "a.png") == 0
+    assert f"looks odd: {source}: the first quaternion turns by 180 degrees" in capsys.readouterr().err
+    assert run("preview", source, "-o", tmp_path / "b.png", "--quaternions", "wxyz") == 0
+    assert capsys.readouterr().err == ""
