@@ -2,21 +2,25 @@
 
 Whatever is written goes to a hidden folder beside the final name, is synchronised to disk, and is then
 renamed. On any error, a full disk or a signal included, the hidden folder is removed and what was there stays
-as it was. The hidden folder is made by ``mkdir`` and what is in it by ``open``, not by ``tempfile``:
-permissions are those of any other file, without asking for the process's umask, which only setting it tells.
+as it was; what a killed process left is removed by the next write to the same name (``files.rooms``). The
+hidden folder is made by ``mkdir`` and what is in it by ``open``, not by ``tempfile``: permissions are those
+of any other file, without asking for the process's umask, which only setting it tells.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from camctrl_jax.errors import FileInUse, file_failures
+from camctrl_jax.files.rooms import kept_aside, own_room, room_prefix
+
+# A file system that synchronises no folders says so by one of these.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EISDIR)
 
 
 @contextlib.contextmanager
@@ -34,6 +38,7 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         _synchronise(partial)
         os.replace(partial, path)
+        _synchronise_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -79,25 +84,24 @@ def replaced_folder(directory: str | os.PathLike[str], *, overwrite: bool = Fals
         for path in partial.rglob("*"):
             if path.is_file():
                 _synchronise(path)
-        _publish(partial, directory, aside=room / "replaced")
+            elif path.is_dir():
+                _synchronise_folder(path)
+        _synchronise_folder(partial)
+        _publish(partial, directory, aside=kept_aside(room, directory.name))
+        _synchronise_folder(directory.parent)
 
 
 @contextlib.contextmanager
 def _room_beside(path: Path) -> Iterator[Path]:
-    """An empty hidden folder beside ``path``, removed with whatever is in it when it is left."""
+    """A hidden folder beside ``path`` for its next content, removed with all that is in it when left."""
     with file_failures(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    room = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.partial"
-    try:  # from before the folder exists: a signal may come at any time
-        with _failures_of_writing(path, room):
-            room.mkdir()
-            yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
+    with _failures_of_writing(path), own_room(path) as room:
+        yield room
 
 
 @contextlib.contextmanager
-def _failures_of_writing(path: Path, room: Path) -> Iterator[None]:
+def _failures_of_writing(path: Path) -> Iterator[None]:
     """:func:`file_failures`, but not for a file elsewhere that the caller reads while he writes."""
     elsewhere = None
     with file_failures(path):
@@ -105,7 +109,7 @@ def _failures_of_writing(path: Path, room: Path) -> Iterator[None]:
             yield
         except OSError as error:
             names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-            if not names or any(name == str(path) or name.startswith(str(room)) for name in names):
+            if not names or any(name == str(path) or name.startswith(room_prefix(path)) for name in names):
                 raise
             elsewhere = error
     if elsewhere is not None:
@@ -115,6 +119,19 @@ def _failures_of_writing(path: Path, room: Path) -> Iterator[None]:
 def _synchronise(path: Path) -> None:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def _synchronise_folder(folder: Path) -> None:
+    """Put a folder's names on disk: without it a power cut may undo a rename. Not every file system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def _publish(complete: Path, directory: Path, aside: Path) -> None:

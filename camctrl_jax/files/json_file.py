@@ -10,6 +10,7 @@ from typing import Any
 
 from camctrl_jax.errors import InvalidValue, MissingFile, file_failures
 from camctrl_jax.files.atomic import write_text
+from camctrl_jax.files.foreign import what_instead
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any] | list[Any]) -> None:
@@ -22,7 +23,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         MissingFile: there is no such file.
-        InvalidValue: it holds something else.
+        InvalidValue: it holds something else; a pointer or a web page in its place is named.
     """
     path = Path(path)
     if not path.exists():
@@ -31,8 +32,9 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         raw = path.read_bytes()
     try:
         content = json.loads(raw.decode("utf-8"))
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise InvalidValue(f"{path} is not JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
+        instead = what_instead(raw[:512], len(raw), text_expected=True)
+        raise InvalidValue(f"{path} {instead or f'is not JSON: {error}.'}") from error
     if not isinstance(content, dict):
         raise InvalidValue(f"{path} holds a {type(content).__name__}, expected a JSON object.")
     return content

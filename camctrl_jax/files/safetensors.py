@@ -20,8 +20,18 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from camctrl_jax.errors import InvalidValue, MissingFile
+from camctrl_jax.errors import InvalidValue, MissingFile, file_failures
 from camctrl_jax.files.atomic import write_text, written_file
+from camctrl_jax.files.foreign import what_instead
+from camctrl_jax.files.weight_files import (
+    FULL,
+    SafetensorsError,
+    is_index,
+    listed,
+    read_weight_map,
+    unique,
+    weight_variants,
+)
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 
@@ -45,10 +55,6 @@ _DTYPES: dict[str, np.dtype] = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-class SafetensorsError(InvalidValue):
-    """A file that is not valid safetensors; the message names the file, what is wrong and what to do."""
-
-
 class SafetensorsFile(Mapping[str, np.ndarray]):
     """An opened safetensors file: a read-only mapping from tensor names to memory-mapped arrays.
 
@@ -61,19 +67,25 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     Raises:
         FileNotFoundError: the file does not exist.
-        SafetensorsError: truncated file, header too large or not JSON, unknown dtype, offsets that
-            overlap, leave gaps or disagree with the shape.
+        FileFailure: the system refuses to read it.
+        SafetensorsError: another kind of file (a Git LFS pointer, a web page, a pickle, ...), a truncated
+            one, a header too large or not JSON, unknown dtype, offsets that overlap, leave gaps or disagree
+            with the shape.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        size = self.path.stat().st_size
-        header, data_start = _read_header(self.path, size)
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
-        self._entries = _checked_entries(self.path, header, size - data_start)
-        self._data_start = data_start
-        with self.path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if not self.path.exists():
+            link = f" (a link to {self.path.readlink()})" if self.path.is_symlink() else ""
+            raise MissingFile(f"{self.path}{link}: no such file.")
+        with file_failures(self.path, "read"):
+            size = self.path.stat().st_size
+            header, data_start = _read_header(self.path, size)
+            self.metadata: dict[str, str] = header.pop("__metadata__", {})
+            self._entries = _checked_entries(self.path, header, size - data_start)
+            self._data_start = data_start
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._data = np.frombuffer(self._map, np.uint8)[data_start:]
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -131,12 +143,21 @@ class SequentialTensors(Mapping[str, np.ndarray]):
         """The dtype of a tensor, without touching its data."""
         return self._file_of[name].dtype(name)
 
+    def path(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self._file_of[name].path
+
 
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     broken = f"{path} is not a complete safetensors file"
     again = "Copy or download it again."
     with path.open("rb") as file:
-        prefix = file.read(8)
+        start = file.read(512)
+        prefix = start[:8]
+        # Where neither a length below 2**32 nor a JSON object begins: any first bytes may be a length.
+        instead = None if start[4:9] == b"\0\0\0\0{" else what_instead(start, size)
+        if instead is not None:
+            raise SafetensorsError(f"{path} {instead}")
         if len(prefix) < 8:
             raise SafetensorsError(f"{broken}: {size} bytes, fewer than the 8 of the header length. {again}")
         length = int.from_bytes(prefix, "little")
@@ -149,12 +170,13 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
             raise SafetensorsError(
                 f"{broken}: the header needs {8 + length} bytes, the file has {size}. {again}"
             )
+        file.seek(8)
         raw = file.read(length)
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=lambda pairs: _unique(path, pairs))
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=lambda pairs: unique(path, pairs))
     except SafetensorsError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SafetensorsError(
             f"{path}: the header is not JSON ({error}): not a safetensors file."
         ) from error
@@ -166,15 +188,6 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise SafetensorsError(f"{path}: the header names {twice} more than once.")
-    return found
-
-
 def _checked_entries(path: Path, header: dict[str, Any], available: int) -> dict[str, tuple]:
     entries: dict[str, tuple[np.dtype, tuple[int, ...], int, int]] = {}
     for name, entry in header.items():
@@ -184,7 +197,7 @@ def _checked_entries(path: Path, header: dict[str, Any], available: int) -> dict
             raise SafetensorsError(
                 f"{path}: tensor {name!r} is {entry!r}; expected dtype, shape and two data_offsets."
             ) from error
-        if dtype_name not in _DTYPES:
+        if not isinstance(dtype_name, str) or dtype_name not in _DTYPES:
             raise SafetensorsError(
                 f"{path}: tensor {name!r} has unknown dtype {dtype_name!r}; known are {', '.join(_DTYPES)}."
             )
@@ -341,59 +354,48 @@ def load_sharded(directory: str | os.PathLike, stem: str = "model") -> dict[str,
     return {name: file[name] for file in open_sharded(directory, stem) for name in file}
 
 
-def open_sharded(directory: str | os.PathLike, stem: str = "model") -> list[SafetensorsFile]:
+def open_sharded(
+    directory: str | os.PathLike, stem: str = "model", variant: str = FULL
+) -> list[SafetensorsFile]:
     """The one file, or the files of an index, that hold a model; their headers are read and checked.
 
     Args:
         directory: the folder.
         stem: ``model`` for ``model.safetensors`` or ``model.safetensors.index.json``.
+        variant: one of ``weight_files.weight_variants``.
 
     Raises:
         FileNotFoundError: no index and no single file, or the index names a file that is absent.
         SafetensorsError: a damaged file, or a file and the index disagree about which tensors it holds.
     """
     directory = Path(directory)
-    index = directory / f"{stem}.safetensors.index.json"
-    if not index.exists():
-        single = directory / f"{stem}.safetensors"
-        if not single.exists():
-            raise MissingFile(f"{directory} holds neither {single.name} nor {index.name}.")
-        return [SafetensorsFile(single)]
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SafetensorsError(
-            f"{index}: expected JSON with a 'weight_map' of names to files ({error})."
-        ) from error
+    found = weight_variants(directory, stem).get(variant)
+    if found is None:
+        name = f"{stem}.safetensors" if variant == FULL else f"{stem}.{variant}.safetensors"
+        index = f"{stem}.safetensors.index{'.' if variant else ''}{variant}.json"
+        raise MissingFile(f"{directory} holds neither {name} nor {index}.")
+    if not is_index(found):
+        return [SafetensorsFile(found)]
+    weight_map = read_weight_map(found)
     files = []
     for name in sorted(set(weight_map.values())):
-        path = directory / name
-        if Path(name).name != name:
-            raise SafetensorsError(f"{index}: {name!r} is no plain file name; shards lie beside their index.")
-        if not path.exists():
-            raise MissingFile(f"{index} names {name}, which is not there: copy the whole folder.")
-        file = SafetensorsFile(path)
+        file = SafetensorsFile(directory / name)
         expected = {tensor for tensor, where in weight_map.items() if where == name}
         if set(file) != expected:
             raise SafetensorsError(
-                f"{path}: the file and {index.name} disagree; {_differences(expected, set(file))}. "
+                f"{file.path}: the file and {found.name} disagree; {_differences(expected, set(file))}. "
                 "The shards are of different sets: copy the whole folder again."
             )
         files.append(file)
     return files
 
 
-def _differences(expected: set[str], found: set[str], limit: int = 8) -> str:
+def _differences(expected: set[str], found: set[str]) -> str:
     return "; ".join(
-        f"{what} {_listed(sorted(names), limit)}"
+        f"{what} {listed(sorted(names))}"
         for what, names in (("missing", expected - found), ("unexpected", found - expected))
         if names
     )
-
-
-def _listed(names: Sequence[str], limit: int) -> str:
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
