@@ -14,9 +14,12 @@ A config file is a recipe; what follows the colon is its variant:
   :worlds_cpu   a laptop, about two minutes
   :nano         seconds, to see every part run once
 
-Any value can be changed on the command line, and --print_config shows them all:
+Any value can be changed on the command line, and --print_config shows them all. Lists are written with
+commas, or the option is given several times:
 
   python -m camctrl_jax.train --config=configs/stage1.py:worlds --config.steps=2000 --print_config
+  python -m camctrl_jax.train --config=configs/stage1.py:mixed --workdir=runs/mixed \\
+      --config.data.datasets=data/a,data/b --config.data.labelled_to_unlabelled=1,0
 
 Where a run starts, in this order:
   1. the newest checkpoint in --workdir: the same command, started again, continues where it was;
@@ -68,12 +71,17 @@ def parse_flags(argv: list[str]) -> list[str]:
     if any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
         # absl applies overrides while it loads the recipe, and would fail with a traceback: a first look.
         # Only where a recipe is given, which imports what --help does without.
-        from camctrl_jax.training.command import check_command_line
+        from camctrl_jax.training.command import read_command_line
 
-        status = exit_status(lambda: check_command_line(argv))
+        given, argv = argv, []
+        status = exit_status(lambda: argv.extend(read_command_line(given)))
         if status:
             sys.exit(status)
-    remaining = app.parse_flags_with_usage(argv)
+    try:
+        remaining = flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error}; see --help", file=sys.stderr, flush=True)
+        sys.exit(1)
     if flags.FLAGS["verbosity"].using_default_value:  # absl would show what libraries note for themselves
         logging.set_verbosity(logging.WARNING)
     return remaining

@@ -206,6 +206,25 @@ def test_changes_since_a_checkpoint_are_listed():
     assert "data.text.dim" in flat_keys(now)
 
 
+def test_settings_that_a_checkpoint_does_not_know_have_one_line():
+    now = default_config()
+    saved = as_json(now)
+    for group, key in (
+        ("data", "workers"),
+        ("held_out", "every"),
+        ("model", "scan_layers"),
+        ("optimizer", "b1"),
+    ):
+        del saved[group][key]
+    assert differences(saved, as_json(now)) == []
+    now.data.workers, now.held_out.every, now.steps, now.model.width = 2, 5, 7, 64
+    assert differences(saved, as_json(now)) == [
+        "steps: 10000 -> 7",
+        "model.width: None -> 64",
+        "settings that it did not have: data.workers=2, held_out.every=5",
+    ]
+
+
 def test_a_config_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"there is no Python file configs/stage9\.py"):
         load_recipe("configs/stage9.py:worlds")

@@ -45,6 +45,14 @@ def test_decoy_is_the_path_of_another_world_from_the_own_first_frame():
         np.testing.assert_allclose(decoy.world_from_camera[0], np.eye(4), atol=1e-12)
 
 
+def test_weights_of_neither_network_are_refused(tmp_path):
+    folder = save_nano(tmp_path / "weights")
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vae": None, "mmdit": None}))
+    with pytest.raises(UserError, match="holds neither a transformer nor an autoencoder"):
+        evaluate_worlds(Settings(tmp_path / "out", checkpoint=str(folder)), say=lambda line: None)
+
+
 def test_training_seeds_are_not_held_out():
     assert check_held_out(range(HELD_OUT_FIRST_SEED, HELD_OUT_FIRST_SEED + 5))
     with pytest.raises(ValueError, match="partly training seeds"):

@@ -169,6 +169,12 @@ def test_help_teaches():
         (["--config.stpes=3"], "error: unknown config key 'stpes'; did you mean 'steps'?"),
         (["--config.steps=0"], "error: config.steps=0: expected at least 1"),
         (["--workdir="], "error: --workdir is missing"),
+        (
+            ["--config.model.camera=False"],
+            "error: --config.model.camera=False: model.camera is a group of keys",
+        ),
+        (["--config.steps=many"], "error: --config.steps=many: expected a whole number"),
+        (["--stpes=3"], "error: Unknown command line flag 'stpes'"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(tmp_path, flags, message):
@@ -186,9 +192,39 @@ def test_an_unknown_key_is_found_however_the_recipe_is_given(capsys, spelling):
 
 
 def test_the_effective_config_can_be_printed(tmp_path):
-    output = finish(start(tmp_path, "--config.steps=123", "--print_config"))
+    lists = ("--config.data.datasets=data/a, data/b", "--config.data.labelled_to_unlabelled=1,0")
+    output = finish(start(tmp_path, "--config.steps=123", *lists, "--print_config"))
     assert "steps: 123" in output
+    assert re.search(r"  datasets: \S*\s+- data/a\s+- data/b\n", output)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_another_batch_size_says_how_many_clips_it_passes_over(tmp_path, capsys):
+    short = {"optimizer.warmup_steps": 1, "checkpoint_every": 4, **SMALLEST}
+    train(recipe(steps=4, **short), tmp_path)
+    assert "worlds: 10 clips, 8 labelled; drawn: 10" in capsys.readouterr().out
+    train(recipe(steps=5, batch_size=10, **short), tmp_path)
+    output = capsys.readouterr().out
+    assert (
+        "data since the checkpoint: clips of 5 frames, 16x32: batches of 10 clips where they were 5. "
+        "Positions count batches: in the order of drawing 16 labelled clips are passed over and 4 unlabelled clips are "
+        "passed over\n"
+    ) in output
+    assert "changed since the checkpoint: batch_size: 5 -> 10" in output
+    with pytest.raises(
+        ConfigError, match=rf"as many clips \(10\), but in others.*--config\.init_from={tmp_path} "
+    ):
+        train(recipe(steps=6, **short, **{"data.worlds.seeds": (10, 20)}), tmp_path)
+    assert "rendered" not in capsys.readouterr().out
+    assert train(recipe(steps=6, **short), tmp_path).name == "6"
+
+
+def test_what_is_held_out_is_looked_up_before_any_work(tmp_path, capsys):
+    changes = {"held_out.every": 2, "held_out.datasets": (str(tmp_path / "none"),)}
+    with pytest.raises(ConfigError, match=r"config\.held_out\.datasets: .*none does not exist"):
+        train(recipe(**SMALLEST, **changes), tmp_path / "run")
+    assert "rendered" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

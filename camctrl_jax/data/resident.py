@@ -316,6 +316,11 @@ def check_kinds_there(ratio: tuple[int, int], labelled: int, unlabelled: int) ->
             )
 
 
+def clips_identity(ids: Sequence[str], seed: int) -> dict[str, Any]:
+    """What the position of a stream on clips of these ids is valid for."""
+    return {"kind": "resident", "seed": seed, "clips": len(ids), "ids": fingerprint("\n".join(ids).encode())}
+
+
 class ResidentStream:
     """Batches from ``ResidentClips``: every clip once per pass, in an order drawn anew for each pass.
 
@@ -419,8 +424,7 @@ class ResidentStream:
         return drawn
 
     def _identity(self) -> dict[str, Any]:
-        ids = fingerprint("\n".join(self.clips.ids).encode())
-        return {"kind": "resident", "seed": self.seed, "clips": len(self.clips), "ids": ids}
+        return clips_identity(self.clips.ids, self.seed)
 
     def state(self) -> dict[str, Any]:
         """The number of the next batch, with what it is only valid for and what had been drawn by then."""

@@ -206,6 +206,12 @@ def open_subject(settings: Settings) -> Subject:
                 f"--checkpoint {settings.checkpoint} is an autoencoder itself, and so is "
                 f"--vae {settings.vae}: leave --vae out, or name a transformer with --checkpoint."
             )
+        if opened.vae_config is None:
+            raise InvalidValue(
+                f"--checkpoint {settings.checkpoint} holds neither a transformer nor an autoencoder: there "
+                "is nothing to evaluate. Name a run of configs/stage1.py or configs/vae.py that has a "
+                "checkpoint, or a folder of weights."
+            )
         shape = settings.shape(SamplingDefaults(frames=49, height=96, width=160))
         shape = opened.vae_config.clip_shape(shape.frames, shape.height, shape.width)
         return Subject(None, opened, shape.check((1, 1, 1)))

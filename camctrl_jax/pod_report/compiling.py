@@ -24,6 +24,7 @@ from camctrl_jax.parallel.activations import MeshPlacement
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.pod_report.collectives import Collective, collectives_of
 from camctrl_jax.pod_report.machines import Machine
+from camctrl_jax.training.command_line import with_plain_lists
 from camctrl_jax.training.config import check_config, check_overrides, load_recipe
 from camctrl_jax.training.objective import Work
 from camctrl_jax.training.program import Program, build_program
@@ -100,7 +101,7 @@ def config_of(spec: str, overrides: Sequence[str]) -> ConfigDict:
     """The recipe with values changed as on train.py's command line, and a stand-in for data not named."""
     config = load_recipe(spec)
     check_overrides(overrides, config)
-    for override in overrides:
+    for override in with_plain_lists(overrides, config):
         key, _, value = override.removeprefix("--config.").partition("=")
         with contextlib.suppress(ValueError, SyntaxError):  # else it is a word
             value = ast.literal_eval(value)

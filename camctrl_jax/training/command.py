@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from camctrl_jax.parallel.hosts import join_hosts, leave_at_once
+from camctrl_jax.training.command_line import with_plain_lists
 from camctrl_jax.training.config import check_config, check_overrides, load_recipe
 from camctrl_jax.training.initialisation import take_sizes
 from camctrl_jax.training.run import train
@@ -55,9 +56,18 @@ def leave(status: int) -> None:
         leave_at_once(status)
 
 
-def check_command_line(argv: Sequence[str]) -> None:
-    """Raises: ConfigError for a recipe that is not there, or an override of a key that it does not have."""
+def read_command_line(argv: Sequence[str]) -> list[str]:
+    """The command line as absl reads it, lists as Python literals.
+
+    Raises:
+        ConfigError: a recipe that is not there, an override of a key that it does not have, or a value that
+            cannot be one of its key.
+    """
+    read = list(argv)
     for argument, following in zip(argv[1:], [*argv[2:], ""]):  # --config=FILE or --config FILE
         name, _, value = argument.partition("=")
         if name in ("--config", "-config") and (value or following):
-            check_overrides(argv[1:], load_recipe(value or following))
+            recipe = load_recipe(value or following)
+            check_overrides(argv[1:], recipe)
+            read = [argv[0], *with_plain_lists(argv[1:], recipe)]
+    return read

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ml_collections.config_dict import placeholder
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.parallel.mesh import MeshConfig
+from camctrl_jax.training.command_line import FOLDERS
 from camctrl_jax.training.objective import objective_module, objective_names
 from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 from camctrl_jax.training.values import SIZES, ConfigError, require, value_of
@@ -68,6 +69,8 @@ def default_config() -> ConfigDict:
     config.data.video_turns = 1  # of every video_turns + image_turns steps, so many train on clips ...
     config.data.image_turns = 0  # ... and so many on images (clips of one frame)
     config.data.image_batch = 0  # images per step; 0 is batch_size
+    # Of every five clips four with cameras and one without; (1, 0) takes those with cameras alone, (0, 1) the
+    # others. Not read by a model without a camera, which takes all clips alike.
     config.data.labelled_to_unlabelled = (4, 1)
     config.data.text = ConfigDict()
     config.data.text.source = ""  # '' embeds words without weights; else a file of encode_text
@@ -81,10 +84,10 @@ def default_config() -> ConfigDict:
     config.data.worlds.encode = True  # keep latents of the frozen VAE instead of video
     config.data.worlds.workers = -1  # processes that sample scenes; -1 picks
     config.data.worlds.cache = ""  # folder in which rendered sets are kept between runs
-    # Folders that build_dataset made; on the command line 'folder' or "('folder', 'folder')".
+    # Folders that build_dataset made; on the command line 'folder,folder', or the option once for each.
     config.data.datasets = ()  # each clip says itself whether it has a camera
     config.data.unlabelled = ()  # cameras, if there are any, are ignored
-    config.data.fps = 12.0  # of the clips that are used
+    config.data.fps = 12.0  # of the clips that are used, within 5 %
     config.data.workers = 0  # decoding processes per host
 
     config.tasks = ConfigDict(dataclasses.asdict(TaskConfig()))
@@ -213,7 +216,7 @@ def check_config(config: ConfigDict) -> None:
         check(value_of(config, key) >= 0, key, "expected 0 (off) or more")
     check(config.sample.steps >= 1, "sample.steps", "expected at least 1")
     seeds = config.sample.seeds
-    check(len(seeds) == 2 and seeds[0] < seeds[1], "sample.seeds", "expected (first, one past the last)")
+    check(_is_range(seeds), "sample.seeds", "expected (first, one past the last)")
     check(config.held_out.clips >= 1, "held_out.clips", "expected at least 1")
     profile = config.profile
     check(
@@ -239,10 +242,17 @@ def _check_data(config: ConfigDict) -> None:
     check(data.image_batch >= 0, "data.image_batch", "expected 0 (as batch_size) or more")
     shares = data.labelled_to_unlabelled
     check(
-        len(shares) == 2 and min(shares) >= 0 and sum(shares) > 0,
+        len(shares) == 2 and _whole(shares) and min(shares) >= 0 and sum(shares) > 0,
         "data.labelled_to_unlabelled",
-        "expected two counts, such as (4, 1), not both 0",
+        "expected two counts, such as (4, 1), not both 0; (1, 0) takes labelled clips alone, (0, 1) "
+        "unlabelled ones",
     )
+    for key in FOLDERS:
+        check(
+            all(isinstance(name, str) and name.strip() for name in value_of(config, key)),
+            key,
+            f"expected folders, such as --config.{key}=data/a,data/b",
+        )
     check(data.fps > 0, "data.fps", "expected a positive number")
     check(data.workers >= 0, "data.workers", "expected 0 (decode in the training process) or more")
     check(data.kind in ("worlds", "datasets"), "data.kind", "expected 'worlds' or 'datasets'")
@@ -255,11 +265,7 @@ def _check_data(config: ConfigDict) -> None:
     )
     if data.kind == "worlds":
         seeds = data.worlds.seeds
-        check(
-            len(seeds) == 2 and seeds[0] < seeds[1],
-            "data.worlds.seeds",
-            "expected (first, one past the last)",
-        )
+        check(_is_range(seeds), "data.worlds.seeds", "expected (first, one past the last)")
         check(
             seeds[0] >= 0 and seeds[1] <= HELD_OUT_FIRST_SEED,
             "data.worlds.seeds",
@@ -268,7 +274,9 @@ def _check_data(config: ConfigDict) -> None:
         check(data.fps == WorldsConfig().fps, "data.fps", f"worlds have {WorldsConfig().fps:g}")
         check(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
         check(
-            0 <= data.worlds.unlabelled_share < 1, "data.worlds.unlabelled_share", "expected a share below 1"
+            0 <= data.worlds.unlabelled_share < 1,
+            "data.worlds.unlabelled_share",
+            "expected a share below 1; without any camera: --config.model.camera.injection=none",
         )
     else:
         check(
@@ -278,17 +286,33 @@ def _check_data(config: ConfigDict) -> None:
         )
 
 
+def _whole(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+
+
+def _is_range(seeds: Sequence[Any]) -> bool:
+    return len(seeds) == 2 and _whole(seeds) and seeds[0] < seeds[1]
+
+
 def as_json(config: ConfigDict) -> dict:
     """The effective config as nested JSON-able dicts."""
     return json.loads(config.to_json())
 
 
 def differences(saved: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Lines such as ``optimizer.learning_rate: 0.0001 -> 0.0003`` for every key that was saved otherwise."""
+    """Lines such as ``optimizer.learning_rate: 0.0001 -> 0.0003`` for every key that was saved otherwise.
+
+    Keys that did not exist then have one line together, those that are not as by default.
+    """
     before, after = _flat_values(saved), _flat_values(config)
-    return [
-        f"{key}: {before.get(key)} -> {value}" for key, value in after.items() if before.get(key) != value
+    lines = [
+        f"{key}: {before[key]} -> {value}"
+        for key, value in after.items()
+        if key in before and before[key] != value
     ]
+    usual = _flat_values(as_json(default_config()))
+    new = [f"{key}={value}" for key, value in after.items() if key not in before and usual.get(key) != value]
+    return [*lines, f"settings that it did not have: {', '.join(new)}"] if new else lines
 
 
 def _flat_values(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

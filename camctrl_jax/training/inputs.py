@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from camctrl_jax.data.resident import ResidentClips
+from camctrl_jax.data.clip_sets import shared_folders
+from camctrl_jax.data.clips import dataset_folders
+from camctrl_jax.data.clips.dataset import check_is_dataset
+from camctrl_jax.data.positions import check_same_clips
+from camctrl_jax.data.resident import ResidentClips, check_kinds_there, clips_identity
 from camctrl_jax.data.stream import Batch, BatchStream, Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import MissingText, PrecomputedText, TextEmbedder, WordEmbedder
@@ -21,9 +25,12 @@ from camctrl_jax.errors import InvalidValue, MissingFile, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.parallel.sharding import distribute_batch, sample_sharding
 from camctrl_jax.training.objective import PreviewClips
-from camctrl_jax.training.values import ConfigError
+from camctrl_jax.training.values import ConfigError, value_of
 from camctrl_jax.worlds import WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
+
+if TYPE_CHECKING:  # it brings Grain, see _clip_stream
+    from camctrl_jax.data.clip_stream import ClipStream
 
 Progress = Callable[[int, int], None]
 
@@ -39,10 +46,14 @@ class Inputs:
         stream: training batches.
         probe: ``probe(count)`` yields videos u8 [B, T, H, W, 3] of whole clips on the mesh, ``count`` clips
             in all, the same every time; only where batches hold video.
+        reports: a line for every dataset: what of it is drawn, and why the rest is not.
+        remarks: what a user should know of these, whole sentences.
     """
 
     stream: BatchStream
     probe: Callable[[int], Iterator[Any]]
+    reports: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def open_inputs(
@@ -70,6 +81,47 @@ def open_inputs(
         raise ConfigError(f"config.data: {error}") from error
 
 
+def check_folders(config: ConfigDict) -> None:
+    """Check that every dataset that a run will read is there, before any work.
+
+    Raises:
+        ConfigError: names the key and the folder.
+    """
+    keys = ["held_out.datasets"] if config.held_out.every else []
+    keys += ["data.datasets", "data.unlabelled"] if config.data.kind == "datasets" else []
+    for key in keys:
+        for folder in value_of(config, key):
+            try:
+                for part in dataset_folders(folder):
+                    check_is_dataset(part)
+            except (InvalidValue, MissingFile) as error:
+                raise ConfigError(f"config.{key}: {error}") from error
+
+
+def check_position(config: ConfigDict, position: Mapping[str, Any]) -> None:
+    """Check, before worlds are rendered, that the position of a checkpoint is one in them.
+
+    Raises:
+        InvalidValue: says what differs.
+    """
+    if config.data.kind != "worlds":
+        return  # datasets are opened at once, and streams check
+    ids = _worlds_set(config, range(*config.data.worlds.seeds)).ids
+    check_same_clips(position, clips_identity(ids, config.seed))
+
+
+def held_out_remarks(config: ConfigDict) -> tuple[str, ...]:
+    """Sentences on datasets that the loss is measured on and that are trained on, too."""
+    if not config.held_out.every or config.data.kind != "datasets":
+        return ()
+    trained = (*config.data.datasets, *config.data.unlabelled)
+    return tuple(
+        f"{held} is named under held_out.datasets, and is trained on ({other}): its loss is not one on clips "
+        "that were never seen"
+        for held, other in shared_folders(tuple(config.held_out.datasets), trained)
+    )
+
+
 def held_out_batches(
     config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool
 ) -> tuple[Batch, ...]:
@@ -87,9 +139,14 @@ def held_out_batches(
     try:
         if held.datasets:
             fixed.data.datasets, fixed.data.unlabelled, fixed.data.workers = tuple(held.datasets), (), 0
-            stream = _clip_stream(fixed, encoder, buckets_of(fixed), shares=None)  # every clip alike
+            # One shape, that of training clips; every clip alike.
+            stream = _clip_stream(fixed, encoder, buckets_of(fixed), shares=None)
         else:
             first, count = _MEASURED_FIRST_SEED, max(held.clips, config.batch_size)
+            # A share so small, or so large, that one kind would be missing among so few still has one of it.
+            share = fixed.data.worlds.unlabelled_share
+            if share > 0:
+                fixed.data.worlds.unlabelled_share = min(max(share, 1 / count), 1 - 1 / count)
             clips = render_worlds(fixed, range(first, first + count), encoder, mesh)
             stream = _worlds_stream(fixed, mesh, clips, cameras)
         count = max(1, held.clips // config.batch_size)
@@ -167,7 +224,7 @@ def render_worlds(
     data = config.data
     try:
         return worlds_clips(
-            WorldsSet(seeds, data.height, data.width, _worlds_config(config), data.worlds.samples),
+            _worlds_set(config, seeds),
             embedder_of(config),
             autoencoder=encoder,
             mesh=mesh,
@@ -183,6 +240,11 @@ def render_worlds(
         ) from error
 
 
+def _worlds_set(config: ConfigDict, seeds: range) -> WorldsSet:
+    data = config.data
+    return WorldsSet(seeds, data.height, data.width, _worlds_config(config), data.worlds.samples)
+
+
 def _worlds_config(config: ConfigDict) -> WorldsConfig:
     data = config.data
     return WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height)
@@ -193,11 +255,15 @@ def _shares_of(config: ConfigDict, cameras: bool) -> tuple[int, int] | None:
     return tuple(config.data.labelled_to_unlabelled) if cameras else None
 
 
+def _world_shares(config: ConfigDict, cameras: bool) -> tuple[int, int] | None:
+    """The same for worlds, which have no unlabelled clips where no share of them loses its cameras."""
+    return _shares_of(config, cameras) if config.data.worlds.unlabelled_share > 0 else None
+
+
 def _worlds_stream(config: ConfigDict, mesh: Mesh, clips: ResidentClips, cameras: bool) -> BatchStream:
-    worlds = config.data.worlds
-    shares = _shares_of(config, cameras) if worlds.unlabelled_share > 0 else None
+    shares = _world_shares(config, cameras)
     if shares is not None:
-        clips = clips.with_unlabelled(worlds.unlabelled_share, config.seed)
+        clips = clips.with_unlabelled(config.data.worlds.unlabelled_share, config.seed)
     return clips.stream(
         batch_size=config.batch_size,
         seed=config.seed,
@@ -208,9 +274,31 @@ def _worlds_stream(config: ConfigDict, mesh: Mesh, clips: ResidentClips, cameras
     )
 
 
+def _check_world_kinds(config: ConfigDict, cameras: bool) -> None:
+    """Check, before worlds are rendered, that there will be clips of each kind that is drawn."""
+    shares, worlds = _shares_of(config, cameras), config.data.worlds
+    if shares is None:
+        return
+    count = len(range(*worlds.seeds))
+    unlabelled = round(worlds.unlabelled_share * count)
+    if worlds.unlabelled_share > 0 or not shares[0]:
+        check_kinds_there(shares, count - unlabelled, unlabelled)
+
+
+def _worlds_report(config: ConfigDict, shares: tuple[int, int] | None) -> tuple[str, ...]:
+    worlds = config.data.worlds
+    count = len(range(*worlds.seeds))
+    hidden = 0 if shares is None else round(worlds.unlabelled_share * count)
+    drawn = count
+    if shares is not None and not all(shares):
+        drawn = count - hidden if shares[0] else hidden
+    return (f"worlds: {count} clips, {count - hidden} labelled; drawn: {drawn}",)
+
+
 def _worlds_inputs(
     config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool, progress: Progress
 ) -> Inputs:
+    _check_world_kinds(config, cameras)
     clips = render_worlds(config, range(*config.data.worlds.seeds), encoder, mesh, progress)
 
     def probe(count: int) -> Iterator[jax.Array]:
@@ -220,7 +308,11 @@ def _worlds_inputs(
         for _ in range(-(-count // size)):
             yield next(whole)["video"]
 
-    return Inputs(_worlds_stream(config, mesh, clips, cameras), probe)
+    return Inputs(
+        _worlds_stream(config, mesh, clips, cameras),
+        probe,
+        _worlds_report(config, _world_shares(config, cameras)),
+    )
 
 
 def _dataset_inputs(config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool) -> Inputs:
@@ -229,18 +321,22 @@ def _dataset_inputs(config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None,
         # In the calling process: a few batches are not worth a pool of workers.
         probing = config.copy_and_resolve_references()
         probing.seed, probing.data.workers = config.seed + 1, 0
-        stream = _clip_stream(probing, encoder, _whole_clips(config, size), _shares_of(config, cameras))
+        buckets = _whole_clips(config, size)
+        shares = _shares_of(config, cameras)
+        stream = _clip_stream(probing, encoder, buckets, shares, every_dataset=False)
         for _ in range(-(-count // size)):
             yield distribute_batch({"video": next(stream)["video"]}, mesh)["video"]
         stream.close()
 
-    shares = _shares_of(config, cameras)
-    return Inputs(_clip_stream(config, encoder, buckets_of(config), shares), probe)
+    stream = _clip_stream(config, encoder, buckets_of(config), _shares_of(config, cameras))
+    return Inputs(stream, probe, tuple(map(str, stream.reports)), stream.remarks)
 
 
-def _whole_clips(config: ConfigDict, batch_size: int | None = None) -> tuple[Bucket, ...]:
+def _whole_clips(config: ConfigDict, batch_size: int) -> tuple[Bucket, ...]:
+    """The longest clips of a run: images where it draws nothing else."""
     data = config.data
-    return (Bucket(data.frames, batch_size or config.batch_size, height=data.height, width=data.width),)
+    frames = data.frames if data.video_turns else 1
+    return (Bucket(frames, batch_size, height=data.height, width=data.width),)
 
 
 def _clip_stream(
@@ -248,7 +344,8 @@ def _clip_stream(
     encoder: Autoencoder | None,
     buckets: tuple[Bucket, ...],
     shares: tuple[int, int] | None,
-) -> BatchStream:
+    every_dataset: bool = True,
+) -> ClipStream:
     """Batches of ``config.data.datasets``, of this process."""
     # Brings Grain and TFDS, which runs on worlds do without: slow to import, and absent on bare machines.
     from camctrl_jax.data.clip_stream import ClipStream, ClipStreamConfig
@@ -263,6 +360,7 @@ def _clip_stream(
         seed=config.seed,
         latents_of=None if encoder is None else encoder.fingerprint(),
         fps=data.fps,
+        every_dataset=every_dataset,
         workers=data.workers,
     )
     process = {"process_index": jax.process_index(), "process_count": jax.process_count()}

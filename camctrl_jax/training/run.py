@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -23,7 +24,15 @@ from camctrl_jax.parallel.sharding import distribute, distribute_batch
 from camctrl_jax.training import loop
 from camctrl_jax.training.config import as_json, differences
 from camctrl_jax.training.initialisation import Start, start_of, take_sizes
-from camctrl_jax.training.inputs import Inputs, held_out_batches, open_inputs, preview_clips
+from camctrl_jax.training.inputs import (
+    Inputs,
+    check_folders,
+    check_position,
+    held_out_batches,
+    held_out_remarks,
+    open_inputs,
+    preview_clips,
+)
 from camctrl_jax.training.objective import Frozen, Objective
 from camctrl_jax.training.previews import sampler_of
 from camctrl_jax.training.program import Program, build_program
@@ -53,6 +62,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
     with _peers(), _alone_in(workdir), contextlib.ExitStack() as opened:
         # 1. Settings and devices.
         take_sizes(config, workdir)
+        check_folders(config)
         try:
             mesh = make_mesh(MeshConfig(**config.mesh))
         except InvalidValue as error:
@@ -81,19 +91,25 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         progress = ProgressLine(config.steps, start.step)
         show = partial(_show_rendered, progress)
         encoder, cameras = objective.encoder(own), objective.reads_cameras
-        inputs = open_inputs(config, mesh, encoder, cameras, show)
+        sample = _sample_of(config, objective, frozen, program, workdir)
+        # Datasets open at once, worlds take minutes to render: what may be wrong comes first.
+        measure = _measure_of(config, program, frozen, encoder) if config.held_out.datasets else None
         if start.position is not None:
-            try:
-                inputs.stream.restore(start.position)
-            except InvalidValue as error:
-                raise ConfigError(f"{start.origin} was written by a run on other data: {error}") from error
+            with _of_other_data(start):
+                check_position(config, start.position)
+        inputs = open_inputs(config, mesh, encoder, cameras, show)
+        _say_what_is_drawn(config, inputs, progress)
+        if start.position is not None:
+            _continue_data(config, inputs, start, load_run_config(workdir), progress)
+        if not config.held_out.datasets:
+            measure = _measure_of(config, program, frozen, encoder)
 
         # 5. What is stored with every checkpoint, and what is shown now and then.
         hooks = loop.Hooks(
             describe=partial(_described, config, objective, inputs, start),
             stored=program.to_stored,
-            sample=_sample_of(config, objective, frozen, program, workdir),
-            measure=_measure_of(config, program, frozen, encoder),
+            sample=sample,
+            measure=measure,
             work=lambda batch: getattr(objective.work(batch), "flops", None),
         )
         if jax.process_index() == 0:
@@ -173,6 +189,53 @@ def _say_what_starts(config: ConfigDict, program: Program, start: Start) -> None
     processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
     mesh = program.mesh
     print(f"on {mesh.size} x {jax.devices()[0].device_kind}{processes}, mesh {dict(mesh.shape)}")
+
+
+def _say_what_is_drawn(config: ConfigDict, inputs: Inputs, progress: ProgressLine) -> None:
+    """What of every dataset is trained on, on the first process; warnings where little or none of it is."""
+    if jax.process_index() != 0:
+        return
+    for report in inputs.reports:
+        progress.say(report)
+    for remark in (*inputs.remarks, *held_out_remarks(config)):
+        logging.warning("%s", remark)
+
+
+@contextlib.contextmanager
+def _of_other_data(start: Start) -> Iterator[None]:
+    """What a position in other data is refused with names the checkpoint, and what to do instead."""
+    try:
+        yield
+    except InvalidValue as error:
+        raise ConfigError(
+            f"{start.origin} was written by a run on other data: {error} To train its weights on these data, "
+            f"begin another run from them: --config.init_from={Path(start.origin).parents[1]} and another "
+            "--workdir."
+        ) from error
+
+
+def _continue_data(
+    config: ConfigDict, inputs: Inputs, start: Start, saved: Mapping[str, Any], progress: ProgressLine
+) -> None:
+    """Move the data to the position of the checkpoint, and say which clips do not come as they would have.
+
+    Raises:
+        ConfigError: the position is one in other data.
+    """
+    with _of_other_data(start):
+        changes = inputs.stream.restore(start.position)
+    before = saved.get("batch_size")
+    if "buckets" not in start.position and before not in (None, config.batch_size):
+        # Checkpoints of earlier versions say only how many batches there were.
+        count = start.step * abs(config.batch_size - before)
+        fate = "passed over" if config.batch_size > before else "drawn again"
+        changes = (
+            *changes,
+            f"batches of {config.batch_size} clips where they were {before}. Positions count batches: in the "
+            f"order of drawing at most {count} clips are {fate}",
+        )
+    for change in changes if jax.process_index() == 0 else ():
+        progress.say(f"data since the checkpoint: {change}")
 
 
 def _show_rendered(progress: ProgressLine, done: int, count: int) -> None:
