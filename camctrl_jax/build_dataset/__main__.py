@@ -10,6 +10,7 @@ from pathlib import Path
 
 from camctrl_jax import __version__
 from camctrl_jax.errors import exit_status
+from camctrl_jax.pose_options import add_reading_options
 
 _DESCRIPTION = """\
 Build a dataset of annotated clips (TFDS, ArrayRecord files) that train.py reads.
@@ -34,6 +35,9 @@ examples:
   python -m camctrl_jax.build_dataset latents --source data/mine --out data/latents --latents weights/wan \\
       --shard 0/16
 
+  # a capture by COLMAP or nerfstudio: pictures and poses are paired by name
+  python -m camctrl_jax.build_dataset videos --source desk --poses desk/transforms.json --out data/desk
+
   # training on both, four labelled clips to one unlabelled: see configs/stage1.py
 """
 
@@ -42,17 +46,23 @@ Cut videos into clips: pick frames at --fps by their time stamps, resize to cove
 centre (intrinsics follow), and pair them with poses and captions.
 
 --source    a video (mp4, mov, mkv, webm, avi, ...), an image, a folder of images (the frames of one video),
-            or a folder with any of these below it.
+            or a folder with any of these below it. Every real file is taken once. Hidden files are not taken,
+            nor folders that accompany another one: reduced copies (images_2), masks, depth.
 --poses     a file for a single source, or a folder with one pose file (or pose folder) per source of the
             same name: RealEstate10K, COLMAP, transforms.json, TUM, MotionCtrl JSON, poses.npy, ... One pose
             per source frame. Sources without a pose file become unlabelled clips.
+            A file that names its pictures (transforms.json, COLMAP, OpenSfM) is paired with a folder of
+            images by these names, may serve several folders, and need not have a pose for each: clips are
+            cut from the pictures in a row that have one.
 --captions  a folder with NAME.txt per source (one phrasing per line), one .txt for all, a .json (name -> text
             or list of texts), a .jsonl ({"file": .., "caption": ..}) or a .csv with the columns file and
             caption.
 
-A source that cannot be used (truncated video, wrong number of poses, NaN pose, empty caption file, ...) is
-skipped, counted and listed with its reason in report.json, and so are poses and captions whose video is
-missing. More than --max-bad-share of them stops the run.
+What was taken for what is printed first. A source that cannot be used (truncated video, wrong number of
+poses, NaN pose, empty caption file, ...) is skipped, counted and listed with its reason in report.json. So
+are poses and captions whose video is missing, pictures without a pose, poses without a picture, what was left
+out, and remarks on pose files and on how media were converted. More than --max-bad-share of sources skipped
+stops the run.
 """
 
 _WORLDS = """\
@@ -97,8 +107,10 @@ def _worlds(**options: object) -> None:
 
 def _videos(**options: object) -> None:
     from camctrl_jax.build_dataset import videos
+    from camctrl_jax.camera.reading import take_reading
 
-    videos.build(videos.VideosOptions(**options))
+    reading = take_reading(options)
+    videos.build(videos.VideosOptions(reading=reading, **options))
 
 
 def _latents(source: list[Path], **options: object) -> None:
@@ -151,11 +163,24 @@ def _add_videos(command: argparse.ArgumentParser) -> None:
     _add_clip(command)
     add("--poses", type=Path, metavar="PATH", help="see above; without it all clips are unlabelled")
     add("--metric", action="store_true", help="the poses' translations are metres")
+    add_reading_options(add)
+    add(
+        "--poses-of",
+        choices=("auto", "shown", "stored"),
+        default="auto",
+        help="whether poses of turned or mirrored pictures belong to them as shown or as stored (default "
+        "auto: stored if the pose file has the size of the stored pictures and not of the shown ones)",
+    )
     add("--captions", type=Path, metavar="PATH", help="see above; without it captions are empty")
     add("--min-frames", type=int, default=17, metavar="T", help="shortest clip to keep, 4k+1 (default 17)")
     add("--stride", type=int, metavar="N", help="frames between clip starts (default: --frames)")
     add("--image-fps", type=float, metavar="F", help="rate of image folders (default: --fps)")
     add("--stills", action="store_true", help="every image is a clip of one frame")
+    add(
+        "--every-folder",
+        action="store_true",
+        help="take folders that accompany others as sources, too: reduced copies, masks, depth",
+    )
     add("--max-bad-share", type=float, default=0.2, metavar="X", help="stop beyond this share (default 0.2)")
 
 

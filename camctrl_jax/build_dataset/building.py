@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from camctrl_jax.models.autoencoder import Autoencoder, compute_dtype
 tfds.disable_progress_bar()  # progress is counted in worlds, videos and clips, below
 
 ENCODED_TOGETHER = 16  # clips in one call of the autoencoder
+_REMARKS_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ class Building:
         tally: counts sources.
         encoder: what makes latents of the clips, if anything does.
         job: identifies what all shards of a job are made of.
+        more: what the report says besides; called when it is written.
+        closing: further lines to print at the end.
         totals: of the clips so far.
     """
 
@@ -88,6 +91,8 @@ class Building:
     tally: SkipTally
     encoder: Autoencoder | None
     job: str | None = None
+    more: Callable[[], dict[str, Any]] = dict
+    closing: Callable[[], Sequence[str]] = tuple
     totals: dict[str, int] = field(default_factory=lambda: {"clips": 0, "frames": 0, "labelled": 0})
 
     def write(self, records: Iterable[ClipRecord]) -> None:
@@ -118,9 +123,11 @@ class Building:
                 f"{len(tally.unmatched)} pose or caption entries belong to no source; the report lists them"
             )
         if tally.remarks:
-            print(
-                f"{len(tally.remarks)} remarks on pose files are in the report; the first: {tally.remarks[0]}"
-            )
+            print(f"{len(tally.remarks)} remarks on pose files are in the report; the first:")
+            for remark in tally.remarks[:_REMARKS_SHOWN]:
+                print(f"  {remark}")
+        for line in self.closing():
+            print(line)
         print(f"dataset: {self.out}")
         print(f"report:  {self.out / 'report.json'}")
 
@@ -138,6 +145,7 @@ class Building:
             "skipped": [vars(skipped) for skipped in tally.skipped],
             "annotations_without_video": tally.unmatched,
             "remarks_on_poses": tally.remarks,
+            **self.more(),
         }
 
     def _counted(self, records: Iterable[ClipRecord]) -> Iterator[ClipRecord]:
@@ -152,7 +160,9 @@ def _as_json(options: BuildOptions) -> dict[str, Any]:
     values = {entry.name: getattr(options, entry.name) for entry in fields(options)}
     del values["overwrite"]
     for name, value in values.items():
-        if isinstance(value, tuple):
+        if is_dataclass(value):
+            values[name] = asdict(value)
+        elif isinstance(value, tuple):
             values[name] = [str(each) for each in value]
         elif isinstance(value, Path):
             values[name] = str(value)

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camctrl_jax.build_dataset.building import Building, ClipOptions, show_progress
+from camctrl_jax.build_dataset.listing import closing_lines, describe_sources, print_sources, report_of
+from camctrl_jax.camera.reading import Reading
 from camctrl_jax.data.bad_clips import SkipTally
+from camctrl_jax.data.captions import Captions
 from camctrl_jax.data.clips.writing import check_target
-from camctrl_jax.data.video_clips import Captions, CutSettings, Poses, find_sources, video_records
-from camctrl_jax.errors import InvalidValue
+from camctrl_jax.data.pose_files import Poses
+from camctrl_jax.data.sources import find_sources
+from camctrl_jax.data.video_clips import CutSettings, SourceNotes, video_records
 from camctrl_jax.video.decoding import IMAGE_SUFFIXES
+
+AS_IT_SAYS = Reading()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +25,11 @@ class VideosOptions(ClipOptions):
 
     Attributes:
         source: a video, an image, a folder of images, or a folder with any of these below it.
-        poses: a file for a single source, or a folder with one of the same name for each.
+        every_folder: take folders that accompany others (masks, depth, reduced copies) as sources, too.
+        poses: a file for a single source or, if it names their pictures, for several folders of pictures; or
+            a folder with one of the same name for each source.
+        reading: how pose files are read.
+        poses_of: whether poses belong to turned pictures as "stored" or as "shown"; "auto" tells by size.
         metric: the poses' translations are metres.
         captions: a file, or a folder with one of the same name for each.
         min_frames: shortest clip to keep.
@@ -30,7 +40,10 @@ class VideosOptions(ClipOptions):
     """
 
     source: Path
+    every_folder: bool = False
     poses: Path | None = None
+    reading: Reading = AS_IT_SAYS
+    poses_of: str = "auto"
     metric: bool = False
     captions: Path | None = None
     min_frames: int = 17
@@ -55,22 +68,35 @@ def build(options: VideosOptions) -> None:
         image_fps=options.image_fps,
         crf=options.crf,
     )
-    sources = find_sources(options.source, stills=stills)
-    if options.poses and len(sources) > 1 and options.poses.is_file():
-        raise InvalidValue(
-            f"--poses {options.poses} is one file, but {options.source} holds {len(sources)} sources: name a "
-            "folder with a pose file of the same name for each."
+    root = options.source
+    found = find_sources(root, stills=stills, every_folder=options.every_folder)
+    captions = Captions(options.captions) if options.captions else None
+    poses = None
+    if options.poses:
+        poses = Poses(
+            options.poses,
+            found.sources,
+            root,
+            metric=options.metric,
+            reading=options.reading,
+            poses_of=options.poses_of,
         )
+    rows, notes = describe_sources(found, root, poses, captions), SourceNotes()
+    print_sources(rows, found)
     encoder = options.encoder()
     records = video_records(
-        sources,
-        options.source,
+        found,
+        root,
         settings,
         tally,
-        poses=Poses(options.poses, metric=options.metric) if options.poses else None,
-        captions=Captions(options.captions) if options.captions else None,
+        notes,
+        poses=poses,
+        captions=captions,
         text=options.text(),
         encoder=encoder,
         progress=show_progress("sources"),
     )
-    Building("videos", options, out, tally, encoder).write(records)
+    building = Building("videos", options, out, tally, encoder)
+    building.more = lambda: report_of(rows, found, notes, poses)
+    building.closing = lambda: closing_lines(notes, poses)
+    building.write(records)

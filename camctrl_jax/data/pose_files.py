@@ -1,0 +1,266 @@
+"""Camera paths of sources: which pose file is whose, which pose belongs to which picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.formats import PoseFileError, detect_format, existing_path
+from camctrl_jax.camera.reading import Reading, ReadPath, read_path
+from camctrl_jax.data.pairing import pair_by_name
+from camctrl_jax.data.sources import below, pictures_of
+from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
+from camctrl_jax.video.decoding import SourceFrame, count_frames
+
+POSES_OF = ("auto", "shown", "stored")
+_COLMAP_PARTS = ("cameras", "images", "points3D", "frames", "rigs")
+
+
+@dataclass(frozen=True)
+class SourcePoses:
+    """The poses of one source.
+
+    Attributes:
+        cameras: of the pictures as they are shown, in the order of the pose file.
+        pose_of: int64 [frames of the source], which pose a frame has; -1 where it has none.
+        remarks: what was assumed, and what looks odd.
+        stored: whether the pose file's poses belong to the pictures as stored, and were turned with them.
+    """
+
+    cameras: Cameras
+    pose_of: np.ndarray
+    remarks: tuple[str, ...] = ()
+    stored: bool = False
+
+
+class Poses:
+    """Camera paths of sources.
+
+    Args:
+        path: one pose file (or folder that is one, such as a COLMAP model) for the only source or, if it
+            names their pictures, for several folders of pictures; or a folder with a pose file named like
+            each source.
+        sources, root: what they belong to, and the folder in which that was found.
+        metric: the translations are metres.
+        reading: how files are read.
+        poses_of: whether they belong to the pictures as "stored" or as "shown", after the turn and the
+            mirroring that a file asks for; "auto" tells by the picture size in the pose file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sources: Sequence[Path],
+        root: Path,
+        *,
+        metric: bool = False,
+        reading: Reading | None = None,
+        poses_of: str = "auto",
+    ) -> None:
+        self.path, self.sources, self.root = Path(path), tuple(sources), root
+        self.metric, self.reading, self.poses_of = metric, reading or Reading(), poses_of
+        self._used: set[Path] = set()
+        self._taken: dict[Path, set[str]] = {}  # picture names of the poses that were used, by pose file
+        self._named: dict[Path, tuple[str, ...]] = {}
+        self._read = lru_cache(maxsize=4)(read_path)  # one file may serve many sources
+        self._pairing = lru_cache(maxsize=1)(pair_by_name)
+        if existing_path(self.path) is None:
+            raise MissingFile(f"--poses {self.path}: no such file or folder.")
+        if self.path.is_dir():
+            return
+        if len(self.sources) > 1 and not all(map(pictures_of, self.sources)):
+            self._refuse_one_for_several()
+
+    def _refuse_one_for_several(self) -> None:
+        raise InvalidValue(
+            f"--poses {self.path} is one file, but {self.root} holds {len(self.sources)} sources: name a "
+            "folder with a pose file of the same name for each. (One file serves several folders of pictures "
+            "if it names their pictures, as transforms.json, COLMAP and OpenSfM do.)"
+        )
+
+    def locate(self, source: Path) -> Path | None:
+        """The pose file of a source, or None. Raises ClipError ``ambiguous_poses`` where several fit."""
+        path = self.path
+        if not path.is_dir():
+            return path
+        if self.root.is_dir() and source != self.root:
+            place = below(source, self.root)
+            folders = (path / place.parent, path)
+            entries = {each for folder in folders if folder.is_dir() for each in folder.iterdir()}
+            matches = sorted(
+                each
+                for each in entries
+                if place.stem in (each.stem, each.name) or place.name in (each.stem, each.name)
+                if not each.name.startswith(".") and not self._is_other(each)
+            )
+            if len(matches) > 1:
+                names = ", ".join(str(match) for match in matches)
+                raise ClipError("ambiguous_poses", f"{source}: several pose files fit: {names}; keep one.")
+            if matches:
+                return matches[0]
+            alone = len(self.sources) == 1 or bool(pictures_of(source))
+            return path if alone and self._is_pose_folder else None
+        named = sorted(
+            each for each in path.iterdir() if each.stem == source.stem and not self._is_other(each)
+        )
+        return named[0] if len(named) == 1 else path
+
+    @cached_property
+    def _is_pose_folder(self) -> bool:
+        try:
+            return bool(detect_format(self.path))
+        except (PoseFileError, OSError):
+            return False
+
+    def _is_other(self, entry: Path) -> bool:
+        """Whether an entry of the folder is no pose file of a source: a source itself, or part of a model."""
+        if self._is_pose_folder and entry.stem in _COLMAP_PARTS and entry.suffix in (".bin", ".txt"):
+            return True
+        real = entry.resolve()
+        return any(source.resolve().is_relative_to(real) for source in self.sources)
+
+    def find(self, source: Path, frame: SourceFrame) -> SourcePoses | None:
+        """The validated cameras of a source and which of its frames they belong to; None without a pose file.
+
+        Args:
+            source: a video, folder of pictures or picture.
+            frame: its first.
+
+        Raises ClipError ``bad_pose`` for a file that cannot be used, ``ambiguous_poses`` for several of
+        them or a picture that several poses fit, ``pose_names`` where no picture has a pose, ``pose_count``
+        where poses without names are not as many as frames.
+        """
+        path = self.locate(source)
+        if path is None:
+            return None
+        self._used.add(path)
+        try:
+            read, remarks, stored = self._read_for(path, frame)
+        except (ValueError, OSError) as error:
+            raise ClipError("bad_pose", str(error)) from error
+        pose_file = read.pose_file
+        shared = path == self.path and len(self.sources) > 1
+        if shared and not pose_file.names:
+            self._refuse_one_for_several()
+        cameras = frame.orientation.cameras(pose_file.cameras) if stored else pose_file.cameras
+        if self.metric:
+            cameras = dataclasses.replace(cameras, metric=True)
+        notes = tuple(f"{path}: {remark}" for remark in read.remarks)
+        remarks = tuple(f"{source}: {remark}" for remark in remarks)
+        pictures = pictures_of(source)
+        if pose_file.names and pictures:
+            pose_of = self._by_name(path, source, pictures, pose_file.names, shared)
+            self._named[path] = pose_file.names
+            return SourcePoses(cameras, pose_of, (*notes, *remarks), stored)
+        frames = count_frames(source)
+        if len(cameras) != frames:
+            raise ClipError(
+                "pose_count",
+                f"{source}: {frames} frames, but {len(cameras)} poses in {path}; one pose per frame of the "
+                "source is needed.",
+            )
+        if pose_file.names:
+            remarks += (
+                f"{source}: is a video, and {path} names pictures: its poses were taken in the order of the "
+                f"names, from {pose_file.names[0]!r} to {pose_file.names[-1]!r}",
+            )
+        return SourcePoses(cameras, np.arange(frames), (*notes, *remarks), stored)
+
+    def _read_for(self, path: Path, frame: SourceFrame) -> tuple[ReadPath, tuple[str, ...], bool]:
+        """A pose file for pictures like ``frame``; remarks; whether it is for the pictures as stored."""
+        shown, stored = frame.size, frame.stored_size
+        turned = frame.orientation.quarter_turns != 0 or frame.orientation.mirrored
+        if not turned:
+            return self._sized(path, shown), (), False
+        if self.poses_of != "auto":
+            as_stored = self.poses_of == "stored"
+            return self._sized(path, stored if as_stored else shown), (), as_stored
+        read = self._sized(path, shown)
+        told = read.pose_file.image_size
+        if told is not None and self.reading.image_size is None:
+            # A file that does not tell its picture size repeats what it was given.
+            told = told if self._sized(path, stored).pose_file.image_size == told else None
+        way = "turned" if shown != stored else "turned or mirrored"
+        if told is None or _alike(stored, shown):
+            return (
+                read,
+                (
+                    f"its pictures are {way} to be shown, and the pose file does not tell whether its poses "
+                    "belong to them before or after: after was assumed (--poses-of stored for before)",
+                ),
+                False,
+            )
+        if _alike(told, stored):
+            return (
+                read,
+                (
+                    f"its pictures are {way} to be shown; the poses belong to them before that, by their "
+                    f"size of {told[0]}x{told[1]}, and were turned alike (--poses-of shown takes them as "
+                    "they are)",
+                ),
+                True,
+            )
+        return read, (), False
+
+    def _sized(self, path: Path, size: tuple[int, int]) -> ReadPath:
+        """A pose file whose pixels, if it does not say of what size, are those of ``size``."""
+        if self.reading.image_size is None and not self._holds_fractions(path):
+            return self._read(path, dataclasses.replace(self.reading, image_size=size))
+        return self._read(path, self.reading)
+
+    def _holds_fractions(self, path: Path) -> bool:
+        """Pixels where fractions are expected are refused: their picture may have had another size."""
+        return (self.reading.format or detect_format(path).name) == "realestate10k"
+
+    def _by_name(
+        self, path: Path, source: Path, pictures: Sequence[Path], names: tuple[str, ...], shared: bool
+    ) -> np.ndarray:
+        """Which pose each picture of a source has, int64 [pictures]."""
+        rivals = [each for other in self.sources for each in pictures_of(other)] if shared else pictures
+        pairing = self._pairing(names, tuple(rivals))
+        unclear = [pairing.unclear[picture] for picture in pictures if picture in pairing.unclear]
+        if unclear:
+            more = f" ({len(unclear)} pictures are unclear)" if len(unclear) > 1 else ""
+            raise ClipError(
+                "ambiguous_poses",
+                f"{source}: {unclear[0]}{more}, pose file {path}; keep one of the two, or rename.",
+            )
+        pose_of = np.array([pairing.pose_of.get(picture, -1) for picture in pictures], np.int64)
+        self._taken.setdefault(path, set()).update(names[pose] for pose in pose_of if pose >= 0)
+        if (pose_of < 0).all():
+            raise ClipError(
+                "pose_names",
+                f"{source}: none of its {len(pictures)} pictures has a pose in {path}: the pictures have "
+                f"names like {pictures[0].name!r}, the {len(names)} poses like {names[0]!r}. Rename the "
+                "pictures, or convert the file to a format without names, which pairs by position: python -m "
+                "camctrl_jax.camera convert FILE NEW.txt",
+            )
+        return pose_of
+
+    def without_picture(self) -> dict[str, list[str]]:
+        """By pose file, the names of pictures that were not there for any source."""
+        missing = {
+            str(path): [name for name in names if name not in self._taken[path]]
+            for path, names in self._named.items()
+        }
+        return {path: names for path, names in missing.items() if names}
+
+    def unmatched(self) -> list[str]:
+        """Pose files and folders that were never asked for: their video is missing, or has another name."""
+        if not self.path.is_dir() or self.path in self._used:
+            return []
+        folders = {self.path, *(used.parent for used in self._used)}
+        found = {each for folder in folders for each in folder.iterdir() if not each.name.startswith(".")}
+        return sorted(str(each) for each in found - self._used - folders if not self._is_other(each))
+
+
+def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two picture sizes have one shape, but for rounding."""
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1.0) < 0.02
