@@ -2,15 +2,16 @@
 
 Every way in which a file can be unusable becomes a ``ClipError`` with one of these reasons: ``missing``,
 ``unreadable`` (no video, or cut off before its index), ``no_video``, ``no_frames``, ``truncated``,
-``corrupt``, ``mixed_sizes``, ``low_frame_rate``, ``too_short``.
+``corrupt``, ``colour``, ``several_pictures``, ``mixed_sizes``, ``low_frame_rate``, ``too_short``.
 
-Reading returns the stored size whatever it is; ``camctrl_jax.video.encoding`` says which sizes are padded on
-writing. Colour is converted with swscale's accurate rounding and full chroma interpolation, as on writing.
+Pictures come as they are meant to be seen: turned and mirrored, with square pixels, opaque, in BT.709
+(``camctrl_jax.video.looks``). Reading returns the size as shown, whatever it is;
+``camctrl_jax.video.encoding`` says which sizes are padded on writing.
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -24,15 +25,14 @@ from camctrl_jax.camera.framing import Framing
 from camctrl_jax.camera.orientation import Orientation
 from camctrl_jax.errors import ClipError
 from camctrl_jax.extras import require
-from camctrl_jax.video.colour import ACCURATE, AREA, BICUBIC, FULL_CHROMA, UNSPECIFIED
+from camctrl_jax.video.containers import Opened, count_presented, decoded, open_source
+from camctrl_jax.video.looks import Look, look_of
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
     *(".flv", ".wmv", ".ogv", ".gif"),
 )
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-_TRUNCATION_TOLERANCE = 0.02  # some muxers announce a few frames more than there are
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,17 @@ class SourceFrame:
     Attributes:
         index: its number in the source.
         time: seconds from the first one.
-        picture: the av.VideoFrame, as stored.
-        orientation: from the picture as stored to the picture as shown.
+        picture: the av.VideoFrame as stored, but without transparency.
+        look: from there to the picture as shown.
         name: the file's name, for a picture of a folder; otherwise empty.
-        remarks: what was done to the source that a user should know, a sentence each, the same for every frame.
+        remarks: what was done to it that a user should know, a phrase each; the same words for every frame of
+            a source that they hold for.
     """
 
     index: int
     time: float
     picture: Any
-    orientation: Orientation = Orientation()
+    look: Look = Look()
     name: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -61,39 +62,29 @@ class SourceFrame:
         return self.picture.height, self.picture.width
 
     @property
+    def orientation(self) -> Orientation:
+        """From the picture as stored to the picture as shown."""
+        return self.look.orientation
+
+    @property
     def size(self) -> tuple[int, int]:
-        """(height, width) as it is meant to be seen, after the rotation that phones store."""
-        height, width = self.picture.height, self.picture.width
-        return (width, height) if _quarter_turns(self.picture) % 2 else (height, width)
+        """(height, width) as it is meant to be seen: turned, with square pixels."""
+        return self.look.size(self.stored_size)
 
     def rgb(self, framing: Framing | None = None) -> np.ndarray:
         """u8 [H, W, 3], resized and cropped if a framing is given."""
-        turns = _quarter_turns(self.picture)
-        height, width = self.size if framing is None else framing.resized
-        shrinks = height * width < self.picture.height * self.picture.width
-        stored_height, stored_width = (width, height) if turns % 2 else (height, width)
-        options: dict[str, Any] = {}
-        if self.picture.colorspace == UNSPECIFIED and self.picture.height >= 720:
-            options["src_colorspace"] = "ITU709"  # what untagged HD means; below, swscale's BT.601 is right
-        picture = self.picture.reformat(
-            width=stored_width,
-            height=stored_height,
-            format="rgb24",
-            interpolation=(AREA if shrinks else BICUBIC) | FULL_CHROMA | ACCURATE,
-            **options,
-        ).to_ndarray()
-        picture = np.rot90(picture, turns)
+        picture = self.look.rgb(self.picture, self.size if framing is None else framing.resized)
         return np.ascontiguousarray(picture if framing is None else framing.crop(picture))
 
 
-def _quarter_turns(picture: Any) -> int:
-    """Counter-clockwise quarter turns that the file asks a player to make."""
-    return round(picture.rotation / 90) % 4
-
-
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """The image files of a folder in the order of the numbers in their names."""
-    images = [path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    """The image files of a folder in the order of the numbers in their names; hidden files are left out."""
+    images = [
+        path
+        for path in Path(folder).iterdir()
+        # "._name.png" is what macOS writes beside "name.png" on foreign disks: no picture.
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
     return sorted(images, key=_natural_key)
 
 
@@ -103,43 +94,8 @@ def _natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces]
 
 
-def _open(source: str | os.PathLike[str] | bytes, name: str) -> Any:
-    av = require("av", extra="data")
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if not path.exists():
-            raise ClipError("missing", f"{name}: no such file.")
-        if path.stat().st_size == 0:
-            raise ClipError("unreadable", f"{name}: the file is empty.")
-        source = str(path)
-    elif not source:
-        raise ClipError("unreadable", f"{name}: no bytes.")
-    try:
-        container = av.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ClipError(
-            "unreadable",
-            f"{name}: cannot be opened as a video ({_cause(error)}); not one, or cut off before its index.",
-        ) from error
-    # FFmpeg draws a text file as a picture: that is a pose file in the wrong place, not a video.
-    if not container.streams.video or container.format.name == "tty":
-        container.close()
-        raise ClipError("no_video", f"{name}: holds no video stream.")
-    return container
-
-
-def _cause(error: Exception) -> str:
-    """FFmpeg's words without the number and the file name that PyAV adds."""
-    return getattr(error, "strerror", None) or str(error)
-
-
 def _name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
     return name or ("video bytes" if isinstance(source, bytes) else str(source))
-
-
-def _duration(container: Any) -> float:
-    """Seconds the container announces, or 0.0."""
-    return (container.duration or 0) / 1e6
 
 
 def read_frames(
@@ -156,69 +112,48 @@ def read_frames(
     missing.
     """
     name = _name(source, name)
+    reformatter = _reformatter()
     if not isinstance(source, bytes) and Path(source).is_dir():
-        yield from _read_folder(Path(source), image_fps)
+        yield from _read_folder(Path(source), image_fps, reformatter)
         return
-    with _open(source, name) as container:
-        count = 0
-        for frame in _decoded(container, name, check_end=True):
-            count += 1
-            yield frame
-    if count == 0:
-        raise ClipError("no_frames", f"{name}: holds no frames.")
+    with open_source(source, name) as opened:
+        yield from _shown(opened, reformatter)
 
 
 def count_frames(source: str | os.PathLike[str], *, name: str | None = None) -> int:
-    """Frames of a source, counted without decoding: packets of a video, files of a folder.
+    """Frames that :func:`read_frames` gives: files of a folder, presented packets of a video.
+
+    Packets are counted without decoding, but for the few videos where that does not tell.
 
     Raises ClipError ``truncated`` when there are fewer than the container announces.
     """
     name = _name(source, name)
     if Path(source).is_dir():
         return len(list_images(source))
-    av = require("av", extra="data")
-    with _open(source, name) as container:
-        stream = container.streams.video[0]
-        count, end = 0, 0.0
-        try:
-            for packet in container.demux(stream):
-                if packet.size:
-                    count += 1
-                    if packet.pts is not None:
-                        end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        except av.error.FFmpegError as error:
-            raise ClipError(
-                "truncated",
-                f"{name}: cannot be read beyond frame {count} ({_cause(error)}); truncated or damaged.",
-            ) from error
-        start = float((stream.start_time or 0) * stream.time_base)
-        _check_complete(container, name, count, end - start)
+    with open_source(source, name) as opened:
+        count = 1 if opened.header.kind else count_presented(opened)
+    if count is None:
+        with open_source(source, name) as opened:
+            count = sum(1 for _ in decoded(opened))
     return count
 
 
-def _check_complete(container: Any, name: str, count: int, end: float) -> None:
-    """Raise ClipError ``truncated`` if ``count`` frames up to second ``end`` are less than was announced."""
-    announced, duration = container.streams.video[0].frames, _duration(container)
-    if announced and announced - count > max(2, _TRUNCATION_TOLERANCE * announced):
-        raise ClipError(
-            "truncated", f"{name}: announces {announced} frames, only {count} are there; truncated."
-        )
-    if not announced and duration - end > max(0.5, 0.05 * duration):
-        raise ClipError(
-            "truncated", f"{name}: announces {duration:.2f} s, its frames end after {end:.2f} s; truncated."
-        )
+def _reformatter() -> Any:
+    """What converts colours, with tables that are made once."""
+    require("av", extra="data")
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
 
 
-def _read_folder(folder: Path, image_fps: float) -> Iterator[SourceFrame]:
+def _read_folder(folder: Path, image_fps: float, reformatter: Any) -> Iterator[SourceFrame]:
     images = list_images(folder)
     if not images:
         raise ClipError("no_frames", f"{folder}: holds no images ({' '.join(IMAGE_SUFFIXES)}).")
     size = None
     for index, path in enumerate(images):
-        with _open(path, str(path)) as container:
-            frame = next(_decoded(container, str(path), check_end=False), None)
-        if frame is None:
-            raise ClipError("no_frames", f"{path}: holds no picture.")
+        with open_source(path, str(path), one_picture=True) as opened:
+            frame = next(_shown(opened, reformatter))
         if size is not None and frame.size != size:
             raise ClipError(
                 "mixed_sizes",
@@ -226,33 +161,33 @@ def _read_folder(folder: Path, image_fps: float) -> Iterator[SourceFrame]:
                 f"{size[0]}x{size[1]}; the frames of one clip must have one size.",
             )
         size = frame.size
-        yield SourceFrame(index, index / image_fps, frame.picture)
+        yield SourceFrame(index, index / image_fps, frame.picture, frame.look, path.name, frame.remarks)
 
 
-def _decoded(container: Any, name: str, *, check_end: bool) -> Iterator[SourceFrame]:
-    av = require("av", extra="data")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
+def _shown(opened: Opened, reformatter: Any) -> Iterator[SourceFrame]:
+    """The frames of one file."""
+    stream, name = opened.stream, opened.name
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    start = None
-    index, time = 0, 0.0
-    try:
-        for picture in container.decode(stream):
-            if picture.is_corrupt:
-                raise ClipError("corrupt", f"{name}: frame {index} is damaged.")
-            # Times count from the first frame; a frame without a time stamp follows at the average rate.
-            stamp = picture.time if picture.time is not None else (start or 0.0) + index / rate
-            start = stamp if start is None else start
-            time = stamp - start
-            yield SourceFrame(index, time, picture)
-            index += 1
-    except av.error.FFmpegError as error:
-        raise ClipError(
-            "truncated",
-            f"{name}: decoding fails after {index} frames ({_cause(error)}); truncated or damaged.",
-        ) from error
-    if check_end and index:
-        _check_complete(container, name, index, time + 1.0 / rate)
+    start, look, size, tags = None, Look(), None, None
+    for index, picture in enumerate(decoded(opened)):
+        # Times count from the first frame; a frame without a time stamp follows at the average rate.
+        stamp = picture.time if picture.time is not None else (start or 0.0) + index / rate
+        start = stamp if start is None else start
+        found = (
+            (picture.height, picture.width),
+            (picture.color_trc, picture.color_primaries, picture.format.name),
+        )
+        if found != (size, tags):
+            if size is not None and found[0] != size:
+                raise ClipError(
+                    "mixed_sizes",
+                    f"{name}: frame {index} has {found[0][0]}x{found[0][1]} pixels, those before "
+                    f"{size[0]}x{size[1]}; the frames of one clip must have one size.",
+                )
+            size, tags = found
+            look = look_of(picture, stream, opened.header, name, reformatter)
+        picture, remarks = look.opaque(picture)
+        yield SourceFrame(index, stamp - start, picture, look, "", remarks)
 
 
 def resample(frames: Iterable[SourceFrame], fps: float, name: str) -> Iterator[SourceFrame]:
@@ -276,7 +211,7 @@ def resample(frames: Iterable[SourceFrame], fps: float, name: str) -> Iterator[S
                 f"{made + 1} would repeat the one before); choose a lower rate.",
             )
         made += 1
-        return SourceFrame(frame.index, (made - 1) / fps, frame.picture)
+        return dataclasses.replace(frame, time=(made - 1) / fps)
 
     gap = 0.0
     for frame in frames:
