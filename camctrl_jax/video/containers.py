@@ -1,0 +1,248 @@
+"""Opening files with PyAV and taking their pictures out, one by one; what cannot be used says why.
+
+Decoders conceal damage where they can. Here their errors count: a picture that was patched up is none. H.264 says
+so of each picture; of the other decoders the first error ends the reading. Damage that a decoder does not notice
+(VP9 carries no checks) cannot be told from content.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from camctrl_jax.errors import ClipError
+from camctrl_jax.extras import require
+from camctrl_jax.video.headers import Header, picture_kind, read_header
+
+_TRUNCATION_TOLERANCE = 0.02  # some muxers announce a few frames more than there are
+# Codecs whose every packet becomes one picture; of others (VP8's hidden frames, packed B frames) some do not.
+_ONE_TO_ONE = (
+    *("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "mpeg1video", "mpeg2video"),
+    *("mjpeg", "png", "ffv1", "prores", "rawvideo", "gif", "apng", "dnxhd"),
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open file: its container, its video stream, and the header of a picture (empty for a video)."""
+
+    container: Any
+    stream: Any
+    header: Header
+    name: str
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+
+def open_source(source: str | os.PathLike[str] | bytes, name: str, *, one_picture: bool = False) -> Opened:
+    """Open a video or a picture, from a path or bytes.
+
+    Args:
+        name: what errors call it.
+        one_picture: only a file of one picture will do.
+
+    Raises ClipError ``missing``, ``unreadable``, ``no_video`` or ``several_pictures``.
+    """
+    av = require("av", extra="data")
+    header, source, options = _prepared(source, name, one_picture)
+    try:
+        container = av.open(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        what = f"a {header.kind} picture" if header.kind else "a video"
+        raise ClipError(
+            "unreadable",
+            f"{name}: cannot be opened as {what} ({_cause(error)}); not one, or cut off before its index.",
+        ) from error
+    # FFmpeg draws a text file as a picture: that is a pose file in the wrong place, not a video.
+    streams = [
+        each for each in container.streams.video if not each.disposition & each.disposition.attached_pic
+    ]
+    if not streams or container.format.name == "tty":
+        container.close()
+        raise ClipError("no_video", f"{name}: holds no video stream.")
+    return Opened(container, streams[0], header, name)
+
+
+def _prepared(
+    source: str | os.PathLike[str] | bytes, name: str, one_picture: bool
+) -> tuple[Header, str | bytes, dict[str, Any]]:
+    """The header of a picture, what FFmpeg is to open, and how."""
+    if not isinstance(source, bytes):
+        path = Path(source)
+        if not path.exists():
+            raise ClipError("missing", f"{name}: no such file.")
+        if path.stat().st_size == 0:
+            raise ClipError("unreadable", f"{name}: the file is empty.")
+        try:
+            with path.open("rb") as file:
+                kind = picture_kind(file.read(16))
+            # Bytes, because FFmpeg takes some characters in the names of pictures for a pattern.
+            source = path.read_bytes() if kind else str(path)
+        except OSError as error:
+            raise ClipError("unreadable", f"{name}: cannot be read ({_cause(error)}).") from error
+    elif not source:
+        raise ClipError("unreadable", f"{name}: no bytes.")
+    header = read_header(source) if isinstance(source, bytes) else Header()
+    if one_picture and not header.kind:
+        raise ClipError(
+            "unreadable", f"{name}: its content is not a picture (JPEG, PNG, WebP, BMP, TIFF); take it away."
+        )
+    if header.kind in ("HEIC", "AVIF sequence"):
+        raise ClipError("unreadable", f"{name}: {header.kind} is not supported; convert it to JPEG or PNG.")
+    if header.pages > 1:
+        if header.kind == "PNG" and not one_picture:
+            return Header(), source, {"format": "apng"}  # an animation: frames with times, as of a GIF
+        what = {"PNG": "an animated PNG", "WebP": "an animated WebP"}.get(
+            header.kind, f"a {header.kind} of {header.pages} pages"
+        )
+        remedy = "a file a picture, or a video" if header.kind == "WebP" else "a file a picture"
+        raise ClipError("several_pictures", f"{name}: is {what}, which is not supported; write {remedy}.")
+    return header, source, {}
+
+
+def _cause(error: Exception) -> str:
+    """FFmpeg's words without the number and the file name that PyAV adds."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def decoded(opened: Opened) -> Iterator[Any]:
+    """The av.VideoFrame of every picture that is to be presented.
+
+    Raises ClipError ``corrupt`` for a damaged picture, ``truncated`` where pictures are missing; the latter
+    only at the end.
+    """
+    av = require("av", extra="data")
+    container, stream, name = opened.container, opened.stream, opened.name
+    decoder = _decoder(opened)
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    count, hidden, lost, presented = 0, 0, 0, []
+    starts_whole, failure = None, None
+    first = end = 0.0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            if starts_whole is None:
+                starts_whole = packet.is_keyframe
+            if packet.size:
+                hidden += packet.is_discard
+                if not packet.is_discard and packet.pts is not None:
+                    presented.append(packet.pts)
+            elif opened.header.kind and count:
+                break  # a picture is complete; what may follow it in the file is of no concern
+            pictures = decoder.decode(packet if packet.size or decoder is stream else None)
+        except av.error.FFmpegError as error:
+            if count == 0 and starts_whole is False:
+                # A recording that begins between two key frames: what refers to lost ones cannot be decoded.
+                lost, failure = lost + 1, error
+                continue
+            raise ClipError(
+                "corrupt" if opened.header.kind else "truncated",
+                f"{name}: decoding fails after {count} frames ({_cause(error)}); truncated or damaged.",
+            ) from error
+        for picture in pictures:
+            if picture.is_corrupt:
+                raise ClipError("corrupt", f"{name}: frame {count} is damaged.")
+            stamp = picture.time if picture.time is not None else first + count / rate
+            first = stamp if count == 0 else first
+            end = max(end, stamp + 1.0 / rate)
+            if count == 0 and picture.pts is not None:
+                presented = [stamp for stamp in presented if stamp >= picture.pts]
+            yield picture
+            count += 1
+    if count == 0:
+        cause = f" ({_cause(failure)})" if failure else ""
+        raise ClipError("no_frames", f"{name}: holds no frames{cause}.")
+    if opened.header.kind:
+        return
+    if stream.codec_context.name in ("h264", "hevc") and len(presented) - count > 0 and not lost:
+        raise ClipError(
+            "corrupt", f"{name}: {len(presented)} frames are stored, only {count} can be decoded; damaged."
+        )
+    _check_complete(opened, count + hidden, first, end)
+
+
+def _decoder(opened: Opened) -> Any:
+    """What decodes the packets: the stream itself, or a codec context."""
+    av = require("av", extra="data")
+    stream = opened.stream
+    context = stream.codec_context
+    if context.name == "vp9" and stream.metadata.get("alpha_mode") == "1":
+        # FFmpeg's own decoder drops the transparency.
+        return av.codec.CodecContext.create("libvpx-vp9", "r")
+    # Threads work on several frames ahead, which a single picture has no use for.
+    stream.thread_type = "SLICE" if opened.header.kind else "AUTO"
+    if context.name != "h264":  # its damaged pictures are marked, and it must begin at any recovery point
+        context.options = {**context.options, "err_detect": "crccheck+explode"}
+    return stream
+
+
+def count_presented(opened: Opened) -> int | None:
+    """Pictures of a video from its packets alone; None where that takes decoding.
+
+    Raises ClipError ``truncated`` when there are fewer than the container announces.
+    """
+    av = require("av", extra="data")
+    container, stream = opened.container, opened.stream
+    certain = stream.codec_context.name in _ONE_TO_ONE and stream.metadata.get("alpha_mode") != "1"
+    count, hidden, first, start, end = 0, 0, None, 0.0, 0.0
+    try:
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            if packet.pts is None:
+                return None
+            if first is None:
+                first = packet.pts
+                certain &= packet.is_keyframe
+                start = float(first * packet.time_base)
+            if packet.is_discard:
+                hidden += 1
+                continue
+            # Pictures that come before the first key frame refer to one that is not there.
+            certain &= packet.pts >= first
+            if not certain:
+                return None
+            count += 1
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    except av.error.FFmpegError as error:
+        raise ClipError(
+            "truncated",
+            f"{opened.name}: cannot be read beyond frame {count} ({_cause(error)}); truncated or damaged.",
+        ) from error
+    _check_complete(opened, count + hidden, start, end)
+    return count
+
+
+def _check_complete(opened: Opened, count: int, first: float, end: float) -> None:
+    """Raise ClipError ``truncated`` if less is there than was announced.
+
+    Args:
+        count: frames that are there, those that are not presented among them.
+        first, end: time of the first presented frame and of the end of the last one, in seconds.
+    """
+    container, stream, name = opened.container, opened.stream, opened.name
+    announced, duration = stream.frames, (container.duration or 0) / 1e6
+    missing = duration - end  # some containers count from 0, some from the first frame
+    if announced and announced - count > max(2, _TRUNCATION_TOLERANCE * announced):
+        # AVI counts places in time, of which some may be empty.
+        rate = float(stream.average_rate or 25)
+        if container.format.name == "avi" and missing * rate <= max(2, _TRUNCATION_TOLERANCE * announced):
+            return
+        raise ClipError(
+            "truncated", f"{name}: announces {announced} frames, only {count} are there; truncated."
+        )
+    if not announced and missing > max(0.5, 0.05 * duration):
+        raise ClipError(
+            "truncated", f"{name}: announces {duration:.2f} s, its frames end after {end:.2f} s; truncated."
+        )
