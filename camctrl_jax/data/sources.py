@@ -150,11 +150,11 @@ class _Walk:
             except OSError as error:
                 self.broken.append((str(folder), "unreadable", f"{folder}: {error.strerror or error}."))
                 continue
-            waiting += [entry for entry in reversed(entries) if self._entry(entry)]
+            waiting += [entry for entry in entries if self._entry(entry)][::-1]
             if not any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
                 continue
             # A folder of pictures is one source: links among them, even to one picture twice, are its frames.
-            images = [image for image in list_images(folder) if not image.is_dir()]
+            images = [image for image in list_images(folder) if image.name[0] != "." and not image.is_dir()]
             if images:
                 self.folders[folder] = images
 

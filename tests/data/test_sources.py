@@ -1,0 +1,228 @@
+"""Finding sources: each real file once, companions left out by evidence, and everything said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import av
+import numpy as np
+import pytest
+
+from camctrl_jax.data.sources import find_sources
+from camctrl_jax.errors import MissingFile
+from camctrl_jax.video.encoding import write_mp4
+from camctrl_jax.video.pictures import write_png
+
+
+def write_video(path, value=90):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(path, np.full((3, 16, 16, 3), value, np.uint8), fps=12)
+
+
+def write_folder(folder, names=range(4), size=(32, 48), value=60):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        file = f"{name}" if "." in str(name) else f"{name}.png"
+        write_png(folder / file, np.full((*size, 3), value + i, np.uint8))
+
+
+def write_deep(folder, names=range(4), size=(32, 48)):
+    """Pictures of one channel with 16 bits, as depth cameras write them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with av.open(str(folder / f"{name}.png"), "w", format="image2", options={"update": "1"}) as file:
+            stream = file.add_stream("png", rate=1)
+            stream.height, stream.width, stream.pix_fmt = *size, "gray16be"
+            frame = av.VideoFrame.from_ndarray(np.full(size, 1500, np.uint16), format="gray16le")
+            for packet in (*stream.encode(frame.reformat(format="gray16be")), *stream.encode()):
+                file.mux(packet)
+
+
+def taken(root, **options):
+    """Names of the sources below the root; of what is left out, why."""
+    found = find_sources(root, **options)
+    names = [source.relative_to(root).as_posix() for source in found.sources]
+    return names, {each.path.removeprefix(f"{root}/"): each.why for each in found.left_out}
+
+
+def test_a_link_to_a_folder_above_gives_every_video_once(tmp_path):
+    root = tmp_path / "videos"
+    write_video(root / "inner" / "a.mp4")
+    (root / "inner" / "loop").symlink_to(root)
+    (root / "inner" / "self").symlink_to(root / "inner")
+    (root / "up").symlink_to(tmp_path)
+    names, left_out = taken(root)
+    assert names == ["inner/a.mp4"]
+    assert set(left_out) == {"inner/loop", "inner/self", "up"}
+    assert left_out["inner/self"] == f"a link to {root / 'inner'}, which is taken already"
+    assert left_out["inner/loop"] == f"a link to {root}, which holds --source"
+    assert left_out["up"] == f"a link to {tmp_path}, which holds --source"
+
+
+def test_one_file_under_several_names_is_taken_once(tmp_path):
+    write_video(tmp_path / "z.mp4")
+    (tmp_path / "a.mp4").symlink_to("z.mp4")
+    os.link(tmp_path / "z.mp4", tmp_path / "zz.mp4")
+    write_folder(tmp_path / "walk")
+    (tmp_path / "again").symlink_to(tmp_path / "walk")
+    (tmp_path / "chosen").mkdir()
+    for name in ("1.png", "3.png"):
+        (tmp_path / "chosen" / name).symlink_to(tmp_path / "walk" / name)
+    names, left_out = taken(tmp_path)
+    assert names == ["walk", "z.mp4"]  # under their own names, not those of links
+    assert left_out == {
+        "a.mp4": f"a link to {tmp_path / 'z.mp4'}, which is taken already",
+        "zz.mp4": f"the same file as {tmp_path / 'z.mp4'}, which is taken already",
+        "again": f"a link to {tmp_path / 'walk'}, which is taken already",
+        "chosen": f"its pictures are links to those of {tmp_path / 'walk'}",
+    }
+
+
+def test_links_out_of_the_folder_are_followed_once(tmp_path):
+    write_video(tmp_path / "store" / "a.mp4")
+    write_folder(tmp_path / "store" / "walk")
+    root = tmp_path / "set"
+    root.mkdir()
+    for name in ("one", "two"):
+        (root / name).symlink_to(tmp_path / "store")
+    (root / "b.mp4").symlink_to(tmp_path / "store" / "a.mp4")
+    names, left_out = taken(root)
+    assert names == ["b.mp4", "one/walk"]
+    assert set(left_out) == {"one/a.mp4", "two"}
+
+
+def test_links_that_lead_nowhere_are_said(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    for name in ("b.mp4", "walk", "round"):
+        (tmp_path / name).symlink_to(tmp_path / ("round" if name == "round" else "gone"))
+    found = find_sources(tmp_path)
+    assert [(name.rpartition("/")[2], reason) for name, reason, _ in found.broken] == [
+        ("b.mp4", "missing"), ("round", "missing"), ("walk", "missing"),
+    ]  # fmt: skip
+    assert all("which is not there" in message for _, _, message in found.broken)
+
+
+def test_equal_copies_are_remarked_on_and_taken(tmp_path):
+    write_video(tmp_path / "a.mp4", 90)
+    write_video(tmp_path / "other.mp4", 91)
+    shutil.copy(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    write_folder(tmp_path / "walk")
+    shutil.copytree(tmp_path / "walk", tmp_path / "walk copy")
+    write_folder(tmp_path / "other walk", value=70)
+    found = find_sources(tmp_path)
+    assert len(found.sources) == 6
+    assert found.copies == (
+        (tmp_path / "b.mp4", tmp_path / "a.mp4"),
+        (tmp_path / "walk copy", tmp_path / "walk"),
+    )
+
+
+def test_reduced_copies_masks_and_depth_of_a_capture_are_left_out(tmp_path):
+    for folder, divisor in (("images", 1), ("images_2", 2), ("images_4", 4), ("images_8", 8)):
+        write_folder(tmp_path / folder, size=(64 // divisor, 96 // divisor))
+    write_folder(tmp_path / "thumbnails", size=(8, 12))
+    write_folder(tmp_path / "masks", ["0.png.png", "1.png.png", "3.png.png"], size=(64, 96))
+    write_folder(tmp_path / "masks_2", size=(32, 48))
+    write_folder(tmp_path / "segmentation", [f"{i}_mask" for i in range(4)], size=(64, 96))
+    write_folder(tmp_path / "undistorted" / "images", size=(64, 96))
+    write_deep(tmp_path / "sensor", ["d0", "d1"])
+    names, left_out = taken(tmp_path)
+    assert names == ["images"]
+    assert left_out["images_2"] == left_out["thumbnails"] == "the same 4 names as images, smaller"
+    assert left_out["masks"] == "the same 3 names of images: drawn for each picture, by its name"
+    assert left_out["sensor"] == "one channel of more than 8 bits, as of depth, beside images"
+    assert "an undistorted copy" in left_out["undistorted/images"]
+    assert set(left_out) == {
+        *("images_2", "images_4", "images_8", "thumbnails", "masks", "masks_2", "segmentation", "sensor"),
+        "undistorted/images",
+    }
+    assert len(taken(tmp_path, every_folder=True)[0]) == 10
+    assert taken(tmp_path, stills=True)[0] == [f"images/{i}.png" for i in range(4)]
+    assert taken(tmp_path / "masks")[0] == ["."]  # named itself, it is what is wanted
+
+
+@pytest.mark.parametrize(
+    ("main", "others"),
+    [
+        pytest.param("color", ["depth"], id="RGB-D"),
+        pytest.param("rgb", ["depth", "normals", "semantic"], id="rendered"),
+        pytest.param("input", ["input_seg", "masks_1"], id="splatting"),
+        pytest.param("walk", ["walk_mask", "walk-depth"], id="by the name beside it"),
+        pytest.param("JPEGImages/480p/bear", ["Annotations/480p/bear"], id="DAVIS"),
+        pytest.param("images/left", ["masks/left", "depths/left"], id="folders in folders"),
+        pytest.param(
+            "keyframes/images", ["keyframes/corrected_images", "keyframes/confidence"], id="Polycam"
+        ),
+        pytest.param("images_2", ["images_4"], id="originals deleted"),
+        pytest.param(".", ["masks"], id="masks below the pictures"),
+    ],
+)
+def test_layouts_of_other_tools(tmp_path, main, others):
+    write_folder(tmp_path / main, size=(64, 96))
+    for other in others:
+        write_folder(tmp_path / other, size=(32, 48))
+    names, left_out = taken(tmp_path)
+    assert names == [main]
+    assert set(left_out) == set(others)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "size", "names"),
+    [
+        pytest.param("images", "images_2", (64, 96), range(4), id="as large: another take"),
+        pytest.param("images", "images_2", (32, 48), range(4, 8), id="other names"),
+        pytest.param("walk", "walk_2", (60, 90), range(4), id="smaller, but not by its number"),
+        pytest.param("image_0", "image_1", (64, 96), range(4), id="two cameras of KITTI"),
+        pytest.param("left", "right", (64, 96), range(4), id="stereo"),
+        pytest.param("images", "masks", (64, 96), range(9, 13), id="a video of masks"),
+        pytest.param("images", "depth of field", (64, 96), range(4), id="a word within a name"),
+    ],
+)
+def test_a_name_alone_is_no_evidence(tmp_path, one, other, size, names):
+    write_folder(tmp_path / one, size=(64, 96))
+    write_folder(tmp_path / other, names, size=size)
+    assert taken(tmp_path) == (sorted([one, other]), {})
+
+
+def test_a_folder_of_depth_alone_is_taken(tmp_path):
+    write_deep(tmp_path / "infrared")
+    assert taken(tmp_path) == (["infrared"], {})
+
+
+def test_hidden_and_system_files_are_no_sources(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    for name in ("._a.mp4", ".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"\0\5\26\7")
+    for folder in ("__MACOSX", "@eaDir", "#recycle", "lost+found", ".Trash-1000", "$RECYCLE.BIN"):
+        write_video(tmp_path / folder / "b.mp4")
+    names, left_out = taken(tmp_path)
+    assert names == ["a.mp4"]
+    assert left_out["._a.mp4"] == left_out[".hidden.png"] == "a hidden file"
+    assert left_out["@eaDir"] == "a folder of the system's own"
+
+
+def test_files_of_kinds_that_are_not_read_are_said(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    for name in ("b.HEIC", "c.avif", "d.jxl", "e.cr3", "f.mxf", "g.exr"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("nothing to say about this")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    names, left_out = taken(tmp_path)
+    assert names == ["a.mp4"]
+    assert set(left_out) == {"b.HEIC", "c.avif", "d.jxl", "e.cr3", "f.mxf", "g.exr", "pipe.mp4"}
+    assert left_out["b.HEIC"] == ".heic is not supported; convert it to PNG, JPEG or MP4"
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "IMG_1.HEIC").write_bytes(b"x")
+    with pytest.raises(MissingFile, match=r"IMG_1\.HEIC: \.heic is not supported"):
+        find_sources(tmp_path / "phone")
+
+
+def test_names_of_all_kinds(tmp_path):
+    for name in ("A.MP4", "b c.mp4", "\u00fc#1.mp4", "d.e.Mov", "100%.mkv"):
+        write_video(tmp_path / "f.mp4")
+        (tmp_path / "f.mp4").rename(tmp_path / name)
+    write_folder(tmp_path / "walk.png", ["X.PNG"])
+    assert taken(tmp_path)[0] == sorted(
+        ["A.MP4", "b c.mp4", "\u00fc#1.mp4", "d.e.Mov", "100%.mkv", "walk.png"]
+    )
