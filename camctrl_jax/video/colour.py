@@ -1,9 +1,9 @@
 """Colour of pictures: FFmpeg's numbers for it, and the way from what files hold to BT.709.
 
-A picture is 8-bit RGB with BT.709 primaries, as a player for an ordinary screen shows it. High dynamic range (HLG, PQ)
-is brought there with diffuse white, 203 cd/m2 (BT.2408: 75 % HLG, 58 % PQ), as white; what is brighter is white
-too. Transfer curves are swscale's. Its own mapping of gamuts shifts saturated colours that need no mapping by up
-to 30 levels of 255, so primaries are exchanged here, by a matrix in linear light.
+A picture is 8-bit RGB with BT.709 primaries, as a player for an ordinary screen shows it. High dynamic range
+(HLG, PQ) is brought there with diffuse white, 203 cd/m2 (BT.2408: 75 % HLG, 58 % PQ), as white; what is
+brighter is white too. Transfer curves are swscale's. Its own mapping of gamuts shifts saturated colours that need no
+mapping by up to 30 levels of 255, so primaries are exchanged here, by a matrix in linear light.
 """
 
 from __future__ import annotations
@@ -103,6 +103,9 @@ class Colour:
         return _encoded(light, self.srgb)
 
 
+PLAIN = Colour()
+
+
 def _curve(srgb: bool) -> np.ndarray:
     """f32 [65536]: the light of every 16-bit value."""
     values = np.arange(65536) / 65535
@@ -143,15 +146,11 @@ def colour_of(picture: Any, header: Header, name: str, reformatter: Any) -> Colo
     """
     curve, primaries, matrix = picture.color_trc, picture.color_primaries, picture.colorspace
     is_yuv = not picture.format.is_rgb and len(picture.format.components) >= 3
-    if curve in _REFUSED_CURVES or (is_yuv and matrix in _REFUSED_MATRICES):
-        what = (
-            f"matrix {_REFUSED_MATRICES[matrix]}"
-            if matrix in _REFUSED_MATRICES
-            else _REFUSED_CURVES.get(curve)
-        )
+    refused = _REFUSED_CURVES.get(curve) or (_REFUSED_MATRICES.get(matrix) if is_yuv else None)
+    if refused:
         raise ClipError(
             "colour",
-            f"{name}: its colours ({what}) cannot be converted; convert it to BT.709 first, e.g. with ffmpeg.",
+            f"{name}: its colours ({refused}) are not supported; convert it to BT.709 first, e.g. with ffmpeg.",
         )
     remarks = []
     srgb = curve == _SRGB_CURVE or bool(header.kind)
@@ -193,7 +192,7 @@ def _profile_primaries(profile: bytes, tagged: int) -> tuple[int, list[str]]:
         if np.abs(np.array(found) - colourants).max() < 0.004:
             return primaries, []
     return tagged, [
-        "its colour profile is neither sRGB nor Display P3 and is not applied: colours are read as sRGB"
+        "its colour profile, neither sRGB nor Display P3, is not applied: colours are read as sRGB"
     ]
 
 

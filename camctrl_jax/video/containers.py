@@ -1,8 +1,8 @@
 """Opening files with PyAV and taking their pictures out, one by one; what cannot be used says why.
 
-Decoders conceal damage where they can. Here their errors count: a picture that was patched up is none. H.264 says
-so of each picture; of the other decoders the first error ends the reading. Damage that a decoder does not notice
-(VP9 carries no checks) cannot be told from content.
+Decoders conceal damage where they can. Here their errors count: a picture that was patched up is none. H.264
+says so of each picture; of the other decoders the first error ends the reading. Damage that a decoder does
+not notice (VP9 carries no checks) cannot be told from content.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def open_source(source: str | os.PathLike[str] | bytes, name: str, *, one_pictur
     Raises ClipError ``missing``, ``unreadable``, ``no_video`` or ``several_pictures``.
     """
     av = require("av", extra="data")
+    from av.stream import Disposition
+
     header, source, options = _prepared(source, name, one_picture)
     try:
         container = av.open(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
@@ -62,9 +64,7 @@ def open_source(source: str | os.PathLike[str] | bytes, name: str, *, one_pictur
             f"{name}: cannot be opened as {what} ({_cause(error)}); not one, or cut off before its index.",
         ) from error
     # FFmpeg draws a text file as a picture: that is a pose file in the wrong place, not a video.
-    streams = [
-        each for each in container.streams.video if not each.disposition & each.disposition.attached_pic
-    ]
+    streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     if not streams or container.format.name == "tty":
         container.close()
         raise ClipError("no_video", f"{name}: holds no video stream.")
@@ -165,6 +165,7 @@ def decoded(opened: Opened) -> Iterator[Any]:
         raise ClipError("no_frames", f"{name}: holds no frames{cause}.")
     if opened.header.kind:
         return
+    _check_complete(opened, count + hidden, first, end)
     if stream.codec_context.name in ("h264", "hevc") and len(presented) - count > 0 and not lost:
         raise ClipError(
             "corrupt", f"{name}: {len(presented)} frames are stored, only {count} can be decoded; damaged."

@@ -26,7 +26,7 @@ from camctrl_jax.camera.orientation import Orientation
 from camctrl_jax.errors import ClipError
 from camctrl_jax.extras import require
 from camctrl_jax.video.containers import Opened, count_presented, decoded, open_source
-from camctrl_jax.video.looks import Look, look_of
+from camctrl_jax.video.looks import AS_STORED, Look, look_of
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
@@ -52,7 +52,7 @@ class SourceFrame:
     index: int
     time: float
     picture: Any
-    look: Look = Look()
+    look: Look = AS_STORED
     name: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -168,7 +168,7 @@ def _shown(opened: Opened, reformatter: Any) -> Iterator[SourceFrame]:
     """The frames of one file."""
     stream, name = opened.stream, opened.name
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    start, look, size, tags = None, Look(), None, None
+    start, look, size, tags = None, AS_STORED, None, None
     for index, picture in enumerate(decoded(opened)):
         # Times count from the first frame; a frame without a time stamp follows at the average rate.
         stamp = picture.time if picture.time is not None else (start or 0.0) + index / rate

@@ -1,4 +1,4 @@
-"""What the bytes of a picture say before any of it is decoded: its kind, orientation, pages and colour profile.
+"""What the bytes of a picture say before any of it is decoded: kind, orientation, pages, colour profile.
 
 FFmpeg decodes the pixels; what PyAV does not hand on of the rest is read here. Files may be damaged: whatever
 cannot be read is taken as not said.
@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from camctrl_jax.camera.orientation import Orientation
 
+UPRIGHT = Orientation()
 # The eight values of EXIF's tag 274: how to turn what is stored into what is seen.
 EXIF_ORIENTATIONS = {
-    1: Orientation(0, False),
+    1: UPRIGHT,
     2: Orientation(0, True),
     3: Orientation(2, False),
     4: Orientation(2, True),
@@ -44,7 +46,7 @@ class Header:
     """
 
     kind: str = ""
-    orientation: Orientation = Orientation()
+    orientation: Orientation = UPRIGHT
     pages: int = 1
     profile: bytes = b""
     pixel_aspect: Fraction | None = None
@@ -160,10 +162,10 @@ def _orientation(exif: bytes) -> Orientation:
         first = next(_directories(exif), {})
     except (struct.error, IndexError):
         first = {}
-    return EXIF_ORIENTATIONS.get(first.get(_ORIENTATION, 1), Orientation())
+    return EXIF_ORIENTATIONS.get(first.get(_ORIENTATION, 1), UPRIGHT)
 
 
-def _directories(content: bytes) -> Iterator[dict[int, int | bytes]]:
+def _directories(content: bytes) -> Iterator[dict[int, Any]]:
     """The chain of directories of a TIFF, which EXIF is as well: the tags of interest of each."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
     if order is None:
@@ -173,7 +175,7 @@ def _directories(content: bytes) -> Iterator[dict[int, int | bytes]]:
     while at and at not in seen and len(seen) < 1000:  # a damaged chain may bite its tail
         seen.add(at)
         (count,) = struct.unpack_from(order + "H", content, at)
-        tags: dict[int, int | bytes] = {}
+        tags: dict[int, Any] = {}
         for entry in range(at + 2, at + 2 + 12 * count, 12):
             tag, kind, number = struct.unpack_from(order + "HHI", content, entry)
             if tag in (_ORIENTATION, _SUBFILE) and kind in (3, 4):
@@ -186,7 +188,7 @@ def _directories(content: bytes) -> Iterator[dict[int, int | bytes]]:
 
 
 def profile_colourants(profile: bytes) -> list[tuple[float, float, float]]:
-    """XYZ of red, green and blue as an ICC profile gives them, under its white (D50); [] where it does not."""
+    """XYZ of red, green and blue under D50 as an ICC profile gives them; [] where it does not."""
     try:
         (count,) = struct.unpack_from(">I", profile, 128)
         places = {}

@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.camera.orientation import Orientation
-from camctrl_jax.video.colour import ACCURATE, AREA, BICUBIC, FULL_CHROMA, Colour, colour_of, over_white
-from camctrl_jax.video.headers import Header
+from camctrl_jax.video.colour import (
+    ACCURATE,
+    AREA,
+    BICUBIC,
+    FULL_CHROMA,
+    PLAIN,
+    Colour,
+    colour_of,
+    over_white,
+)
+from camctrl_jax.video.headers import UPRIGHT, Header
 
+_ONE = Fraction(1)
 _SQUARE = 0.005  # a pixel whose sides differ by less is square: crops and rounding leave such ratios behind
 _MOST = 4  # pixels longer than so many times their width are a mistake of the file
 _STRAIGHT = 1.0  # degrees; files with another angle mean something that is not done here
@@ -32,9 +42,9 @@ class Look:
         remarks: what a user should know.
     """
 
-    orientation: Orientation = Orientation()
-    pixel_aspect: Fraction = Fraction(1)
-    colour: Colour = Colour()
+    orientation: Orientation = UPRIGHT
+    pixel_aspect: Fraction = _ONE
+    colour: Colour = PLAIN
     transparent: bool = False
     remarks: tuple[str, ...] = ()
 
@@ -67,6 +77,9 @@ class Look:
         return self.orientation.apply(self.colour.rgb(picture, width, height, scaling))
 
 
+AS_STORED = Look()
+
+
 def look_of(picture: Any, stream: Any, header: Header, name: str, reformatter: Any) -> Look:
     """The look of a source, from its first decoded av.VideoFrame, its stream and, for a picture, its header.
 
@@ -77,7 +90,7 @@ def look_of(picture: Any, stream: Any, header: Header, name: str, reformatter: A
         orientation = header.orientation
     else:
         orientation = _display_orientation(picture, remarks)
-    if orientation != Orientation():
+    if orientation != UPRIGHT:
         remarks.append(f"{_turn_words(orientation)}, as the file says it is to be seen")
     aspect = _pixel_aspect(stream, header, remarks)
     if aspect != 1:
@@ -95,13 +108,13 @@ def _display_orientation(picture: Any, remarks: list[str]) -> Orientation:
     except ValueError:  # PyAV does not know the type of some other side data, and then gives none of it
         return Orientation(round(picture.rotation / 90) % 4)
     if data is None:
-        return Orientation()
+        return UPRIGHT
     a, b, _, c, d, _, _, _, _ = struct.unpack("=9i", bytes(data))
     mirrored = a * d - b * c < 0
     # Of a mirrored picture the matrix sends the stored x axis to minus what the turn alone sends it to.
     x, y = (-a, -b) if mirrored else (a, b)
     if not x and not y:
-        return Orientation()
+        return UPRIGHT
     angle = math.degrees(math.atan2(-y, x))  # y points down
     turns = round(angle / 90)
     if abs(angle - 90 * turns) > _STRAIGHT:
@@ -124,8 +137,8 @@ def _pixel_aspect(stream: Any, header: Header, remarks: list[str]) -> Fraction:
     else:
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     if not aspect or abs(math.log(aspect)) < _SQUARE:
-        return Fraction(1)
+        return _ONE
     if not 1 / _MOST <= aspect <= _MOST:
         remarks.append(f"pixels of {aspect.numerator}:{aspect.denominator} are not believed: taken as square")
-        return Fraction(1)
+        return _ONE
     return Fraction(aspect)
