@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.formats import PoseFileError, detect_format, existing_path
 from camctrl_jax.camera.reading import Reading, ReadPath, read_path
-from camctrl_jax.data.pairing import pair_by_name
+from camctrl_jax.data.pairing import Pairing, pair_by_name
 from camctrl_jax.data.sources import below, pictures_of
 from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
 from camctrl_jax.video.decoding import SourceFrame, count_frames
@@ -70,7 +71,9 @@ class Poses:
         self._taken: dict[Path, set[str]] = {}  # picture names of the poses that were used, by pose file
         self._named: dict[Path, tuple[str, ...]] = {}
         self._read = lru_cache(maxsize=4)(read_path)  # one file may serve many sources
-        self._pairing = lru_cache(maxsize=1)(pair_by_name)
+        self._detect = lru_cache(maxsize=4)(detect_format)
+        self._entries = cache(_by_stem_and_name)
+        self._shared_pairing: Pairing | None = None
         if existing_path(self.path) is None:
             raise MissingFile(f"--poses {self.path}: no such file or folder.")
         if self.path.is_dir():
@@ -92,13 +95,14 @@ class Poses:
             return path
         if self.root.is_dir() and source != self.root:
             place = below(source, self.root)
-            folders = (path / place.parent, path)
-            entries = {each for folder in folders if folder.is_dir() for each in folder.iterdir()}
-            matches = sorted(
+            entries = {
                 each
-                for each in entries
-                if place.stem in (each.stem, each.name) or place.name in (each.stem, each.name)
-                if not each.name.startswith(".") and not self._is_other(each)
+                for folder in (path / place.parent, path)
+                for name in (place.stem, place.name)
+                for each in self._entries(folder).get(name, ())
+            }
+            matches = sorted(
+                each for each in entries if not each.name.startswith(".") and not self._is_other(each)
             )
             if len(matches) > 1:
                 names = ", ".join(str(match) for match in matches)
@@ -123,8 +127,13 @@ class Poses:
         """Whether an entry of the folder is no pose file of a source: a source itself, or part of a model."""
         if self._is_pose_folder and entry.stem in _COLMAP_PARTS and entry.suffix in (".bin", ".txt"):
             return True
-        real = entry.resolve()
-        return any(source.resolve().is_relative_to(real) for source in self.sources)
+        return entry.resolve() in self._holders
+
+    @cached_property
+    def _holders(self) -> frozenset[Path]:
+        """The sources and the folders that they are in."""
+        real = [source.resolve() for source in self.sources]
+        return frozenset((*real, *(parent for source in real for parent in source.parents)))
 
     def find(self, source: Path, frame: SourceFrame) -> SourcePoses | None:
         """The validated cameras of a source and which of its frames they belong to; None without a pose file.
@@ -217,14 +226,19 @@ class Poses:
 
     def _holds_fractions(self, path: Path) -> bool:
         """Pixels where fractions are expected are refused: their picture may have had another size."""
-        return (self.reading.format or detect_format(path).name) == "realestate10k"
+        return (self.reading.format or self._detect(path).name) == "realestate10k"
 
     def _by_name(
         self, path: Path, source: Path, pictures: Sequence[Path], names: tuple[str, ...], shared: bool
     ) -> np.ndarray:
         """Which pose each picture of a source has, int64 [pictures]."""
-        rivals = [each for other in self.sources for each in pictures_of(other)] if shared else pictures
-        pairing = self._pairing(names, tuple(rivals))
+        if not shared:
+            pairing = pair_by_name(names, pictures)
+        elif self._shared_pairing is None:
+            every = [each for other in self.sources for each in pictures_of(other)]
+            pairing = self._shared_pairing = pair_by_name(names, every)
+        else:
+            pairing = self._shared_pairing
         unclear = [pairing.unclear[picture] for picture in pictures if picture in pairing.unclear]
         if unclear:
             more = f" ({len(unclear)} pictures are unclear)" if len(unclear) > 1 else ""
@@ -235,6 +249,8 @@ class Poses:
         pose_of = np.array([pairing.pose_of.get(picture, -1) for picture in pictures], np.int64)
         self._taken.setdefault(path, set()).update(names[pose] for pose in pose_of if pose >= 0)
         if (pose_of < 0).all():
+            if len(pictures) == 1 and shared:
+                raise ClipError("no_pose", f"{source}: {path} has no pose of this name.")
             raise ClipError(
                 "pose_names",
                 f"{source}: none of its {len(pictures)} pictures has a pose in {path}: the pictures have "
@@ -259,6 +275,15 @@ class Poses:
         folders = {self.path, *(used.parent for used in self._used)}
         found = {each for folder in folders for each in folder.iterdir() if not each.name.startswith(".")}
         return sorted(str(each) for each in found - self._used - folders if not self._is_other(each))
+
+
+def _by_stem_and_name(folder: Path) -> dict[str, set[Path]]:
+    """The entries of a folder under their names with and without suffix; none where there is no folder."""
+    entries: dict[str, set[Path]] = defaultdict(set)
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        entries[entry.stem].add(entry)
+        entries[entry.name].add(entry)
+    return entries
 
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:

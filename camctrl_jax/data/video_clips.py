@@ -300,7 +300,8 @@ def video_records(
                 yield record
             tally.use()
         except ClipError as error:
-            kept = f" The {made} clips before that are kept." if made else ""
+            before = "clip before that is" if made == 1 else "clips before that are"
+            kept = f" The {made} {before} kept." if made else ""
             tally.skip(str(source), ClipError(error.reason, f"{error}{kept}"))
         notes.labelled_sources += labelled > 0
         notes.labelled_frames += labelled
