@@ -2,8 +2,8 @@
 
 A picture is 8-bit RGB with BT.709 primaries, as a player for an ordinary screen shows it. High dynamic range
 (HLG, PQ) is brought there with diffuse white, 203 cd/m2 (BT.2408: 75 % HLG, 58 % PQ), as white; what is
-brighter is white too. Transfer curves are swscale's. Its own mapping of gamuts shifts saturated colours that need no
-mapping by up to 30 levels of 255, so primaries are exchanged here, by a matrix in linear light.
+brighter is white too. Transfer curves are swscale's. Its own mapping of gamuts shifts saturated colours that
+need no mapping, by up to 30 levels of 255, so primaries are exchanged here, by a matrix in linear light.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def colour_of(picture: Any, header: Header, name: str, reformatter: Any) -> Colo
     if refused:
         raise ClipError(
             "colour",
-            f"{name}: its colours ({refused}) are not supported; convert it to BT.709 first, e.g. with ffmpeg.",
+            f"{name}: its colours ({refused}) are not supported; convert it to BT.709, e.g. with ffmpeg.",
         )
     remarks = []
     srgb = curve == _SRGB_CURVE or bool(header.kind)

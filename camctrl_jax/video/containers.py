@@ -127,7 +127,7 @@ def decoded(opened: Opened) -> Iterator[Any]:
     starts_whole, failure = None, None
     first = end = 0.0
     packets = container.demux(stream)
-    while True:
+    while not (opened.header.kind and count):  # what may follow a picture in its file is of no concern
         try:
             packet = next(packets, None)
             if packet is None:
@@ -138,8 +138,6 @@ def decoded(opened: Opened) -> Iterator[Any]:
                 hidden += packet.is_discard
                 if not packet.is_discard and packet.pts is not None:
                     presented.append(packet.pts)
-            elif opened.header.kind and count:
-                break  # a picture is complete; what may follow it in the file is of no concern
             pictures = decoder.decode(packet if packet.size or decoder is stream else None)
         except av.error.FFmpegError as error:
             if count == 0 and starts_whole is False:
@@ -170,7 +168,6 @@ def decoded(opened: Opened) -> Iterator[Any]:
         raise ClipError(
             "corrupt", f"{name}: {len(presented)} frames are stored, only {count} can be decoded; damaged."
         )
-    _check_complete(opened, count + hidden, first, end)
 
 
 def _decoder(opened: Opened) -> Any:
@@ -221,6 +218,8 @@ def count_presented(opened: Opened) -> int | None:
             "truncated",
             f"{opened.name}: cannot be read beyond frame {count} ({_cause(error)}); truncated or damaged.",
         ) from error
+    if not count:
+        return None
     _check_complete(opened, count + hidden, start, end)
     return count
 
