@@ -208,8 +208,8 @@ def test_another_batch_size_says_how_many_clips_it_passes_over(tmp_path, capsys)
     output = capsys.readouterr().out
     assert (
         "data since the checkpoint: clips of 5 frames, 16x32: batches of 10 clips where they were 5. "
-        "Positions count batches: in the order of drawing 16 labelled clips are passed over and 4 unlabelled clips are "
-        "passed over\n"
+        "Positions count batches: in the order of drawing 16 labelled clips are passed over and 4 unlabelled "
+        "clips are passed over\n"
     ) in output
     assert "changed since the checkpoint: batch_size: 5 -> 10" in output
     with pytest.raises(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,8 @@ class ClipSets:
             kinds = ", ".join(f"{d.folder}: {'latents' if d.latents else 'video'}" for d in opened)
             raise InvalidValue(f"datasets with cached latents and with videos cannot be mixed ({kinds}).")
         offsets = np.cumsum([0, *map(len, opened)])
-        return cls(tuple(opened), tuple(hidden), tuple(given), _named_twice(datasets, unlabelled), offsets)
+        sets = cls(tuple(opened), tuple(hidden), tuple(given), (), offsets)
+        return replace(sets, remarks=(*_named_twice(datasets, unlabelled), *_copies(sets)))
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -133,6 +134,22 @@ def shared_folders(folders: Sequence[str], others: Sequence[str]) -> list[tuple[
 
 def _parts(folder: str) -> set[str]:
     return {os.path.realpath(part) for part in dataset_folders(folder)} if Path(folder).is_dir() else set()
+
+
+def _copies(sets: ClipSets) -> list[str]:
+    """A sentence for every dataset whose clips have the names and sizes of those of an earlier one."""
+    columns = [sets.column(name) for name in ("id", "num_frames", "height", "width", "fps", "labelled")]
+    seen: dict[int, Given] = {}
+    remarks = []
+    for given in sets.given:
+        rows = zip(*(column[given.clips].tolist() for column in columns))
+        earlier = seen.setdefault(fingerprint(repr(list(rows)).encode()), given)
+        if earlier is not given and not shared_folders([given.folder], [earlier.folder]):
+            remarks.append(
+                f"{given.folder} holds clips of the same names and sizes as {earlier.folder}: if it is a "
+                "copy, they are drawn twice as often as those of others"
+            )
+    return remarks
 
 
 def _named_twice(datasets: Sequence[str], unlabelled: Sequence[str]) -> tuple[str, ...]:

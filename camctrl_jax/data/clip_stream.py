@@ -256,6 +256,7 @@ class ClipStream:
         self.reports: tuple[DatasetReport, ...] = plan.reports
         self.remarks: tuple[str, ...] = plan.remarks
         self._selections = plan.selections
+        self._ids = self._clips.fingerprint()
         self._drawn = self._replaced = self._batches = 0
         self._skipped = 0  # batches before the first of the iterator
         self._bad: dict[str, str] = {}
@@ -369,7 +370,7 @@ class ClipStream:
         """
         return {
             **self._identity(),
-            "ids": self._clips.fingerprint(),
+            "ids": self._ids,
             "buckets": [drawn.to_json() for drawn in self._drawn_by(self._batches)],
             "batches": self._batches,
             "skipped": self._skipped,
@@ -397,7 +398,7 @@ class ClipStream:
         identity = self._identity()
         found = {name: state.get(name) for name in identity}
         exact = found == identity and "position" in state
-        check_same_clips(state, identity | {"ids": self._clips.fingerprint()})
+        check_same_clips(state, identity | {"ids": self._ids})
         if not exact and "batches" not in state:
             raise InvalidValue(
                 f"this data position counts no batches, and is valid for {found['process'][1]} processes "
@@ -415,9 +416,10 @@ class ClipStream:
         self._batches = int(state.get("batches", 0))
         self._drawn, self._replaced = int(state["drawn"]), int(state["replaced"])
         self._bad = dict(state["bad_clips"])
-        if self._batches and found["process"][1] != self._process[1]:
+        own, there = self._process[1], (found["process"] or self._process)[1]
+        if self._batches and own != there:
             return (
-                f"{self._process[1]} processes where there were {found['process'][1]}: each has another "
+                f"in {own} process{'es' * (own > 1)}, where there were {there}, each has another "
                 f"share of the clips. The data go on after as many batches ({self._batches}), in another "
                 "order: which clips come again before others have come once is not known",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -215,6 +216,21 @@ def test_a_folder_named_twice_is_said_and_drawn_so(made, tmp_path):
         }
     (remark,) = open_stream([one], Bucket(9, 5), unlabelled=[one]).remarks
     assert remark.startswith(f"{one} is named under datasets and under unlabelled:")
+
+
+def test_a_copy_of_a_dataset_is_said(made, tmp_path):
+    one = made("one", {"count": 3, "labelled": 2})
+    copy = str(tmp_path / "copy")
+    shutil.copytree(one, copy)
+    (remark,) = open_stream([one, copy], Bucket(9, 5)).remarks
+    assert remark.startswith(f"{copy} holds clips of the same names and sizes as {one}: if it is a copy")
+    write_clips(
+        tmp_path / "again", records("one0", 3, labelled=2, size=(48, 48))
+    )  # names alone prove nothing
+    (remark,) = open_stream(
+        [one, str(tmp_path / "again")], Bucket(9, 5, height=32, width=48), every_dataset=False
+    ).remarks
+    assert "none of its 3 clips is drawn" in remark
 
 
 def test_a_shard_beside_its_whole_is_a_folder_named_twice(tmp_path):

@@ -147,7 +147,7 @@ def test_other_workers_change_nothing(folder):
 def test_another_number_of_processes_is_said(folder):
     state = after(open_stream(folder, Bucket(9, 10), process=(0, 2)), 4)
     (sentence,) = open_stream(folder, Bucket(9, 10)).restore(state)
-    assert sentence.startswith("1 processes where there were 2: each has another share of the clips.")
+    assert sentence.startswith("in 1 process, where there were 2, each has another share of the clips.")
     assert "after as many batches (4)" in sentence
 
 

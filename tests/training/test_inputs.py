@@ -12,6 +12,7 @@ from camctrl_jax.data.worlds_clips import WorldsSet, world_records
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.training.config import default_config
+from camctrl_jax.training.initialisation import Start
 from camctrl_jax.training.inputs import (
     check_folders,
     check_position,
@@ -21,7 +22,9 @@ from camctrl_jax.training.inputs import (
     open_inputs,
     preview_clips,
 )
+from camctrl_jax.training.run import _continue_data, _say_what_is_drawn
 from camctrl_jax.training.values import ConfigError
+from camctrl_jax.training.writers import ProgressLine
 from camctrl_jax.worlds import WorldsConfig
 
 
@@ -246,3 +249,25 @@ def test_other_worlds_than_the_checkpoint_s_are_found_before_they_are_rendered()
             check_position(config_of(**{**NANO, **changes}), position)
     with pytest.raises(InvalidValue, match="it counts in datasets, this run draws from worlds in memory"):
         check_position(config_of(**NANO), {**position, "kind": "clips"})
+
+
+def test_positions_of_earlier_versions_and_warnings_are_said(folders, tmp_path, capsys, caplog):
+    config = config_of(**{**NANO, **datasets(folders["mixed"], folders["mixed"]), "batch_size": 10})
+    inputs = open_inputs(config, make_mesh(MeshConfig()), None, True, lambda done, count: None)
+    position = {
+        name: value for name, value in inputs.stream.state().items() if name not in ("buckets", "ids")
+    }
+    start = Start(None, 6, position, str(tmp_path / "run" / "checkpoints" / "6"), None)
+    progress = ProgressLine(10, 6)
+    _say_what_is_drawn(config, inputs, progress)
+    _continue_data(config, inputs, start, {"batch_size": 4}, progress)
+    output = capsys.readouterr().out
+    assert output.count(f"{folders['mixed']}: 10 clips, 7 labelled; drawn: 10 in clips of 5 frames") == 2
+    assert "batches of 10 clips where they were 4" in output
+    assert "at most 36 clips are passed over" in output
+    assert f"{folders['mixed']} is named twice under datasets" in caplog.text
+    _continue_data(config, inputs, start, {"batch_size": 10}, progress)
+    assert "data since" not in capsys.readouterr().out
+    other = dataclasses.replace(start, position={**position, "seed": 5})
+    with pytest.raises(ConfigError, match=rf"seed 5.*--config\.init_from={tmp_path / 'run'} and another"):
+        _continue_data(config, inputs, other, {}, progress)
