@@ -22,6 +22,7 @@ from camctrl_jax.camera.rereading import first_rotation, reread
 _SMOOTHER = 3.0  # how many times smoother the inverse path must be to be worth a word
 _ALONG = 0.8  # of the way along the line of sight is nearly all of it
 _EXACTLY_ALONG = 0.97  # and this is all of it, but for noise
+_EXACTLY_MEETING = 0.006  # of the distance; real hands that circle a subject stay above
 _UPRIGHT = 0.04  # the camera's x axes lie in a plane; hand-held cameras of published files stay below
 _AT_IDENTITY = 5.0  # degrees
 
@@ -43,6 +44,8 @@ class _Look:
         tipped: how far the camera's x axes are from lying in one plane, as an upright camera's do.
         spread: how far they are from lying on one line.
         meeting: distance along the lines of sight to where they meet, negative behind; 0 where they do not.
+        missed: by what share of it they pass that place by; infinity where they do not meet.
+        still: whether the centre stays at one place, off the origin.
         pivot: the centre, where it stays at one place on the z axis of the world, off the origin; else 0.
         first: how far the first matrix of the file is from the identity, in degrees.
         start: how far the first camera is from the axes of the world, in degrees.
@@ -59,6 +62,8 @@ class _Look:
     tipped: float
     spread: float
     meeting: float
+    missed: float
+    still: bool
     pivot: float
     first: float
     start: float
@@ -72,11 +77,13 @@ class _Sign:
         seen: in words.
         mended: whether another look does not have it.
         strong: whether it is hardly ever meant.
+        exact: whether what mends it could hardly be so by chance, however odd it looks besides.
     """
 
     seen: str
     mended: Callable[[_Look], bool]
     strong: bool = False
+    exact: bool = False
 
 
 def misread(cameras: Cameras, pose_format: Format, read: Convention) -> str:
@@ -95,23 +102,27 @@ def misread(cameras: Cameras, pose_format: Format, read: Convention) -> str:
     if not signs:
         return ""
     strong = [sign for sign in signs if sign.strong]
-    explaining = [
+    weighed = strong or signs
+    exact = [sign for sign in signs if sign.exact]
+    likely = [
         look
         for look in looks
-        if all(sign.mended(look) for sign in strong or signs)
-        and (strong or _plausible(look) > _plausible(seen))
+        if strong or _plausible(look) > _plausible(seen) or any(sign.mended(look) for sign in exact)
     ]
-    fewest = min((_departures(look, read) for look in explaining), default=0)
+    most = max((sum(sign.mended(look) for sign in weighed) for look in likely), default=0)
+    if not most:
+        return ""
+    explaining = [look for look in likely if sum(sign.mended(look) for sign in weighed) == most]
+    fewest = min(_departures(look, read) for look in explaining)
     explaining = [look for look in explaining if _departures(look, read) == fewest]
     # Among equals, the path that starts at the identity, as those of clips do.
     explaining.sort(key=lambda look: _plausible(look) + (look.start < _AT_IDENTITY), reverse=True)
-    if not explaining:
-        return ""
+    told = [sign.seen for sign in signs if any(map(sign.mended, explaining))]
     listed = "; or ".join(_reading(look, read, pose_format) for look in explaining)
     # Files of clips begin at the identity: where this one does in another order, that order was meant.
     pull_back = seen.forward < -0.3 and not strong
     before, behind = ("a pull-back; or ", "") if pull_back else ("", "; or the camera did move like this")
-    return f"{', and '.join(sign.seen for sign in signs)}: {before}{listed}{behind}"
+    return f"{', and '.join(told)}: {before}{listed}{behind}"
 
 
 def _departures(look: _Look, read: Convention) -> int:
@@ -161,8 +172,9 @@ def _look(cameras: Cameras, pose_format: Format, read: Convention, other: Conven
     right = rotation[:, :, 0]
     spans = np.sqrt(np.clip(np.linalg.eigvalsh(right.T @ right / len(right)), 0.0, None))
     turns = rotations.to_vectors(np.swapaxes(rotation[:-stride:stride], 1, 2) @ rotation[stride::stride])
+    meeting, missed = _meeting(positions, rotation[:, :, 2])
     centre = positions.mean(axis=0)
-    still = np.ptp(positions, axis=0).max() < 0.02 * np.linalg.norm(centre)
+    still = bool(np.ptp(positions, axis=0).max() < 0.02 * np.linalg.norm(centre))
     on_axis = still and np.abs(centre[:2]).max() < 0.02 * abs(centre[2])
     return _Look(
         departs=other,
@@ -175,7 +187,9 @@ def _look(cameras: Cameras, pose_format: Format, read: Convention, other: Conven
         rough=float(bends / length.mean()) if moving.any() else 0.0,
         tipped=float(spans[0]),
         spread=float(spans[1]),
-        meeting=_meeting(positions, rotation[:, :, 2]),
+        meeting=meeting,
+        missed=missed,
+        still=still,
         pivot=float(centre[2]) if on_axis else 0.0,
         first=first_rotation(path, pose_format, other),
         start=float(rotations.angle_degrees(rotation[0])),
@@ -190,16 +204,17 @@ def _forward(positions: np.ndarray, sight: np.ndarray, least: float) -> float:
     return float((steps * mean).sum() / total) if total > least * len(steps) else 0.0
 
 
-def _meeting(positions: np.ndarray, sight: np.ndarray) -> float:
+def _meeting(positions: np.ndarray, sight: np.ndarray) -> tuple[float, float]:
     across = np.eye(3) - sight[:, :, None] * sight[:, None, :]
     if np.linalg.eigvalsh(across.sum(axis=0))[0] < 1e-3 * len(positions):
-        return 0.0  # parallel
+        return 0.0, np.inf  # parallel
     point = np.linalg.solve(across.sum(axis=0), (across @ positions[:, :, None]).sum(axis=0)[:, 0])
     along = ((point - positions) * sight).sum(axis=1)
-    missed = np.linalg.norm(point - positions - along[:, None] * sight, axis=1)
-    if np.sqrt((missed**2).mean()) > 0.03 * np.abs(along).mean() or not (along * along[0] > 0).all():
-        return 0.0
-    return float(along.mean())
+    passed = np.linalg.norm(point - positions - along[:, None] * sight, axis=1)
+    missed = np.sqrt((passed**2).mean()) / max(float(np.abs(along).mean()), 1e-12)
+    if missed > 0.03 or not (along * along[0] > 0).all():
+        return 0.0, np.inf
+    return float(along.mean()), float(missed)
 
 
 def _first_pose(seen: _Look, looks: list[_Look]) -> list[_Sign]:
@@ -288,13 +303,24 @@ def _tipping(seen: _Look, looks: list[_Look]) -> list[_Sign]:
 
 
 def _pivoting(seen: _Look, looks: list[_Look]) -> list[_Sign]:
-    """The inverse of a camera that goes round the origin and faces it."""
-    if not seen.pivot or seen.turns.sum() < 10.0:
+    """The inverse of a camera that goes round a point and faces it turns around a point that it does not see.
+
+    Where that camera went round the origin, it turns on the spot.
+    """
+    looks_ahead = seen.forward > _ALONG or (seen.still and not seen.pivot)
+    if looks_ahead or seen.missed < 0.008 or seen.meeting < 0 or seen.turns.sum() < 15.0:
         return []
-    text = (
-        f"the camera turns on the spot, {abs(seen.pivot):.3g} along the z axis of the world from its origin"
-    )
-    return [_Sign(text, lambda look: look.meeting > 0)]
+
+    def mended(look: _Look) -> bool:
+        turned_over = look.departs == dataclasses.replace(seen.departs, inverse=not seen.departs.inverse)
+        facing = look.meeting > 0 and look.missed < min(_EXACTLY_MEETING, 0.2 * seen.missed)
+        return turned_over and facing and look.turns[2] < 0.5 * look.turns.sum()
+
+    if seen.pivot:
+        text = f"the camera turns on the spot, {abs(seen.pivot):.3g} along the z axis of the world"
+    else:
+        text = "the camera turns around a point that it does not look at, and at one if the file is inverted"
+    return [_Sign(text, mended, exact=True)] if any(map(mended, looks)) else []
 
 
 def _outwards(seen: _Look, looks: list[_Look]) -> list[_Sign]:

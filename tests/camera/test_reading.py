@@ -206,6 +206,22 @@ def test_inverse_of_an_orbit_around_the_origin_names_invert(tmp_path):
     assert tried(hint)[0] == "--invert"
 
 
+@pytest.mark.parametrize(
+    "sentence", ["orbit left 60 deg around 2.5 m", "arc_right", "orbit up 40 deg", "swing_left"]
+)
+def test_inverse_of_an_orbit_in_any_world_names_invert_first(tmp_path, sentence):
+    world = resolve_path("dolly in 2 m while panning left 70 deg while rising 0.5 m", 2).world_from_camera[1]
+    orbit = resolve_path(sentence, 49).transformed(world)
+    save_cameras(orbit, tmp_path / "orbit.txt", "kitti")
+    assert hint_of(tmp_path / "orbit.txt") == ""
+    save_cameras(inverse(orbit), tmp_path / "inverse.txt", "kitti")
+    hint = hint_of(tmp_path / "inverse.txt")
+    assert tried(hint)[:1] == ["--invert"], hint
+    read = read_path(tmp_path / "inverse.txt", options("--invert"))
+    np.testing.assert_allclose(read.pose_file.cameras.world_from_camera, orbit.world_from_camera, atol=1e-9)
+    assert read.hints == ()
+
+
 def test_opencv_axes_in_transforms_json_are_named(tmp_path):
     # An orbit turns its back to the subject in the wrong axes; a dolly goes backwards.
     for sentence in ("orbit left 60 deg", "dolly in 1 m"):
