@@ -177,8 +177,8 @@ class Poses:
             )
         if pose_file.names:
             remarks += (
-                f"{source}: is a video, and {path} names pictures: its poses were taken in the order of the "
-                f"names, from {pose_file.names[0]!r} to {pose_file.names[-1]!r}",
+                f"{source}: is a video, and {path} names pictures: its poses were taken one a frame, from "
+                f"{pose_file.names[0]!r} to {pose_file.names[-1]!r}",
             )
         return SourcePoses(cameras, np.arange(frames), (*notes, *remarks), stored)
 
