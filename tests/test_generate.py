@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax.camera import resolve_path, save_cameras
+from camctrl_jax.camera import Cameras, resolve_path, save_cameras
 from camctrl_jax.camera.framing import Framing
 from camctrl_jax.checkpoints import weights
 from camctrl_jax.data.text import TEXT_FORMAT, TEXT_FORMAT_VERSION
@@ -19,6 +19,7 @@ from camctrl_jax.files.safetensors import write_safetensors
 from camctrl_jax.generate.__main__ import main
 from camctrl_jax.generate.plan import prepare
 from camctrl_jax.generate.request import Request
+from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.pictures import write_png
 
 pytest.importorskip("av", reason="videos are written by PyAV")
@@ -304,3 +305,186 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     for word in ("--camera", "dolly in 1.5 m", "generation.json", "--worlds-seed", "default"):
         assert word in text
+
+
+# --- pose files ------------------------------------------------------------------------------------------
+
+
+def straight(frames: int, fps: float | None = 30.0) -> Cameras:
+    """A walk forwards, a centimetre a pose."""
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses[:, 2, 3] = np.arange(frames) * 0.01
+    return Cameras(poses, (0.6, 1.0, 0.5, 0.5), None if fps is None else np.arange(frames) / fps, True)
+
+
+def plan_of(folder, tmp_path, path, **changes):
+    return prepare(
+        Request(tmp_path / "o", checkpoint=str(folder), camera=str(path), **{"prompt": "x"} | changes)
+    )
+
+
+def test_a_long_path_is_squeezed_with_its_factor_of_speed(folder, tmp_path):
+    path = tmp_path / "path.txt"
+    save_cameras(straight(1000), path)
+    plan = plan_of(folder, tmp_path, path)  # 9 frames at 12 a second
+    np.testing.assert_allclose(plan.cameras.positions[:, 2], np.linspace(0, 9.99, 9), atol=1e-6)
+    (note,) = plan.notes
+    assert note.startswith(f"{path}: 1000 poses become 9 frames: every frame moves 125 poses on")
+    assert "33.3 s play in 0.6667 s, 49.9 times as fast as recorded" in note
+
+
+def test_a_range_and_the_paths_own_pace_can_be_asked_for(folder, tmp_path):
+    path = tmp_path / "path.txt"
+    save_cameras(straight(1000), path)
+    plan = plan_of(folder, tmp_path, path, part=(100, 109))
+    np.testing.assert_allclose(plan.cameras.positions[:, 2], np.arange(9) * 0.01, atol=1e-6)
+    plan = plan_of(folder, tmp_path, path, part=(100, None), pace="own")
+    np.testing.assert_allclose(plan.cameras.positions[:, 2], np.arange(9) * 0.3 / 12, atol=1e-6)
+    assert "takes the first 0.6667 s of the path's 29.97 s" in plan.notes[0]
+    plan = plan_of(folder, tmp_path, path, part=(0, 11), pace="own")  # a third of a second: 4 frames move
+    np.testing.assert_allclose(plan.cameras.positions[4:, 2], 0.1, atol=1e-6)
+    assert "the camera stands still in the last 4 frames" in plan.notes[0]
+
+
+def test_options_of_a_pose_file_reach_it_from_the_command_line(folder, tmp_path, capsys):
+    path = tmp_path / "slam.txt"
+    save_cameras(straight(97), path, "tum")
+    rows = [line.split() for line in path.read_text().splitlines() if line[0] != "#"]
+    path.write_text("".join(" ".join([*row[:4], row[7], *row[4:7]]) + "\n" for row in rows))
+    arguments = ("--checkpoint", folder, "--camera", path, "--prompt", "x", "--steps", 1)
+    assert run(*arguments, "--out", tmp_path / "wrong") == 0
+    printed = capsys.readouterr().err
+    assert f"note: {path}: the first quaternion turns by 180 degrees" in printed
+    assert "(try --quaternions wxyz)" in printed
+    options = ("--quaternions", "wxyz", "--range", "40:49", "--from", "tum")
+    assert run(*arguments, *options, "--out", tmp_path / "right") == 0
+    assert "quaternion" not in capsys.readouterr().err
+    record = json.loads((tmp_path / "right" / "generation.json").read_text())
+    positions = np.array(record["camera"]["world_from_camera"])[:, :3, 3]
+    np.testing.assert_allclose(positions[:, 2], np.arange(9) * 0.01, atol=1e-9)
+    assert record["request"]["part"] == [40, 49]
+    assert record["request"]["quaternions"] == "wxyz"
+
+
+def test_inverse_poses_are_hinted_at_and_inverted(folder, tmp_path):
+    meant = resolve_path("dolly in 1.5 m, then pan left 40 deg", 49)
+    path = tmp_path / "poses.txt"
+    save_cameras(Cameras(meant.camera_from_world, meant.intrinsics), path, "kitti")
+    assert any("(try --invert)" in note for note in plan_of(folder, tmp_path, path).notes)
+    plan = plan_of(folder, tmp_path, path, invert=True)
+    assert not any("try" in note for note in plan.notes)
+    expected = meant[np.arange(0, 49, 6)].world_from_camera
+    np.testing.assert_allclose(plan.cameras.world_from_camera, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"part": (5, 200)}, "--range 5:200: reaches beyond the path; .* has 97 poses"),
+        ({"pace": "own"}, "holds no times"),
+        ({"source_format": "tum"}, "does not look like tum"),
+        ({"axes": "XYZ"}, "camera axes 'XYZ'"),
+        ({"camera": "dolly in 1 m", "part": (0, 5)}, "'dolly in 1 m' is a preset or a sentence"),
+        ({"camera": "orbit_left", "invert": True}, "'orbit_left' is a preset or a sentence"),
+    ],
+)
+def test_options_that_the_path_cannot_follow_are_refused(folder, tmp_path, changes, message):
+    path = tmp_path / "poses.txt"
+    save_cameras(straight(97, fps=None), path, "kitti")
+    with pytest.raises(UserError, match=message):
+        plan_of(folder, tmp_path, **{"path": changes.pop("camera", path)} | changes)
+
+
+def test_a_file_without_a_lens_gets_the_one_of_a_sentence(folder, tmp_path, image):
+    path = tmp_path / "poses.txt"
+    save_cameras(straight(9, fps=None), path, "kitti")
+    expected = plan_of(folder, tmp_path, "dolly in 1 m", image=image).cameras.intrinsics
+    np.testing.assert_allclose(plan_of(folder, tmp_path, path, image=image).cameras.intrinsics, expected)
+    np.testing.assert_allclose(plan_of(folder, tmp_path, path).cameras.intrinsics, expected)
+
+
+@pytest.fixture
+def turned_image(tmp_path):
+    """A picture stored lying, 40 x 80, that is shown standing: EXIF says a quarter turn."""
+    pillow = pytest.importorskip("PIL.Image", reason="pictures with orientation are made by Pillow")
+    picture = pillow.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3)).astype(np.uint8))
+    exif = pillow.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    return tmp_path / "turned.jpg"
+
+
+def test_poses_of_the_stored_picture_are_turned_with_it(folder, tmp_path, turned_image):
+    (frame,) = read_frames(turned_image)
+    assert (frame.stored_size, frame.size) == ((40, 80), (80, 40))
+    walk = resolve_path("truck right 1 m", 9, intrinsics=(0.6, 1.2, 0.45, 0.52))
+    path = tmp_path / "transforms.json"
+    save_cameras(walk, path, "transforms_json", image_size=(40, 80))
+    plan = plan_of(folder, tmp_path, path, image=turned_image)
+    expected = frame.orientation.cameras(walk).relative_to(0)
+    np.testing.assert_allclose(plan.cameras.world_from_camera, expected.world_from_camera, atol=1e-6)
+    # Shown a quarter turn clockwise, what was right is down.
+    np.testing.assert_allclose(plan.cameras.positions[-1], (0, 1, 0), atol=1e-6)
+    framing = Framing.cover((80, 40), (32, 48))
+    np.testing.assert_allclose(plan.cameras.intrinsics, framing.intrinsics(expected.intrinsics), rtol=1e-6)
+    assert any("by its size of 40x80: its poses and lens were turned alike" in note for note in plan.notes)
+
+    plan = plan_of(folder, tmp_path, path, image=turned_image, poses_of="shown")
+    np.testing.assert_allclose(plan.cameras.positions[-1], (1, 0, 0), atol=1e-6)
+    assert not any("poses" in note for note in plan.notes)
+
+
+def test_poses_of_the_shown_picture_stay_as_they_are(folder, tmp_path, turned_image):
+    walk = resolve_path("truck right 1 m", 9, intrinsics=(1.2, 0.6, 0.52, 0.45))
+    path = tmp_path / "transforms.json"
+    save_cameras(walk, path, "transforms_json", image_size=(160, 80))  # twice the size, the same shape
+    plan = plan_of(folder, tmp_path, path, image=turned_image)
+    np.testing.assert_allclose(plan.cameras.positions[-1], (1, 0, 0), atol=1e-6)
+    framing = Framing.cover((80, 40), (32, 48))
+    np.testing.assert_allclose(plan.cameras.intrinsics, framing.intrinsics(walk.intrinsics), rtol=1e-6)
+    assert not any("poses" in note for note in plan.notes)
+
+
+def test_where_a_file_does_not_tell_the_picture_is_taken_as_shown_and_that_is_said(
+    folder, tmp_path, turned_image
+):
+    path = tmp_path / "poses.txt"
+    save_cameras(resolve_path("truck right 1 m", 9), path, "realestate10k")
+    plan = plan_of(folder, tmp_path, path, image=turned_image)
+    np.testing.assert_allclose(plan.cameras.positions[-1], (1, 0, 0), atol=1e-6)
+    assert any("--poses-of stored for the picture as it is stored" in note for note in plan.notes)
+    plan = plan_of(folder, tmp_path, path, image=turned_image, poses_of="stored")
+    np.testing.assert_allclose(plan.cameras.positions[-1], (0, 1, 0), atol=1e-6)
+
+
+def test_given_intrinsics_belong_to_the_image_as_shown(folder, tmp_path, turned_image):
+    own = (1.2, 0.6, 0.5, 0.5)
+    plan = plan_of(folder, tmp_path, "dolly in 1 m", image=turned_image, intrinsics=own)
+    framing = Framing.cover((80, 40), (32, 48))
+    np.testing.assert_allclose(plan.cameras.intrinsics[0], framing.intrinsics(np.asarray(own)))
+
+
+def test_a_picture_that_the_file_names_is_found_in_it(folder, tmp_path, image):
+    path, names = tmp_path / "transforms.json", [f"images/frame_{index}.png" for index in range(12)]
+    save_cameras(resolve_path("dolly in 1 m", 12), path, "transforms_json", image_size=(40, 100), names=names)
+    shutil.copy(image, tmp_path / "frame_3.png")
+    (note,) = [
+        note
+        for note in plan_of(folder, tmp_path, path, image=tmp_path / "frame_3.png").notes
+        if "frame_3" in note
+    ]
+    assert "is frame 3 of the pose file, the path begins at frame 0; --range 3:" in note
+    plan = plan_of(folder, tmp_path, path, image=tmp_path / "frame_3.png", part=(3, None))
+    assert not any("is frame 3" in note for note in plan.notes)
+
+
+def test_remarks_of_the_image_are_told(folder, tmp_path, image, monkeypatch):
+    from camctrl_jax.generate import start
+
+    def remarked(path):
+        for frame in read_frames(path):
+            yield replace(frame, remarks=("its transparency was laid on black",))
+
+    monkeypatch.setattr(start, "read_frames", remarked)
+    plan = plan_of(folder, tmp_path, "dolly in 1 m", image=image)
+    assert f"{image}: its transparency was laid on black" in plan.notes
