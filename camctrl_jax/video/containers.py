@@ -133,7 +133,7 @@ def decoded(opened: Opened) -> Iterator[Any]:
             if packet is None:
                 break
             if starts_whole is None:
-                starts_whole = packet.is_keyframe
+                starts_whole = packet.is_keyframe or bool(opened.header.kind)
             if packet.size:
                 hidden += packet.is_discard
                 if not packet.is_discard and packet.pts is not None:
@@ -180,7 +180,9 @@ def _decoder(opened: Opened) -> Any:
         return av.codec.CodecContext.create("libvpx-vp9", "r")
     # Threads work on several frames ahead, which a single picture has no use for.
     stream.thread_type = "SLICE" if opened.header.kind else "AUTO"
-    if context.name != "h264":  # its damaged pictures are marked, and it must begin at any recovery point
+    # Damaged pictures of H.264 are marked, and it must begin at any recovery point. TIFF's decoder takes a
+    # tag that it does not know for an error, but tells of damage in any case.
+    if context.name not in ("h264", "tiff"):
         context.options = {**context.options, "err_detect": "crccheck+explode"}
     return stream
 

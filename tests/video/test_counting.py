@@ -1,0 +1,189 @@
+"""Frames are counted as they are presented, in every container, whatever was cut without encoding."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from camctrl_jax.errors import ClipError
+from camctrl_jax.video.decoding import count_frames, read_frames, resample
+
+RATE, FRAMES = 30, 120
+
+
+def numbered(path, codec: str = "libx264", frames: int = FRAMES, **options) -> None:
+    """A video whose k-th frame has the brightness 2 k, a key frame every 60."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE, options=options)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.gop_size = 60
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 2 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def trimmed(source, target, start: float, end: float = 1e9) -> None:
+    """Packets from the key frame before ``start`` to ``end``, times counted from ``start``, nothing encoded.
+
+    Times before 0 become an edit list where a container has them: what comes before is there, but hidden.
+    """
+    with av.open(str(source)) as reading:
+        stream = reading.streams.video[0]
+        origin = stream.start_time or 0
+        packets = [packet for packet in reading.demux(stream) if packet.size]
+        seconds = [float((packet.pts - origin) * packet.time_base) for packet in packets]
+        keys = [i for i, packet in enumerate(packets) if packet.is_keyframe and seconds[i] <= start + 1e-6]
+        hides = reading.format.name.startswith("mov")
+        with av.open(str(target), "w") as writing:
+            copy = writing.add_stream_from_template(stream)
+            first = packets[keys[-1]]
+            shift = origin + round(start / stream.time_base) if hides else min(first.dts or 0, first.pts)
+            for packet, second in zip(packets[keys[-1] :], seconds[keys[-1] :], strict=True):
+                if second >= end:
+                    break
+                packet.dts = (packet.pts if packet.dts is None else packet.dts) - shift
+                packet.pts -= shift
+                packet.stream = copy
+                writing.mux(packet)
+
+
+def numbers(path) -> list[int]:
+    """Which frames of :func:`numbered` a video presents, by their brightness."""
+    return [round(float(frame.rgb().mean()) / 2) for frame in read_frames(path)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("bframes", ["0", "3"])
+@pytest.mark.parametrize(("start", "first"), [(1.0, 30), (0.05, 2), (2.0, 60), (3.9, 117)])
+def test_what_an_edit_list_hides_is_not_counted(tmp_path, suffix, bframes, start, first):
+    numbered(tmp_path / f"base{suffix}", **{"x264-params": f"bframes={bframes}:scenecut=0"})
+    path = tmp_path / f"trimmed{suffix}"
+    trimmed(tmp_path / f"base{suffix}", path, start)
+    found = numbers(path)
+    np.testing.assert_allclose(found, np.arange(first, FRAMES), atol=1)
+    assert count_frames(path) == len(found)
+    frames = list(read_frames(path))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(len(found)) / RATE, atol=2e-3)
+    assert [frame.index for frame in frames] == list(range(len(found)))
+
+
+CONTAINERS = [
+    *(("libx264", suffix) for suffix in (".mp4", ".mov", ".mkv", ".ts", ".flv", ".avi")),
+    *(("libx265", suffix) for suffix in (".mp4", ".mkv")),
+    *(("mpeg4", suffix) for suffix in (".mp4", ".avi", ".mkv")),
+    *(("mpeg2video", suffix) for suffix in (".mpg", ".ts", ".mkv")),
+    *(("libvpx-vp9", suffix) for suffix in (".webm", ".mp4")),
+    ("libvpx", ".webm"),
+]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), CONTAINERS)
+def test_the_count_is_what_is_read(tmp_path, codec, suffix):
+    options = {
+        "libx265": {"x265-params": "log-level=none"},
+        "libvpx": {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good"},
+        "libvpx-vp9": {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "realtime", "cpu-used": "8"},
+        "mpeg4": {"bf": "2"},
+        "mpeg2video": {"bf": "2"},
+    }.get(codec, {})
+    base = tmp_path / f"base{suffix}"
+    numbered(base, codec, **options)
+    assert count_frames(base) == len(list(read_frames(base))) == FRAMES
+    if suffix == ".avi":
+        return  # which has no times of presentation to cut at
+    for start, end in ((1.0, 1e9), (0.05, 1e9), (0.0, 1.5), (2.03, 3.0)):
+        path = tmp_path / f"trimmed{suffix}"
+        trimmed(base, path, start, end)
+        found = sum(1 for _ in read_frames(path))
+        assert count_frames(path) == found
+        assert 0 < found <= FRAMES
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize("start", [1.0, 0.05])
+def test_a_trimmed_file_that_is_cut_off_is_still_refused(tmp_path, share, start):
+    rng = np.random.default_rng(0)
+    with av.open(str(tmp_path / "base.mp4"), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = 64, 64, "yuv420p", 60
+        for _ in range(FRAMES):
+            picture = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = (tmp_path / "base.mp4").read_bytes()
+    # The edit list begins later: media time is the sixth field of its box.
+    place = content.index(b"elst")
+    (time,) = struct.unpack_from(">i", content, place + 16)
+    with av.open(str(tmp_path / "base.mp4")) as container:
+        later = time + round(start / container.streams.video[0].time_base)
+    content = content[: place + 16] + struct.pack(">i", later) + content[place + 20 :]
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(content)
+    assert count_frames(path) == sum(1 for _ in read_frames(path)) == FRAMES - round(start * RATE + 0.4)
+    path.write_bytes(content[: int(share * len(content))])
+    for call in (count_frames, lambda source: list(read_frames(source))):
+        with pytest.raises(ClipError) as caught:
+            call(path)
+        assert caught.value.reason == "truncated"
+
+
+def delayed(source, target, seconds: float) -> None:
+    """The same packets, later."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        for packet in reading.demux(stream):
+            if packet.size:
+                packet.dts = packet.pts if packet.dts is None else packet.dts
+                packet.pts += round(seconds / packet.time_base)
+                packet.dts += round(seconds / packet.time_base)
+                packet.stream = copy
+                writing.mux(packet)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi", ".webm"])
+def test_a_late_beginning_is_no_loss(tmp_path, suffix):
+    codec = {".avi": "mpeg4", ".webm": "libvpx"}.get(suffix, "libx264")
+    numbered(tmp_path / f"base{suffix}", codec, frames=90)
+    delayed(tmp_path / f"base{suffix}", tmp_path / f"late{suffix}", 2.0)
+    path = tmp_path / f"late{suffix}"
+    assert count_frames(path) == 90
+    frames = list(read_frames(path))
+    assert len(frames) == 90
+    assert frames[0].time == 0.0
+    if suffix != ".avi":  # whose first frame is at 0 in any case
+        assert len(list(resample(frames, RATE, "late"))) == 90
+
+
+def test_a_cut_matroska_file_is_refused_by_its_length(tmp_path):
+    numbered(tmp_path / "a.mkv", **{"x264-params": "scenecut=0"})
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(content[: len(content) // 2])
+    for call in (count_frames, lambda source: list(read_frames(source))):
+        with pytest.raises(ClipError) as caught:
+            call(tmp_path / "a.mkv")
+        assert caught.value.reason == "truncated"
+
+
+def test_a_cover_picture_is_not_the_video(tmp_path):
+    numbered(tmp_path / "base.mp4", frames=20)
+    path = tmp_path / "a.mp4"
+    with av.open(str(tmp_path / "base.mp4")) as reading, av.open(str(path), "w") as writing:
+        cover = writing.add_stream("png", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 16, 16, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        copy = writing.add_stream_from_template(reading.streams.video[0])
+        writing.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        writing.mux(cover.encode())
+        for packet in reading.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                writing.mux(packet)
+    assert count_frames(path) == 20
+    assert next(read_frames(path)).size == (32, 48)
