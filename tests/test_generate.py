@@ -431,7 +431,7 @@ def test_poses_of_the_stored_picture_are_turned_with_it(folder, tmp_path, turned
 
     plan = plan_of(folder, tmp_path, path, image=turned_image, poses_of="shown")
     np.testing.assert_allclose(plan.cameras.positions[-1], (1, 0, 0), atol=1e-6)
-    assert not any("poses" in note for note in plan.notes)
+    assert not any("its poses" in note for note in plan.notes)
 
 
 def test_poses_of_the_shown_picture_stay_as_they_are(folder, tmp_path, turned_image):
@@ -442,7 +442,7 @@ def test_poses_of_the_shown_picture_stay_as_they_are(folder, tmp_path, turned_im
     np.testing.assert_allclose(plan.cameras.positions[-1], (1, 0, 0), atol=1e-6)
     framing = Framing.cover((80, 40), (32, 48))
     np.testing.assert_allclose(plan.cameras.intrinsics, framing.intrinsics(walk.intrinsics), rtol=1e-6)
-    assert not any("poses" in note for note in plan.notes)
+    assert not any("its poses" in note for note in plan.notes)
 
 
 def test_where_a_file_does_not_tell_the_picture_is_taken_as_shown_and_that_is_said(
