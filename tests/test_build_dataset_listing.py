@@ -181,3 +181,14 @@ def test_long_lists_are_cut_short_on_the_terminal_only(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "  and 3 more sources; report.json lists all" in told
     assert len(report["found"]) == 11
+
+
+def test_masks_and_depth_among_the_pictures_are_remarked_on(tmp_path):
+    write_folder(tmp_path / "videos" / "test")
+    for name in ("r_0", "r_0_depth_0001", "r_0_normal_0001", "label_1"):
+        write_png(tmp_path / "videos" / "test" / f"{name}.png", np.zeros((48, 72, 3), np.uint8))
+    write_folder(tmp_path / "videos" / "plain")
+    _, report = build(tmp_path)
+    (remark,) = report["remarks"]
+    assert "(r_0_depth_0001.png of r_0.png): move them" in remark["remark"]
+    assert remark["sources"] == [str(tmp_path / "videos" / "test")]

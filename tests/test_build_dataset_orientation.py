@@ -154,3 +154,26 @@ def test_plain_pictures_take_their_poses_either_way(tmp_path):
         )
         check_the_point(clip, (1, 0, 0, 1))
         assert not any("poses-of" in each for each in report["remarks_on_poses"])
+
+
+def test_pictures_turned_in_different_ways_have_no_poses_as_stored(tmp_path):
+    """Stored alike and shown alike, yet two of them upside down: one turn does not fit them all."""
+    write_folder(tmp_path / "walk", HALF_TURN)
+    exif = Image.Exif()
+    for i in (2, 3):
+        Image.fromarray(stored_pictures()[i]).save(tmp_path / "walk" / f"{i}.jpg", quality=97, exif=exif)
+    names = [f"{i}.jpg" for i in range(FRAMES)]
+    save_cameras(stored_path(), tmp_path / "model", "colmap", image_size=(HEIGHT, WIDTH), names=names)
+    arguments = [
+        "videos",
+        "--source",
+        tmp_path / "walk",
+        "--poses",
+        tmp_path / "model",
+        "--out",
+        tmp_path / "set",
+    ]
+    arguments += ["--height", HEIGHT, "--width", WIDTH, "--frames", FRAMES, "--min-frames", FRAMES]
+    assert main([*map(str, arguments), "--poses-of", "stored"]) == 1
+    (skipped,) = json.loads((tmp_path / "set.failed.json").read_text())["skipped"]
+    assert skipped["reason"] == "mixed_orientations"

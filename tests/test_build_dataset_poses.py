@@ -338,3 +338,61 @@ def test_pixels_of_a_size_that_is_told(tmp_path):
     size = f"{2 * HEIGHT}x{2 * WIDTH}"
     clips, _ = build(tmp_path, tmp_path / "walk", tmp_path / "walk.txt", "--image-size", size)
     check_every_pose(clips)
+
+
+@pytest.mark.parametrize("format", ["colmap", "colmap_text"])
+@pytest.mark.parametrize("poses", ["sparse/0", "sparse", "."])
+def test_a_model_beside_the_pictures(tmp_path, monkeypatch, format, poses):
+    """The model's own files are called images and cameras, too: they are no pose files of a folder images."""
+    write_pictures(tmp_path / "desk" / "images")
+    write_poses(tmp_path / "desk" / "sparse" / "0", format)
+    monkeypatch.chdir(tmp_path / "desk")
+    clips, report = build(tmp_path, ".", poses)
+    assert [clip.id for clip in clips] == ["images#000000", "images#000009", "images#000018"]
+    check_every_pose(clips)
+    assert report["annotations_without_video"] == []
+
+
+def test_poses_among_the_pictures(tmp_path):
+    write_pictures(tmp_path / "walk")
+    write_poses(tmp_path / "walk" / "transforms.json", "transforms_json")
+    for poses in (tmp_path / "walk", tmp_path / "walk" / "transforms.json"):
+        clips, _ = build(tmp_path, tmp_path / "walk", poses)
+        check_every_pose(clips)
+
+
+def test_one_camera_of_a_file_with_several(tmp_path):
+    write_pictures(tmp_path / "walk")
+    metric = dataclasses.replace(path_of(), metric=True)
+    save_cameras(metric, tmp_path / "cameras.json", "recammaster")
+    clips, _ = build(tmp_path, tmp_path / "walk", f"{tmp_path / 'cameras.json'}#cam01")
+    for clip in clips:
+        own = path_of()[numbers_of(clip)]
+        np.testing.assert_allclose(clip.cameras.world_from_camera, own.world_from_camera, atol=1e-4)
+    _, report = build(tmp_path, tmp_path / "walk", f"{tmp_path / 'cameras.json'}#cam07", expected=1)
+    assert report["skipped_by_reason"] == {"bad_pose": 1}
+
+
+def test_folders_of_one_name_below_folders(tmp_path):
+    """a/walk and b/walk, each with its file in the same place below the poses."""
+    for side, numbers in (("a", range(12)), ("b", range(12, 24))):
+        write_pictures(tmp_path / "walks" / side / "walk", NAMES[:12], numbers)
+        (tmp_path / "poses" / side).mkdir(parents=True)
+        write_poses(tmp_path / "poses" / side / "walk.json", "transforms_json", NAMES[:12], numbers)
+    clips, _ = build(tmp_path, tmp_path / "walks", tmp_path / "poses")
+    assert [clip.id for clip in clips] == ["a/walk#000000", "b/walk#000000"]
+    assert [numbers_of(clip)[0] for clip in clips] == [0, 12]
+    check_every_pose(clips)
+
+
+def test_a_model_of_half_the_pictures_and_of_others(tmp_path):
+    """Missing and extra at once, and a picture whose name is a part of another's."""
+    write_pictures(tmp_path / "walk")
+    names = [*NAMES[:9], "frame_1.5.png", "frame_01.png", "x/other.png"]
+    write_poses(tmp_path / "model", "colmap", names, [*range(9), 20, 21, 22])
+    clips, report = build(tmp_path, tmp_path / "walk", tmp_path / "model")
+    assert [list(numbers_of(clip)) for clip in clips] == [list(range(9))]
+    check_every_pose(clips)
+    assert list(report["pictures_without_pose"].values()) == [NAMES[9:]]
+    (lone,) = report["poses_without_picture"].values()
+    assert set(lone) == set(names[9:])

@@ -41,6 +41,7 @@ _DRAWN = (
 )
 _ANNOTATIONS = re.compile(rf"(?:{_DRAWN})(?:[_-]\d+x?)?")
 _ANNOTATED_NAME = re.compile(rf"(?:{_DRAWN})[_.-](?P<end>.+)|(?P<start>.+)[_.-](?:{_DRAWN})", re.IGNORECASE)
+_DRAWN_FOR = re.compile(rf"(?P<start>.+?)[_.-](?:{_DRAWN})(?:[_.-]\d+)?", re.IGNORECASE)
 _UNDISTORTED = re.compile(
     r"(?:corrected|undistorted|rectified|dense)(?:[_-]?(?:images?|rgb|color|frames))?"
     r"|(?:images?|rgb|color|frames)[_-](?:corrected|undistorted|rectified)"
@@ -73,6 +74,22 @@ def companions(folders: Sequence[Folder], root: Path) -> dict[Path, str]:
                 for folder in tree.folders:
                     found.setdefault(folder.path, why)
     return found
+
+
+def drawn_within(pictures: Sequence[Path]) -> str:
+    """A remark on pictures of one folder that are named as masks or depth of others in it, or nothing."""
+    stems = {without_suffix(picture.name): picture for picture in pictures}
+    drawn = [
+        (picture.name, stems[found["start"]].name)
+        for stem, picture in stems.items()
+        if (found := _DRAWN_FOR.fullmatch(stem)) and found["start"] in stems
+    ]
+    if not drawn:
+        return ""
+    return (
+        "some of its pictures are named as masks or depth of others, and are frames like these "
+        f"({drawn[0][0]} of {drawn[0][1]}): move them to a folder of their own"
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ A source is a video file, a folder of images (its frames) or a single image. One
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from camctrl_jax.clip_shape import ClipShape, longest_clip
 from camctrl_jax.data.bad_clips import SkipTally
 from camctrl_jax.data.captions import Captions
 from camctrl_jax.data.clips.record import ClipRecord
+from camctrl_jax.data.companions import drawn_within
 from camctrl_jax.data.pose_files import Poses, SourcePoses
 from camctrl_jax.data.sources import Found, below, pictures_of
 from camctrl_jax.data.text import MissingText, PrecomputedText
@@ -84,9 +85,9 @@ class SourceNotes:
     media: dict[str, list[str]] = field(default_factory=dict)
     pictures_without_pose: dict[str, list[str]] = field(default_factory=dict)
 
-    def decoded(self, source: Path, frame: SourceFrame) -> None:
-        """Take the remarks of a frame; most say what the one before said."""
-        for remark in frame.remarks:
+    def remark(self, source: Path, remarks: Iterable[str]) -> None:
+        """Take remarks on a source; those of a frame mostly say what the one before said."""
+        for remark in remarks:
             sources = self.media.setdefault(remark, [])
             if sources[-1:] != [str(source)]:
                 sources.append(str(source))
@@ -132,6 +133,7 @@ def cut_source(
         ]
         if without_pose:
             notes.pictures_without_pose[str(source)] = without_pose
+    notes.remark(source, filter(None, [drawn_within(pictures_of(source))]))
     framing = Framing.cover(first.size, (settings.height, settings.width))
 
     def record(indices: list[int], pictures: list[np.ndarray]) -> ClipRecord:
@@ -164,7 +166,7 @@ def cut_source(
     for run in _runs(decoded, source, first, labels):
         cutting = _Cutting(settings)
         for frame in run:
-            notes.decoded(source, frame)
+            notes.remark(source, frame.remarks)
             if cutting.wants():
                 cutting.take(frame.index, frame.rgb(framing))
             if cutting.full:
