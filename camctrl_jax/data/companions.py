@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from camctrl_jax.data.pairing import without_suffix
@@ -35,11 +36,12 @@ _REDUCED = re.compile(
 _SMALL = re.compile(r"thumbs?|thumbnails?|previews?|small|lowres|lores|resized")
 _DRAWN = (
     r"(?:dynamic_|sky_|object_|instance_|semantic_|human_|fg_)?(?:masks?|mattes?|alphas?|silhouettes?)"
-    r"|segmentations?|segments?|segs?|semantics?|instances?|panoptic|annotations?|labels?|sam2?"
+    r"|segmentations?|segments?|segs?|semantics?|instances?|panoptic|annotations?|labels?"
     r"|depths?(?:_?maps?)?|depth_vis|disparit(?:y|ies)|disp|normals?(?:_?maps?)?|(?:un)?certainty"
     r"|confidences?|conf|flows?|error_maps?"
 )
 _ANNOTATIONS = re.compile(rf"(?:{_DRAWN})(?:[_-]\d+x?)?")
+_BESIDE = re.compile(rf"(?P<of>.+?)[_-](?:{_DRAWN})(?:[_-]\d+x?)?")
 _ANNOTATED_NAME = re.compile(rf"(?:{_DRAWN})[_.-](?P<end>.+)|(?P<start>.+)[_.-](?:{_DRAWN})", re.IGNORECASE)
 _DRAWN_FOR = re.compile(rf"(?P<start>.+?)[_.-](?:{_DRAWN})(?:[_.-]\d+)?", re.IGNORECASE)
 _UNDISTORTED = re.compile(
@@ -68,8 +70,9 @@ def companions(folders: Sequence[Folder], root: Path) -> dict[Path, str]:
     trees = _trees(folders, root)
     found: dict[Path, str] = {}
     for parent, beside in trees.items():
+        level = _Level(parent, beside)
         for path, tree in beside.items():
-            why = _why(path, tree, parent, beside)
+            why = _why(path, tree, level)
             if why:
                 for folder in tree.folders:
                     found.setdefault(folder.path, why)
@@ -128,26 +131,49 @@ def _names(folders: Iterable[Folder], top: Path) -> dict[str, Path]:
     return names
 
 
-def _why(path: Path, tree: _Tree, parent: Path, beside: Mapping[Path, _Tree]) -> str:
+class _Level:
+    """What is beside each other in one folder; of thousands of scenes none is compared with all."""
+
+    def __init__(self, parent: Path, beside: Mapping[Path, _Tree]) -> None:
+        self.parent, self.beside = parent, beside
+        # The usual names first, then the shortest: images_2 stands for images where that is gone.
+        self._order = sorted(
+            beside, key=lambda path: (_rank(path, parent), path != parent and len(path.name), path.name)
+        )
+        self._named = {path.name.lower(): path for path in beside if path != parent}
+
+    def accompanied(self, path: Path) -> list[Path]:
+        """What a folder may accompany by its name."""
+        name = path.name.lower()
+        if any(pattern.fullmatch(name) for pattern in (_ANNOTATIONS, _SMALL, _UNDISTORTED)):
+            return [other for other in self._order if other != path]
+        bases = [found["of"] for pattern in (_REDUCED, _BESIDE) if (found := pattern.fullmatch(name))]
+        others = [self._named[base] for base in bases if base in self._named]
+        for base in set(bases) & set(_MAIN):
+            others += [other for other in self._order if other.name.lower().startswith(base)]
+        return [other for other in others if other != path]
+
+    @cached_property
+    def colour(self) -> Path | None:
+        """The first folder that is not as a depth camera's."""
+        return next((path for path in self._order if not _deep(self.beside[path])), None)
+
+
+def _why(path: Path, tree: _Tree, level: _Level) -> str:
     """Why one of the trees in a folder accompanies another one; empty if it does not."""
-    name = path.name.lower()
+    name, parent = path.name.lower(), level.parent
     if path == parent or name in _MAIN:
         return ""
-    others = [other for other in beside if other != path]
-    # The usual names first, then the shortest: images_2 stands for images where that is gone.
-    others.sort(key=lambda other: (_rank(other, parent), len(other.name), other.name))
-    for other in others:
-        theirs = beside[other]
+    for other in level.accompanied(path):
+        theirs = level.beside[other]
         if _annotation_of(name, other, parent) and _drawn_for(tree, theirs):
             return f"{_count(tree)} of {_called(other, parent)}: drawn for each picture, by its name"
         if _within(tree, theirs) and _reduced(name, tree, other, parent, theirs):
             return f"{_count(tree)} as {_called(other, parent)}, smaller"
         if _UNDISTORTED.fullmatch(name) and _rank(other, parent) < len(_MAIN) and _within(tree, theirs):
             return f"{_count(tree)} as {_called(other, parent)}: an undistorted copy, by its name"
-    if _deep(tree):
-        colour = next((other for other in others if not _deep(beside[other])), None)
-        if colour is not None:
-            return f"one channel of more than 8 bits, as of depth, beside {_called(colour, parent)}"
+    if _deep(tree) and level.colour is not None:
+        return f"one channel of more than 8 bits, as of depth, beside {_called(level.colour, parent)}"
     return ""
 
 
@@ -184,12 +210,8 @@ def _plain(name: str) -> str:
 def _annotation_of(name: str, other: Path, parent: Path) -> bool:
     if _ANNOTATIONS.fullmatch(name):
         return other == parent or not _ANNOTATIONS.fullmatch(other.name.lower())
-    # walk_mask beside walk
-    start = other.name.lower()
-    rest = name.removeprefix(start)
-    return (
-        other != parent and rest != name and rest[:1] in ("_", "-") and bool(_ANNOTATIONS.fullmatch(rest[1:]))
-    )
+    found = _BESIDE.fullmatch(name)  # walk_mask beside walk
+    return bool(found) and other != parent and found["of"] == other.name.lower()
 
 
 def _reduced(name: str, tree: _Tree, other: Path, parent: Path, theirs: _Tree) -> bool:
@@ -218,13 +240,23 @@ def _reduced(name: str, tree: _Tree, other: Path, parent: Path, theirs: _Tree) -
 def _deep(tree: _Tree) -> bool:
     """Whether the pictures have one channel of more than 8 bits; judged by the first."""
     picture = next(iter(tree.pictures.values()))
-    if picture.suffix.lower() not in (".png", ".tif", ".tiff"):
+    if picture.suffix.lower() not in (".png", ".tif", ".tiff") or _shallow_png(picture):
         return False
     frame = _first(picture)
     if frame is None:
         return False
     components = frame.picture.format.components
     return len(components) == 1 and components[0].bits > 8
+
+
+def _shallow_png(picture: Path) -> bool:
+    """Whether a PNG's header already says that it has colours or at most 8 bits: most need no decoding."""
+    try:
+        with picture.open("rb") as file:
+            header = file.read(26)
+    except OSError:
+        return False
+    return header.startswith(b"\x89PNG\r\n\x1a\n") and len(header) == 26 and header[24:] != bytes((16, 0))
 
 
 def _first(picture: Path) -> SourceFrame | None:

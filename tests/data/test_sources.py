@@ -176,6 +176,8 @@ def test_layouts_of_other_tools(tmp_path, main, others):
         pytest.param("image_0", "image_1", (64, 96), range(4), id="two cameras of KITTI"),
         pytest.param("left", "right", (64, 96), range(4), id="stereo"),
         pytest.param("images", "masks", (64, 96), range(9, 13), id="a video of masks"),
+        pytest.param("eva", "sam", (64, 96), range(4), id="a person"),
+        pytest.param("scene", "scene_0002", (64, 96), range(4), id="scenes by number"),
         pytest.param("images", "depth of field", (64, 96), range(4), id="a word within a name"),
     ],
 )
@@ -226,3 +228,19 @@ def test_names_of_all_kinds(tmp_path):
     assert taken(tmp_path)[0] == sorted(
         ["A.MP4", "b c.mp4", "\u00fc#1.mp4", "d.e.Mov", "100%.mkv", "walk.png"]
     )
+
+
+def test_depth_cameras_by_what_they_write(tmp_path):
+    """Colour, and 16 bits with other names, as TUM's cameras give; 16 bits of colour are no depth."""
+    write_folder(tmp_path / "kinect")
+    write_deep(tmp_path / "kinect_z", ["a", "b"])
+    (tmp_path / "hdr").mkdir()
+    with av.open(str(tmp_path / "hdr" / "0.png"), "w", format="image2", options={"update": "1"}) as file:
+        stream = file.add_stream("png", rate=1)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "rgb48be"
+        frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 90, np.uint8), format="rgb24")
+        for packet in (*stream.encode(frame.reformat(format="rgb48be")), *stream.encode()):
+            file.mux(packet)
+    names, left_out = taken(tmp_path)
+    assert names == ["hdr", "kinect"]
+    assert set(left_out) == {"kinect_z"}
