@@ -31,7 +31,7 @@ class Orientation:
         """Pictures [..., H, W, C] as shown; a view."""
         if self.mirrored:
             pictures = pictures[..., :, ::-1, :]
-        return np.rot90(pictures, self.quarter_turns, axes=(-3, -2))
+        return np.rot90(pictures, self.quarter_turns, axes=(-3, -2)) if self.quarter_turns else pictures
 
     def cameras(self, stored: Cameras) -> Cameras:
         """The cameras of the shown pictures, given those that belong to the stored ones."""

@@ -23,7 +23,6 @@ from camctrl_jax.video.colour import (
 )
 from camctrl_jax.video.headers import UPRIGHT, Header
 
-_ONE = Fraction(1)
 _SQUARE = 0.005  # a pixel whose sides differ by less is square: crops and rounding leave such ratios behind
 _MOST = 4  # pixels longer than so many times their width are a mistake of the file
 _STRAIGHT = 1.0  # degrees; files with another angle mean something that is not done here
@@ -43,7 +42,7 @@ class Look:
     """
 
     orientation: Orientation = UPRIGHT
-    pixel_aspect: Fraction = _ONE
+    pixel_aspect: Fraction | int = 1
     colour: Colour = PLAIN
     transparent: bool = False
     remarks: tuple[str, ...] = ()
@@ -130,15 +129,15 @@ def _turn_words(orientation: Orientation) -> str:
     return " and ".join(words)
 
 
-def _pixel_aspect(stream: Any, header: Header, remarks: list[str]) -> Fraction:
+def _pixel_aspect(stream: Any, header: Header, remarks: list[str]) -> Fraction | int:
     """Width over height of a pixel; 1 where nothing useful is said."""
     if header.kind in ("JPEG", "PNG"):
         aspect = header.pixel_aspect  # FFmpeg takes densities for their inverse
     else:
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     if not aspect or abs(math.log(aspect)) < _SQUARE:
-        return _ONE
+        return 1
     if not 1 / _MOST <= aspect <= _MOST:
         remarks.append(f"pixels of {aspect.numerator}:{aspect.denominator} are not believed: taken as square")
-        return _ONE
+        return 1
     return Fraction(aspect)

@@ -28,6 +28,15 @@ def numbered(path, codec: str = "libx264", frames: int = FRAMES, **options) -> N
         container.mux(stream.encode())
 
 
+def packets_of(container, stream) -> list:
+    """All packets. Matroska does not say when the first ones are to be decoded: just before the next."""
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    for packet, following in reversed(list(zip(packets, packets[1:], strict=False))):
+        if packet.dts is None:
+            packet.dts = following.dts - 1
+    return packets
+
+
 def trimmed(source, target, start: float, end: float = 1e9) -> None:
     """Packets from the key frame before ``start`` to ``end``, times counted from ``start``, nothing encoded.
 
@@ -36,19 +45,18 @@ def trimmed(source, target, start: float, end: float = 1e9) -> None:
     with av.open(str(source)) as reading:
         stream = reading.streams.video[0]
         origin = stream.start_time or 0
-        packets = [packet for packet in reading.demux(stream) if packet.size]
+        packets = packets_of(reading, stream)
         seconds = [float((packet.pts - origin) * packet.time_base) for packet in packets]
         keys = [i for i, packet in enumerate(packets) if packet.is_keyframe and seconds[i] <= start + 1e-6]
         hides = reading.format.name.startswith("mov")
         with av.open(str(target), "w") as writing:
             copy = writing.add_stream_from_template(stream)
             first = packets[keys[-1]]
-            shift = origin + round(start / stream.time_base) if hides else min(first.dts or 0, first.pts)
+            shift = origin + round(start / stream.time_base) if hides else first.dts
             for packet, second in zip(packets[keys[-1] :], seconds[keys[-1] :], strict=True):
                 if second >= end:
                     break
-                packet.dts = (packet.pts if packet.dts is None else packet.dts) - shift
-                packet.pts -= shift
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = copy
                 writing.mux(packet)
 
@@ -138,13 +146,11 @@ def delayed(source, target, seconds: float) -> None:
     with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
         stream = reading.streams.video[0]
         copy = writing.add_stream_from_template(stream)
-        for packet in reading.demux(stream):
-            if packet.size:
-                packet.dts = packet.pts if packet.dts is None else packet.dts
-                packet.pts += round(seconds / packet.time_base)
-                packet.dts += round(seconds / packet.time_base)
-                packet.stream = copy
-                writing.mux(packet)
+        for packet in packets_of(reading, stream):
+            packet.pts += round(seconds / packet.time_base)
+            packet.dts += round(seconds / packet.time_base)
+            packet.stream = copy
+            writing.mux(packet)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi", ".webm"])
