@@ -47,7 +47,9 @@ def _turned(cameras: Cameras) -> Cameras:
     A pixel at (x, y) of the picture, as fractions, comes to (y, 1 - x): what was right is now up.
     """
     # Columns are the new camera's axes in the old camera: x is the old y, y is minus the old x.
-    old_from_new = np.array([[0.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0, 0, 0, 1.0]])
+    old_from_new = np.array(
+        [[0.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0, 0, 0, 1.0]]
+    )
     fx, fy, cx, cy = cameras.intrinsics.T
     return dataclasses.replace(
         cameras,
