@@ -434,6 +434,16 @@ def test_poses_of_the_stored_picture_are_turned_with_it(folder, tmp_path, turned
     assert not any("its poses" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize("size", [(80, 139), (90, 120), (1080, 1920)])
+def test_lying_poses_of_a_picture_stored_lying_are_turned_whatever_their_ratio(
+    folder, tmp_path, turned_image, size
+):
+    save_cameras(resolve_path("truck right 1 m", 9), tmp_path / "t.json", "transforms_json", image_size=size)
+    plan = plan_of(folder, tmp_path, tmp_path / "t.json", image=turned_image)
+    np.testing.assert_allclose(plan.cameras.positions[-1], (0, 1, 0), atol=1e-6)
+    assert any(f"by its size of {size[0]}x{size[1]}" in note for note in plan.notes)
+
+
 def test_poses_of_the_shown_picture_stay_as_they_are(folder, tmp_path, turned_image):
     walk = resolve_path("truck right 1 m", 9, intrinsics=(1.2, 0.6, 0.52, 0.45))
     path = tmp_path / "transforms.json"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -39,6 +41,32 @@ class Orientation:
         for _ in range(self.quarter_turns):
             cameras = _turned(cameras)
         return cameras
+
+
+_SQUARE = 0.02  # of a side: pictures that are this square lie in neither direction
+
+
+def told_by_size(
+    told: tuple[int, int] | None, stored: tuple[int, int], shown: tuple[int, int]
+) -> Literal["stored", "shown", "unknown"]:
+    """Whether cameras belong to a turned picture as it is stored or as it is shown, by the size they are for.
+
+    Upright or lying is all that is compared: cameras are often made from a smaller copy of another shape.
+
+    Args:
+        told: (height, width) of the pictures that the cameras were made from; None where nothing says it.
+        stored, shown: (height, width) of the picture.
+    """
+    leans = [0 if size is None else _lean(size) for size in (told, stored, shown)]
+    if leans[1] == leans[2] or 0 in leans:
+        return "unknown"
+    return "stored" if leans[0] == leans[1] else "shown"
+
+
+def _lean(size: tuple[int, int]) -> int:
+    """1 of an upright picture, -1 of a lying one, 0 of a square."""
+    ratio = size[0] / size[1]
+    return 0 if abs(ratio - 1.0) < _SQUARE else int(math.copysign(1, ratio - 1.0))
 
 
 def _turned(cameras: Cameras) -> Cameras:

@@ -14,6 +14,7 @@ import numpy as np
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.formats import PoseFileError, detect_format, existing_path
+from camctrl_jax.camera.orientation import told_by_size
 from camctrl_jax.camera.reading import Reading, ReadPath, read_path
 from camctrl_jax.data.pairing import Pairing, pair_by_name
 from camctrl_jax.data.sources import below, pictures_of
@@ -196,8 +197,11 @@ class Poses:
         if told is not None and self.reading.image_size is None:
             # A file that does not tell its picture size repeats what it was given.
             told = told if self._sized(path, stored).pose_file.image_size == told else None
+        belongs = told_by_size(told, stored, shown)
+        if belongs == "shown":
+            return read, (), False
         way = "turned" if shown != stored else "turned or mirrored"
-        if told is None or _alike(stored, shown):
+        if belongs == "unknown":
             return (
                 read,
                 (
@@ -206,17 +210,15 @@ class Poses:
                 ),
                 False,
             )
-        if _alike(told, stored):
-            return (
-                read,
-                (
-                    f"its pictures are {way} to be shown; the poses belong to them before that, by their "
-                    f"size of {told[0]}x{told[1]}, and were turned alike (--poses-of shown takes them as "
-                    "they are)",
-                ),
-                True,
-            )
-        return read, (), False
+        return (
+            read,
+            (
+                f"its pictures are {way} to be shown; the poses belong to them before that, by their "
+                f"size of {told[0]}x{told[1]}, and were turned alike (--poses-of shown takes them as "
+                "they are)",
+            ),
+            True,
+        )
 
     def _sized(self, path: Path, size: tuple[int, int]) -> ReadPath:
         """A pose file whose pixels, if it does not say of what size, are those of ``size``."""
@@ -284,8 +286,3 @@ def _by_stem_and_name(folder: Path) -> dict[str, set[Path]]:
         entries[entry.stem].add(entry)
         entries[entry.name].add(entry)
     return entries
-
-
-def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two picture sizes have one shape, but for rounding."""
-    return abs(one[0] * other[1] / (one[1] * other[0]) - 1.0) < 0.02

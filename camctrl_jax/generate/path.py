@@ -9,7 +9,7 @@ import numpy as np
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.formats import Convention
 from camctrl_jax.camera.framing import Framing, null_intrinsics
-from camctrl_jax.camera.orientation import Orientation
+from camctrl_jax.camera.orientation import Orientation, told_by_size
 from camctrl_jax.camera.playing import PlayedPath, Playing, played_path
 from camctrl_jax.camera.reading import Reading
 from camctrl_jax.clip_shape import ClipShape
@@ -87,8 +87,8 @@ def _as_shown(
     (height, width), stored = image.size, image.stored_size
     told = played.source.pose_file.image_size
     poses_of = request.poses_of
-    if poses_of == "auto" and told is not None and not _alike(stored, image.size):
-        poses_of = "shown" if not _alike(told, stored) else "stored"
+    if poses_of == "auto" and (belongs := told_by_size(told, stored, image.size)) != "unknown":
+        poses_of = belongs
         if poses_of == "stored":
             notes.append(
                 f"{request.image} is turned to be shown; {request.camera} belongs to it as it is stored, by "
@@ -102,11 +102,6 @@ def _as_shown(
             f"{height}x{width} (--poses-of stored for the picture as it is stored)."
         )
     return image.orientation.cameras(cameras) if poses_of == "stored" else cameras
-
-
-def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two picture sizes have one shape: one may be a smaller copy."""
-    return abs(one[0] * other[1] - one[1] * other[0]) <= 0.01 * one[0] * other[1]
 
 
 def _note_where_it_begins(played: PlayedPath, image: SourceFrame, request: Request, notes: list[str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.orientation import Orientation
+from camctrl_jax.camera.orientation import Orientation, told_by_size
 
 ALL = [Orientation(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
 
@@ -62,3 +62,24 @@ def test_four_turns_are_none_and_pictures_may_have_leading_axes():
     np.testing.assert_allclose(four.intrinsics, camera.intrinsics, atol=1e-12)
     video = np.random.default_rng(0).random((3, 4, 6, 2))
     np.testing.assert_array_equal(once.apply(video)[1], np.rot90(video[1]))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ((108, 192), "stored"),
+        ((480, 832), "stored"),  # nearly its shape
+        ((720, 960), "stored"),  # another shape, but lying
+        ((960, 720), "shown"),
+        ((1080, 600), "shown"),
+        ((512, 512), "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_upright_or_lying_tells_whether_poses_belong_to_the_stored_picture(told, expected):
+    assert told_by_size(told, (108, 192), (192, 108)) == expected
+
+
+def test_nothing_tells_of_a_mirrored_or_a_square_picture():
+    assert told_by_size((108, 192), (108, 192), (108, 192)) == "unknown"
+    assert told_by_size((108, 192), (200, 201), (201, 200)) == "unknown"
