@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from camctrl_jax.camera import preset, save_cameras
+from camctrl_jax.camera import Cameras, preset, save_cameras
 from camctrl_jax.camera.formats import read_pose_file
 
 FRAMES = 30
@@ -61,8 +61,6 @@ def test_realestate10k_in_nanoseconds(tmp_path):
         np.arange(FRAMES) / 30,
         np.arange(FRAMES) / 960,  # a fast camera
         np.arange(FRAMES) * 0.5,  # key frames
-        np.arange(FRAMES),  # frame numbers, as we write them
-        np.arange(FRAMES) * 7,
     ],
 )
 def test_seconds_stay_seconds(tmp_path, stamps):
@@ -120,3 +118,18 @@ def test_gaps_and_a_pause_do_not_change_the_unit(tmp_path):
 def test_what_we_write_has_no_note(tmp_path):
     save_cameras(preset("dolly_in", 9, fps=12.0), tmp_path / "p.txt", "tum")
     assert read_pose_file(tmp_path / "p.txt")[1].notes == ()
+
+
+@pytest.mark.parametrize("step", [1, 2, 10])
+def test_frame_numbers_are_not_silently_seconds(tmp_path, step):
+    (note,) = tum(tmp_path, range(0, step * FRAMES, step)).notes
+    assert f"whole numbers, 0, {step} and so on, as frame numbers are" in note
+    assert "--source-fps F says the true rate" in note
+
+
+def test_what_we_write_of_a_path_without_times_is_read_without_times(tmp_path):
+    path = preset("dolly_in", 12)
+    save_cameras(Cameras(path.world_from_camera, path.intrinsics), tmp_path / "path.txt", "tum")
+    pose_file = read_pose_file(tmp_path / "path.txt")[1]
+    assert pose_file.cameras.times is None
+    assert pose_file.notes == ("the time stamps are frame numbers, as its first line says: it has no times",)

@@ -5,7 +5,7 @@ world axes. The benchmark's cameras are optical frames, that is OpenCV axes. Tim
 that can only be nanoseconds, microseconds or milliseconds are converted. No intrinsics. Lengths are metres
 by the benchmark's definition, but monocular SLAM writes its arbitrary scale in the same form: the reader
 leaves ``metric`` false. Write: unit quaternions with scalar part not negative; a path without times gets
-its frame numbers as timestamps.
+its frame numbers as timestamps, says so in the first line, and is read back without times.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from camctrl_jax.camera.formats.times import in_seconds
 from camctrl_jax.files.atomic import write_text
 
 _MEANING = "timestamp tx ty tz qx qy qz qw"
+_FRAME_NUMBERS = "(timestamp = frame number)"
 
 
 def _matches(source: Source) -> bool:
@@ -42,7 +43,10 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     values = np.array([source.numbers(line, words, 8, _MEANING) for line, words in source.rows])  # [T, 8]
     locations = [f"line {line}" for line, _ in source.rows]
     poses = poses_from_quaternions(source, values[:, 1:4], values[:, 4:], locations, FORMAT.quaternions)
-    times, notes = in_seconds(values[:, 0], "seconds")
+    if _FRAME_NUMBERS in source.text.partition("\n")[0]:
+        times, notes = None, ("the time stamps are frame numbers, as its first line says: it has no times",)
+    else:
+        times, notes = in_seconds(values[:, 0], "seconds")
     return PoseFile(
         Cameras(poses, default_intrinsics(len(poses)), times),
         locations,
