@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.interop.described import SamplingDefaults, config_from_json
+from camctrl_jax.interop.fields import TEXT, Kind, check_fields, or_null, shown
 from camctrl_jax.models import MMDiTConfig, VAEConfig
 
 # Of sampling defaults, what the clips of a run were; guidance stands elsewhere in its configuration.
 _CLIP_FIELDS = ("frames", "height", "width", "fps", "shift")
+_OBJECT_OR_NULL = or_null(Kind("an object", lambda value: isinstance(value, Mapping)))
+_KINDS = dict.fromkeys(("vae", "mmdit", "text", "clip"), _OBJECT_OR_NULL) | {"vae_spec": or_null(TEXT)}
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,14 @@ class Architecture:
         """What :meth:`to_json` gave, of this or an earlier version.
 
         Raises:
-            InvalidValue: it does not describe models of this package.
+            InvalidValue: it does not describe models of this package; names the entry.
         """
+        if not isinstance(content, Mapping):
+            raise InvalidValue(f"the entry 'architecture' is {shown(content)}; expected an object.")
+        for name, kind in _KINDS.items():
+            if name not in content:
+                raise InvalidValue(f"the entry 'architecture' is damaged: {name!r} is missing from it.")
+            check_fields(content, {name: kind}, "the entry 'architecture' is damaged")
         vae, mmdit = content["vae"], content["mmdit"]
         return cls(
             vae=None if vae is None else config_from_json(VAEConfig, vae),
@@ -60,10 +70,15 @@ class Architecture:
         )
 
     def sampling(self, guidance: Mapping[str, float]) -> SamplingDefaults | None:
-        """The clips it was trained on, with these guidance weights; None if nothing is known of clips."""
+        """The clips it was trained on, with these guidance weights; None if nothing is known of clips.
+
+        Raises:
+            InvalidValue: a field of the clips is missing or of another kind.
+        """
         if self.clip is None:
             return None
-        return config_from_json(SamplingDefaults, {**self.clip, **guidance})
+        given = {name: weight for name, weight in guidance.items() if weight is not None}
+        return config_from_json(SamplingDefaults, {**self.clip, **given})
 
 
 def clip_of(defaults: SamplingDefaults) -> dict[str, Any]:

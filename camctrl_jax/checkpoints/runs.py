@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import logging
 import os
@@ -27,18 +26,13 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
-from camctrl_jax.errors import UserError
+from camctrl_jax.checkpoints.failures import ONCE_MORE, CheckpointError, read_errors, write_errors
 from camctrl_jax.files.json_file import read_json
-from camctrl_jax.parallel.hosts import is_peer_lost
 from camctrl_jax.parallel.sharding import spec_of
 
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
 NETWORKS = "networks"  # entry of the state of an imported checkpoint: parameters by network, nothing to train
-
-
-class CheckpointError(UserError):
-    """A checkpoint cannot be written, found or used; the message says which, why, and what to do."""
 
 
 class Checkpoints:
@@ -49,14 +43,22 @@ class Checkpoints:
         keep: how many of the newest checkpoints stay.
         in_background: copy the state into host memory and write it behind the next steps; False writes a
             gigabyte at a time and waits for it.
+        failure: what :func:`write_errors` says of a failed write; by default of this directory, and how a run
+            goes on.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, keep: int = 3, in_background: bool = True) -> None:
-
+    def __init__(
+        self,
+        run_dir: str | os.PathLike,
+        keep: int = 3,
+        in_background: bool = True,
+        failure: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
+    ) -> None:
         self._log_filter = _WithoutOrbax()
         logging.getLogger("absl").addFilter(self._log_filter)
         self.directory = Path(run_dir).absolute() / CHECKPOINTS
-        with write_errors(self.directory):
+        self._failure = failure or partial(write_errors, self.directory)
+        with self._failure():
             self.directory.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
@@ -93,7 +95,7 @@ class Checkpoints:
         )
         self.wait()
         try:
-            with write_errors(self.directory):
+            with self._failure():
                 self._manager.save(step, args=args, force=True)
         except CheckpointError:
             self._remove_partial()
@@ -106,7 +108,7 @@ class Checkpoints:
             CheckpointError: it failed; its partial files are removed, so that a full disk has room again.
         """
         try:
-            with write_errors(self.directory):
+            with self._failure():
                 self._manager.wait_until_finished()
                 self._manager.check_for_errors()
         except CheckpointError:
@@ -175,7 +177,7 @@ class Checkpoints:
     def close(self) -> None:
         """Finish the last save and release the writer threads."""
         try:
-            with write_errors(self.directory):
+            with self._failure():
                 self._manager.close()
         finally:
             logging.getLogger("absl").removeFilter(self._log_filter)
@@ -275,20 +277,27 @@ def load_params(
     return restored
 
 
-def save_networks(run_dir: str | os.PathLike, networks: dict[str, Any], config: dict) -> None:
+def save_networks(
+    run_dir: str | os.PathLike,
+    networks: dict[str, Any],
+    config: dict,
+    shown: str | os.PathLike | None = None,
+) -> None:
     """Write parameters that were not trained here as a checkpoint of step 0, each in its own dtype.
 
     Args:
         run_dir: must not hold checkpoints.
         networks: nested dicts of arrays, by ``part`` of :func:`load_params`.
         config: JSON-able, with the entry ``architecture`` of :func:`load_run_config`.
+        shown: what to call the directory in errors, where it will get another name.
 
     Raises:
         CheckpointError: the disk is full, or there is a checkpoint already.
     """
     if checkpoint_steps(run_dir):
         raise CheckpointError(f"{run_dir} holds checkpoints already: choose another directory.")
-    checkpoints = Checkpoints(run_dir, in_background=False)
+    failure = partial(write_errors, Path(shown or run_dir), ONCE_MORE)
+    checkpoints = Checkpoints(run_dir, in_background=False, failure=failure)
     try:
         checkpoints.save(0, {NETWORKS: networks}, {}, config)
         checkpoints.wait()
@@ -388,91 +397,3 @@ def _gather_json(content: dict) -> list[dict]:
     padded[: encoded.size] = encoded
     rows = np.asarray(multihost_utils.process_allgather(padded))
     return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths)]
-
-
-# What Orbax and tensorstore say of files whose content is not what was written.
-_DAMAGE = (
-    "DATA_LOSS",
-    "OUT_OF_RANGE",
-    "FAILED_PRECONDITION: Error opening",
-    "checksum",
-    "CRC32C",
-    "Error decoding",
-    "Error parsing",
-    "corrupt",
-    "truncated",
-    "unexpected end",
-    "Invalid JSON",
-    "is missing",
-    "NOT_FOUND",
-    "does not exist",
-)
-
-
-def is_damage(error: BaseException, checkpoint: Path) -> bool:
-    """Whether an error of reading a checkpoint proves that its files are not what was written.
-
-    Too little memory, no permission or a network disk that is gone prove nothing: the same files may be read
-    tomorrow. So a file that is not found is proof only where others of the checkpoint are.
-    """
-    try:
-        if not any(checkpoint.iterdir()):
-            return False
-    except OSError:
-        return False
-    proves_nothing = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "Permission denied")
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in proves_nothing):
-        return False
-    if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError)
-    if isinstance(error, json.JSONDecodeError):
-        return True
-    return isinstance(error, (ValueError, RuntimeError, KeyError)) and any(
-        sign.lower() in str(error).lower() for sign in _DAMAGE
-    )
-
-
-@contextlib.contextmanager
-def read_errors(checkpoint: Path) -> Iterator[None]:
-    """What reading a checkpoint fails with becomes one sentence; that it is damaged, and can be deleted, only
-    where that is proven. Faults of the program stay what they are."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as raised:
-        # Orbax wraps what reading an array fails with in an error of no class of its own.
-        error = raised.__cause__ if type(raised) is Exception and raised.__cause__ else raised
-        if is_peer_lost(error):
-            raise error from None
-        if not isinstance(error, (OSError, MemoryError, ValueError, RuntimeError, KeyError)):
-            raise
-        lines = str(error).splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:200]}"
-        if is_damage(error, checkpoint):
-            raise CheckpointError(
-                f"{checkpoint} cannot be read ({reason}): it is damaged. Delete that folder to continue "
-                "from the checkpoint before it."
-            ) from error
-        raise CheckpointError(
-            f"{checkpoint} cannot be read ({reason}). Nothing says that it is damaged: keep it, mend the "
-            "cause (memory, permissions, a network disk), and start the same command again."
-        ) from error
-
-
-@contextlib.contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Turn what a failed write looks like (from Python, or from tensorstore's C++) into a CheckpointError."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        full = full or any(text in str(error) for text in ("No space left", "quota", "File too large"))
-        if not full and not isinstance(error, OSError):
-            raise
-        reason = "the disk is full" if full else str(error)
-        raise CheckpointError(
-            f"cannot write {path}: {reason}. Checkpoints that were complete stay as they are; "
-            "free some space (or mend the path), then start the same command again to continue from the "
-            "last one."
-        ) from error

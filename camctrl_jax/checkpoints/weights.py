@@ -31,12 +31,21 @@ from jax.sharding import Mesh
 import camctrl_jax
 from camctrl_jax.checkpoints.architecture import Architecture
 from camctrl_jax.checkpoints.mesh_reading import Keep, onto_mesh
-from camctrl_jax.checkpoints.runs import CheckpointError, load_params, load_run_config
+from camctrl_jax.checkpoints.runs import CheckpointError, latest_step, load_params, load_run_config
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.files.atomic import is_in_use, replaced_folder
-from camctrl_jax.files.safetensors import flatten, load_sharded, save_sharded, unflatten
+from camctrl_jax.files.json_file import read_json
+from camctrl_jax.files.safetensors import (
+    SequentialTensors,
+    flatten,
+    open_sharded,
+    save_sharded,
+    unflatten,
+)
 from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_from_json, config_to_json
 from camctrl_jax.interop.diffusers_import import find_diffusers_folder
+from camctrl_jax.interop.fields import Kind, check_fields, or_null, whole
+from camctrl_jax.interop.finite import FILE_CAUSE, IMPORT_CAUSE, RUN_CAUSE, own_share, refuse_non_finite
 from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig
 
 DEFAULT_SPEC = "default"
@@ -45,6 +54,12 @@ CARD_FILE = "README.md"
 FORMAT = "camctrl_jax weights"
 FORMAT_VERSION = 1
 MAX_SHARD_BYTES = 16_000_000 - 1
+_OBJECT = Kind("an object", lambda value: isinstance(value, dict))
+_MODEL_KINDS = {
+    "format_version": whole(1, 1000),
+    **dict.fromkeys(("vae", "mmdit", "sampling", "text"), or_null(_OBJECT)),
+    "facts": _OBJECT,
+}
 
 _NO_AUTOENCODER = (
     "{path} holds no autoencoder. Name one that does: a run of configs/vae.py, a weights folder, or "
@@ -118,9 +133,13 @@ class Weights:
         if self.kind == "diffusers":
             found = find_diffusers_folder(self.path)
             return found.vae_params(keep) if stem == "vae" else found.transformer_params(keep)
-        flat = load_sharded(self.path, stem)
+        flat = SequentialTensors(open_sharded(self.path, stem))
         check_tensors(flat, flatten(expected), source)
-        return unflatten({name: keep(tuple(name.split(".")), array) for name, array in flat.items()})
+        kept = {}
+        for name, array in flat.items():
+            refuse_non_finite(own_share(array), f"{flat.path(name)}: {name}", FILE_CAUSE)
+            kept[name] = keep(tuple(name.split(".")), array)
+        return unflatten(kept)
 
 
 def _host_copy(dtype: Any) -> Keep:
@@ -197,9 +216,10 @@ def load_vae(spec: str | os.PathLike) -> tuple[VAEConfig, Params]:
 def _open_folder(spec: str, path: Path) -> Weights:
     file = path / MODEL_FILE
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = read_json(file)
         if content["format"] != FORMAT:
             raise InvalidValue(f"its format is {content['format']!r}, expected {FORMAT!r}")
+        check_fields(content, _MODEL_KINDS, str(file))
         if content["format_version"] > FORMAT_VERSION:
             raise InvalidValue(
                 f"its format version is {content['format_version']}, this package reads up to "
@@ -219,13 +239,16 @@ def _open_folder(spec: str, path: Path) -> Weights:
     except KeyError as error:
         raise WeightsError(f"{file}: the entry {error} is missing: not a complete weights folder.") from error
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"{file}: {str(error).rstrip('.')}.") from error
+        text = f"{str(error).rstrip('.')}."
+        raise WeightsError(text if str(file) in text else f"{file}: {text}") from error
 
 
 def _open_run(spec: str, path: Path) -> Weights:
     try:
         config = load_run_config(path)
     except CheckpointError as error:
+        if latest_step(path) is not None:  # a run, but a damaged one
+            raise WeightsError(str(error)) from error
         raise WeightsError(
             f"{path} is neither a weights folder (it has no {MODEL_FILE}), nor a diffusers folder (it has no "
             f"transformer/ or vae/), nor a run directory: {error}"
@@ -235,15 +258,22 @@ def _open_run(spec: str, path: Path) -> Weights:
             f"{path} is a run without a checkpoint: nothing is trained yet. Let it reach its first one "
             "(--config.checkpoint_every)."
         )
-    built = Architecture.from_json(config["architecture"])
     guidance = {name: config.get("sample", {}).get(name) for name in ("text_guidance", "camera_guidance")}
+    try:
+        built = Architecture.from_json(config["architecture"])
+        sampling = built.sampling(guidance)
+    except InvalidValue as error:
+        raise WeightsError(
+            f"The configuration stored with the checkpoints of {path} does not describe a model: "
+            f"{str(error).rstrip('.')}. Copy the run again, or use an earlier checkpoint."
+        ) from error
     return Weights(
         spec,
         path,
         vae_config=built.vae,
         mmdit_config=None if built.mmdit is None else _as_built(built.mmdit),
         text=built.text,
-        sampling=built.sampling(guidance),
+        sampling=sampling,
         vae_spec=spec if built.vae is not None else built.vae_spec,
         facts={"config": config},
         kind="run",
@@ -260,6 +290,7 @@ def save_weights_folder(
     facts: Mapping[str, Any] | None = None,
     card: str,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    causes: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a weights folder. It appears under its name only when complete.
 
@@ -272,6 +303,8 @@ def save_weights_folder(
         facts: JSON-able facts about the training (data, seeds, compute, figures).
         card: the model card, Markdown.
         max_shard_bytes: largest file.
+        causes: by network ('vae', 'mmdit'), what may have led to NaN or infinity in it and what to do; by
+            default, that the run diverged.
 
     Returns:
         The folder.
@@ -293,13 +326,15 @@ def save_weights_folder(
         "package_version": camctrl_jax.__version__,
     }
     networks: dict[str, dict[str, Any]] = {}
+    causes = causes or {}
     if vae is not None:
         config, params = vae
-        networks["vae"] = _stored(params, expected_vae(config), "autoencoder")
+        networks["vae"] = _stored(params, expected_vae(config), "autoencoder", causes.get("vae", RUN_CAUSE))
         content["vae"] = config_to_json(config)
     if mmdit is not None:
         config, params = mmdit
-        networks["mmdit"] = _stored(params, expected_mmdit(config), "transformer")
+        cause = causes.get("mmdit", RUN_CAUSE)
+        networks["mmdit"] = _stored(params, expected_mmdit(config), "transformer", cause)
         content |= {"mmdit": config_to_json(config), "text": dict(text), "sampling": config_to_json(sampling)}
     content["facts"] = dict(facts or {})
     serialised = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse facts: before any file
@@ -312,14 +347,20 @@ def save_weights_folder(
     return directory
 
 
-def _stored(params: Params, expected: Params, what: str) -> dict[str, np.ndarray]:
+def cause_of_non_finite(weights: Weights) -> str:
+    """What may have led to NaN or infinity in opened weights, and what to do."""
+    if weights.kind != "run":
+        return FILE_CAUSE
+    return IMPORT_CAUSE if "imported" in weights.facts["config"] else RUN_CAUSE
+
+
+def _stored(params: Params, expected: Params, what: str, cause: str) -> dict[str, np.ndarray]:
     flat = flatten(params)
     check_tensors(flat, flatten(expected), f"The {what}'s parameters")
     stored = {}
     for name, array in flat.items():
         array = np.asarray(array)
-        if not np.all(np.isfinite(array.astype(np.float32))):
-            raise WeightsError(f"The {what}'s parameter {name!r} holds NaN or infinity: the run diverged.")
+        refuse_non_finite(array, f"The {what}'s parameter {name!r}", cause)
         # Vectors are few and sensitive: gains, biases and tables keep float32.
         stored[name] = array.astype(ml_dtypes.bfloat16 if array.ndim >= 2 else np.float32)
     return stored

@@ -57,10 +57,13 @@ def _weights(
     _list(sorted(folder.iterdir()))
 
 
-def _from_diffusers(source: Path, out: Path) -> None:
+def _from_diffusers(source: Path, out: Path, variant: str | None) -> None:
     from camctrl_jax.export import from_diffusers
 
-    for line in from_diffusers.import_diffusers(source, out):
+    lines, notes = from_diffusers.import_diffusers(source, out, variant)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for line in lines:
         print(line)
     print(f"checkpoint: {out}")
 
@@ -169,7 +172,9 @@ def _from_diffusers_arguments(commands: Any) -> None:
   python -m camctrl_jax.train --config=configs/stage1.py:motif_2b --config.init_from=weights/motif_2b ...
 
 Sizes come from the config.json of each component. Every tensor keeps its bits and its dtype (bfloat16 or
-float32); missing, unknown and misshaped tensors are refused by name. Pickles are never opened.
+float32); missing, unknown and misshaped tensors, NaN and infinity are refused by name. Pickles are never
+opened. Where a component holds its weights several times, the full ones are read, else the only variant in
+float32, else the only one in bfloat16; --variant names another. One shard or several makes no difference.
 A diffusers folder is itself a weights spec: training can start from it without this step.""",
     )
     add(
@@ -180,6 +185,7 @@ A diffusers folder is itself a weights spec: training can start from it without 
         help="folder with transformer/ or vae/ or both, or a component's own folder",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the checkpoint to make")
+    add("--variant", metavar="NAME", help="which of several weights, e.g. bf16 (default: the full ones)")
 
 
 def _to_diffusers_arguments(commands: Any) -> None:

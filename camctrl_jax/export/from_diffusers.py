@@ -18,7 +18,9 @@ from camctrl_jax.interop.diffusers_import import find_diffusers_folder
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 
 
-def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[str]:
+def import_diffusers(
+    source: str | os.PathLike, out: str | os.PathLike, variant: str | None = None
+) -> tuple[list[str], list[str]]:
     """Make a checkpoint of the transformer and the autoencoder in a diffusers folder, every bit kept.
 
     Parameters are read one at a time onto all devices, split as in training, so that neither the host nor a
@@ -27,16 +29,19 @@ def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[
     Args:
         source: folder with ``transformer/`` or ``vae/`` or both.
         out: the checkpoint, a directory that must not exist or be empty.
+        variant: which of several sets of weights, such as ``bf16``; None prefers the full one, then the only
+            one in float32, then the only one in bfloat16.
 
     Returns:
-        A line for people about each network.
+        A line for people about each network, and what they should know: which weights were taken, what of the
+        scheduler's settings is not done here.
 
     Raises:
         WeightsError, SafetensorsError, CheckpointError: weights that are absent, damaged or of another model,
-            or a full disk. Nothing is left behind.
+            that hold NaN or infinity, settings of another kind, or a full disk. Nothing is left behind.
     """
     source, out = Path(source), Path(out)
-    found = find_diffusers_folder(source) if source.is_dir() else None
+    found = find_diffusers_folder(source, variant) if source.is_dir() else None
     if found is None:
         raise WeightsError(
             f"{source} is no diffusers folder: it has neither transformer/ nor vae/ with a config.json. "
@@ -46,8 +51,9 @@ def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[
         raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
     mmdit = None if found.transformer is None else found.transformer_config()
     vae = None if found.vae is None else found.vae_config()
-    sampling = found.sampling()
-    config: dict[str, Any] = {"imported": {"folder": source.resolve().name, "shift": found.shift()}}
+    sampling, notes = found.sampling(), list(found.remarks())
+    shift = found.scheduler().shift
+    config: dict[str, Any] = {"imported": {"folder": source.resolve().name, "shift": shift}}
     if sampling is not None:
         config["sample"] = {name: getattr(sampling, name) for name in ("text_guidance", "camera_guidance")}
     # How its text is made is unknown.
@@ -60,8 +66,8 @@ def import_diffusers(source: str | os.PathLike, out: str | os.PathLike) -> list[
     if vae is not None:
         networks["vae"] = found.vae_params(keep)
     with replaced_folder(out) as partial:
-        save_networks(partial, networks, config)
-    return [f"{name}: {_summary(params)}" for name, params in networks.items()]
+        save_networks(partial, networks, config, shown=out)
+    return [f"{name}: {_summary(params)}" for name, params in networks.items()], notes
 
 
 def _summary(params: Mapping[str, Any]) -> str:

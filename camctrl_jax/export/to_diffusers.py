@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from camctrl_jax.checkpoints.pipelines import autoencoder_of
-from camctrl_jax.checkpoints.weights import Weights, open_weights
+from camctrl_jax.checkpoints.weights import Weights, cause_of_non_finite, open_weights
 from camctrl_jax.data.text import embedder_from_settings
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.errors import UserError
@@ -55,7 +55,7 @@ def export_diffusers(
         raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
     if not ema and (model.kind != "run" or "imported" in model.facts["config"]):
         raise WeightsError(f"{checkpoint} holds one set of parameters only: leave --raw out.")
-    notes: list[str] = []
+    notes = list(find_diffusers_folder(model.path).remarks()) if model.kind == "diffusers" else []
     autoencoder, spec = autoencoder_of(model, vae), vae or model.vae_spec
     if autoencoder is None and spec not in (None, "random"):
         raise WeightsError(f"{spec} holds no autoencoder: name one that does with --vae, or --no-vae.")
@@ -74,6 +74,7 @@ def export_diffusers(
         readme=torch_card(
             Path(out).name, has_vae=written is not None, has_camera=model.mmdit_config.camera is not None
         ),
+        cause=cause_of_non_finite(model),
     )
     return write_diffusers_folder(Path(out), exported, dtype=_DTYPES[dtype]), notes
 
@@ -87,7 +88,7 @@ def _shift_of(model: Weights, autoencoder: Weights | None, notes: list[str]) -> 
         shape = autoencoder.vae_config.clip_shape(clip.frames, clip.height, clip.width)
         return shift_for_tokens(shape.tokens(model.mmdit_config.patch))
     if model.kind == "diffusers":
-        shift = find_diffusers_folder(model.path).shift()
+        shift = find_diffusers_folder(model.path).scheduler().shift
     else:
         shift = model.facts.get("config", {}).get("imported", {}).get("shift")
     if shift is None:

@@ -9,8 +9,15 @@ from typing import Any
 
 from camctrl_jax.checkpoints.pipelines import open_model
 from camctrl_jax.checkpoints.runs import latest_step
-from camctrl_jax.checkpoints.weights import Weights, WeightsError, open_weights, save_weights_folder
+from camctrl_jax.checkpoints.weights import (
+    Weights,
+    WeightsError,
+    cause_of_non_finite,
+    open_weights,
+    save_weights_folder,
+)
 from camctrl_jax.export.cards import model_card
+from camctrl_jax.interop.finite import RUN_CAUSE
 
 # Entries of a run's configuration that tell where things lay on the machine it ran on, or how it was logged.
 _LOCAL_KEYS = frozenset(
@@ -91,6 +98,10 @@ def export_weights(
         sampling=defaults,
         facts=gathered,
         card=card,
+        causes={
+            "vae": cause_of_non_finite(autoencoder),
+            "mmdit": RUN_CAUSE if model is None else cause_of_non_finite(model),
+        },
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from camctrl_jax.errors import FileInUse, file_failures
+from camctrl_jax.errors import FileFailure, FileInUse, file_failures
 from camctrl_jax.files.rooms import kept_aside, own_room, room_prefix
 
 # A file system that synchronises no folders says so by one of these.
@@ -107,6 +107,10 @@ def _failures_of_writing(path: Path) -> Iterator[None]:
     with file_failures(path):
         try:
             yield
+        except FileFailure as error:  # of a file inside: its hidden place would tell nobody anything
+            if room_prefix(path) in str(error) and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
         except OSError as error:
             names = [str(name) for name in (error.filename, error.filename2) if name is not None]
             if not names or any(name == str(path) or name.startswith(room_prefix(path)) for name in names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue, UserError
+from camctrl_jax.interop.fields import shown
 from camctrl_jax.models import CameraConfig
 
 # How a network is run, not what it is: a weights folder does not fix these.
@@ -45,6 +47,12 @@ class SamplingDefaults:
     text_guidance: float = 1.0
     camera_guidance: float = 2.0
 
+    def __post_init__(self) -> None:
+        for name in ("frames", "height", "width", "fps", "shift"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InvalidValue(f"{name} is {value!r}; expected more than 0")
+
 
 def config_to_json(config: Any) -> dict[str, Any]:
     """A frozen dataclass as JSON-able values, its run-time fields left out."""
@@ -58,8 +66,11 @@ def config_from_json(kind: type, values: Mapping[str, Any]) -> Any:
     """The dataclass that ``config_to_json`` took apart; lists become tuples, fields left out their defaults.
 
     Raises:
-        ValueError: an unknown or missing field, or values that the dataclass refuses.
+        ValueError: an unknown or missing field, one of another kind than the dataclass says (true is no
+            number, 2.0 no integer, a row has its length), or values that the dataclass refuses.
     """
+    if not isinstance(values, Mapping):
+        raise InvalidValue(f"{kind.__name__} is {shown(values)}; expected an object of its fields")
     old_names = _OLD_NAMES.get(kind, {})
     values = {old_names.get(name, name): value for name, value in values.items()}
     hints = typing.get_type_hints(kind)
@@ -73,7 +84,48 @@ def config_from_json(kind: type, values: Mapping[str, Any]) -> Any:
     }
     if required - values.keys():
         raise InvalidValue(f"{kind.__name__} needs the fields {', '.join(sorted(required - values.keys()))}")
+    for name, value in values.items():
+        if not _fits(hints[name], value):
+            raise InvalidValue(f"{name} is {shown(value)}; expected {_words(hints[name])}")
     return kind(**{name: _value_from_json(hints[name], value) for name, value in values.items()})
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value of JSON is what a field's annotation says; sizes are not negative."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(part, value) for part in parts)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            return False
+        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+        return len(value) == len(kinds) and all(map(_fits, kinds, value))
+    if origin is typing.Literal:
+        return isinstance(value, str)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, Mapping)
+    if hint is int:
+        return type(value) is int and value >= 0
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if hint is type(None):
+        return value is None
+    return not isinstance(hint, type) or isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    """An annotation for people."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_words(part) for part in parts)
+    if origin is tuple:
+        return f"a list of {'any number' if parts[-1] is Ellipsis else len(parts)}, each {_words(parts[0])}"
+    if origin is typing.Literal:
+        return " or ".join(map(repr, parts))
+    if dataclasses.is_dataclass(hint):
+        return f"an object of {', '.join(field.name for field in dataclasses.fields(hint))}"
+    words = {int: "an integer of 0 or more", float: "a finite number", bool: "true or false", str: "text"}
+    return words.get(hint, "null" if hint is type(None) else str(hint))
 
 
 def _value_from_json(hint: Any, value: Any) -> Any:

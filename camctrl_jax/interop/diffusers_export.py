@@ -20,7 +20,8 @@ from camctrl_jax.files.atomic import is_in_use, replaced_folder
 from camctrl_jax.files.json_file import write_json
 from camctrl_jax.files.safetensors import save_sharded, write_safetensors
 from camctrl_jax.interop import diffusers_import as layout
-from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_to_json
+from camctrl_jax.interop.described import SamplingDefaults, config_to_json
+from camctrl_jax.interop.finite import RUN_CAUSE, refuse_non_finite
 from camctrl_jax.interop.keys import export_mmdit, export_vae
 from camctrl_jax.interop.stock_configs import mmdit_to_stock, vae_to_stock
 from camctrl_jax.models import MMDiTConfig, VAEConfig
@@ -42,6 +43,7 @@ class Exported:
         shift: timestep shift of the scheduler at these clips.
         null_text: embedding f [1, N, D] and mask bool [1, N] of the empty prompt, or None.
         readme: Markdown that says what the model is.
+        cause: of parameters that hold NaN or infinity, what may have led to it and what to do.
     """
 
     transformer: tuple[MMDiTConfig, Params]
@@ -50,6 +52,7 @@ class Exported:
     shift: float
     null_text: tuple[np.ndarray, np.ndarray] | None
     readme: str
+    cause: str = RUN_CAUSE
 
 
 def write_diffusers_folder(
@@ -77,8 +80,9 @@ def write_diffusers_folder(
     components = [(layout.TRANSFORMER, mmdit_to_stock(config), tensors)]
     if exported.vae is not None:
         components.append((layout.AUTOENCODER, vae_to_stock(exported.vae[0]), export_vae(exported.vae[1])))
-    for name, _, weights in components:
-        _refuse_non_finite(name, weights)
+    for name, _, weights in [*components, (layout.CAMERA, None, camera or {})]:
+        for tensor, array in weights.items():
+            refuse_non_finite(array, f"{name}: tensor {tensor}", exported.cause)
 
     with replaced_folder(directory) as partial:
         for name, stock, weights in components:
@@ -124,10 +128,3 @@ def scheduler_settings(shift: float) -> dict[str, Any]:
         "shift": shift,
         "use_dynamic_shifting": False,
     }
-
-
-def _refuse_non_finite(component: str, tensors: Mapping[str, np.ndarray]) -> None:
-    for name, array in tensors.items():
-        # The sum is NaN or infinite if any entry is; in float64 no sum of finite weights overflows.
-        if not np.isfinite(np.sum(array, dtype=np.float64)):
-            raise WeightsError(f"{component}: tensor {name} holds NaN or infinity: the run diverged.")

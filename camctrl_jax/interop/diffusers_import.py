@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue, MissingFile
+from camctrl_jax.files.foreign import what_file_instead
 from camctrl_jax.files.json_file import read_json
 from camctrl_jax.files.safetensors import (
     SafetensorsError,
@@ -29,9 +30,13 @@ from camctrl_jax.files.safetensors import (
     load_sharded,
     open_sharded,
 )
+from camctrl_jax.files.weight_files import FULL, listed, weight_variants
 from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_from_json
+from camctrl_jax.interop.finite import FILE_CAUSE, refuse_non_finite
 from camctrl_jax.interop.keys import import_mmdit, import_vae
+from camctrl_jax.interop.scheduler import SchedulerSettings, scheduler_settings_of
 from camctrl_jax.interop.stock_configs import mmdit_from_stock, vae_from_stock
+from camctrl_jax.interop.variants import READ_DTYPES, chosen_variant
 from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig
 
 STEM = "diffusion_pytorch_model"
@@ -49,8 +54,7 @@ CAMERA_CONVENTION = {
     "translation_scale": 1.0,
 }
 
-_STORED = (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_PICKLES = (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".pkl")
 
 Params = dict[str, Any]
 Keep = Callable[[tuple[str, ...], np.ndarray], Any]
@@ -63,12 +67,14 @@ class DiffusersFolder:
     Attributes:
         path: the folder.
         transformer, vae, camera: the folder of each component, or None.
+        variant: which of several sets of weights is read; None chooses (``interop.variants``).
     """
 
     path: Path
     transformer: Path | None
     vae: Path | None
     camera: Path | None
+    variant: str | None = None
 
     def transformer_config(self) -> MMDiTConfig:
         """Sizes of the transformer; with a camera layer if the folder has one.
@@ -98,10 +104,11 @@ class DiffusersFolder:
                 host memory.
 
         Raises:
-            WeightsError, SafetensorsError: files that are absent, damaged, or of another model or format.
+            WeightsError, SafetensorsError: files that are absent, damaged, or of another model or format,
+                and tensors that hold NaN or infinity.
         """
         config = self.transformer_config()
-        tensors = _open_tensors(_required(self.transformer, self.path, TRANSFORMER), STEM)
+        tensors = _open_tensors(_required(self.transformer, self.path, TRANSFORMER), STEM, self.variant)
         camera = None if self.camera is None else _open_tensors(self.camera, CAMERA_STEM)
         _refuse_older_layout(tensors, self.path)
         return _checked(
@@ -114,7 +121,7 @@ class DiffusersFolder:
     def vae_params(self, keep: Keep | None = None) -> Params:
         """Parameters of the autoencoder; arguments and errors as of :meth:`transformer_params`."""
         folder = _required(self.vae, self.path, AUTOENCODER)
-        config, tensors = self.vae_config(), _open_tensors(folder, STEM)
+        config, tensors = self.vae_config(), _open_tensors(folder, STEM, self.variant)
         return _checked(
             lambda: import_vae(tensors, config, source=str(folder), keep=keep or _own_copy), self.path
         )
@@ -130,11 +137,34 @@ class DiffusersFolder:
             return None
         return _checked(lambda: config_from_json(SamplingDefaults, _read_json(file)), file)
 
-    def shift(self) -> float | None:
-        """Timestep shift of the folder's scheduler, or None if it does not say."""
+    def scheduler(self) -> SchedulerSettings:
+        """What the folder's scheduler says: its timestep shift, and what of it is not done here.
+
+        Raises:
+            WeightsError: the file is damaged, or of another process than a flow.
+        """
         file = self.path / SCHEDULER / "scheduler_config.json"
-        shift = _read_json(file).get("shift") if file.is_file() else None
-        return float(shift) if isinstance(shift, (int, float)) and shift > 0 else None
+        if not file.is_file():
+            return SchedulerSettings()
+        content = _read_json(file)
+        return _checked(lambda: scheduler_settings_of(content, str(file)), file)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Which weights are read where there are several, and what of the scheduler is not done here.
+
+        Raises:
+            WeightsError: the variant that was asked for is in no component.
+        """
+        components = [folder for folder in (self.transformer, self.vae) if folder is not None]
+        if self.variant is not None:
+            there = {name for folder in components for name in weight_variants(folder, STEM) if name != FULL}
+            if self.variant not in there:
+                raise WeightsError(
+                    f"{self.path} has no variant {self.variant!r} of its weights; there "
+                    f"{'is ' + listed(sorted(there)) if there else 'are no variants: leave --variant out'}."
+                )
+        chosen = (chosen_variant(folder, STEM, self.variant)[1] for folder in components)
+        return (*(remark for remark in chosen if remark is not None), *self.scheduler().remarks)
 
     def null_text(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Embedding f32 [1, N, D] and mask bool [1, N] of the empty prompt that the exporter stored, or None.
@@ -145,14 +175,20 @@ class DiffusersFolder:
         if not (self.path / TEXT / f"{NULL_STEM}.safetensors").is_file():
             return None
         stored = load_sharded(self.path / TEXT, NULL_STEM)
-        return _checked(lambda: (stored["embeds"], stored["mask"]), self.path / TEXT)
+        embeds, mask = _checked(lambda: (stored["embeds"], stored["mask"]), self.path / TEXT)
+        refuse_non_finite(embeds, f"{self.path / TEXT / NULL_STEM}.safetensors: embeds", FILE_CAUSE)
+        return embeds, mask
 
 
-def find_diffusers_folder(path: str | os.PathLike) -> DiffusersFolder | None:
+def find_diffusers_folder(path: str | os.PathLike, variant: str | None = None) -> DiffusersFolder | None:
     """The components at ``path``, or None if it is no diffusers folder.
 
     ``path`` is the folder of a pipeline, or of one component alone (its ``config.json`` names the class). A
-    folder counts as a component if it holds a configuration or weights.
+    folder counts as a component if it holds a configuration or weights. ``variant`` as in
+    :class:`DiffusersFolder`.
+
+    Raises:
+        WeightsError: in place of the component's ``config.json`` there is a Git LFS pointer or the like.
     """
     path = Path(path)
     parts = {
@@ -163,7 +199,10 @@ def find_diffusers_folder(path: str | os.PathLike) -> DiffusersFolder | None:
         own = path / "config.json"
         try:
             content = json.loads(own.read_text("utf-8")) if own.is_file() else None
-        except ValueError:
+        except (ValueError, RecursionError) as error:
+            instead = what_file_instead(own, text_expected=True)
+            if instead is not None:
+                raise WeightsError(f"{own} {instead}") from error
             return None
         class_name = content.get("_class_name") if isinstance(content, dict) else None
         for name, expected in CLASSES.items():
@@ -171,7 +210,7 @@ def find_diffusers_folder(path: str | os.PathLike) -> DiffusersFolder | None:
                 parts[name] = path
     if parts[TRANSFORMER] is None and parts[AUTOENCODER] is None:
         return None
-    return DiffusersFolder(path, parts[TRANSFORMER], parts[AUTOENCODER], parts[CAMERA])
+    return DiffusersFolder(path, parts[TRANSFORMER], parts[AUTOENCODER], parts[CAMERA], variant)
 
 
 def _is_component(folder: Path) -> bool:
@@ -190,7 +229,11 @@ def camera_config(file: Path) -> CameraConfig:
             raise WeightsError(
                 f"{file}: {name} is {content.get(name)!r}; Pluecker maps are made with {expected!r} here."
             )
-    return _checked(lambda: CameraConfig(content["plucker_res"], tuple(content["patch"])), file)
+    layer = {name: content[name] for name in ("plucker_res", "patch") if name in content}
+    missing = {"plucker_res", "patch"} - layer.keys()
+    if missing:
+        raise WeightsError(f"{file}: the entry {sorted(missing)[0]!r} is missing.")
+    return _checked(lambda: config_from_json(CameraConfig, layer), file)
 
 
 def _own_copy(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
@@ -212,7 +255,8 @@ def _checked(function: Callable[[], Any], source: Path) -> Any:
     except KeyError as error:
         raise WeightsError(f"{source}: the entry {error} is missing.") from error
     except (ValueError, TypeError) as error:
-        raise WeightsError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
+        text = f"{str(error).rstrip('.')}."
+        raise WeightsError(text if str(source) in text else f"{source}: {text}") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -221,7 +265,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     except MissingFile as error:
         raise WeightsError(f"{file} is absent: sizes are read from it, never guessed.") from error
     except InvalidValue as error:
-        raise WeightsError(f"{error} Copy or download it again.") from error
+        text = str(error)
+        raise WeightsError(
+            text if "again" in text or "Run" in text else f"{text} Download it again."
+        ) from error
 
 
 def _read_config(file: Path, component: str) -> dict[str, Any]:
@@ -235,10 +282,11 @@ def _read_config(file: Path, component: str) -> dict[str, Any]:
     return content
 
 
-def _open_tensors(component: Path, stem: str) -> SequentialTensors:
+def _open_tensors(component: Path, stem: str, variant: str | None = None) -> SequentialTensors:
     """The weights of a component, opened lazily, their format and dtypes checked."""
+    chosen, _ = chosen_variant(component, stem, variant)
     try:
-        files = open_sharded(component, stem)
+        files = open_sharded(component, stem, chosen)
     except FileNotFoundError as error:
         raise WeightsError(_absent(component, stem, str(error))) from error
     for file in files:
@@ -249,17 +297,23 @@ def _open_tensors(component: Path, stem: str) -> SequentialTensors:
 def _absent(component: Path, stem: str, reason: str) -> str:
     others = sorted(path.name for path in component.iterdir()) if component.is_dir() else []
     pickles = [name for name in others if name.endswith(_PICKLES)]
-    if pickles:
+    if pickles and not weight_variants(component, stem):
         return (
-            f"{component} holds {', '.join(pickles)}: a pickle, which can run code when it is opened and is "
+            f"{component} holds {listed(pickles, 3)}: a pickle, which can run code when it is opened and is "
             "never read here. Load it where you trust it and save it with "
             "save_pretrained(..., safe_serialization=True)."
         )
-    variants = [name for name in others if name.startswith(f"{stem}.") and name.endswith(".safetensors")]
-    if variants:
+    shards = [name for name in others if re.search(r"-\d+-of-\d+\b.*\.safetensors$", name)]
+    if shards and not weight_variants(component, stem):
         return (
-            f"{component} holds {', '.join(variants)}, not {stem}.safetensors: a variant. Import the float32 "
-            "or bfloat16 weights; if these are such, rename the file."
+            f"{component} holds {listed(shards, 3)} but no index of them ({stem}.safetensors.index.json), "
+            "which says what belongs to the model. Download the whole folder."
+        )
+    foreign = [name for name in others if name.endswith(".safetensors")]
+    if foreign and not weight_variants(component, stem):
+        return (
+            f"{component} holds {listed(foreign, 3)}, not {stem}.safetensors: weights of another library, "
+            "with other names inside. Use those in diffusers' layout."
         )
     ggufs = [name for name in others if name.endswith(".gguf")]
     if ggufs:
@@ -270,7 +324,7 @@ def _absent(component: Path, stem: str, reason: str) -> str:
 def _check_dtypes(file: SafetensorsFile) -> None:
     for name in file:
         dtype = file.dtype(name)
-        if dtype in _STORED:
+        if dtype in READ_DTYPES:
             continue
         why = " (its range is too small for these weights: large values have become infinite)"
         raise WeightsError(

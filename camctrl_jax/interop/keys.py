@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.interop.finite import FILE_CAUSE, own_share, refuse_non_finite
 from camctrl_jax.interop.stock_configs import check_camera
 from camctrl_jax.models import VAE, CameraConfig, MMDiT, MMDiTConfig, VAEConfig
 
@@ -247,8 +248,8 @@ def import_params(
         source: what to call the tensors in errors, such as the file's path.
         keep: called with (path, array) of every parameter; what it returns is stored (a sharded array, say).
 
-    Raises: ValueError naming missing, unknown or misshaped tensors, and copies that differ where one is
-    shared.
+    Raises: ValueError naming missing, unknown or misshaped tensors, tensors that hold NaN or infinity, and
+    copies that differ where one is shared.
     """
     plan = key_matches(params, table)
     expected = {key for match in plan for key in match.keys}
@@ -269,6 +270,8 @@ def import_params(
                 raise InvalidValue(
                     f"{source}: {key} has shape {array.shape}, this model needs {match.torch_shape}."
                 )
+            where = tensors.path(key) if hasattr(tensors, "path") else source
+            refuse_non_finite(own_share(array), f"{where}: {key}", FILE_CAUSE)
             if first is None:
                 first = array
             elif not np.array_equal(first, array):

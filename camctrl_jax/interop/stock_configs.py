@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.interop.fields import FLAG, SIZE, TEXT, check_fields, number, or_null, row_of, whole
 from camctrl_jax.models import CameraConfig, MMDiTConfig, VAEConfig
 
 VIDEO_CHANNELS = 3
@@ -24,6 +25,32 @@ _MMDIT_DEFAULTS = {
     "rope_theta": 256.0, "rope_axes_dim": (16, 56, 56), "enable_text_cross_attention_dual": False,
     "enable_text_cross_attention_single": False,
 }  # fmt: skip
+_LAYERS = whole(0, 1000)
+_VAE_KINDS = {
+    "base_dim": SIZE,
+    "decoder_base_dim": or_null(SIZE),
+    "z_dim": SIZE,
+    "dim_mult": row_of(SIZE),
+    "num_res_blocks": _LAYERS,
+    "attn_scales": row_of(number()),
+    "temperal_downsample": row_of(FLAG),
+    "dropout": number(least=0.0),
+    "patch_size": or_null(SIZE),
+    "latents_mean": row_of(number()),
+    "latents_std": row_of(number(above=0.0)),
+    "is_residual": FLAG,
+    **dict.fromkeys(("in_channels", "out_channels", "scale_factor_temporal", "scale_factor_spatial"), SIZE),
+}
+_MMDIT_KINDS = {
+    **dict.fromkeys(("in_channels", "num_attention_heads", "attention_head_dim", "text_embed_dim"), SIZE),
+    **dict.fromkeys(("num_layers", "num_single_layers", "num_decoder_layers"), _LAYERS),
+    **dict.fromkeys(("patch_size", "patch_size_t"), SIZE),
+    **dict.fromkeys(("out_channels", "image_embed_dim"), or_null(SIZE)),
+    **dict.fromkeys(("mlp_ratio", "rope_theta"), number(above=0.0)),
+    **dict.fromkeys(("qk_norm", "norm_type"), TEXT),
+    "rope_axes_dim": row_of(whole(0, 1_000_000), 3),
+    **dict.fromkeys(("enable_text_cross_attention_dual", "enable_text_cross_attention_single"), FLAG),
+}
 
 
 def vae_to_stock(config: VAEConfig) -> dict[str, Any]:
@@ -53,6 +80,7 @@ def vae_from_stock(stock: Mapping[str, Any], source: str = "config.json") -> VAE
     """A stock ``AutoencoderKLWan`` configuration -> VAEConfig; ValueError if this implementation cannot run
     it.
     """
+    check_fields(stock, _VAE_KINDS, source)
     values = {**_VAE_DEFAULTS, **_public(stock)}
     config = VAEConfig(
         base_dim=values["base_dim"],
@@ -116,6 +144,7 @@ def mmdit_from_stock(
     stock: Mapping[str, Any], camera: CameraConfig | None = None, source: str = "config.json"
 ) -> MMDiTConfig:
     """A stock ``MotifVideoTransformer3DModel`` configuration -> MMDiTConfig with this camera layer."""
+    check_fields(stock, _MMDIT_KINDS, source)
     values = {**_MMDIT_DEFAULTS, **_public(stock)}
     config = MMDiTConfig(
         width=values["num_attention_heads"] * values["attention_head_dim"],

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from camctrl_jax.checkpoints.architecture import Architecture
 from camctrl_jax.checkpoints.runs import (
     CHECKPOINTS,
     CheckpointError,
@@ -21,6 +22,8 @@ from camctrl_jax.checkpoints.runs import (
     load_run_config,
     read_errors,
 )
+from camctrl_jax.checkpoints.weights import WeightsError, open_weights
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.training.state import Trained, create_state
 
 
@@ -217,13 +220,86 @@ def test_what_proves_no_damage_does_not_ask_to_delete_anything(error, tmp_path):
     ],
 )
 def test_proven_damage_names_the_folder_to_delete(error, tmp_path):
-    (tmp_path / "7" / "state").mkdir(parents=True)
+    for item in ("state", "data", "config"):
+        (tmp_path / "7" / item).mkdir(parents=True)
     told = pytest.raises(CheckpointError, match=r"7 cannot be read .* Delete that folder")
     with told, read_errors(tmp_path / "7"):
         raise error
     shutil.rmtree(tmp_path / "7")  # a disk that is gone has no file of it
     with pytest.raises(CheckpointError, match=r"7 cannot be read .* keep it"), read_errors(tmp_path / "7"):
         raise error
+
+
+@pytest.mark.parametrize("item", ["state", "data", "config"])
+def test_a_checkpoint_without_one_of_its_parts_is_damaged_and_says_which(tmp_path, item):
+    state = make_state()
+    opened = Checkpoints(tmp_path)
+    opened.save(1, state, {"step": 1}, {"a": 1})
+    opened.wait()
+    shutil.rmtree(tmp_path / CHECKPOINTS / "1" / item)
+    reading = {
+        "state": lambda: load_params(tmp_path),
+        "data": lambda: opened.restore(*target(state)),
+        "config": lambda: load_run_config(tmp_path),
+    }
+    with pytest.raises(CheckpointError, match=rf"it is damaged, {item}/ is missing from it") as told:
+        reading[item]()
+    assert "keep it" not in str(told.value)
+    opened.close()
+
+
+def test_a_damaged_run_is_not_called_something_else(tmp_path):
+    opened = Checkpoints(tmp_path)
+    opened.save(1, make_state(), {}, {"architecture": None})
+    opened.close()
+    shutil.rmtree(tmp_path / CHECKPOINTS / "1" / "config")
+    with pytest.raises(WeightsError, match=r"config/ is missing") as told:
+        open_weights(tmp_path)
+    assert "neither" not in str(told.value)
+
+
+WHOLE = Architecture(text={"kind": "words"}, vae_spec="default").to_json()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda entry: entry.pop("vae"), "'vae' is missing"),
+        (lambda entry: entry.pop("text"), "'text' is missing"),
+        (lambda entry: entry.pop("vae_spec"), "'vae_spec' is missing"),
+        (lambda entry: entry.update(mmdit=[1]), r"mmdit is \[1\]; expected an object, or null"),
+        (lambda entry: entry.update(clip="9"), "clip is '9'; expected an object"),
+        (lambda entry: entry.update(vae={"base_dim": "8"}), "base_dim is '8'; expected an integer"),
+        (lambda entry: entry.update(mmdit={"width": 48}), "MMDiTConfig needs the fields head_dim"),
+    ],
+)
+def test_a_damaged_description_of_the_model_is_named(tmp_path, damage, message):
+    entry = dict(WHOLE)
+    damage(entry)
+    with pytest.raises(InvalidValue, match=message):
+        Architecture.from_json(entry)
+    opened = Checkpoints(tmp_path)
+    opened.save(1, make_state(), {}, {"architecture": entry})
+    opened.close()
+    with pytest.raises(WeightsError, match=message) as told:
+        open_weights(tmp_path)
+    assert str(tmp_path) in str(told.value)
+
+
+def test_clips_without_a_field_or_of_another_kind_are_named():
+    clip = {"frames": 9, "height": 32, "width": 48}
+    built = Architecture(clip=clip).sampling({"text_guidance": 2.0, "camera_guidance": None})
+    assert (built.text_guidance, built.camera_guidance) == (2.0, 2.0)
+    for change, message in (
+        ({"frames": 9.0}, "frames is 9.0; expected an integer"),
+        ({"height": 0}, "height is 0; expected more than 0"),
+        ({"shift": "abc"}, "shift is 'abc'; expected a finite number or null"),
+        ({"fps": True}, "fps is true; expected a finite number"),
+    ):
+        with pytest.raises(InvalidValue, match=message):
+            Architecture(clip=clip | change).sampling({})
+    with pytest.raises(InvalidValue, match="needs the fields width"):
+        Architecture(clip={"frames": 9, "height": 32}).sampling({})
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(tmp_path):

@@ -220,6 +220,7 @@ def pickle_under_another_name(folder):
 
 
 def half_precision_variant(folder):
+    rewrite(folder, lambda t: t.update({name: array.astype(np.float16) for name, array in t.items()}))
     weights_file(folder).rename(folder / "transformer" / "diffusion_pytorch_model.fp16.safetensors")
 
 
@@ -253,8 +254,8 @@ def missing_shard(folder):
         (in_half_precision, f"{KEY} is float16 .*expected bfloat16 or float32"),
         (older_cross_attention, "cross-attention of the first release"),
         (pickled, r"diffusion_pytorch_model\.bin: a pickle.*safe_serialization"),
-        (pickle_under_another_name, "another kind of file"),
-        (half_precision_variant, "fp16.safetensors, not diffusion_pytorch_model.safetensors: a variant"),
+        (pickle_under_another_name, "a zip archive, as torch.save writes: a pickle"),
+        (half_precision_variant, r"variants fp16 \(float16\) only; expected bfloat16 or float32.*range"),
         (without_config, "config.json is absent"),
         (of_another_class, "is of a WanTransformer3DModel"),
         (unknown_field, "field 'guidance_embeds'"),
