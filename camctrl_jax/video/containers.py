@@ -2,7 +2,7 @@
 
 Decoders conceal damage where they can. Here their errors count: a picture that was patched up is none. H.264
 says so of each picture; of the other decoders the first error ends the reading. Damage that a decoder does
-not notice (VP9 carries no checks) cannot be told from content.
+not notice (VP9 carries no checks; FFV1, WebP and TIFF do not hand theirs on) cannot be told from content.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ def _decoder(opened: Opened) -> Any:
         return av.codec.CodecContext.create("libvpx-vp9", "r")
     # Threads work on several frames ahead, which a single picture has no use for.
     stream.thread_type = "SLICE" if opened.header.kind else "AUTO"
-    # Damaged pictures of H.264 are marked, and it must begin at any recovery point. TIFF's decoder takes a
-    # tag that it does not know for an error, but tells of damage in any case.
+    # Damaged pictures of H.264 are marked, and it must begin at any recovery point. TIFF's decoder would take
+    # a tag that it does not know for an error: it refuses cut files in any case, but not rubbish inside one.
     if context.name not in ("h264", "tiff"):
         context.options = {**context.options, "err_detect": "crccheck+explode"}
     return stream
