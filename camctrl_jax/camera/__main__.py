@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.description import describe_file
 from camctrl_jax.camera.formats import (
     FORMATS,
     Format,
     PoseFile,
-    describe_file,
     existing_path,
     format_named,
     save_cameras,
@@ -253,10 +253,7 @@ def _describe(description: dict[str, Any]) -> str:
 
 
 def _info(file: str, as_json: bool, **options: Any) -> None:
-    reading = take_reading(options)
-    description = describe_file(
-        file, format=reading.format, image_size=reading.image_size, convention=reading.convention
-    )
+    description = describe_file(file, take_reading(options))
     print(json.dumps(description, indent=2) if as_json else _describe(description))
 
 

@@ -1,15 +1,16 @@
 """Whether a path looks as if its file departed from its format, and which option would mend that.
 
-A path is read again in every likely convention, and what can be measured is compared: which way the camera
-moves along its line of sight, how smooth its centres are, whether it stays upright, where its lines of sight
-meet, and whether its first pose is the identity. What cannot be told from a path (the inverse of a pan is a
-pan the other way) is not guessed at.
+A path is read again with one departure at a time. What is looked at hardly comes about otherwise, or is said
+to be ambiguous: a first pose that is the identity in another reading; centres that are much smoother in the
+inverse; a camera that turns on the spot where its inverse circles the origin; one that goes backwards along
+its line of sight, or has its back to what it circles. How natural a path is otherwise is not judged: cars have
+side windows, drones look down, and people walk one way and look another.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,13 @@ from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats.posefile import Convention, Format
 from camctrl_jax.camera.rereading import first_rotation, reread
 
-_SMOOTHER = 3.0  # how many times smoother the inverse path must be to be worth a word
-_ALONG = 0.8  # of the way along the line of sight is nearly all of it
-_EXACTLY_ALONG = 0.97  # and this is all of it, but for noise
-_EXACTLY_MEETING = 0.006  # of the distance; real hands that circle a subject stay above
-_UPRIGHT = 0.04  # the camera's x axes lie in a plane; hand-held cameras of published files stay below
+_BACKWARDS, _FORWARDS = 0.4, 0.75  # shares of the way along the line of sight; walks are hardly below
+_ALONG = 0.85  # is nearly all of it
+_SMOOTHER = 3.0  # how many times smoother the centres of the inverse path must be to be worth a word
 _AT_IDENTITY = 5.0  # degrees
+_STILL = 1e-3  # of the distance to the origin
+_CIRCLE = 0.03  # of the radius: how far a camera on a circle may be off it
+_LONGEST = 12  # steps in which lines of sight are compared with the way: noise shakes long ones less
 
 
 @dataclass(frozen=True)
@@ -34,37 +36,27 @@ class _Look:
     Attributes:
         departs: from the convention in which it was read.
         quaternions: the order in which they are read; "" where there are none.
-        moves: how many steps go anywhere.
-        backwards: whether nearly every step goes backwards along the line of sight.
         forward: share of the way along the line of sight, from 1, forwards, to -1, backwards.
-        turns: degrees in all about the camera's x, y and z axes: tilting, panning, rolling.
+        turned: degrees in all.
         extent: the longest side of the box around the centres.
-        rough: second differences of the centres over first ones: 0 on a straight even path, about 1.7 for
-            white noise.
-        tipped: how far the camera's x axes are from lying in one plane, as an upright camera's do.
-        spread: how far they are from lying on one line.
-        meeting: distance along the lines of sight to where they meet, negative behind; 0 where they do not.
-        missed: by what share of it they pass that place by; infinity where they do not meet.
-        still: whether the centre stays at one place, off the origin.
-        pivot: the centre, where it stays at one place on the z axis of the world, off the origin; else 0.
+        bend: the mean second difference of the centres.
+        rough: the same over the mean first difference: 0 on a straight even path, about 1.7 for white noise.
+        meeting: distance along the lines of sight to where they meet, negative behind; 0 where they do not,
+            and where some centres are nearer to it than others.
+        spot: where on the z axis of the world the centre stays, off the origin; 0 where it does not.
         first: how far the first matrix of the file is from the identity, in degrees.
         start: how far the first camera is from the axes of the world, in degrees.
     """
 
     departs: Convention
     quaternions: str
-    moves: int
-    backwards: bool
     forward: float
-    turns: np.ndarray
+    turned: float
     extent: float
+    bend: float
     rough: float
-    tipped: float
-    spread: float
     meeting: float
-    missed: float
-    still: bool
-    pivot: float
+    spot: float
     first: float
     start: float
 
@@ -76,18 +68,16 @@ class _Sign:
     Attributes:
         seen: in words.
         mended: whether another look does not have it.
-        strong: whether it is hardly ever meant.
-        exact: whether what mends it could hardly be so by chance, however odd it looks besides.
+        meant: what it is if the file was read as it was meant.
     """
 
     seen: str
     mended: Callable[[_Look], bool]
-    strong: bool = False
-    exact: bool = False
+    meant: str = ""
 
 
 def misread(cameras: Cameras, pose_format: Format, read: Convention) -> str:
-    """What makes another reading likely, and the options for it, the likeliest first; "" if nothing does.
+    """What makes another reading likely, and the options for it; "" if nothing does.
 
     Args:
         cameras: as they were read.
@@ -98,99 +88,58 @@ def misread(cameras: Cameras, pose_format: Format, read: Convention) -> str:
         return ""
     seen = _look(cameras, pose_format, read, read)
     looks = [_look(cameras, pose_format, read, other) for other in _others(pose_format, read)]
-    signs = [sign for find in _SIGNS for sign in find(seen, looks)]
-    if not signs:
-        return ""
-    strong = [sign for sign in signs if sign.strong]
-    weighed = strong or signs
-    exact = [sign for sign in signs if sign.exact]
-    likely = [
-        look
-        for look in looks
-        if strong or _plausible(look) > _plausible(seen) or any(sign.mended(look) for sign in exact)
-    ]
-    most = max((sum(sign.mended(look) for sign in weighed) for look in likely), default=0)
-    if not most:
-        return ""
-    explaining = [look for look in likely if sum(sign.mended(look) for sign in weighed) == most]
-    fewest = min(_departures(look, read) for look in explaining)
-    explaining = [look for look in explaining if _departures(look, read) == fewest]
-    # Among equals, the path that starts at the identity, as those of clips do.
-    explaining.sort(key=lambda look: _plausible(look) + (look.start < _AT_IDENTITY), reverse=True)
-    told = [sign.seen for sign in signs if any(map(sign.mended, explaining))]
-    listed = "; or ".join(_reading(look, read, pose_format) for look in explaining)
-    # Files of clips begin at the identity: where this one does in another order, that order was meant.
-    pull_back = seen.forward < -0.3 and not strong
-    before, behind = ("a pull-back; or ", "") if pull_back else ("", "; or the camera did move like this")
-    return f"{', and '.join(told)}: {before}{listed}{behind}"
-
-
-def _departures(look: _Look, read: Convention) -> int:
-    """In how many respects a reading is another one."""
-    departs = look.departs
-    return (
-        (departs.inverse != read.inverse)
-        + (departs.axes != read.axes)
-        + (departs.quaternions != read.quaternions)
-    )
+    # A first pose that is the identity in another reading says more than the others together.
+    for find in (_first_pose, _smoother, _on_the_spot, _backwards, _outwards):
+        sign = find(seen, looks)
+        if sign is None:
+            continue
+        likely = [look for look in looks if sign.mended(look)]
+        if likely:
+            listed = "; or ".join(_reading(look.departs, read, pose_format) for look in likely)
+            before, behind = (f"{sign.meant}; or ", "") if sign.meant else ("", "; or it did move like this")
+            return f"{sign.seen}: {before}{listed}{behind}"
+    return ""
 
 
 def _others(pose_format: Format, read: Convention) -> list[Convention]:
-    """Likely conventions that are not the one in which a file was read: one departure, and pairs of them."""
-    flipped = dataclasses.replace(read, inverse=not read.inverse)
+    """Likely conventions, each with one departure from the one in which a file was read; in this order."""
+    others = []
+    if order := read.quaternions or pose_format.quaternions:
+        swapped = "wxyz" if order == "xyzw" else "xyzw"
+        others.append(
+            dataclasses.replace(read, quaternions="" if swapped == pose_format.quaternions else swapped)
+        )
+    inverse = dataclasses.replace(read, inverse=not read.inverse)
     axes = read.axes.upper() or pose_format.axes
     turned = [
         dataclasses.replace(read, axes="" if code == pose_format.axes else code)
-        for code in ("RUB", "RDF", "FLU", "FRD")
+        for code in ("RUB", "RDF")
         if code != axes
     ]
-    both = [dataclasses.replace(flipped, axes=other.axes) for other in turned if other.axes[:1] != "F"]
-    order = read.quaternions or pose_format.quaternions
-    if not order:
-        return [flipped, *turned, *both]
-    swapped = "wxyz" if order == "xyzw" else "xyzw"
-    swapped = "" if swapped == pose_format.quaternions else swapped
-    mixed = [
-        dataclasses.replace(other, quaternions=swapped)
-        for other in (read, flipped, *turned)
-        if other.axes[:1] != "F" or other.axes == read.axes
-    ]
-    return [flipped, *turned, *both, *mixed]
+    # Files of formats with axes of their own are most often written without turning them.
+    others += [inverse, *turned] if pose_format.axes == "RDF" else [*turned, inverse]
+    return others
 
 
 def _look(cameras: Cameras, pose_format: Format, read: Convention, other: Convention) -> _Look:
     path = cameras if other == read else reread(cameras, pose_format, read, other)
     positions, rotation = path.positions, path.rotations
     scale = max(1.0, float(np.abs(positions).max(initial=0.0)))
-    steps = np.diff(positions, axis=0)
-    length = np.linalg.norm(steps, axis=1)
-    moving = length > 1e-6 * scale
-    along = (steps * rotation[:-1, :, 2]).sum(axis=1)[moving] / length[moving]
-    stride = max(1, (len(path) - 1) // 12)  # longer steps, which noise shakes less
-    forward = _forward(positions[::stride], rotation[::stride, :, 2], 1e-6 * scale)
-    bends = np.linalg.norm(np.diff(positions, n=2, axis=0), axis=1).mean()
-    right = rotation[:, :, 0]
-    spans = np.sqrt(np.clip(np.linalg.eigvalsh(right.T @ right / len(right)), 0.0, None))
-    turns = rotations.to_vectors(np.swapaxes(rotation[:-stride:stride], 1, 2) @ rotation[stride::stride])
-    meeting, missed = _meeting(positions, rotation[:, :, 2])
+    length = float(np.linalg.norm(np.diff(positions, axis=0), axis=1).mean())
+    bend = float(np.linalg.norm(np.diff(positions, n=2, axis=0), axis=1).mean())
+    stride = max(1, (len(path) - 1) // _LONGEST)
     centre = positions.mean(axis=0)
-    still = bool(np.ptp(positions, axis=0).max() < 0.02 * np.linalg.norm(centre))
-    on_axis = still and np.abs(centre[:2]).max() < 0.02 * abs(centre[2])
+    off_axis = max(float(np.ptp(positions, axis=0).max()), float(np.abs(centre[:2]).max()))
     return _Look(
         departs=other,
         quaternions=other.quaternions or pose_format.quaternions,
-        moves=int(moving.sum()),
-        backwards=bool(moving.sum() >= 4 and along.mean() < -_ALONG),
-        forward=forward,
-        turns=np.degrees(np.abs(turns).sum(axis=0)),
+        forward=_forward(positions[::stride], rotation[::stride, :, 2], 1e-6 * scale),
+        turned=path.total_rotation,
         extent=float(np.ptp(positions, axis=0).max()),
-        rough=float(bends / length.mean()) if moving.any() else 0.0,
-        tipped=float(spans[0]),
-        spread=float(spans[1]),
-        meeting=meeting,
-        missed=missed,
-        still=still,
-        pivot=float(centre[2]) if on_axis else 0.0,
+        bend=bend,
+        rough=bend / length if length > 1e-6 * scale else 0.0,
+        meeting=_meeting(positions, rotation[:, :, 2]),
+        spot=float(centre[2]) if off_axis < _STILL * abs(centre[2]) else 0.0,
         first=first_rotation(path, pose_format, other),
         start=float(rotations.angle_degrees(rotation[0])),
     )
@@ -204,172 +153,88 @@ def _forward(positions: np.ndarray, sight: np.ndarray, least: float) -> float:
     return float((steps * mean).sum() / total) if total > least * len(steps) else 0.0
 
 
-def _meeting(positions: np.ndarray, sight: np.ndarray) -> tuple[float, float]:
+def _meeting(positions: np.ndarray, sight: np.ndarray) -> float:
     across = np.eye(3) - sight[:, :, None] * sight[:, None, :]
     if np.linalg.eigvalsh(across.sum(axis=0))[0] < 1e-3 * len(positions):
-        return 0.0, np.inf  # parallel
+        return 0.0  # parallel
     point = np.linalg.solve(across.sum(axis=0), (across @ positions[:, :, None]).sum(axis=0)[:, 0])
     along = ((point - positions) * sight).sum(axis=1)
     passed = np.linalg.norm(point - positions - along[:, None] * sight, axis=1)
     missed = np.sqrt((passed**2).mean()) / max(float(np.abs(along).mean()), 1e-12)
-    if missed > 0.03 or not (along * along[0] > 0).all():
-        return 0.0, np.inf
-    return float(along.mean()), float(missed)
+    circles = (np.abs(along - along.mean()) < _CIRCLE * abs(along.mean())).all()
+    return float(along.mean()) if missed < _CIRCLE and circles else 0.0
 
 
-def _first_pose(seen: _Look, looks: list[_Look]) -> list[_Sign]:
+def _first_pose(seen: _Look, looks: Sequence[_Look]) -> _Sign | None:
     """Files of clips mostly begin at the identity, which in the wrong order is half a turn."""
     other = next((look for look in looks if look.quaternions != seen.quaternions), None)
     if other is None or other.first > _AT_IDENTITY or seen.first < 90.0:
-        return []
+        return None
     text = (
         f"the first quaternion turns by {seen.first:.0f} degrees, but "
         f"{'is' if other.first < 0.1 else 'is nearly'} the identity in the order {other.quaternions}"
     )
-
-    def mended(look: _Look) -> bool:
-        return look.quaternions != seen.quaternions or look.start < _AT_IDENTITY
-
-    return [_Sign(text, mended, strong=True)]
+    return _Sign(text, lambda look: look.quaternions != seen.quaternions or look.start < _AT_IDENTITY)
 
 
-def _backwards(seen: _Look, looks: list[_Look]) -> list[_Sign]:
-    if not seen.backwards:
-        return []
-    text = "the camera moves backwards along its line of sight nearly all the way"
-    return [_Sign(text, lambda look: look.forward > _ALONG or look.moves == 0)]
-
-
-def _rough(seen: _Look, looks: list[_Look]) -> list[_Sign]:
+def _smoother(seen: _Look, looks: Sequence[_Look]) -> _Sign | None:
     """Rotation noise shakes the centre of a wrongly inverted camera by its distance to the origin.
 
-    So this speaks on real, noisy data.
+    So this speaks on real, noisy data. A camera that stands still and trembles is as smooth either way.
     """
-    inverse = next(look for look in looks if look.departs.inverse)
-    if seen.rough < 0.2 or inverse.rough == 0.0 or seen.rough < _SMOOTHER * inverse.rough:
-        return []
-    if seen.extent < 0.2 * inverse.extent:
-        return []  # a camera that stands still, and trembles
+    inverse = next(look for look in looks if look.departs.inverse != seen.departs.inverse)
+    if seen.rough < 0.2 or seen.bend < _SMOOTHER * inverse.bend or seen.rough < _SMOOTHER * inverse.rough:
+        return None
+    if inverse.rough == 0.0 or seen.extent < 0.2 * inverse.extent:
+        return None
     text = f"the centres are {seen.rough / inverse.rough:.1f} times smoother if the matrices are inverted"
-    return [_Sign(text, lambda look: look.rough <= seen.rough / _SMOOTHER)]
+    return _Sign(text, lambda look: look is inverse)
 
 
-def _oblique(seen: _Look, looks: list[_Look]) -> list[_Sign]:
-    """A camera that looks exactly where it goes in another reading, and past it in this one."""
-    turned = seen.turns.sum() > 10.0
-    if seen.moves < 8 or abs(seen.forward) > _ALONG or not (turned or abs(seen.forward) > 0.1):
-        return []
-    text = (
-        f"the camera moves at {np.degrees(np.arccos(seen.forward)):.0f} degrees to its line of sight on "
-        "average, and along it if the file is read otherwise"
-    )
-
-    def mended(look: _Look) -> bool:
-        renamed = look.departs.axes != seen.departs.axes
-        single = _departures(look, seen.departs) == 1
-        least = max(_ALONG, 0.15 - seen.forward) if seen.forward < -0.3 else _EXACTLY_ALONG
-        return look.forward > least and single and not renamed
-
-    return [_Sign(text, mended)] if any(map(mended, looks)) else []
+def _on_the_spot(seen: _Look, looks: Sequence[_Look]) -> _Sign | None:
+    """The inverse of a camera that goes round the origin and faces it has the origin always ahead of it."""
+    inverse = next(look for look in looks if look.departs.inverse != seen.departs.inverse)
+    if not seen.spot or seen.turned < 10.0 or inverse.meeting <= 0 or inverse.extent < 0.1 * abs(seen.spot):
+        return None
+    text = f"the camera turns on the spot, {abs(seen.spot):.3g} along the z axis of the world"
+    return _Sign(text, lambda look: look is inverse)
 
 
-def _rolling(seen: _Look, looks: list[_Look]) -> list[_Sign]:
-    """A walk is upright and turns to its sides; in wrong axes it rolls or tips over."""
-    tilt, pan, roll = seen.turns
-    odd = seen.turns.sum() > 100.0 or (seen.turns.sum() > 40.0 and roll > tilt)
-    if seen.moves < 8 or not odd or pan > 0.5 * seen.turns.sum():
-        return []
-    text = f"the camera tilts by {tilt:.0f} and rolls by {roll:.0f} degrees in all but pans by {pan:.0f} only"
-
-    def mended(look: _Look) -> bool:
-        panning = look.turns[1] > 0.7 * look.turns.sum() and look.forward > _ALONG
-        upright = look.tipped < max(_UPRIGHT, 0.5 * seen.tipped)
-        return panning and upright and _departures(look, seen.departs) == 1
-
-    return [_Sign(text, mended)] if any(map(mended, looks)) else []
+def _backwards(seen: _Look, looks: Sequence[_Look]) -> _Sign | None:
+    """A pull-back, or a walk in the wrong direction or axes; nothing tells which."""
+    if seen.forward > -_BACKWARDS:
+        return None
+    share = "nearly all the way" if seen.forward < -_ALONG else "most of the way"
+    text = f"the camera moves backwards along its line of sight {share}"
+    return _Sign(text, lambda look: look.forward > _FORWARDS, meant="a pull-back")
 
 
-def _tipping(seen: _Look, looks: list[_Look]) -> list[_Sign]:
-    """A long walk looks around and stays upright."""
-    if seen.tipped < _UPRIGHT or seen.spread < 0.3 or seen.moves < 50 or seen.turns.sum() < 180.0:
-        return []
-    text = "the camera does not stay upright, as it does if the file is read otherwise"
-
-    def mended(look: _Look) -> bool:
-        single = _departures(look, seen.departs) == 1
-        return single and look.tipped < 0.25 * seen.tipped and look.spread > 0.3
-
-    return [_Sign(text, mended)] if any(map(mended, looks)) else []
-
-
-def _pivoting(seen: _Look, looks: list[_Look]) -> list[_Sign]:
-    """The inverse of a camera that goes round a point and faces it turns around a point that it does not see.
-
-    Where that camera went round the origin, it turns on the spot.
-    """
-    looks_ahead = seen.forward > _ALONG or (seen.still and not seen.pivot)
-    if looks_ahead or seen.missed < 0.008 or seen.meeting < 0 or seen.turns.sum() < 15.0:
-        return []
-
-    def mended(look: _Look) -> bool:
-        turned_over = look.departs == dataclasses.replace(seen.departs, inverse=not seen.departs.inverse)
-        facing = look.meeting > 0 and look.missed < min(_EXACTLY_MEETING, 0.2 * seen.missed)
-        return turned_over and facing and look.turns[2] < 0.5 * look.turns.sum()
-
-    if seen.pivot:
-        text = f"the camera turns on the spot, {abs(seen.pivot):.3g} along the z axis of the world"
-    else:
-        text = "the camera turns around a point that it does not look at, and at one if the file is inverted"
-    return [_Sign(text, mended, exact=True)] if any(map(mended, looks)) else []
-
-
-def _outwards(seen: _Look, looks: list[_Look]) -> list[_Sign]:
+def _outwards(seen: _Look, looks: Sequence[_Look]) -> _Sign | None:
     """Around a subject a camera faces it."""
-    if seen.meeting >= 0 or seen.turns.sum() < 10.0 or seen.moves < 8:
-        return []
+    if seen.meeting >= 0 or seen.turned < 30.0 or seen.extent < 0.1 * abs(seen.meeting):
+        return None
     text = "all lines of sight meet behind the camera, as if it went around a subject with its back to it"
-    return [_Sign(text, lambda look: look.meeting > 0 or look.moves == 0)]
+    return _Sign(text, lambda look: look.meeting > 0, meant="a camera that looks outwards")
 
 
-_SIGNS = (_first_pose, _backwards, _rough, _pivoting, _oblique, _rolling, _tipping, _outwards)
-
-
-def _plausible(look: _Look) -> float:
-    """How natural a path looks; to compare readings of one file."""
-    departs = look.departs
-    cost = 0.3 * (departs.inverse + bool(departs.axes) + bool(departs.quaternions))
-    cost += 0.2 * (departs.axes[:1] == "F")
-    score = 2.0 * look.forward if abs(look.forward) > 0.5 else 0.0
-    score += 0.5 * (look.meeting > 0) - 1.0 * (look.meeting < 0)
-    score -= min(look.tipped, 0.3) * 10.0 * (look.spread > 0.1)
-    score -= 1.0 * bool(look.pivot)
-    score -= 2.0 * min(look.rough, 1.0)
-    score += 1.0 * (look.quaternions != "" and look.first < _AT_IDENTITY)
-    total = look.turns.sum()
-    score += float(look.turns[1] / total) if total > 20.0 else 0.0
-    return float(score - cost)
-
-
-def _reading(look: _Look, read: Convention, pose_format: Format) -> str:
-    """The options of a reading, and what they say about the file."""
-    departs, options, meaning = look.departs, [], []
+def _reading(departs: Convention, read: Convention, pose_format: Format) -> str:
+    """What a reading with one departure says about the file, and its options."""
     if departs.quaternions != read.quaternions:
-        options.append(f"--quaternions {look.quaternions}")
-        first = "first" if look.quaternions == "wxyz" else "last"
-        meaning.append(f"quaternions are written scalar {first}")
-    if departs.inverse:
-        options.append("--invert")
-    if departs.inverse != read.inverse:
-        said = (
-            "world-to-camera" if pose_format.convention.startswith("world-to-camera") else "camera-to-world"
-        )
-        found = {"world-to-camera": "camera-to-world", "camera-to-world": "world-to-camera"}[said]
-        meaning.append(f"matrices are {found if departs.inverse else said}")
-    if departs.axes:
-        options.append(f"--axes {departs.axes}")
-    if departs.axes != read.axes:
-        name = {"RUB": "OpenGL, z backwards", "RDF": "OpenCV", "FLU": "ROS", "FRD": "NED"}
-        code = departs.axes or pose_format.axes
-        meaning.append(f"camera axes are {code} ({name.get(code, 'as the format says')})")
-    told = " ".join(options) or "no option"
-    return f"{' and '.join(meaning)} (try {told})"
+        option, given = "--quaternions", departs.quaternions
+        order = given or pose_format.quaternions
+        meaning = f"quaternions are written scalar {'first' if order == 'wxyz' else 'last'}"
+    elif departs.inverse != read.inverse:
+        option, given = "--invert", departs.inverse
+        turned_over = departs.inverse != (pose_format.stores == "w2c")
+        meaning = f"matrices are {'world-to-camera' if turned_over else 'camera-to-world'}"
+    else:
+        option, given = "--axes", departs.axes
+        code = given or pose_format.axes
+        name = {"RUB": "OpenGL, z backwards", "RDF": "OpenCV"}[code]
+        meaning = f"camera axes are {code} ({name})"
+    if not given:
+        return f"{meaning} (leave {option} out)"
+    options = [f"--quaternions {departs.quaternions}"] if departs.quaternions else []
+    options += ["--invert"] if departs.inverse else []
+    options += [f"--axes {departs.axes}"] if departs.axes else []
+    return f"{meaning} (try {' '.join(options)})"

@@ -62,7 +62,7 @@ def _order(pose_format: Format, convention: Convention) -> str:
 
 def _reordered(stored: np.ndarray, pose_format: Format, read: Convention) -> np.ndarray:
     """The matrices of a file whose quaternions are in the other order than was read."""
-    inverse = pose_format.convention.startswith("world-to-camera")
+    inverse = pose_format.stores == "w2c"
     matrices = np.linalg.inv(stored) if inverse else stored.copy()
     quaternions = rotations.to_quaternions(matrices[:, :3, :3])  # scalar last
     # Their columns in the file, read in the other order; all four may change sign together.

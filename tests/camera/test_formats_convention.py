@@ -9,15 +9,16 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from camctrl_jax.camera import CameraError, Cameras, preset
+from camctrl_jax.camera.description import describe_file
 from camctrl_jax.camera.formats import (
     FORMATS,
     Convention,
-    describe_file,
     load_cameras,
     read_pose_file,
     save_cameras,
 )
 from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
+from camctrl_jax.camera.reading import Reading
 from camctrl_jax.errors import UserError
 
 SIZE = (48, 80)
@@ -195,7 +196,7 @@ def test_all_three_departures_together(tmp_path):
     np.testing.assert_allclose(
         load_cameras(file, convention=convention).world_from_camera, walk().world_from_camera, atol=1e-12
     )
-    description = describe_file(file, convention=convention)
+    description = describe_file(file, Reading(convention=convention))
     assert description["convention"].endswith(
         "; read with: inverse matrices; camera axes x right, y up, z back; quaternions w x y z"
     )

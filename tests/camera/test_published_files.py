@@ -11,7 +11,8 @@ import pytest
 from published import OTHER_FILES, PUBLISHED, Published, relative_poses, second_reading
 
 from camctrl_jax.camera import plucker_map
-from camctrl_jax.camera.formats import describe_file, load_cameras, read_pose_file, save_cameras
+from camctrl_jax.camera.description import describe_file
+from camctrl_jax.camera.formats import load_cameras, read_pose_file, save_cameras
 
 jitted_map = jax.jit(plucker_map, static_argnums=(2, 3))
 

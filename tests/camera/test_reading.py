@@ -117,10 +117,9 @@ def test_remarks_are_notes_and_hints(tmp_path):
 
 
 @pytest.mark.parametrize("pose_format", FORMATS, ids=lambda pose_format: pose_format.name)
-def test_every_format_says_which_way_its_matrices_go(pose_format):
-    # The way decides which matrix the quaternions of a file are of.
-    if pose_format.quaternions:
-        assert pose_format.convention.startswith(("world-to-camera", "camera-to-world"))
+def test_every_format_stores_what_it_says(pose_format):
+    said = {"c2w": "camera-to-world", "w2c": "world-to-camera"}[pose_format.stores]
+    assert pose_format.convention.startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_scalar_first_is_named_with_what_made_it_likely(tmp_path):
     hint = hint_of(tmp_path / "path.txt")
     assert tried(hint)[0] == "--quaternions wxyz"
     assert "the first quaternion turns by 180 degrees, but is the identity in the order wxyz" in hint
-    assert "moves backwards along its line of sight nearly all the way" in hint
+    assert "or it did move like this" in hint
     assert "a pull-back" not in hint
 
 
@@ -186,15 +185,6 @@ def test_a_pull_back_is_ambiguous_and_said_to_be(tmp_path):
     assert sorted(tried(hint)) == ["--axes RUB", "--invert"]
 
 
-def test_inverse_of_a_clean_walk_that_turns_names_invert_first(tmp_path):
-    for sentence in SENTENCES[:3]:
-        save_cameras(inverse(resolve_path(sentence, 49)), tmp_path / "path.txt", "kitti")
-        hint = hint_of(tmp_path / "path.txt")
-        assert tried(hint)[0] == "--invert", (sentence, hint)
-        assert "matrices are world-to-camera" in hint
-        assert hint_of(tmp_path / "path.txt", "--invert") == "", sentence
-
-
 def test_inverse_of_an_orbit_around_the_origin_names_invert(tmp_path):
     orbit = resolve_path("orbit left 60 deg around 2.5 m", 40)
     around = orbit.transformed([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -2.5], [0, 0, 0, 1]])
@@ -204,22 +194,6 @@ def test_inverse_of_an_orbit_around_the_origin_names_invert(tmp_path):
     hint = hint_of(tmp_path / "inverse.txt")
     assert "turns on the spot, 2.5 along the z axis of the world" in hint
     assert tried(hint)[0] == "--invert"
-
-
-@pytest.mark.parametrize(
-    "sentence", ["orbit left 60 deg around 2.5 m", "arc_right", "orbit up 40 deg", "swing_left"]
-)
-def test_inverse_of_an_orbit_in_any_world_names_invert_first(tmp_path, sentence):
-    world = resolve_path("dolly in 2 m while panning left 70 deg while rising 0.5 m", 2).world_from_camera[1]
-    orbit = resolve_path(sentence, 49).transformed(world)
-    save_cameras(orbit, tmp_path / "orbit.txt", "kitti")
-    assert hint_of(tmp_path / "orbit.txt") == ""
-    save_cameras(inverse(orbit), tmp_path / "inverse.txt", "kitti")
-    hint = hint_of(tmp_path / "inverse.txt")
-    assert tried(hint)[:1] == ["--invert"], hint
-    read = read_path(tmp_path / "inverse.txt", options("--invert"))
-    np.testing.assert_allclose(read.pose_file.cameras.world_from_camera, orbit.world_from_camera, atol=1e-9)
-    assert read.hints == ()
 
 
 def test_opencv_axes_in_transforms_json_are_named(tmp_path):
@@ -235,14 +209,6 @@ def test_opencv_axes_in_transforms_json_are_named(tmp_path):
         np.testing.assert_allclose(read.world_from_camera, meant.world_from_camera, atol=1e-9)
 
 
-def test_a_walk_in_ros_axes_is_named(test_data):
-    walk = read_pose_file(test_data("lingbot_world/00"))[1].cameras
-    tum = format_named("tum")
-    (hint,) = [hint for hint in hints(reread(walk, tum, Convention(axes="FLU"), AS_IS), tum) if "try" in hint]
-    assert tried(hint)[0] == "--axes FLU"
-    assert "rolls by" in hint
-
-
 def test_real_walks_written_otherwise_are_recognised(test_data):
     right, cases = 0, 0
     for name in ("0bf152ef84195293", "0c11dbe781b1c11c", "0f68374b76390082"):
@@ -255,7 +221,7 @@ def test_real_walks_written_otherwise_are_recognised(test_data):
         ):
             pose_format = format_named(format_name)
             found = " ".join(hints(reread(walk, pose_format, meant, AS_IS), pose_format))
-            right, cases = right + (tried(found)[:1] == [option]), cases + 1
+            right, cases = right + (option in tried(found)), cases + 1
     assert right == cases == 12
 
 
@@ -299,15 +265,91 @@ def test_every_preset_written_scalar_first_is_recognised(name, noisy):
     [
         ("kitti", INVERSE, "--invert", 6),
         ("realestate10k", INVERSE, "--invert", 6),
-        ("kitti", OPENGL, "--axes RUB", 18),
-        ("transforms_json", OPENCV, "--axes RDF", 18),
+        ("kitti", OPENGL, "--axes RUB", 13),
+        ("transforms_json", OPENCV, "--axes RDF", 13),
+        ("transforms_json", INVERSE, "--invert", 6),
     ],
 )
-def test_other_conventions_are_recognised_where_a_path_can_tell(name, meant, option, least):
+def test_other_conventions_are_listed_where_a_path_can_tell(name, meant, option, least):
     # Of pans, trucks and orbits the inverse is one of the other way: nothing can tell, nothing is said.
-    found = first_options(name, meant, noisy=False)
-    right = [path for path, first in found.items() if first.removeprefix("pull-back ") == option]
-    wrong = [path for path, first in found.items() if first and path not in right]
-    assert len(right) >= least
-    assert wrong == []
-    assert found["pan_left"] == found["truck_left"] == ""
+    pose_format, listed = format_named(name), 0
+    for path in NAMES:
+        found = " ".join(hints(reread(resolve_path(path, 49), pose_format, meant, AS_IS), pose_format))
+        tries = tried(found)
+        assert not tries or option in tries or path.endswith(("out", "1 m")), (path, found)
+        assert not (tries and path in ("pan_left", "truck_left"))
+        listed += option in tries
+    assert listed >= least
+
+
+def turned(axis: str, degrees: float) -> np.ndarray:
+    return Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+
+
+def moved(turn, place) -> Cameras:
+    """A path of a turn [3, 3] and a place [3] for every moment from 0 to 1."""
+    poses = np.tile(np.eye(4), (60, 1, 1))
+    for pose, moment in zip(poses, np.linspace(0, 1, 60)):
+        pose[:3, :3], pose[:3, 3] = turn(moment), place(moment)
+    return Cameras(poses, (0.9, 1.6, 0.5, 0.5))
+
+
+def on_a_curve(moment: float) -> list[float]:
+    return [10 * (1 - np.cos(1.4 * moment)), 0, 10 * np.sin(1.4 * moment)]
+
+
+ODD_BUT_MEANT = {
+    "a dolly with a pan": moved(lambda t: turned("y", 90 * t), lambda t: [0, 0, 2 * t]),
+    "a walk that looks around": moved(lambda t: turned("y", 120 * np.sin(5 * t)), lambda t: [0, 0, 4 * t]),
+    "a truck that looks away": moved(lambda t: turned("y", 45 * t), lambda t: [2 * t, 0, 0]),
+    "a barrel roll": moved(lambda t: turned("z", 200 * t), lambda t: [0, 0, 3 * t]),
+    "a side window": moved(lambda t: turned("y", 90 + 80 * t), on_a_curve),
+    "a front window": moved(lambda t: turned("y", 80 * t), on_a_curve),
+    "a drone that looks down": moved(
+        lambda t: turned("x", -90) @ turned("z", 40 * t), lambda t: [2 * t, 0, 8 * t]
+    ),
+    "a tripod off the origin": moved(lambda t: turned("y", 60 * t), lambda t: [3, 1, 5]),
+    "a panorama": moved(lambda t: turned("y", 360 * t), lambda t: [0, 0, 0]),
+    "a turntable": moved(
+        lambda t: turned("z", 120 * t) @ turned("x", -60),
+        lambda t: -(turned("z", 120 * t) @ turned("x", -60))[:, 2] * 3,
+    ),
+    "a spiral around a lens": moved(
+        lambda t: turned("y", 10 * np.cos(12 * t)) @ turned("x", 10 * np.sin(12 * t)),
+        lambda t: [0.3 * np.cos(12 * t), 0.3 * np.sin(12 * t), 0.2 * np.sin(6 * t)],
+    ),
+    "stairs": moved(lambda t: turned("y", 180 * t), lambda t: [np.sin(3 * t), -2 * t, 1 - np.cos(3 * t)]),
+}
+
+
+@pytest.mark.parametrize("name", ["tum", "realestate10k", "transforms_json", "kitti"])
+@pytest.mark.parametrize("path", ODD_BUT_MEANT)
+def test_unusual_paths_are_not_called_misread(name, path):
+    world = np.eye(4)
+    world[:3, :3], world[:3, 3] = turned("x", 90) @ turned("z", 35), (4, -2, 1.5)
+    for noise in (False, True):
+        cameras = shaken(ODD_BUT_MEANT[path], 1) if noise else ODD_BUT_MEANT[path]
+        for each in (cameras, cameras.transformed(world)):
+            assert not [hint for hint in hints(each, format_named(name)) if "(try " in hint]
+
+
+def test_backwards_and_outwards_are_said_to_be_ambiguous():
+    selfie = moved(lambda t: turned("y", 170 + 30 * np.sin(4 * t)), lambda t: [0, 0, 4 * t])
+    assert "nearly all the way: a pull-back; or " in "".join(hints(selfie, format_named("kitti")))
+    out = moved(lambda t: turned("y", 90 * t), lambda t: 3 * turned("y", 90 * t)[:, 2])
+    assert "its back to it: a camera that looks outwards; or " in "".join(hints(out, format_named("kitti")))
+
+
+def test_a_shaken_scalar_first_orbit_lists_the_order_of_quaternions_first():
+    tum = format_named("tum")
+    for seed in range(5):
+        orbit = shaken(resolve_path("orbit left 90 deg", 49), seed)
+        found = "".join(hints(reread(orbit, tum, SCALAR_FIRST, AS_IS), tum))
+        assert tried(found)[0] == "--quaternions wxyz"
+
+
+def test_an_option_too_many_is_to_be_left_out(tmp_path):
+    save_cameras(resolve_path("dolly in 1.5 m", 25), tmp_path / "path.txt", "kitti")
+    (hint,) = read_path(tmp_path / "path.txt", options("--invert")).hints
+    assert "matrices are camera-to-world (leave --invert out)" in hint
+    assert "no option" not in hint

@@ -1,4 +1,4 @@
-"""Pose files: which format a file has, reading it, writing it, describing it.
+"""Pose files: which format a file has, reading it, writing it.
 
 Each format has a module in this folder, which states its convention and where that was established. A format
 is recognised by what the file holds, never by its name; of a file that no reader knows, :mod:`unknown
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ from camctrl_jax.camera.formats import (
     tum,
     worldplay,
 )
-from camctrl_jax.camera.formats.axes import check_convention, departures, in_opencv_axes
+from camctrl_jax.camera.formats.axes import check_convention, in_opencv_axes
 from camctrl_jax.camera.formats.names import by_name
 from camctrl_jax.camera.formats.posefile import (
     AS_THE_FORMAT_SAYS,
@@ -47,7 +46,6 @@ from camctrl_jax.camera.formats.posefile import (
     Source,
 )
 from camctrl_jax.camera.formats.unknown import what_it_is
-from camctrl_jax.camera.inspection import hints
 from camctrl_jax.errors import InvalidValue, MissingFile
 
 __all__ = [
@@ -57,7 +55,6 @@ __all__ = [
     "Format",
     "PoseFile",
     "PoseFileError",
-    "describe_file",
     "detect_format",
     "existing_path",
     "load_cameras",
@@ -248,47 +245,3 @@ def save_cameras(
         raise InvalidValue(f"files of the format {format} are only read; write one of {writable}")
     cameras.validate(f"path to be written to {path}")
     pose_format.write(cameras, Path(path), image_size, names)
-
-
-def describe_file(
-    path: str | Path,
-    *,
-    format: str | None = None,
-    image_size: tuple[int, int] | None = None,
-    convention: Convention = AS_THE_FORMAT_SAYS,
-) -> dict[str, Any]:
-    """What a pose file holds, as plain values for a table or JSON.
-
-    Arguments are those of :func:`load_cameras`.
-
-    Keys: path, format, summary, convention, frames, unit ("m" or "units"), path_length, net_distance,
-    total_rotation_deg, net_rotation_deg, fov_deg (first frame: horizontal, vertical), intrinsics (first
-    frame), intrinsics_vary, intrinsics_from, image_size, duration_s, fps, largest_rotation_deviation,
-    notes, hints.
-    """
-    pose_format, pose_file = read_pose_file(path, format=format, image_size=image_size, convention=convention)
-    cameras = pose_file.cameras
-    otherwise = departures(convention)
-    duration = None if cameras.times is None else float(cameras.times[-1] - cameras.times[0])
-    return {
-        "path": str(path),
-        "format": pose_format.name,
-        "summary": pose_format.summary,
-        "convention": pose_format.convention + (f"; read with: {otherwise}" if otherwise else ""),
-        "frames": len(cameras),
-        "unit": "m" if cameras.metric else "units",
-        "path_length": cameras.path_length,
-        "net_distance": float(np.linalg.norm(cameras.positions[-1] - cameras.positions[0])),
-        "total_rotation_deg": cameras.total_rotation,
-        "net_rotation_deg": cameras.net_rotation,
-        "fov_deg": cameras.fov_degrees[0].tolist(),
-        "intrinsics": cameras.intrinsics[0].tolist(),
-        "intrinsics_vary": bool((cameras.intrinsics != cameras.intrinsics[0]).any()),
-        "intrinsics_from": pose_file.intrinsics_from,
-        "image_size": None if pose_file.image_size is None else list(pose_file.image_size),
-        "duration_s": duration,
-        "fps": (len(cameras) - 1) / duration if duration else None,
-        "largest_rotation_deviation": float(rotations.deviation(cameras.rotations).max()),
-        "notes": list(pose_file.notes),
-        "hints": hints(cameras, pose_format, convention),
-    }

@@ -145,5 +145,6 @@ FORMAT = Format(
     _matches,
     _read,
     None,
+    stores="c2w",
     axes="RUB",
 )

@@ -302,6 +302,7 @@ BINARY = Format(
     _matches,
     _read,
     _write_binary,
+    stores="w2c",
     quaternions="wxyz",
 )
 TEXT = Format(
@@ -312,5 +313,6 @@ TEXT = Format(
     _matches,
     _read,
     _write_text,
+    stores="w2c",
     quaternions="wxyz",
 )

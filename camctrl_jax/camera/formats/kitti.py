@@ -60,4 +60,5 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="c2w",
 )

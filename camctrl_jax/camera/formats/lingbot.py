@@ -120,4 +120,5 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="c2w",
 )

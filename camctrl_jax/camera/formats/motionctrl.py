@@ -52,4 +52,5 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="w2c",
 )

@@ -102,4 +102,5 @@ FORMAT = Format(
     _matches,
     _read,
     None,
+    stores="w2c",
 )

@@ -140,6 +140,7 @@ LOG = Format(
     _log_matches,
     _log_read,
     _log_write,
+    stores="c2w",
 )
 JSON = Format(
     "open3d_json",
@@ -150,4 +151,5 @@ JSON = Format(
     _json_matches,
     _json_read,
     _json_write,
+    stores="w2c",
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class Format:
         read: ``(source, image_size) -> PoseFile`` in the axes of the file.
         write: ``(cameras, path, image_size, names) -> None``; writes atomically. None where files are only
             read.
+        stores: which way its matrices go: "c2w", camera-to-world, or "w2c", world-to-camera.
         axes: the camera axes of its files, as in :class:`Convention`.
         world_in_axes: whether the world is in these axes as well and is to be renamed with the camera.
         quaternions: order of their components, "xyzw" or "wxyz"; "" where files hold none.
@@ -95,6 +96,7 @@ class Format:
     matches: Callable[[Source], bool]
     read: Callable[[Source, tuple[int, int] | None], PoseFile]
     write: Callable[[Cameras, Path, tuple[int, int] | None, Sequence[str]], None] | None
+    stores: Literal["c2w", "w2c"]
     axes: str = "RDF"
     world_in_axes: bool = False
     quaternions: str = ""

@@ -112,6 +112,7 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="c2w",
     axes="FRU",
     world_in_axes=True,
 )

@@ -60,6 +60,7 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="c2w",
     axes="FRD",
     world_in_axes=True,
     quaternions="xyzw",

@@ -195,5 +195,6 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="c2w",
     axes="RUB",
 )

@@ -106,5 +106,6 @@ FORMAT = Format(
     _matches,
     _read,
     _write,
+    stores="c2w",
     quaternions="xyzw",
 )
