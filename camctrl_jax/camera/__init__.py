@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from camctrl_jax.camera.cameras import CameraError, Cameras
+from camctrl_jax.camera.description import describe_file
 from camctrl_jax.camera.formats import (
     FORMATS,
     PoseFileError,
-    describe_file,
     detect_format,
     load_cameras,
     read_pose_file,

@@ -253,7 +253,10 @@ def _describe(description: dict[str, Any]) -> str:
 
 
 def _info(file: str, as_json: bool, **options: Any) -> None:
-    description = describe_file(file, take_reading(options))
+    reading = take_reading(options)
+    description = describe_file(
+        file, format=reading.format, image_size=reading.image_size, convention=reading.convention
+    )
     print(json.dumps(description, indent=2) if as_json else _describe(description))
 
 

@@ -9,14 +9,21 @@ import numpy as np
 
 from camctrl_jax.camera import rotations
 from camctrl_jax.camera.formats.axes import departures
+from camctrl_jax.camera.formats.posefile import AS_THE_FORMAT_SAYS, Convention
 from camctrl_jax.camera.reading import Reading, read_path
 
 
-def describe_file(path: str | Path, reading: Reading | None = None) -> dict[str, Any]:
+def describe_file(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    convention: Convention = AS_THE_FORMAT_SAYS,
+) -> dict[str, Any]:
     """What a pose file holds, as plain values for a table or JSON.
 
     Args:
-        path, reading: as in :func:`~camctrl_jax.camera.reading.read_path`; None is as the format says.
+        path, format, image_size, convention: as in :func:`~camctrl_jax.camera.load_cameras`.
 
     Returns:
         path, format, summary, convention, frames, unit ("m" or "units"), path_length, net_distance,
@@ -27,11 +34,10 @@ def describe_file(path: str | Path, reading: Reading | None = None) -> dict[str,
     Raises:
         FileNotFoundError, CameraError, InvalidValue: as there.
     """
-    reading = reading or Reading()
-    read = read_path(path, reading)
+    read = read_path(path, Reading(format, image_size, convention))
     pose_format, pose_file = read.format, read.pose_file
     cameras = pose_file.cameras
-    otherwise = departures(reading.convention)
+    otherwise = departures(convention)
     duration = None if cameras.times is None else float(cameras.times[-1] - cameras.times[0])
     return {
         "path": str(path),

@@ -3,8 +3,8 @@
 A path is read again with one departure at a time. What is looked at hardly comes about otherwise, or is said
 to be ambiguous: a first pose that is the identity in another reading; centres that are much smoother in the
 inverse; a camera that turns on the spot where its inverse circles the origin; one that goes backwards along
-its line of sight, or has its back to what it circles. How natural a path is otherwise is not judged: cars have
-side windows, drones look down, and people walk one way and look another.
+its line of sight, or has its back to what it circles. How natural a path is otherwise is not judged: cars
+have side windows, drones look down, and people walk one way and look another.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from camctrl_jax.camera.formats import (
     read_pose_file,
     save_cameras,
 )
-from camctrl_jax.camera.reading import Reading
 from camctrl_jax.errors import FileFailure, UserError
 
 SIZE = (48, 80)
@@ -320,7 +319,7 @@ def test_pixels_are_converted_when_the_size_is_given(tmp_path):
     file.write_text(HEADER + GOOD.replace("0.5 0.9 0.5 0.5", "640 648 640 360"))
     cameras = load_cameras(file, image_size=(720, 1280))
     np.testing.assert_allclose(cameras.intrinsics, [(0.5, 0.9, 0.5, 0.5)])
-    assert "divided by the given size" in describe_file(file, Reading(image_size=(720, 1280)))["notes"][0]
+    assert "divided by the given size" in describe_file(file, image_size=(720, 1280))["notes"][0]
     file.write_text(HEADER + GOOD.replace("0.5 0.9 0.5 0.5", "640 648 640 360") + SECOND)
     with pytest.raises(PoseFileError, match=r"line 2: .* look like pixels; those of other lines"):
         load_cameras(file, image_size=(720, 1280))

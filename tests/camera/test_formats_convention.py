@@ -18,7 +18,6 @@ from camctrl_jax.camera.formats import (
     save_cameras,
 )
 from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
-from camctrl_jax.camera.reading import Reading
 from camctrl_jax.errors import UserError
 
 SIZE = (48, 80)
@@ -196,7 +195,7 @@ def test_all_three_departures_together(tmp_path):
     np.testing.assert_allclose(
         load_cameras(file, convention=convention).world_from_camera, walk().world_from_camera, atol=1e-12
     )
-    description = describe_file(file, Reading(convention=convention))
+    description = describe_file(file, convention=convention)
     assert description["convention"].endswith(
         "; read with: inverse matrices; camera axes x right, y up, z back; quaternions w x y z"
     )
