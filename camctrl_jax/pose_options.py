@@ -71,13 +71,15 @@ def add_playing_options(add: Callable[..., Any]) -> None:
         dest="part",
         type=frame_range,
         metavar="A:B",
-        help="take frames A to B-1 of the pose file, as in Python: 100:149, :49, 100: (to the end)",
+        help="take frames A to B-1 of the pose file, as in Python: 100:149, :49, 100: (to the end); the "
+        "last 49 are --range=-49: with an equals sign",
     )
     add(
         "--source-fps",
         type=float,
         metavar="F",
-        help="poses per second of the file, for files without times or whose times are not seconds",
+        help="poses per second of the file, for files without times or whose times are not seconds (of a "
+        "pose for every fourth picture, a quarter of the pictures' rate)",
     )
 
 

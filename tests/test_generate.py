@@ -11,7 +11,10 @@ import pytest
 from nano_weights import save_nano
 
 from camctrl_jax.camera import Cameras, resolve_path, save_cameras
+from camctrl_jax.camera.formats import Convention
 from camctrl_jax.camera.framing import Framing
+from camctrl_jax.camera.playing import Playing
+from camctrl_jax.camera.reading import Reading
 from camctrl_jax.checkpoints import weights
 from camctrl_jax.data.text import TEXT_FORMAT, TEXT_FORMAT_VERSION
 from camctrl_jax.errors import UserError
@@ -24,6 +27,9 @@ from camctrl_jax.video.pictures import write_png
 
 pytest.importorskip("av", reason="videos are written by PyAV")
 pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
+
+
+INVERSE = Reading(convention=Convention(inverse=True))
 
 
 @pytest.fixture(scope="module")
@@ -336,12 +342,14 @@ def test_a_long_path_is_squeezed_with_its_factor_of_speed(folder, tmp_path):
 def test_a_range_and_the_paths_own_pace_can_be_asked_for(folder, tmp_path):
     path = tmp_path / "path.txt"
     save_cameras(straight(1000), path)
-    plan = plan_of(folder, tmp_path, path, part=(100, 109))
+    plan = plan_of(folder, tmp_path, path, playing=Playing((100, 109)))
     np.testing.assert_allclose(plan.cameras.positions[:, 2], np.arange(9) * 0.01, atol=1e-6)
-    plan = plan_of(folder, tmp_path, path, part=(100, None), pace="own")
+    plan = plan_of(folder, tmp_path, path, playing=Playing((100, None), own_pace=True))
     np.testing.assert_allclose(plan.cameras.positions[:, 2], np.arange(9) * 0.3 / 12, atol=1e-6)
     assert "takes the first 0.6667 s of the path's 29.97 s" in plan.notes[0]
-    plan = plan_of(folder, tmp_path, path, part=(0, 11), pace="own")  # a third of a second: 4 frames move
+    plan = plan_of(
+        folder, tmp_path, path, playing=Playing((0, 11), own_pace=True)
+    )  # a third of a second: 4 frames move
     np.testing.assert_allclose(plan.cameras.positions[4:, 2], 0.1, atol=1e-6)
     assert "the camera stands still in the last 4 frames" in plan.notes[0]
 
@@ -362,8 +370,8 @@ def test_options_of_a_pose_file_reach_it_from_the_command_line(folder, tmp_path,
     record = json.loads((tmp_path / "right" / "generation.json").read_text())
     positions = np.array(record["camera"]["world_from_camera"])[:, :3, 3]
     np.testing.assert_allclose(positions[:, 2], np.arange(9) * 0.01, atol=1e-9)
-    assert record["request"]["part"] == [40, 49]
-    assert record["request"]["quaternions"] == "wxyz"
+    assert record["request"]["playing"]["part"] == [40, 49]
+    assert record["request"]["reading"]["convention"]["quaternions"] == "wxyz"
 
 
 def test_inverse_poses_are_hinted_at_and_inverted(folder, tmp_path):
@@ -371,7 +379,7 @@ def test_inverse_poses_are_hinted_at_and_inverted(folder, tmp_path):
     path = tmp_path / "poses.txt"
     save_cameras(Cameras(meant.camera_from_world, meant.intrinsics), path, "kitti")
     assert any("(try --invert)" in note for note in plan_of(folder, tmp_path, path).notes)
-    plan = plan_of(folder, tmp_path, path, invert=True)
+    plan = plan_of(folder, tmp_path, path, reading=INVERSE)
     assert not any("try" in note for note in plan.notes)
     expected = meant[np.arange(0, 49, 6)].world_from_camera
     np.testing.assert_allclose(plan.cameras.world_from_camera, expected, atol=1e-9)
@@ -380,12 +388,22 @@ def test_inverse_poses_are_hinted_at_and_inverted(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"part": (5, 200)}, "--range 5:200: reaches beyond the path; .* has 97 poses"),
-        ({"pace": "own"}, "holds no times"),
-        ({"source_format": "tum"}, "does not look like tum"),
-        ({"axes": "XYZ"}, "camera axes 'XYZ'"),
-        ({"camera": "dolly in 1 m", "part": (0, 5)}, "'dolly in 1 m' is a preset or a sentence"),
-        ({"camera": "orbit_left", "invert": True}, "'orbit_left' is a preset or a sentence"),
+        ({"playing": Playing((5, 200))}, "--range 5:200: reaches beyond the path; .* has 97 poses"),
+        ({"playing": Playing(own_pace=True)}, "holds no times.* or take --pace fit"),
+        ({"reading": Reading("tum")}, "does not look like tum .*; leave --from .* out"),
+        ({"reading": Reading(convention=Convention(axes="XYZ"))}, "camera axes 'XYZ'"),
+        (
+            {"camera": "dolly in 1 m", "playing": Playing((0, 5))},
+            "is a preset or a sentence: --range",
+        ),
+        ({"camera": "orbit_left", "reading": INVERSE}, "'orbit_left' is a preset or a sentence: --invert"),
+        ({"camera": "none", "reading": INVERSE}, "--invert: there is no pose file with --camera none"),
+        ({"camera": "none", "playing": Playing((0, 5))}, "--range: there is no pose file with --camera none"),
+        (
+            {"camera": "dolly in 1 m", "poses_of": "stored"},
+            "--poses-of stored .* there is no --image",
+        ),
+        ({"poses_of": "shown"}, "--poses-of shown .* there is no --image"),
     ],
 )
 def test_options_that_the_path_cannot_follow_are_refused(folder, tmp_path, changes, message):
@@ -393,6 +411,21 @@ def test_options_that_the_path_cannot_follow_are_refused(folder, tmp_path, chang
     save_cameras(straight(97, fps=None), path, "kitti")
     with pytest.raises(UserError, match=message):
         plan_of(folder, tmp_path, **{"path": changes.pop("camera", path)} | changes)
+
+
+def test_options_of_a_pose_file_without_a_path_are_refused(folder, tmp_path, image):
+    for changes in ({"reading": INVERSE}, {"playing": Playing(source_fps=30.0)}, {"poses_of": "stored"}):
+        with pytest.raises(UserError, match="there is no pose file without --camera to read"):
+            prepare(Request(tmp_path / "o", checkpoint=str(folder), worlds_seed=1_000_001, **changes))
+    with pytest.raises(UserError, match="there is no pose file as --camera"):
+        plan_of(folder, tmp_path, "dolly in 1 m", image=image, poses_of="stored")
+
+
+def test_one_pose_is_said_to_stand_still(folder, tmp_path):
+    save_cameras(straight(20), tmp_path / "path.txt")
+    plan = plan_of(folder, tmp_path, tmp_path / "path.txt", playing=Playing((5, 6)))
+    assert plan.cameras.path_length == 0
+    assert any("the path is one pose: the camera stands still in all 9 frames" in each for each in plan.notes)
 
 
 def test_a_file_without_a_lens_gets_the_one_of_a_sentence(folder, tmp_path, image):
@@ -484,7 +517,7 @@ def test_a_picture_that_the_file_names_is_found_in_it(folder, tmp_path, image):
         if "frame_3" in note
     ]
     assert "is frame 3 of the pose file, the path begins at frame 0; --range 3:" in note
-    plan = plan_of(folder, tmp_path, path, image=tmp_path / "frame_3.png", part=(3, None))
+    plan = plan_of(folder, tmp_path, path, image=tmp_path / "frame_3.png", playing=Playing((3, None)))
     assert not any("is frame 3" in note for note in plan.notes)
 
 

@@ -22,9 +22,11 @@ from camctrl_jax.camera.formats import (
 )
 from camctrl_jax.camera.interpolation import EASINGS, flip_horizontal, resample
 from camctrl_jax.camera.playing import (
+    MOST_FRAMES,
     Playing,
     at_rate,
     check_rate,
+    given_options,
     pace_kept,
     part_of,
     take_playing,
@@ -67,6 +69,8 @@ examples:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of frames")
+    if int(text) > MOST_FRAMES:
+        raise argparse.ArgumentTypeError(f"{text} frames are more than {MOST_FRAMES:,}")
     return int(text)
 
 
@@ -102,7 +106,7 @@ def _add_writing(add: Any) -> None:
     add(
         "--to",
         dest="target_format",
-        choices=[known.name for known in FORMATS],
+        choices=[known.name for known in FORMATS if known.write is not None],
         default="realestate10k",
         help="format to write (default: realestate10k)",
     )
@@ -268,6 +272,8 @@ def _convert(file: str, output: str, target_format: str, **options: Any) -> None
     save_cameras(cameras, output, target_format, image_size=size, names=names)
     for remark in (*_told(read), *(f"note: {remark}" for remark in remarks)):
         print(remark, file=sys.stderr)
+    for remark in _spaced(len(cameras), read.format, format_named(target_format)):
+        print(f"note: {remark}", file=sys.stderr)
     for lost in _lost(dataclasses.replace(read.pose_file, cameras=cameras), format_named(target_format)):
         print(f"note: {target_format} cannot hold {lost}", file=sys.stderr)
     print(f"{output}: {len(cameras)} frames, {read.format.name} -> {target_format}")
@@ -319,6 +325,18 @@ def _changed(
     return cameras, names, remarks
 
 
+def _spaced(poses: int, source: Format | None, target: Format) -> list[str]:
+    """What to say where a pose of the target stands for more pictures than one of the source."""
+    every, own = target.pictures_per_pose, 1 if source is None else source.pictures_per_pose
+    if every <= own or poses < 2:
+        return []
+    fewer = (own * (poses - 1)) // every + 1
+    return [
+        f"{target.name} holds a pose for every {every} pictures: the {poses} poses are written as those of "
+        f"{every * (poses - 1) + 1} pictures. If each is of one picture, --frames {fewer} keeps the speed"
+    ]
+
+
 def _lost(pose_file: PoseFile, target: Format) -> list[str]:
     """What the file holds and the target format cannot."""
     held = {
@@ -358,6 +376,8 @@ def _preset(
         cameras = resolve_path(path, frames, fps)
     if output:
         save_cameras(cameras, output, target_format, image_size=image_size)
+        for remark in _spaced(len(cameras), None, format_named(target_format)):
+            print(f"note: {remark}", file=sys.stderr)
     where = f"{output}: " if output else ""
     print(
         f"{where}{len(cameras)} frames at {fps:g} frames/s, {cameras.path_length:.4g} m, "
@@ -386,6 +406,12 @@ def _preview(
         else:
             cameras, title = resolve_path(spec, frames, fps), spec
         drawn[title if title not in drawn else f"{title} ({len(drawn) + 1})"] = cameras
+    given = given_options(reading, Playing())
+    if given and not any(map(existing_path, paths)):
+        raise InvalidValue(
+            f"{', '.join(given)} would say how a pose file is read, and none of "
+            f"{', '.join(map(repr, paths))} is one; leave that out"
+        )
     with file_failures(output):
         print(save_trajectory_figure(drawn, output))
 

@@ -21,6 +21,9 @@ from camctrl_jax.errors import InvalidValue
 Part = tuple[int | None, int | None]
 """The first frame and the one behind the last; None is the end of the path."""
 
+MOST_FRAMES = 1_000_000
+"""Longer paths are a mistake in a rate, and would not fit into memory."""
+
 _ROUNDING = 1e-3  # of a frame: times in text are rounded
 _SAME_SPEED = 0.02  # of the speed; less is not worth a word
 
@@ -77,21 +80,24 @@ def played_path(
     reading, playing = reading or Reading(), playing or Playing()
     if existing_path(spec) is None:
         cameras = resolve_path(spec, frames, fps, intrinsics)
-        if (reading, playing) != (Reading(), Playing()):
+        if given := given_options(reading, playing):
             raise InvalidValue(
-                f"{str(spec)!r} is a preset or a sentence: options that say how a pose file is read or "
-                "played (--from, --image-size, --invert, --axes, --quaternions, --range, --source-fps, "
-                "--pace) do not go with it; leave them out"
+                f"{str(spec)!r} is a preset or a sentence: {', '.join(given)} would say how a pose file is "
+                "read or played; leave that out"
             )
         return PlayedPath(cameras, None, ())
     read = read_path(spec, reading)
     cameras, _ = part_of(read.pose_file.cameras, (), playing.part, spec)
     cameras, replaced = timed(cameras, playing.source_fps)
     if playing.own_pace:
-        played = at_rate(cameras, fps, frames, source=spec)
+        otherwise = "--pace fit, which spreads the path over the clip"
+        played = at_rate(cameras, fps, frames, source=spec, otherwise=otherwise)
         pace = pace_kept(cameras, frames, fps)
     else:
-        played, pace = resample(cameras, frames), pace_changed(cameras, frames, fps)
+        played, pace = (
+            resample(cameras, frames),
+            pace_changed(cameras, frames, fps, read.format.pictures_per_pose),
+        )
     return PlayedPath(played.with_fps(fps), read, (*read.remarks, *replaced, *pace))
 
 
@@ -142,22 +148,40 @@ def check_rate(option: str, fps: float) -> None:
         raise InvalidValue(f"{option} {fps:g}: expected a positive number of frames per second")
 
 
-def at_rate(cameras: Cameras, fps: float, frames: int | None = None, *, source: str | Path) -> Cameras:
+def at_rate(
+    cameras: Cameras,
+    fps: float,
+    frames: int | None = None,
+    *,
+    source: str | Path,
+    otherwise: str = "--frames N, which spreads the path over N frames",
+) -> Cameras:
     """A path sampled ``fps`` times a second at its own pace, from its first pose on.
 
     Args:
         cameras: a path with times.
         fps: of the result.
         frames: how many; the last pose is held where the path is shorter. None covers the path once.
-        source: what the message names.
+        source: what the messages name.
+        otherwise: what else they propose.
+
+    Raises:
+        InvalidValue: for a path without times, or a result of more than a million frames.
     """
     if cameras.times is None:
         raise InvalidValue(
             f"{source} holds no times, so it has no pace of its own: give its poses per second with "
-            "--source-fps F, or a number of frames to spread the path over"
+            f"--source-fps F, or take {otherwise}"
         )
     if frames is None:
-        frames = int(_duration(cameras) * fps + _ROUNDING) + 1
+        exact = _duration(cameras) * fps + _ROUNDING
+        if exact >= MOST_FRAMES:
+            raise InvalidValue(
+                f"{source}: its {_duration(cameras):.4g} s at --fps {fps:g} are {exact:.3g} frames, more "
+                f"than {MOST_FRAMES:,}; give a lower --fps, or, where the file's times are wrong, its poses "
+                "per second with --source-fps F"
+            )
+        frames = int(exact) + 1
     at = cameras.times[0] + np.arange(frames) / fps
     return dataclasses.replace(sample_at(cameras, at), times=at)
 
@@ -179,19 +203,23 @@ def pace_kept(cameras: Cameras, frames: int, fps: float) -> tuple[str, ...]:
     return ()
 
 
-def pace_changed(cameras: Cameras, frames: int, fps: float) -> tuple[str, ...]:
+def pace_changed(cameras: Cameras, frames: int, fps: float, pictures_per_pose: int = 1) -> tuple[str, ...]:
     """What to say about a clip of ``frames`` frames that a whole path is stretched or squeezed to."""
     poses = len(cameras)
-    if poses < 2 or frames < 2:
+    if frames < 2:
         return ()
+    if poses < 2:
+        return (f"the path is one pose: the camera stands still in all {frames} frames",)
     stride, clip = (poses - 1) / (frames - 1), (frames - 1) / fps
-    own = _duration(cameras) if cameras.times is not None else (poses - 1) / fps
+    own = _duration(cameras) if cameras.times is not None else (poses - 1) * pictures_per_pose / fps
     speed = own / clip
     if abs(speed - 1.0) < _SAME_SPEED:
         return ()
-    what = f"{poses} poses become {frames} frames: every frame moves {stride:.3g} poses on"
+    moved = f"{stride:.3g} pose" if f"{stride:.3g}" == "1" else f"{stride:.3g} poses"
+    what = f"{poses} poses become {frames} frames: every frame moves {moved} on"
     if cameras.times is None:
-        told = f", {speed:.3g} times as fast as one pose a frame"
+        usual = "a frame" if pictures_per_pose == 1 else f"for every {pictures_per_pose} frames"
+        told = f", {speed:.3g} times as fast as one pose {usual}"
         remedy = "--pace own with --source-fps F keeps its own"
     else:
         told = f", and the file's {own:.4g} s play in {clip:.4g} s, {speed:.3g} times as fast as recorded"
@@ -201,6 +229,22 @@ def pace_changed(cameras: Cameras, frames: int, fps: float) -> tuple[str, ...]:
 
 def _duration(cameras: Cameras) -> float:
     return float(cameras.times[-1] - cameras.times[0])
+
+
+def given_options(reading: Reading, playing: Playing) -> list[str]:
+    """The options behind what is not as the format says or as it is by default."""
+    convention = reading.convention
+    given = {
+        "--from": reading.format is not None,
+        "--image-size": reading.image_size is not None,
+        "--invert": convention.inverse,
+        "--axes": convention.axes,
+        "--quaternions": convention.quaternions,
+        "--range": playing.part is not None,
+        "--source-fps": playing.source_fps is not None,
+        "--pace": playing.own_pace,
+    }
+    return [option for option, is_given in given.items() if is_given]
 
 
 def take_playing(values: dict[str, Any], *, own_pace: bool = False) -> Playing:

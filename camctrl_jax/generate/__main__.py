@@ -33,27 +33,33 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from camctrl_jax.errors import exit_status
-from camctrl_jax.generate.request import Request
 from camctrl_jax.pose_options import add_playing_options, add_reading_options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
-    request = _parse(argv)
-    return exit_status(lambda: _generate(request))
+    values = _parse(argv)
+    return exit_status(lambda: _generate(values))
 
 
-def _generate(request: Request) -> None:
+def _generate(values: dict[str, Any]) -> None:
     # Only now, so that --help answers at once.
+    from camctrl_jax.camera.playing import take_playing
+    from camctrl_jax.camera.reading import take_reading
     from camctrl_jax.generate import command
+    from camctrl_jax.generate.request import Request
 
+    reading = take_reading(values)
+    playing = take_playing(values, own_pace=values.pop("pace") == "own")
+    request = Request(**values, reading=reading, playing=playing)
     for name, path in command.run(request).items():
         print(f"{name:12} {path}")
 
 
-def _parse(argv: Sequence[str] | None) -> Request:
+def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         prog="python -m camctrl_jax.generate",
         description=__doc__,
@@ -66,7 +72,7 @@ def _parse(argv: Sequence[str] | None) -> Request:
     values = vars(parser.parse_args(argv))
     if values["intrinsics"] is not None:
         values["intrinsics"] = tuple(values["intrinsics"])
-    return Request(**values)
+    return values
 
 
 def _add_scene(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera import Cameras
-from camctrl_jax.camera.formats import Convention
 from camctrl_jax.camera.framing import Framing, null_intrinsics
 from camctrl_jax.camera.orientation import Orientation, told_by_size
-from camctrl_jax.camera.playing import PlayedPath, Playing, played_path
-from camctrl_jax.camera.reading import Reading
+from camctrl_jax.camera.playing import PlayedPath, played_path
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.generate.request import Request
 from camctrl_jax.generate.start import Start
@@ -19,20 +17,22 @@ from camctrl_jax.video.decoding import SourceFrame
 
 
 def path_of_request(
-    request: Request, shape: ClipShape, fps: float, start: Start, notes: list[str]
-) -> Cameras:
-    """The path in metres from its first frame, with the lens of what is seen.
-
-    Adds to the notes what its user should know.
-    """
+    request: Request, shape: ClipShape, fps: float, start: Start
+) -> tuple[Cameras, tuple[str, ...]]:
+    """The path in metres from its first frame, with the lens of what is seen; what its user should know."""
     spec, world, framing = request.camera, start.world, start.framing
     if spec is None:
-        return world.cameras.scaled(request.camera_scale).relative_to(0)
-    played = _played(request, shape, fps, notes)
+        return world.cameras.scaled(request.camera_scale).relative_to(0), ()
+    lens = null_intrinsics(shape.height, shape.width)
+    played = played_path(
+        spec, shape.frames, fps, intrinsics=lens, reading=request.reading, playing=request.playing
+    )
     cameras = played.cameras.validate(f"--camera {spec}")
+    notes = tuple(f"{spec}: {remark}" for remark in played.remarks)
     if played.source is not None and start.image is not None:
-        _note_where_it_begins(played, start.image, request, notes)
-        cameras = _as_shown(cameras, played, start.image, request, notes)
+        notes += _where_it_begins(played, start.image, request)
+        cameras, turned = _as_shown(cameras, played, start.image, request)
+        notes += turned
     if world is not None:
         cameras = cameras.with_intrinsics(world.cameras.intrinsics)
     elif request.intrinsics is not None:
@@ -50,25 +50,11 @@ def path_of_request(
     else:
         cameras = cameras.with_intrinsics(_default_lens(played, shape))
     if not cameras.metric and request.camera_scale == 1.0:
-        notes.append(
+        notes += (
             f"{spec} does not say its unit; its path of {cameras.path_length:.2f} units is taken as metres. "
-            "--camera-scale changes that."
+            "--camera-scale changes that.",
         )
-    return cameras.scaled(request.camera_scale, metric=True).relative_to(0)
-
-
-def _played(request: Request, shape: ClipShape, fps: float, notes: list[str]) -> PlayedPath:
-    """The path of --camera as the clip takes it, in the world that it comes in."""
-    reading = Reading(
-        request.source_format,
-        request.image_size,
-        Convention(request.invert, request.axes, request.quaternions),
-    )
-    playing = Playing(request.part, request.source_fps, own_pace=request.pace == "own")
-    lens = null_intrinsics(shape.height, shape.width)
-    played = played_path(request.camera, shape.frames, fps, intrinsics=lens, reading=reading, playing=playing)
-    notes += [f"{request.camera}: {remark}" for remark in played.remarks]
-    return played
+    return cameras.scaled(request.camera_scale, metric=True).relative_to(0), notes
 
 
 def _default_lens(played: PlayedPath, shape: ClipShape) -> np.ndarray:
@@ -79,38 +65,39 @@ def _default_lens(played: PlayedPath, shape: ClipShape) -> np.ndarray:
 
 
 def _as_shown(
-    cameras: Cameras, played: PlayedPath, image: SourceFrame, request: Request, notes: list[str]
-) -> Cameras:
+    cameras: Cameras, played: PlayedPath, image: SourceFrame, request: Request
+) -> tuple[Cameras, tuple[str, ...]]:
     """Cameras of the picture as it is shown, of a file that may hold those of the picture as it is stored."""
     if image.orientation == Orientation():
-        return cameras
-    (height, width), stored = image.size, image.stored_size
+        return cameras, ()
+    if request.poses_of != "auto":
+        as_stored = request.poses_of == "stored"
+        return image.orientation.cameras(cameras) if as_stored else cameras, ()
     told = played.source.pose_file.image_size
-    poses_of = request.poses_of
-    if poses_of == "auto" and (belongs := told_by_size(told, stored, image.size)) != "unknown":
-        poses_of = belongs
-        if poses_of == "stored":
-            notes.append(
-                f"{request.image} is turned to be shown; {request.camera} belongs to it as it is stored, by "
-                f"its size of {told[0]}x{told[1]}: its poses and lens were turned alike (--poses-of shown "
-                "takes them as they are)."
-            )
-    if poses_of == "auto":
-        notes.append(
-            f"{request.image} is turned or mirrored to be shown; {request.camera} does not tell whether its "
-            "poses belong to it before or after that, and is taken to belong to the picture as it is shown, "
-            f"{height}x{width} (--poses-of stored for the picture as it is stored)."
+    belongs = told_by_size(told, image.stored_size, image.size)
+    if belongs == "stored":
+        return image.orientation.cameras(cameras), (
+            f"{request.image} is turned to be shown; {request.camera} belongs to it as it is stored, by its "
+            f"size of {told[0]}x{told[1]}: its poses and lens were turned alike (--poses-of shown takes them "
+            "as they are).",
         )
-    return image.orientation.cameras(cameras) if poses_of == "stored" else cameras
+    if belongs == "shown":
+        return cameras, ()
+    return cameras, (
+        f"{request.image} is turned or mirrored to be shown; {request.camera} does not tell whether its "
+        "poses belong to it before or after that, and is taken to belong to the picture as it is shown, "
+        f"{image.size[0]}x{image.size[1]} (--poses-of stored for the picture as it is stored).",
+    )
 
 
-def _note_where_it_begins(played: PlayedPath, image: SourceFrame, request: Request, notes: list[str]) -> None:
+def _where_it_begins(played: PlayedPath, image: SourceFrame, request: Request) -> tuple[str, ...]:
     """A file that names the picture has its pose, which is where the path should begin."""
     names = played.source.pose_file.names
-    first = range(len(names))[slice(*(request.part or (None, None)))]
+    first = range(len(names))[slice(*(request.playing.part or (None, None)))]
     places = [place for place, name in enumerate(names) if Path(name).name == image.name]
-    if len(places) == 1 and first and first[0] != places[0]:
-        notes.append(
-            f"{request.camera}: the picture {image.name} is frame {places[0]} of the pose file, the path "
-            f"begins at frame {first[0]}; --range {places[0]}: begins at the picture."
-        )
+    if len(places) != 1 or not first or first[0] == places[0]:
+        return ()
+    return (
+        f"{request.camera}: the picture {image.name} is frame {places[0]} of the pose file, the path begins "
+        f"at frame {first[0]}; --range {places[0]}: begins at the picture.",
+    )

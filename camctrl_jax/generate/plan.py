@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.formats import existing_path
+from camctrl_jax.camera.playing import given_options
 from camctrl_jax.checkpoints.pipelines import check_clip_size, open_model
 from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.clip_shape import ClipShape
@@ -58,16 +60,17 @@ def prepare(request: Request) -> Plan:
         raise InvalidValue("--intrinsics and --worlds-seed clash: a world has a lens of its own.")
     if request.out.exists() and not request.out.is_dir():
         raise InvalidValue(f"--out {request.out} is a file: name a folder.")
+    _check_path_options(request)
     model, autoencoder = open_model(request.checkpoint, request.vae)
-    notes: list[str] = []
-    shape, fps = _clip(request, model.sampling, notes)
+    shape, fps, of_clip = _clip(request, model.sampling)
     shape = check_clip_size(model, autoencoder, shape)
     sampling = _sampling(request, model.sampling)
     initial_noise([request.seed], (1,))  # checks the seed
-    start = start_of_request(request, shape, fps, notes)
-    prompt = _prompt(request.prompt, start, model, notes)
+    start, of_start = start_of_request(request, shape, fps)
+    prompt, of_prompt = _prompt(request.prompt, start, model)
+    of_path: tuple[str, ...] = ()
     if _wants_path(request, has_camera=model.mmdit_config.camera is not None):
-        cameras = path_of_request(request, shape, fps, start, notes)
+        cameras, of_path = path_of_request(request, shape, fps, start)
         if start.world is not None and request.camera is not None:
             # The truth of this request is the same world seen along the path that was asked for.
             first = start.world.cameras.world_from_camera[0]
@@ -77,11 +80,31 @@ def prepare(request: Request) -> Plan:
         # Without a path the camera branches are equal: leave them out.
         guidance = replace(sampling.guidance, camera=0.0, camera_without_text=None)
         sampling = replace(sampling, guidance=guidance)
-    return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, tuple(notes))
+    notes = (*of_clip, *of_start, *of_prompt, *of_path)
+    return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, notes)
 
 
-def _clip(request: Request, defaults: SamplingDefaults, notes: list[str]) -> tuple[ClipShape, float]:
-    """Size and frame rate."""
+def _check_path_options(request: Request) -> None:
+    """Refuse options of a pose file where there is none; those beside a preset, its reader refuses."""
+    given = given_options(request.reading, request.playing)
+    given += ["--poses-of"] if request.poses_of != "auto" else []
+    if given and request.camera in (None, NO_CAMERA):
+        where = "without --camera" if request.camera is None else f"with --camera {NO_CAMERA}"
+        raise InvalidValue(
+            f"{', '.join(given)}: there is no pose file {where} to read; name it with --camera, or leave the "
+            "options out."
+        )
+    if request.poses_of != "auto" and (request.image is None or existing_path(request.camera) is None):
+        lacks = "--image" if request.image is None else "pose file as --camera"
+        raise InvalidValue(
+            f"--poses-of {request.poses_of} says how the poses of a file belong to a turned --image: there "
+            f"is no {lacks}; leave it out."
+        )
+
+
+def _clip(request: Request, defaults: SamplingDefaults) -> tuple[ClipShape, float, list[str]]:
+    """Size, frame rate, and what there is to say about them."""
+    notes = []
     frames, height, width, fps = (
         getattr(defaults if getattr(request, name) is None else request, name)
         for name in ("frames", "height", "width", "fps")
@@ -94,7 +117,7 @@ def _clip(request: Request, defaults: SamplingDefaults, notes: list[str]) -> tup
         notes.append(
             f"{height}x{width} is not the size the model was trained on, {defaults.height}x{defaults.width}."
         )
-    return ClipShape(frames, height, width), fps
+    return ClipShape(frames, height, width), fps, notes
 
 
 def _sampling(request: Request, defaults: SamplingDefaults) -> Sampling:
@@ -113,8 +136,8 @@ def _sampling(request: Request, defaults: SamplingDefaults) -> Sampling:
     return Sampling(guidance, request.steps, request.shift)
 
 
-def _prompt(asked: str | None, start: Start, model: Weights, notes: list[str]) -> str:
-    prompt = asked
+def _prompt(asked: str | None, start: Start, model: Weights) -> tuple[str, list[str]]:
+    prompt, notes = asked, []
     if prompt is None:
         prompt = start.world.captions[0] if start.world is not None else ""
     if prompt == "" and not start.given:
@@ -122,7 +145,7 @@ def _prompt(asked: str | None, start: Start, model: Weights, notes: list[str]) -
     embedder = embedder_from_settings(model.text)
     if embedder.truncated([prompt]):
         notes.append(f"the prompt is longer than {embedder.max_tokens} tokens; its end is left out.")
-    return prompt
+    return prompt, notes
 
 
 def _wants_path(request: Request, has_camera: bool) -> bool:

@@ -1,11 +1,15 @@
-"""What the command line asks for. Imports nothing heavy: it is read before anything else."""
+"""What the command line asks for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from camctrl_jax.camera.playing import Playing
+from camctrl_jax.camera.reading import Reading
+
 NO_CAMERA = "none"
+_AS_THE_FORMAT_SAYS, _ALL_OF_IT = Reading(), Playing()
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,8 @@ class Request:
     image: Path | None = None
     worlds_seed: int | None = None
     camera: str | None = None
-    source_format: str | None = None
-    image_size: tuple[int, int] | None = None
-    invert: bool = False
-    axes: str = ""
-    quaternions: str = ""
-    part: tuple[int | None, int | None] | None = None
-    source_fps: float | None = None
-    pace: str = "fit"
+    reading: Reading = _AS_THE_FORMAT_SAYS
+    playing: Playing = _ALL_OF_IT
     poses_of: str = "auto"
     camera_scale: float = 1.0
     intrinsics: tuple[float, float, float, float] | None = None

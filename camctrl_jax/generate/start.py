@@ -38,29 +38,30 @@ class Start:
         return self.world is not None or self.first_frame is not None
 
 
-def start_of_request(request: Request, shape: ClipShape, fps: float, notes: list[str]) -> Start:
-    """The world or picture of a request, or neither; adds to the notes what its user should know."""
+def start_of_request(request: Request, shape: ClipShape, fps: float) -> tuple[Start, tuple[str, ...]]:
+    """The world or picture of a request, or neither; and what its user should know."""
     seed = request.worlds_seed
     if seed is not None:
         if seed < 0:
             raise InvalidValue(f"--worlds-seed {seed}: expected 0 or more.")
+        notes = ()
         if seed < HELD_OUT_FIRST_SEED:
-            notes.append(
+            notes = (
                 f"world {seed} may be one of the training worlds; held-out are {HELD_OUT_FIRST_SEED} and "
-                "above."
+                "above.",
             )
         config = WorldsConfig(frames=shape.frames, fps=fps, aspect=shape.width / shape.height)
-        return Start(world=sample_world(seed, config))
+        return Start(world=sample_world(seed, config)), notes
     if request.image is not None:
-        return _start_of_image(request.image, shape, notes)
-    return Start()
+        return _start_of_image(request.image, shape)
+    return Start(), ()
 
 
-def _start_of_image(path: Path, shape: ClipShape, notes: list[str]) -> Start:
+def _start_of_image(path: Path, shape: ClipShape) -> tuple[Start, tuple[str, ...]]:
     if path.is_dir() and list_images(path):
         path = list_images(path)[0]
     frame = next(read_frames(path))
-    notes += [f"{path}: {remark}" for remark in frame.remarks]
+    notes = tuple(f"{path}: {remark}" for remark in frame.remarks)
     framing = Framing.cover(frame.size, (shape.height, shape.width))
     frame = replace(frame, name=path.name)
-    return Start(image=frame, first_frame=frame.rgb(framing), framing=framing)
+    return Start(image=frame, first_frame=frame.rgb(framing), framing=framing), notes

@@ -283,3 +283,48 @@ def test_preview_tells_what_looks_odd_and_reads_as_it_is_told(tmp_path, capsys):
     assert f"looks odd: {source}: the first quaternion turns by 180 degrees" in capsys.readouterr().err
     assert run("preview", source, "-o", tmp_path / "b.png", "--quaternions", "wxyz") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_convert_refuses_rates_that_fill_the_memory(tmp_path, capsys):
+    save_cameras(preset("dolly_in", 12), tmp_path / "a.txt")
+    assert main(["convert", str(tmp_path / "a.txt"), str(tmp_path / "b.txt"), "--fps", "1e9"]) == 2
+    assert "more than 1,000,000; give a lower --fps" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["convert", str(tmp_path / "a.txt"), str(tmp_path / "b.txt"), "--frames", "1000000000"])
+    assert "1000000000 frames are more than 1,000,000" in capsys.readouterr().err
+
+
+def test_to_offers_only_what_can_be_written(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "a.txt", "b", "--to", "mvsnet"])
+    printed = capsys.readouterr().err
+    assert "invalid choice: 'mvsnet'" in printed
+    assert "camera_path" not in printed
+
+
+def test_poses_of_pictures_written_as_latent_poses_are_noted(tmp_path, capsys):
+    save_cameras(preset("dolly_in", 49), tmp_path / "a.txt")
+    options = ["--to", "worldplay", "--image-size", "96x160"]
+    assert main(["convert", str(tmp_path / "a.txt"), str(tmp_path / "a.json"), *options]) == 0
+    note = "holds a pose for every 4 pictures: the 49 poses are written as those of 193 pictures"
+    assert note in (printed := capsys.readouterr().err)
+    assert "--frames 13 keeps the speed" in printed
+    assert main(["convert", str(tmp_path / "a.json"), str(tmp_path / "b.json"), *options]) == 0
+    assert note not in capsys.readouterr().err
+    assert main(["preset", "dolly_in", "-o", str(tmp_path / "c.json"), *options]) == 0
+    assert note in capsys.readouterr().err
+
+
+def test_preview_refuses_reading_options_without_a_file(tmp_path, capsys):
+    assert main(["preview", "orbit_left", "--invert", "-o", str(tmp_path / "a.png")]) == 2
+    assert (
+        "--invert would say how a pose file is read, and none of 'orbit_left' is one"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_help_of_a_range_from_the_end(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    assert "--range=-49:" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_missing_file():
 
 def test_asking_for_another_format_than_the_files(tmp_path):
     save_cameras(preset("dolly_in", 3), tmp_path / "path.txt", "tum")
-    with pytest.raises(PoseFileError, match=r"does not look like realestate10k .*leave format out"):
+    with pytest.raises(PoseFileError, match=r"does not look like realestate10k .*leave --from .* out"):
         load_cameras(tmp_path / "path.txt", format="realestate10k")
 
 
@@ -191,7 +191,7 @@ BROKEN_TEXT = {
     ),
     "transforms without size": (
         json.dumps({"fl_x": 500, "frames": [{"transform_matrix": np.eye(4).tolist()}]}),
-        r"frame 0: fl_x is 500 pixels, but neither w and h nor image_size=\(height, width\)",
+        r"frame 0: fl_x is 500 pixels, but there are no w and h .*: --image-size",
     ),
     "fisheye": (
         json.dumps({"camera_model": "OPENCV_FISHEYE", "frames": [{"transform_matrix": np.eye(4).tolist()}]}),

@@ -364,3 +364,94 @@ def test_flare_file_that_cannot_be_read_is_named(flare, edit, message):
     (flare / "33.txt").write_text(edit((flare / "33.txt").read_text()))
     with pytest.raises(PoseFileError, match=message):
         load_cameras(flare)
+
+
+# --- what is silently lost or taken for granted ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scale", "metric"), [(None, False), (1.0, True), (2.5, True)])
+def test_ac3d_is_metric_where_it_says_a_factor(tmp_path, scale, metric):
+    document = {
+        "imH": 96,
+        "imW": 160,
+        "intrinsics": [[[100, 0, 80], [0, 100, 48], [0, 0, 1]]] * 6,
+        "w2c": [np.eye(4)[:3].tolist()] * 6,
+        "metric_scale": scale,
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert load_cameras(tmp_path / "a.json").metric is metric
+    for wrong in (0, -1.0, "x", True, [1.0]):
+        (tmp_path / "a.json").write_text(json.dumps(document | {"metric_scale": wrong}))
+        with pytest.raises(PoseFileError, match=r"metric_scale"):
+            load_cameras(tmp_path / "a.json")
+
+
+def test_missing_numbers_of_latent_poses_are_noted(tmp_path):
+    K = [[100, 0, 80], [0, 100, 48], [0, 0, 1]]
+    every = {str(i): {"extrinsic": np.eye(4).tolist(), "K": K} for i in range(20)}
+    for absent, said in (((5,), "frame 5 is missing"), ((3, 4, 9), "frame 3, 4, 9 are missing"), ((), "")):
+        kept = {key: entry for key, entry in every.items() if int(key) not in absent}
+        (tmp_path / "w.json").write_text(json.dumps(kept))
+        notes = " ".join(read_pose_file(tmp_path / "w.json")[1].notes)
+        assert said in notes
+        assert ("missing" in notes) == bool(absent)
+        assert f"{len(kept)} poses are {4 * len(kept) - 3} pictures" in notes
+    sparse = {key: entry for key, entry in every.items() if int(key) % 4 == 0}
+    (tmp_path / "w.json").write_text(json.dumps(sparse))  # every fourth number is a way to count
+    assert "missing" not in " ".join(read_pose_file(tmp_path / "w.json")[1].notes)
+
+
+def test_missing_camera_files_are_noted(tmp_path):
+    rows = "extrinsic\n1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n\nintrinsic\n100 0 80\n0 100 48\n0 0 1\n\n1 2\n"
+    for number in (0, 1, 2, 4, 5):
+        (tmp_path / f"{number:08d}_cam.txt").write_text(rows)
+    (note,) = read_pose_file(tmp_path, image_size=(96, 160))[1].notes
+    assert note.startswith("picture 3 is missing: the 5 poses that are there")
+
+
+OTHER_LENSES = [
+    {"distortion_model": "equidistant"},
+    {"projection_type": "fisheye"},
+    {"lens_type": "FISHEYE"},
+    {"fisheye_params": [0.1, 0, 0, 0]},
+    {"isFisheye": True},
+    {"camera": {"model": "fish-eye"}},
+    {"projection": "omnidirectional"},
+    {"is_panorama": 1},
+    {"lens": "spherical"},
+    {"camera_model": "EQUIRECTANGULAR"},
+]
+
+
+@pytest.mark.parametrize("said", OTHER_LENSES, ids=str)
+def test_lenses_that_are_no_pinhole_are_refused_however_it_is_said(tmp_path, said):
+    frame = {"file_path": "fisheye/panorama.png", "transform_matrix": np.eye(4).tolist()}
+    document = {"fl_x": 100, "w": 160, "h": 96, "frames": [frame] * 1}
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    assert len(load_cameras(tmp_path / "t.json")) == 1  # whatever its picture is called
+    for other in (document | said, document | {"frames": [frame | said]}):
+        (tmp_path / "t.json").write_text(json.dumps(other))
+        with pytest.raises(PoseFileError, match=r"not a pinhole"):
+            load_cameras(tmp_path / "t.json")
+    entry = {"camera_to_world": np.eye(4).ravel().tolist(), "fov": 50}
+    for other in ({"camera_path": [entry], **said}, {"camera_path": [entry | said]}):
+        (tmp_path / "c.json").write_text(json.dumps(other))
+        with pytest.raises(PoseFileError, match=r"not a pinhole"):
+            load_cameras(tmp_path / "c.json")
+
+
+def test_an_entry_of_another_camera_type_is_refused(tmp_path):
+    entry = {"camera_to_world": np.eye(4).ravel().tolist(), "fov": 50, "camera_type": "vr180"}
+    (tmp_path / "c.json").write_text(json.dumps({"camera_path": [entry]}))
+    with pytest.raises(PoseFileError, match=r"frame 0, camera_type: vr180 is not a pinhole"):
+        load_cameras(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "said", [{"is_fisheye": False}, {"fisheye_params": None}, {"isFisheye": "false"}], ids=str
+)
+def test_a_lens_that_is_denied_is_a_pinhole(tmp_path, said):
+    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist()}
+    document = {"fl_x": 100, "w": 160, "h": 96, "frames": [frame], **said}
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    assert len(load_cameras(tmp_path / "t.json")) == 1

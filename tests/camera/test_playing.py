@@ -149,7 +149,31 @@ def test_a_short_path_is_slowed_and_said_to_be(tmp_path):
 def test_a_path_of_the_clips_own_pace_needs_no_word(tmp_path):
     assert played_path(saved(tmp_path, walk(49, fps=12.0)), 49, 12.0).remarks == ()
     assert played_path(saved(tmp_path, walk(49, fps=None), "kitti"), 49, 12.0).remarks == ()
-    assert played_path(saved(tmp_path, walk(1)), 49, 12.0).remarks == ()
+
+
+def test_a_path_of_one_pose_stands_still_and_that_is_said(tmp_path):
+    (remark,) = played_path(saved(tmp_path, walk(1)), 49, 12.0).remarks
+    assert remark == "the path is one pose: the camera stands still in all 49 frames"
+
+
+def test_one_pose_on_is_not_a_plural(tmp_path):
+    (remark,) = played_path(saved(tmp_path, walk(49, fps=24.0)), 49, 12.0).remarks
+    assert "every frame moves 1 pose on" in remark
+
+
+def test_more_frames_than_fit_are_refused_with_both_rates(tmp_path):
+    with pytest.raises(InvalidValue, match=r"1e\+0.* frames, more than 1,000,000; .*--fps, .*--source-fps F"):
+        at_rate(walk(31), 1e9, source="walk.txt")
+    with pytest.raises(InvalidValue, match=r"2e.* frames"):
+        at_rate(timed(walk(3), 1e-9)[0], 1.0, source="walk.txt")
+
+
+def test_latent_poses_stand_for_four_pictures_each(tmp_path):
+    save_cameras(walk(20, fps=None), tmp_path / "p.json", "worldplay", image_size=(96, 160))
+    assert len(played_path(tmp_path / "p.json", 77, 12.0).remarks) == 2  # those of the file
+    half = played_path(tmp_path / "p.json", 39, 12.0).remarks[-1]
+    assert "20 poses become 39 frames" in half
+    assert "2 times as fast as one pose for every 4 frames" in half
 
 
 def test_a_part_is_played_frame_by_frame(tmp_path):

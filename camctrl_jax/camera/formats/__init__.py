@@ -160,7 +160,8 @@ def read_pose_file(
     if format is not None and not pose_format.matches(source):
         source.fail(
             "",
-            f"does not look like {pose_format.name} ({pose_format.summary}); leave format out to detect it",
+            f"does not look like {pose_format.name} ({pose_format.summary}); leave --from (format= in "
+            "Python) out to detect what it is",
         )
     check_convention(convention, pose_format)
     pose_file = by_name(pose_format.read(source, image_size), source)

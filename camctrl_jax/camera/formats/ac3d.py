@@ -57,11 +57,21 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         Cameras(
             inverted(source, poses_from_3x4(np.stack(poses)), locations),
             source.pixel_intrinsics(np.stack(pixels), image_size, locations),
-            metric="metric_scale" in document,
+            metric=_is_metric(source),
         ),
         locations,
         image_size=image_size,
     )
+
+
+def _is_metric(source: Source) -> bool:
+    """Whether the file says a factor to metres; null is none."""
+    if source.json.get("metric_scale") is None:
+        return False
+    factor = source.value("the file", source.json, "metric_scale")
+    if factor <= 0:
+        source.fail("metric_scale", f"is {factor:g}, expected a positive number; take it out for no metres")
+    return True
 
 
 def _write(cameras: Cameras, path: Path, image_size: tuple[int, int] | None, names: Sequence[str]) -> None:

@@ -5,8 +5,8 @@
 ``render_height`` and ``render_width`` give the rest (``aspect``, which the project's own reader ignores,
 only where they are missing). The path lasts ``seconds``, else runs at ``fps``; ``render_time``, the time
 of a moving scene, is none of the path's. Lengths are the scene's, not metres. Fisheye and spherical
-``camera_type`` are refused. A file with ``keyframes`` alone gives these, without times; their ``matrix`` is
-row by row, or column by column in files of older versions, which the last row tells.
+cameras, of the file or an entry, are refused. A file with ``keyframes`` alone gives these, without times;
+their ``matrix`` is row by row, or column by column in files of older versions, which the last row tells.
 Established from the project's ``cameras/camera_paths.py`` and from files that others write for it.
 
 Not written: it has no place for a principal point or for pixels that are not square.
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.formats.lenses import check_pinhole
 from camctrl_jax.camera.formats.posefile import Format, PoseFile, Source
 
 
@@ -37,9 +38,7 @@ def _matches(source: Source) -> bool:
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     document = source.json
-    kind = document.get("camera_type", "perspective")
-    if str(kind).lower() != "perspective":
-        source.fail("camera_type", f"{kind} is not a pinhole; expected perspective")
+    _check_perspective(source, "", document)
     notes: list[str] = []
     entries, key = document.get("camera_path") or [], "camera_to_world"
     if not entries:
@@ -53,6 +52,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     poses, intrinsics = [], []
     for where, entry in zip(locations, entries):
         entry = source.object(where, entry)
+        _check_perspective(source, where, entry)
         poses.append(_pose(source, where, entry, key, notes))
         intrinsics.append(_intrinsics(source, where, entry, document, image_size, notes))
     times = None
@@ -64,6 +64,17 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         image_size=image_size,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _check_perspective(source: Source, where: str, mapping: Mapping[str, Any]) -> None:
+    """Refuse a path or an entry of another camera than a pinhole."""
+    kind = mapping.get("camera_type", "perspective")
+    if str(kind).lower() != "perspective":
+        source.fail(
+            f"{where}, camera_type" if where else "camera_type",
+            f"{kind} is not a pinhole; expected perspective",
+        )
+    check_pinhole(source, where, mapping)
 
 
 def _pose(source: Source, where: str, entry: Mapping[str, Any], key: str, notes: list[str]) -> np.ndarray:
@@ -109,8 +120,7 @@ def _intrinsics(
     else:
         aspect = 1.0
         notes.append(
-            "the picture size is unknown: a square picture was assumed; image_size=(height, width) "
-            "corrects it"
+            "the picture size is unknown: a square picture was assumed; --image-size HEIGHTxWIDTH corrects it"
         )
     return np.array((focal_y / aspect, focal_y, 0.5, 0.5))
 

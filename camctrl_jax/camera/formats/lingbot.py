@@ -76,7 +76,7 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
     if image_size is None:
         image_size = _IMAGE_SIZE
         notes = (
-            "pixel intrinsics are taken to be of a 480 x 832 picture; image_size=(height, width) says "
+            "pixel intrinsics are taken to be of a 480 x 832 picture; --image-size HEIGHTxWIDTH says "
             "otherwise",
         )
     return PoseFile(

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
-from camctrl_jax.camera.formats.names import natural
+from camctrl_jax.camera.formats.names import missing_numbers, natural
 from camctrl_jax.camera.formats.pictures import SUFFIXES, png_size
 from camctrl_jax.camera.formats.posefile import Format, PoseFile, Source, inverted
 
@@ -57,6 +57,9 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
                 f"{len(others)} other text files are no camera files and were left out: "
                 f"{', '.join(others[:5])}{more}",
             )
+    numbers = [path.stem.removesuffix("_cam") for path in files]
+    if all(map(str.isdecimal, numbers)):
+        notes += missing_numbers([int(number) for number in numbers], "picture")
     parts = [_camera(dataclasses.replace(source, path=path)) for path in files]
     locations = [path.name for path in files]
     extrinsics = np.stack([extrinsic for extrinsic, _ in parts])

@@ -63,6 +63,31 @@ def by_name(pose_file: PoseFile, source: Source) -> PoseFile:
     )
 
 
+def missing_numbers(numbers: Sequence[int], what: str) -> tuple[str, ...]:
+    """A note where increasing numbers of poses leave some out, which would go unseen; else none.
+
+    Args:
+        numbers: one for each pose.
+        what: is numbered.
+    """
+    steps = np.diff(numbers)
+    if not len(steps) or (steps == steps[0]).all():
+        return ()
+    usual = int(np.bincount(steps).argmax())
+    absent = [
+        number
+        for before, step in zip(numbers, steps.tolist())
+        for number in range(before + usual, before + step, usual)
+    ]
+    if not absent:
+        return ()
+    listed = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+    return (
+        f"{what} {listed} {'is' if len(absent) == 1 else 'are'} missing: the {len(numbers)} poses that are "
+        "there were taken as if nothing was between them",
+    )
+
+
 def _check_different(source: Source, names: Sequence[str], locations: Sequence[str]) -> None:
     seen: dict[str, int] = {}
     for index, name in enumerate(names):

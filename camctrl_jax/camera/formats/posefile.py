@@ -16,9 +16,7 @@ import numpy as np
 from camctrl_jax.camera.cameras import CameraError, Cameras, look_like_pixels
 from camctrl_jax.camera.intrinsics import DEFAULT_INTRINSICS, intrinsics_from_pixels
 
-CONVERT_PIXELS = (
-    "convert the file first: python -m camctrl_jax.camera convert FILE NEW --image-size HEIGHTxWIDTH"
-)
+PICTURE_SIZE = "give the picture size: --image-size HEIGHTxWIDTH, or image_size=(height, width) in Python"
 
 
 _LARGEST = sys.float_info.max
@@ -87,6 +85,7 @@ class Format:
         axes: the camera axes of its files, as in :class:`Convention`.
         world_in_axes: whether the world is in these axes as well and is to be renamed with the camera.
         quaternions: order of their components, "xyzw" or "wxyz"; "" where files hold none.
+        pictures_per_pose: how many pictures a pose stands for.
     """
 
     name: str
@@ -100,6 +99,7 @@ class Format:
     axes: str = "RDF"
     world_in_axes: bool = False
     quaternions: str = ""
+    pictures_per_pose: int = 1
 
 
 @dataclass(frozen=True)
@@ -277,8 +277,8 @@ class Source:
             values = ", ".join(f"{value:g}" for value in pixels[0])
             self.fail(
                 locations[0],
-                f"the intrinsics ({values}) are in pixels and the file does not give the picture size; "
-                f"pass image_size=(height, width), or {CONVERT_PIXELS}",
+                f"the intrinsics ({values}) are in pixels and the file does not say of how many; "
+                f"{PICTURE_SIZE}",
             )
         return intrinsics_from_pixels(pixels, *image_size)
 
@@ -301,8 +301,7 @@ class Source:
             self.fail(
                 locations[frame],
                 f"the intrinsics ({listed}) look like pixels; expected fractions of width and height (fx/W, "
-                "fy/H, cx/W, cy/H). If they are pixels, give the picture size: image_size=(height, width), "
-                f"or {CONVERT_PIXELS}",
+                f"fy/H, cx/W, cy/H). If they are pixels, {PICTURE_SIZE}",
             )
         return intrinsics_from_pixels(values, *image_size), (
             "intrinsics were in pixels and were divided by the given size",

@@ -6,7 +6,7 @@ h`` in pixels with pixel centres at +0.5, for the file or for a frame; or ``came
 radians with the principal point in the middle. A file with an angle alone needs the aspect ratio: ``w`` and
 ``h``, else ``image_size``, else the size of the first picture if it is a PNG beside the file, else a
 square. Lens distortion is reported and ignored; fisheye, spherical and orthographic cameras are refused,
-whether ``camera_model`` or a key such as ``is_fisheye`` says so, for the file or a frame. Frames come in the
+whether ``camera_model`` or any other key or value says so, for the file or a frame. Frames come in the
 order of the picture names. No times.
 Write: nerfstudio's form; a ``metric`` key, unknown to others, says that translations are metres.
 """
@@ -24,9 +24,10 @@ import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats.axes import axes_of_file_from_opencv
+from camctrl_jax.camera.formats.lenses import check_pinhole
 from camctrl_jax.camera.formats.pictures import png_size
 from camctrl_jax.camera.formats.posefile import (
-    CONVERT_PIXELS,
+    PICTURE_SIZE,
     Format,
     PoseFile,
     Source,
@@ -48,16 +49,6 @@ _PINHOLES = (
     "",
 )
 _MODEL_KEYS = ("camera_model", "camera_type")
-_NOT_PINHOLE_KEYS = (
-    "is_fisheye",
-    "fisheye",
-    "is_equirectangular",
-    "equirectangular",
-    "latlong",
-    "spherical",
-    "orthographic",
-    "ftheta_p0",
-)
 
 
 def _matches(source: Source) -> bool:
@@ -113,13 +104,7 @@ def _check_pinhole(source: Source, where: str, mapping: Mapping[str, Any]) -> No
                 f"{where}, {key}" if where else key,
                 f"{model} is not a pinhole; known are {', '.join(_PINHOLES[:-2])}. Undistort first",
             )
-    for key in _NOT_PINHOLE_KEYS:
-        if str(mapping.get(key, "")).lower() not in ("", "0", "0.0", "false", "none", "null"):
-            source.fail(
-                f"{where}, {key}" if where else key,
-                f"is {mapping[key]}: the pictures are not a pinhole's. Undistort them, or cut pinhole views, "
-                "first",
-            )
+    check_pinhole(source, where, mapping)
 
 
 def _intrinsics(
@@ -133,8 +118,7 @@ def _intrinsics(
         if size is None:
             source.fail(
                 where,
-                f"fl_x is {focal_x:g} pixels, but neither w and h nor image_size=(height, width) "
-                f"say of how many; {CONVERT_PIXELS}",
+                f"fl_x is {focal_x:g} pixels, but there are no w and h to say of how many; {PICTURE_SIZE}",
             )
         height, width = size
         centre = source.value(where, frame, "cx", width / 2), source.value(where, frame, "cy", height / 2)
@@ -148,8 +132,7 @@ def _intrinsics(
         size = png_size(source.path.parent / str(frame.get("file_path", "")).replace("\0", ""))
     if size is None:
         notes.append(
-            "the picture size is unknown: a square picture was assumed; image_size=(height, width) "
-            "corrects it"
+            "the picture size is unknown: a square picture was assumed; --image-size HEIGHTxWIDTH corrects it"
         )
         return np.array((focal_x, focal_x, 0.5, 0.5)), None
     return np.array((focal_x, focal_x * size[1] / size[0], 0.5, 0.5)), size

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras, look_like_pixels
-from camctrl_jax.camera.formats.posefile import Format, PoseFile, Source, required_size
+from camctrl_jax.camera.formats.names import missing_numbers
+from camctrl_jax.camera.formats.posefile import PICTURE_SIZE, Format, PoseFile, Source, required_size
 from camctrl_jax.camera.intrinsics import intrinsics_from_pixels, intrinsics_in_pixels
 from camctrl_jax.files.atomic import write_text
 
@@ -52,7 +53,11 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         matrix = source.array(where, entry.get("K"), (3, 3), "a 3x3 K")
         pixels.append(matrix[[0, 1, 0, 1], [0, 1, 2, 2]])
     rows = np.stack(pixels)
-    notes = ["one pose for each latent frame, that is every fourth picture"]
+    notes = [
+        f"one pose for each latent frame, that is every fourth picture: {len(keys)} poses are "
+        f"{4 * len(keys) - 3} pictures, and --source-fps takes a quarter of the rate of the pictures",
+        *missing_numbers([int(key) for key in keys], "frame"),
+    ]
     if not look_like_pixels(rows).any():
         intrinsics = rows
         notes.append("K holds fractions of the picture, not pixels; taken as they are")
@@ -60,12 +65,12 @@ def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:
         intrinsics = intrinsics_from_pixels(rows, *image_size)
     else:
         for frame in np.flatnonzero(~(rows[:, 2:] > 0).all(axis=1)):
-            source.fail(locations[frame], "the principal point of K is not positive; pass image_size")
+            source.fail(locations[frame], f"the principal point of K is not positive; {PICTURE_SIZE}")
         width, height = 2.0 * rows[0, 2:]
         intrinsics = intrinsics_from_pixels(rows, height, width)
         notes.append(
             f"the picture was taken to be {height:g} x {width:g}, twice the principal point; "
-            "image_size=(height, width) says otherwise"
+            "--image-size HEIGHTxWIDTH says otherwise"
         )
         image_size = (round(height), round(width))
     return PoseFile(
@@ -96,4 +101,5 @@ FORMAT = Format(
     _read,
     _write,
     stores="c2w",
+    pictures_per_pose=4,
 )
