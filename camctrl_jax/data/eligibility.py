@@ -244,11 +244,14 @@ def _size_check(sets: ClipSets, wanted: tuple[int, int], limits: Limits) -> _Che
         passed = (np.asarray(wanted) / sizes).max(axis=1) <= limits.max_upscale + 1e-6
         words = f"have {{found}} pixels and would be enlarged to fill {name}"
         again = again.replace("at its size", "at its size or less")
-    # What a bucket may have: multiples of 16.
-    smaller = lambda size: " ".join(  # noqa: E731
-        f"--config.data.{side}={max(int(pixels) // 16 * 16, 16)}"
-        for side, pixels in zip(("height", "width"), size)
-    )
+
+    def smaller(size: np.ndarray) -> str:
+        # What a bucket may have: multiples of 16.
+        return " ".join(
+            f"--config.data.{side}={max(int(pixels) // 16 * 16, 16)}"
+            for side, pixels in zip(("height", "width"), size)
+        )
+
     return _Check(passed, sizes, lambda size: "x".join(map(str, size)), words, again + "{found}", smaller)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,15 +24,8 @@ _SINGLE = {
     float: (FloatParser(), "a number, such as 0.5"),
     bool: (BooleanParser(), "true or false"),
 }
-_EXAMPLES = {
-    "data.labelled_to_unlabelled": "4,1",
-    "data.worlds.seeds": "0,20000",
-    "sample.seeds": "1000000,1000004",
-    "profile": "10,12",
-    "tasks.extension_latents": "2,13",
-    "model.patch": "1,2,2",
-    "model.rope_axes": "16,24,24",
-}
+# Of lists that recipes leave empty; of the others the recipe's own is the example.
+_EXAMPLES = {"profile": "10,12", "model.patch": "1,2,2", "model.rope_axes": "16,24,24"}
 
 
 class Override(NamedTuple):
@@ -88,7 +82,7 @@ def with_plain_lists(arguments: Sequence[str], config: ConfigDict, flag: str = "
         if override.value is None or not _is_list(config, override.key):
             continue
         first.setdefault(override.key, override.place)
-        lists.setdefault(override.key, []).extend(list_of(override.key, override.value, flag))
+        lists.setdefault(override.key, []).extend(_list_of(override, config, flag))
         dropped |= set(range(override.place, override.place + override.words))
     written = {first[key]: f"--{flag}.{key}={tuple(values)!r}" for key, values in lists.items()}
     return [
@@ -98,12 +92,9 @@ def with_plain_lists(arguments: Sequence[str], config: ConfigDict, flag: str = "
     ]
 
 
-def list_of(key: str, text: str, flag: str = "config") -> tuple[Any, ...]:
-    """The elements of a list as it is written on a command line; see :func:`with_plain_lists`.
-
-    Raises:
-        ConfigError: see there.
-    """
+def _list_of(override: Override, config: ConfigDict, flag: str) -> tuple[Any, ...]:
+    """The elements of a list as it is written on a command line."""
+    key, text = override.key, override.value
     where = f"--{flag}.{key}={text}"
     if key in FOLDERS:
         return _folders(where, f"--{flag}.{key}", text)
@@ -112,7 +103,8 @@ def list_of(key: str, text: str, flag: str = "config") -> tuple[Any, ...]:
     except (ValueError, SyntaxError):
         values = None
     if values is None or not all(_is_number(value) for value in values):
-        example = _EXAMPLES.get(key, "1,2")
+        usual = ",".join(map(str, value_of(config, key) or ()))
+        example = usual or _EXAMPLES.get(key, "1,2")
         raise ConfigError(f"{where}: expected numbers with commas between them, such as {example}")
     return values
 
@@ -138,6 +130,11 @@ def _folders(where: str, option: str, text: str) -> tuple[str, ...]:
         except (ValueError, SyntaxError):  # brackets without quotes
             stripped = stripped.strip("()[]{}")
         else:
+            quoted = (
+                values[0] if stripped.startswith(("'", '"')) else ""
+            )  # quotes of a shell around a whole list
+            if quoted and not Path(quoted).exists():
+                return _folders(where, option, quoted)
             if all(isinstance(value, str) and value for value in values):
                 return tuple(values)
             raise ConfigError(f"{where}: expected folders, such as {option}=data/a,data/b")
@@ -160,7 +157,7 @@ def _folders(where: str, option: str, text: str) -> tuple[str, ...]:
             f"{where}: {joined!r} is a folder with a comma in its name: give the option once for each "
             f"folder, such as {option}={joined!r} {option}=OTHER"
         )
-    words = stripped.split()
+    words = re.split(r"[;:\s]+", stripped)
     if len(parts) == 1 and len(words) > 1 and all(Path(word).exists() for word in words):
         raise ConfigError(f"{where}: write commas between folders: {option}={','.join(words)}")
     return tuple(parts)

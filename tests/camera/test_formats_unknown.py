@@ -14,6 +14,16 @@ from camctrl_jax.camera.formats import load_cameras
 EYE = np.eye(4).tolist()
 
 JSON = {
+    "a list of matrices": ([EYE] * 3, r"a list of 3 matrices 4x4\. The nearest format is kitti.*--invert"),
+    "poses": ({"poses": [EYE] * 3}, r"poses looks like camera-to-world matrices, 4x4\. The nearest .* kitti"),
+    "c2w": ({"c2w": [EYE[:3]] * 3}, r"c2w looks like camera-to-world matrices, 3x4\. The nearest .* kitti"),
+    "a matrix a key": ({"0": EYE, "1": EYE}, r"Its keys hold one matrix each\. The nearest format is kitti"),
+    "extrinsics": (
+        {"extrinsics": [EYE]},
+        r"extrinsics looks like world-to-camera.* ac3d.* or kitti with --in",
+    ),
+    "nested": ({"vggt": {"extrinsic": [EYE[:3]]}}, r"extrinsic looks like world-to-camera matrices, 3x4"),
+    "another name": ({"trajectory": [EYE]}, r"trajectory holds matrices 4x4\. The nearest format is kitti"),
     "keys": (
         {"a": 1, "b": [1, 2]},
         r"it is JSON, an object with the keys a \(1\), b \(a list of 2\)\. Known",
@@ -259,3 +269,20 @@ def test_folders_are_described(tmp_path):
         CameraError, match=r"frame-000000.pose.txt holds one 4x4 matrix, as ScanNet and 7-Scenes"
     ):
         load_cameras(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 2\nend_header\n0 0 0\n1 1 1\n",
+            "a PLY file, of points or a mesh",
+        ),
+        (b"ply\nformat binary_little_endian 1.0\nend_header\n\0\0\0\0", "a PLY file, of points or a mesh"),
+        (b"# Bundle file v0.3\n1 2\n500 0 0\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n", "a bundle file of Bundler"),
+    ],
+)
+def test_points_and_bundles_are_named(tmp_path, content, said):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(CameraError, match=said):
+        load_cameras(tmp_path / "file")

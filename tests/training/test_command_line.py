@@ -55,6 +55,8 @@ def parsed(*arguments: str) -> ConfigDict:
         (["=('p,q',)"], ("p,q",)),
         (["=my data"], ("my data",)),
         (["=2024"], ("2024",)),
+        (["='lab,plain'"], ("lab", "plain")),  # quotes that a shell has left
+        (['="lab, plain"'], ("lab", "plain")),
         (["=runs/a-1.0,runs/b=2"], ("runs/a-1.0", "runs/b=2")),
         (["=/data/a,/data/b"], ("/data/a", "/data/b")),
         (["=None"], ("None",)),
@@ -75,6 +77,9 @@ def test_folders(key, written, expected):
         ("p,q", "=('p,q',)\" for the one, or --config.data.datasets=p --config.data.datasets=q for several"),
         ("a,x,y", "'x,y' is a folder with a comma in its name: give the option once for each folder"),
         ("a b", "write commas between folders: --config.data.datasets=a,b"),
+        ("a;b", "write commas between folders: --config.data.datasets=a,b"),
+        ("a:b", "write commas between folders: --config.data.datasets=a,b"),
+        ("a; b", "write commas between folders: --config.data.datasets=a,b"),
         ("a,,b", "a name between two commas is empty"),
         (",a", "a name between two commas is empty"),
         ("('a',1)", "expected folders, such as --config.data.datasets=data/a,data/b"),

@@ -26,7 +26,9 @@ from camctrl_jax.files.atomic import write_text
 
 def _matches(source: Source) -> bool:
     document = source.json
-    return isinstance(document, list) and bool(document) and isinstance(document[0], list)
+    if not isinstance(document, list) or not document or not isinstance(document[0], list):
+        return False
+    return not any(isinstance(value, list) for value in document[0])  # nor a list of matrices
 
 
 def _read(source: Source, image_size: tuple[int, int] | None) -> PoseFile:

@@ -57,6 +57,7 @@ _BINARIES = {
     b"\x1aE\xdf\xa3": "a video (MKV or WebM)",
     b"\x80": "a pickled Python object, which is never read; save its arrays with numpy.savez",
 }
+_AS_KITTI = "The nearest format is kitti: the numbers of each matrix, row by row, in a line of a text file"
 _KITTI = "The nearest format is kitti, 12 numbers a line"
 _RE10K = (
     "The nearest format is realestate10k, 19 numbers a line: time, fx, fy, cx, cy, 0, 0 and the 3x4 matrix"
@@ -82,6 +83,12 @@ def what_it_is(source: Source) -> tuple[str, str]:
         return _folder(source.path)
     if source.head.startswith(b"PK\3\4"):
         return _archive(source)
+    if source.head.split(maxsplit=1)[:1] == [b"ply"]:
+        return "a PLY file, of points or a mesh, without cameras", ""
+    if source.head.startswith(b"# Bundle file"):
+        return "a bundle file of Bundler", (
+            "It is not read; COLMAP and OpenSfM can open it: the nearest formats are colmap and opensfm"
+        )
     if not source.is_text:
         return _binary(source.head), ""
     if source.json is not None:
@@ -153,13 +160,47 @@ def _json(document: Any) -> tuple[str, str]:
         inner = next((value for value in document.values() if isinstance(value, dict)), {})
         outer = document.values()
         listed = next((v[0] for v in outer if isinstance(v, list) and v and isinstance(v[0], dict)), {})
-        return f"JSON, an object with the keys {_listed(keys)}", near or _near(inner) or _near(listed)
+        near = near or _near(inner) or _near(listed) or _near_matrices(document)
+        return f"JSON, an object with the keys {_listed(keys)}", near
     first = document[0]
     if isinstance(first, dict):
         return f"JSON, a list of {len(document)} objects with the keys {_listed(first)}", _near(first)
+    if _is_matrix(first):
+        found = f"JSON, a list of {len(document)} matrices {len(first)}x4"
+        return found, f"{_AS_KITTI}, or with --invert if they are world-to-camera"
     return f"JSON, a list of {len(document)}, of which the first is {_kind(first)}", (
         "The nearest format is motionctrl: a list of 12 numbers for each frame"
     )
+
+
+def _is_matrix(value: Any) -> bool:
+    """Whether JSON is a 4x4 or 3x4 matrix, row by row."""
+    rows = value if isinstance(value, list) and len(value) in (3, 4) else ()
+    return bool(rows) and all(
+        isinstance(row, list) and len(row) == 4 and all(isinstance(x, (int, float)) for x in row)
+        for row in rows
+    )
+
+
+def _near_matrices(document: dict[str, Any], depth: int = 2) -> str:
+    """How to take the poses out of an object that holds matrices: one a key, or a list of them under one."""
+    if all(_is_matrix(value) for value in document.values()):
+        return f"Its keys hold one matrix each. {_AS_KITTI}, or with --invert if they are world-to-camera"
+    for name, value in document.items():
+        if isinstance(value, list) and value and _is_matrix(value[0]):
+            if _W2C.search(name):
+                return (
+                    f"{name} looks like world-to-camera matrices, {len(value[0])}x4. The nearest format is "
+                    "ac3d: imH, imW, and lists w2c (3x4) and intrinsics (3x3); or kitti with --invert"
+                )
+            if _C2W.search(name):
+                return f"{name} looks like camera-to-world matrices, {len(value[0])}x4. {_AS_KITTI}"
+            return (
+                f"{name} holds matrices {len(value[0])}x4. {_AS_KITTI}, or with --invert if they are inverse"
+            )
+    inner = [value for value in document.values() if isinstance(value, dict) and value]
+    found = (_near(value) or _near_matrices(value, depth - 1) for value in inner) if depth else ()
+    return next(filter(None, found), "")
 
 
 def _archive(source: Source) -> tuple[str, str]:
