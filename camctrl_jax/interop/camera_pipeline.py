@@ -4,7 +4,8 @@
   python camera_pipeline.py --folder MODEL --video clip.npy --poses longer.npy --intrinsics lens.npy --out longer.mp4
 
 The first command makes a clip that starts at a picture (without --image: from the prompt alone); the second
-goes on from a video, one clip more, seen from the same first camera.
+goes on from a video, one clip more, seen from the same first camera. The path of a clip is kept beside it
+(clip.cameras.npz), and a longer path that does not begin with it is refused.
 
   --poses       npy [T, 4, 4], world_from_camera, OpenCV axes (x right, y down, z forward), metres; a pose per
                 frame. With --video: of all frames, those so far and those to come.
@@ -21,8 +22,10 @@ Axes: B clips, T = 4k+1 frames, L = k+1 latents, h, w latent grid, N text tokens
 """  # noqa: E501
 
 import argparse
+import errno
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +35,8 @@ from diffusers import AutoencoderKLWan, MotifVideoTransformer3DModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+CAMERAS_SUFFIX = ".cameras.npz"  # of the file beside a clip that holds its path
+TOLERANCE = 1e-4  # of positions, in units or parts of the path's extent; of rotations in radians; of lenses
 CONVENTIONS = {"order": "moment_first", "frame_stride": 4, "axes": "opencv"}
 
 
@@ -126,11 +131,11 @@ class CameraPipeline:
             )
         parts = {}
         if (folder / "scheduler/scheduler_config.json").is_file():
-            parts["shift"] = json.loads((folder / "scheduler/scheduler_config.json").read_text()).get("shift")
+            parts["shift"] = _read_shift(folder / "scheduler/scheduler_config.json")
         if (folder / "sampling.json").is_file():
-            parts["sampling"] = json.loads((folder / "sampling.json").read_text())
+            parts["sampling"] = _read_json(folder / "sampling.json")
         if (folder / "camera/config.json").is_file():
-            settings = parts["settings"] = json.loads((folder / "camera/config.json").read_text())
+            settings = parts["settings"] = _read_json(folder / "camera/config.json")
             for name, known in CONVENTIONS.items():
                 if settings.get(name, known) != known:
                     found = f"{folder / 'camera/config.json'}: {name} is {settings[name]!r}"
@@ -167,13 +172,19 @@ class CameraPipeline:
             )
         return tuple(size)
 
-    def extend(self, video, *, new_latents=12, condition_latents=4, **options):
+    def extend(
+        self, video, *, new_latents=12, condition_latents=4, world_from_camera_so_far=None,
+        intrinsics_so_far=None, **options,
+    ):  # fmt: skip
         """Go on from a video: 4 * new_latents more frames, u8 [B, T' + 4 * new_latents, H, W, 3].
 
         Its last 4 * (condition_latents - 1) + 1 frames are encoded again and condition the new ones.
 
         Args:
             video: u8 [B, T', H, W, 3], all frames so far.
+            world_from_camera_so_far, intrinsics_so_far: poses [T', 4, 4] or [B, T', 4, 4] and lenses that the
+                video was made along: the path must begin with them, in any world frame. None: it is not
+                checked that it does.
             options: those of ``sample``, where poses and lenses are those of the whole exploration up to the
                 last new frame, and the first pose is the reference of all clips. Give every clip another
                 seed.
@@ -193,8 +204,18 @@ class CameraPipeline:
                     f"{poses.shape[1]} poses: expected those of the {video.shape[1]} frames so far and "
                     f"of the {added} to come, {video.shape[1] + added} in all."
                 )
+            if world_from_camera_so_far is not None:
+                check_beginning(
+                    poses, world_from_camera_so_far, video.shape[1],
+                    lenses if intrinsics_so_far is not None else None, intrinsics_so_far,
+                )  # fmt: skip
             options |= {"world_from_camera": poses[:, -given - added :], "reference": poses[:, :1]}
             options["intrinsics"] = lenses[:, -given - added :]
+        elif world_from_camera_so_far is not None:
+            raise ValueError(
+                "world_from_camera_so_far tells where the video's cameras were, and world_from_camera is not "
+                "given: expected the poses of the whole path."
+            )
         latents = self.sample(given + added, *video.shape[2:4], condition=video[:, -given:], **options)
         return np.concatenate([video, self.decode(latents)[:, given:]], axis=1)
 
@@ -222,9 +243,18 @@ class CameraPipeline:
             progress: called with (steps done, steps).
         """
         shape = self._latent_shape(frames, height, width)
+        self._check_camera_options(
+            world_from_camera=world_from_camera, intrinsics=intrinsics, reference=reference,
+            camera_guidance=camera_guidance, camera_without_text=camera_without_text,
+        )  # fmt: skip
         if noise is None:  # by numpy: the same on every device
             noise = np.stack(
                 [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+            )
+        elif np.ndim(noise) != 5 or np.shape(noise)[1:] != shape:
+            raise ValueError(
+                f"The noise is {list(np.shape(noise))}: expected [B, {', '.join(map(str, shape))}] for a "
+                f"clip of {frames} frames of {height}x{width}."
             )
         noise = self._channels_first(noise).float()  # [B, C, L, h, w]
         batch, given, clean, mask = len(noise), 0, torch.zeros_like(noise), torch.zeros_like(noise[:, :1])
@@ -303,6 +333,20 @@ class CameraPipeline:
         latents = self._channels_first(latents) * std + mean
         video = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
         return ((video + 1.0) * 127.5).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
+
+    def _check_camera_options(self, **given):
+        """Refuse what would be ignored: without a camera layer, or without poses, it says nothing."""
+        names = [name for name, value in given.items() if value is not None]
+        if names and self.camera is None:
+            raise ValueError(
+                f"{' and '.join(names)} cannot be followed: this model has no camera layer (no camera/ "
+                "in its folder, or it was closed). Leave them out, or take a model trained with cameras."
+            )
+        if given["world_from_camera"] is None and {"intrinsics", "reference"} & set(names):
+            raise ValueError(
+                f"{' and '.join(name for name in names if name in ('intrinsics', 'reference'))} without "
+                "world_from_camera says nothing: give the poses, too, or neither for no camera."
+            )
 
     def _statistics(self):
         values = (self.vae.config.latents_mean, self.vae.config.latents_std)
@@ -386,6 +430,100 @@ def _paths(world_from_camera, intrinsics):
     return poses, np.broadcast_to(lenses, (*poses.shape[:2], 4))
 
 
+def check_beginning(poses, so_far, frames, lenses=None, lenses_so_far=None):
+    """Refuse a path that does not begin with the one so far: the model would be told cameras the video never had.
+
+    Args:
+        poses: f64 [B, T, 4, 4] of the longer path; lenses: f64 [B, T, 4].
+        so_far: poses of the video's ``frames`` frames, [T', 4, 4] or [B, T', 4, 4]; lenses_so_far likewise.
+
+    Each path is taken relative to its first camera: its world frame means nothing.
+    """  # noqa: E501
+    so_far, _ = _paths(so_far, np.full(4, 0.5))
+    if so_far.shape[1] != frames or so_far.shape[0] not in (1, poses.shape[0]):
+        raise ValueError(
+            f"The poses so far are {list(so_far.shape)} for a video of {frames} frames: they are "
+            "another clip's."
+        )
+    so_far, own = (np.linalg.inv(path[:, :1]) @ path for path in (so_far, poses[:, :frames]))
+    distance = np.linalg.norm(own[..., :3, 3] - so_far[..., :3, 3], axis=-1)
+    chord = np.linalg.norm(own[..., :3, :3] - so_far[..., :3, :3], axis=(-2, -1)) / math.sqrt(8.0)
+    degrees = np.degrees(2.0 * np.arcsin(np.minimum(chord, 1.0)))
+    extent = max(1.0, float(np.abs(so_far[..., :3, 3]).max()))
+    apart = np.maximum(distance / extent, np.radians(degrees))
+    if apart.max() > TOLERANCE:
+        clip, frame = np.unravel_index(int(apart.argmax()), apart.shape)
+        where = f"frame {frame}" if len(apart) == 1 else f"frame {frame} of clip {clip}"
+        raise ValueError(
+            f"The path does not begin with that of the video: at {where} they are "
+            f"{distance[clip, frame]:.3g} units and {degrees[clip, frame]:.3g} degrees apart. Make the "
+            "longer path of the video's own and what follows it (camctrl_jax.camera.compose), not as one "
+            "movement over more frames."
+        )
+    if lenses is not None:
+        lenses_so_far = np.broadcast_to(np.asarray(lenses_so_far, np.float64), lenses[:, :frames].shape)
+        wide = np.abs(lenses[:, :frames] - lenses_so_far).max()
+        if wide > TOLERANCE:
+            raise ValueError(
+                f"The lenses do not begin with those of the video: fx, fy, cx, cy differ by up to {wide:.3g} "
+                "of the picture's size. Give the video's own, and after them what follows."
+            )
+
+
+def _read_json(path):
+    """The JSON object of a file of the folder."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        pointer = path.read_bytes()[:40].startswith(b"version https://git-lfs")
+        what = "is a Git LFS pointer: run `git lfs pull`" if pointer else f"is not JSON ({error})"
+        raise ValueError(f"{path} {what}. Export or copy the folder again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object.")
+    return content
+
+
+def _read_shift(path):
+    """The timestep shift that a scheduler's settings fix, or None."""
+    content = _read_json(path)
+    shift = content.get("shift")
+    if content.get("use_dynamic_shifting"):
+        return None  # it grows with the number of tokens there
+    if shift is not None and (type(shift) not in (int, float) or not 0 < shift < math.inf):
+        raise ValueError(f"{path}: shift is {shift!r}; expected a number above 0.")
+    return shift
+
+
+def _read_array(option, path):
+    """The array of an npy file that the command line names."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{option} {path} is no npy file of numbers ({error}).") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(
+            f"{option} {path} is an archive of arrays ({', '.join(array)}): expected one array, npy."
+        )
+    return array
+
+
+def cameras_beside(clip):
+    """Where the path of a clip is kept: clip.npy has clip.cameras.npz."""
+    return Path(clip).with_suffix(CAMERAS_SUFFIX)
+
+
+def read_cameras(path):
+    """(world_from_camera [T, 4, 4], intrinsics [T, 4]) of a file that the command wrote beside a clip."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["world_from_camera"], arrays["intrinsics"]
+    except (ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the path of a clip as this command writes it ({error}). Remove the file, or "
+            "name the poses with --video-poses."
+        ) from error
+
+
 def _loaded(kind, folder, dtype, device):
     """A stock model; refuses what diffusers only warns of: tensors that are missing, unknown or misshaped."""
     options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
@@ -404,8 +542,15 @@ def read_text(path, prompt=None):
     """(embeds [1, N, D], mask [1, N]) from a safetensors file; of ``prompt``, if it is one of encode_text."""
     with safe_open(path, framework="pt") as file:
         if "embeds" in set(file.keys()):
+            if prompt is not None:
+                raise ValueError(
+                    f"{path} holds one text, without its words: {prompt!r} cannot be looked up in it. "
+                    "Leave the prompt out, or name a file of python -m camctrl_jax.encode_text."
+                )
             return file.get_tensor("embeds")[:1], file.get_tensor("mask")[:1].bool()
         texts, counts = json.loads(bytes(file.get_tensor("texts").numpy())), file.get_tensor("counts")
+        if prompt is None:
+            raise ValueError(f"{path} holds {len(texts)} texts: say which with --prompt.")
         if prompt not in texts:
             raise ValueError(
                 f"{path} holds no embedding of {prompt!r} ({len(texts)} texts are there, looked up exactly): "
@@ -421,7 +566,9 @@ def read_text(path, prompt=None):
 def read_frames(path, height=None, width=None):
     """u8 [1, T, H, W, 3] of an npy, or of a picture that is resized to cover the size and cropped."""
     if Path(path).suffix == ".npy":
-        frames = np.load(path, allow_pickle=False)
+        frames = _read_array("frames", path)
+        if frames.ndim < 3:
+            raise ValueError(f"{path} holds an array {list(frames.shape)}: expected frames [T, H, W, 3].")
         return frames.reshape((1, -1, *frames.shape[-3:]))
     from PIL import Image, ImageOps
 
@@ -430,9 +577,38 @@ def read_frames(path, height=None, width=None):
 
 
 def write_frames(path, video, fps):
-    """u8 [T, H, W, 3] as npy (exact: what --video goes on from) or mp4."""
-    if Path(path).suffix == ".npy":
-        return np.save(path, video)
+    """u8 [T, H, W, 3] as npy (exact: what --video goes on from) or mp4. It is there whole, or as it was."""
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        if path.suffix == ".npy":
+            np.save(partial, video)
+        else:
+            _write_mp4(partial, video, fps)
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and "requested and" not in str(error):
+            raise
+        raise OSError(
+            f"cannot write {path}: the disk is full. Free some space, or choose another --out; what was "
+            "there stays as it was."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def write_cameras(clip, world_from_camera, intrinsics):
+    """Keep the path of a clip beside it; None removes what an earlier clip of that name left there."""
+    path = cameras_beside(clip)
+    if world_from_camera is None:
+        path.unlink(missing_ok=True)
+        return
+    lenses = np.broadcast_to(intrinsics, (len(world_from_camera), 4))
+    np.savez(path, world_from_camera=world_from_camera, intrinsics=lenses)
+
+
+def _write_mp4(path, video, fps):
     import av
 
     with av.open(str(path), "w") as container:
@@ -455,8 +631,9 @@ def parser():
     add("--vae", metavar="DIR", help="autoencoder, or base model with one (default: in --folder)")
     add("--image", metavar="FILE", help="first frame: a picture, cropped to the clip's shape, or an .npy")
     add("--video", metavar="FILE", help="go on from these frames (.npy)")
-    add("--new-latents", type=int, default=12, help="with --video: of 4 frames each (default 12)")
-    add("--condition-latents", type=int, default=4, help="with --video: of its end (default 4: 13 frames)")
+    add("--new-latents", type=int, help="with --video: of 4 frames each (default 12)")
+    add("--condition-latents", type=int, help="with --video: of its end (default 4: 13 frames)")
+    add("--video-poses", metavar="FILE", help="npy: where its cameras were (default: as kept beside it)")
     add("--text", metavar="FILE", help="text embeddings, see above")
     add("--prompt", help="which text of --text")
     add("--negative-prompt", metavar="TEXT", help="which text of --text guidance leads away from")
@@ -482,15 +659,16 @@ def parser():
 
 def run(options):
     """Make what the parsed command line asks for."""
-    for name in ("poses", "intrinsics", "image", "video", "text"):
+    for name in ("poses", "intrinsics", "image", "video", "video_poses", "text"):
         if getattr(options, name) is not None and not Path(getattr(options, name)).is_file():
-            raise FileNotFoundError(f"--{name} {getattr(options, name)}: no such file.")
+            raise FileNotFoundError(f"--{name.replace('_', '-')} {getattr(options, name)}: no such file.")
     if (options.poses is None) != (options.intrinsics is None):
         raise ValueError("--poses and --intrinsics belong together: give both, or neither for no camera.")
     if (options.prompt or options.negative_prompt is not None) and options.text is None:
         raise ValueError(
             "--prompt and --negative-prompt name texts in a file of embeddings: give that too, with --text."
         )
+    _refuse_ignored(options)
     if Path(options.out).suffix not in (".npy", ".mp4"):
         raise ValueError(f"--out {options.out}: expected a name that ends with .npy or .mp4.")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -508,12 +686,14 @@ def run(options):
     if options.negative_prompt is not None:
         inputs["negative_text"] = read_text(options.text, options.negative_prompt)
     if options.poses is not None:
-        inputs["world_from_camera"] = np.load(options.poses, allow_pickle=False)
+        inputs["world_from_camera"] = _read_array("--poses", options.poses)
         height, width = options.pixels or (1, 1)
-        lens = np.load(options.intrinsics, allow_pickle=False)
+        lens = _read_array("--intrinsics", options.intrinsics)
         inputs["intrinsics"] = lens / np.array([width, height, width, height])
     if options.video is not None:
-        inputs |= {"new_latents": options.new_latents, "condition_latents": options.condition_latents}
+        latents = {name: getattr(options, name) for name in ("new_latents", "condition_latents")}
+        inputs |= {name: value for name, value in latents.items() if value is not None}
+        inputs |= _cameras_so_far(options)
         video = pipeline.extend(read_frames(options.video), **inputs)
     else:
         size = pipeline.clip_size(options.frames, options.height, options.width)
@@ -521,7 +701,55 @@ def run(options):
             inputs["condition"] = read_frames(options.image, *size[1:])
         video = pipeline.decode(pipeline.sample(*size, **inputs))
     write_frames(options.out, video[0], options.fps or pipeline.sampling.get("fps") or 12.0)
+    write_cameras(options.out, inputs.get("world_from_camera"), inputs.get("intrinsics"))
     print(options.out)
+
+
+def _refuse_ignored(options):
+    """Refuse options that would have no effect beside the others, or in this folder."""
+    needed = {
+        "--video": ("new_latents", "condition_latents", "video_poses"),
+        "--intrinsics": ("pixels",),
+    }
+    for other, names in needed.items():
+        for name in names:
+            if getattr(options, name) is not None and getattr(options, other[2:]) is None:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} says nothing without {other}: give both, or neither."
+                )
+    for name in ("image", "frames", "height", "width"):
+        if options.video is not None and getattr(options, name) is not None:
+            raise ValueError(f"--{name} and --video exclude each other: a video goes on in its own size.")
+    if options.video_poses is not None and options.poses is None:
+        raise ValueError("--video-poses says nothing without --poses: give the poses of the whole path.")
+    names = ("poses", "camera_guidance", "camera_without_text")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
+    if given and not (Path(options.folder) / "camera/config.json").is_file():
+        if not Path(options.folder).is_dir():
+            return  # which is said of it where it is opened
+        raise ValueError(
+            f"{' and '.join(given)} cannot be followed: {options.folder} has no camera/, it is a model "
+            "without a camera layer. Leave it out, or name a model that was trained with cameras."
+        )
+
+
+def _cameras_so_far(options):
+    """What extend takes of the path that a video was made along, as far as it is known."""
+    beside = cameras_beside(options.video)
+    if options.video_poses is not None:
+        return {"world_from_camera_so_far": _read_array("--video-poses", options.video_poses)}
+    if options.poses is None:
+        if beside.is_file():
+            print("note: the video follows a path; without --poses what comes follows none.", file=sys.stderr)
+        return {}
+    if not beside.is_file():
+        print(
+            f"note: {beside} is not there: it is not checked that the path begins with that of the video.",
+            file=sys.stderr,
+        )
+        return {}
+    poses, lenses = read_cameras(beside)
+    return {"world_from_camera_so_far": poses, "intrinsics_so_far": lenses}
 
 
 def main(argv=None):

@@ -23,10 +23,12 @@ from camctrl_jax.interop import diffusers_import as layout
 from camctrl_jax.interop.described import SamplingDefaults, config_to_json
 from camctrl_jax.interop.finite import RUN_CAUSE, refuse_non_finite
 from camctrl_jax.interop.keys import export_mmdit, export_vae
+from camctrl_jax.interop.scheduler import SCHEDULER_CLASS
 from camctrl_jax.interop.stock_configs import mmdit_to_stock, vae_to_stock
 from camctrl_jax.models import MMDiTConfig, VAEConfig
 
 PIPELINE_FILE = "camera_pipeline.py"
+INDEX_FILE = "model_index.json"
 MAX_FILE_BYTES = 10_000_000_000
 
 Params = Mapping[str, Any]
@@ -114,16 +116,32 @@ def write_diffusers_folder(
                 partial / layout.TEXT / f"{layout.NULL_STEM}.safetensors",
                 {"embeds": np.asarray(embeds, np.float32), "mask": np.asarray(mask, bool)},
             )
+        write_json(partial / INDEX_FILE, pipeline_index(has_vae=exported.vae is not None))
         source = importlib.resources.files("camctrl_jax.interop") / PIPELINE_FILE
         (partial / PIPELINE_FILE).write_text(source.read_text("utf-8"), "utf-8")
         (partial / "README.md").write_text(exported.readme, "utf-8")
     return directory
 
 
+def pipeline_index(*, has_vae: bool) -> dict[str, Any]:
+    """``model_index.json``: the folder as a stock ``MotifVideoPipeline``, without what is not in it.
+
+    diffusers takes null for a part of that pipeline only from the caller, ``text_encoder=None`` and so on.
+    """
+    components = (layout.TRANSFORMER, layout.AUTOENCODER) if has_vae else (layout.TRANSFORMER,)
+    absent = ("vae", "text_encoder", "tokenizer", "guider", "feature_extractor")
+    return {
+        "_class_name": "MotifVideoPipeline",
+        **{name: [None, None] for name in absent},
+        layout.SCHEDULER: ["diffusers", SCHEDULER_CLASS],
+        **{name: ["diffusers", layout.CLASSES[name]] for name in components},
+    }
+
+
 def scheduler_settings(shift: float) -> dict[str, Any]:
     """Configuration of diffusers' ``FlowMatchEulerDiscreteScheduler`` for the time grid of this package."""
     return {
-        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "_class_name": SCHEDULER_CLASS,
         "num_train_timesteps": 1000,
         "shift": shift,
         "use_dynamic_shifting": False,

@@ -27,6 +27,7 @@ from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
+from camctrl_jax.sampling.continuation import check_beginning
 
 Params = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -127,6 +128,19 @@ def used_text(
     return text[:, :kept], text_mask[:, :kept], null_text[:, :kept], null_mask[:, :kept]
 
 
+def _check_so_far(paths: Sequence[Cameras], so_far: Sequence[Cameras] | None, frames: int) -> None:
+    """That every path begins with its own so far, of ``frames`` frames."""
+    if so_far is None:
+        return
+    if len(so_far) != len(paths) or any(len(path) != frames for path in so_far):
+        raise InvalidValue(
+            f"cameras_so_far holds paths of {[len(path) for path in so_far]} poses: expected {len(paths)} "
+            f"of the {frames} frames so far."
+        )
+    for number, (path, beginning) in enumerate(zip(paths, so_far)):
+        check_beginning(path, beginning, "The path" if len(paths) == 1 else f"The path of clip {number}")
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """Everything that sampling needs.
@@ -205,6 +219,8 @@ class Pipeline:
         extension: Extension,
         sampling: Sampling,
         progress: Progress | None = None,
+        *,
+        cameras_so_far: Sequence[Cameras] | None = None,
     ) -> np.ndarray:
         """Go on from the end of a video: one more clip of ``4 * new_latents`` frames, appended to it.
 
@@ -221,12 +237,15 @@ class Pipeline:
                 Its shape, condition and references follow from the video.
             extension: how much is added, and what it goes on from.
             sampling, progress: as for :meth:`sample`.
+            cameras_so_far: B paths of the T' frames so far, as they were sampled: the paths of ``clips`` must
+                begin with them, in any world frame. None: it is not checked that they do.
 
         Returns:
             u8 [B, T' + 4 * new_latents, H, W, 3].
 
         Raises:
-            InvalidValue: a video shorter than the condition, or paths that do not end with the new frames.
+            InvalidValue: a video shorter than the condition, or paths that do not end with the new frames, or
+                do not begin with those so far.
         """
         config = self.autoencoder.config
         added = config.temporal_stride * extension.new_latents
@@ -244,8 +263,14 @@ class Pipeline:
                         f"A path has {len(path)} poses: expected those of the {video.shape[1]} frames so far "
                         f"and of the {added} to come, {video.shape[1] + added} in all."
                     )
+            _check_so_far(clips.cameras, cameras_so_far, video.shape[1])
             windows = [path[len(path) - given - added :] for path in clips.cameras]
             references = [path.world_from_camera[0] for path in clips.cameras]
+        elif cameras_so_far is not None:
+            raise InvalidValue(
+                "cameras_so_far tells where the video's cameras were, and clips.cameras is None: expected "
+                "the paths of the whole exploration."
+            )
         window = replace(
             clips,
             shape=config.clip_shape(given + added, *video.shape[2:4]),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
+import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +18,7 @@ import pytest
 from nano_weights import SAMPLING, TEXT, random_params
 
 import camctrl_jax.interop
-from camctrl_jax.camera import resolve_path
+from camctrl_jax.camera import compose, resolve_path
 from camctrl_jax.camera.plucker import plucker_map
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.checkpoints.weights import expected_mmdit, expected_vae, save_weights_folder
@@ -259,9 +262,10 @@ def test_closed_pipeline_leaves_the_stock_transformer(module, nano, nano_jax, na
         assert not torch.equal(nano.transformer(*arguments).sample, expected)
         nano.close()
         assert torch.equal(nano.transformer(*arguments).sample, expected)
-    base = nano.sample(*SIZE, **nano_inputs(nano_jax))
-    still = nano_inputs(nano_jax, world_from_camera=None, intrinsics=None)
-    np.testing.assert_array_equal(nano.sample(*SIZE, **still), base)
+    with pytest.raises(ValueError, match=r"world_from_camera and intrinsics .* no camera layer"):
+        nano.sample(*SIZE, **nano_inputs(nano_jax))
+    base = dict.fromkeys(("world_from_camera", "intrinsics", "camera_guidance"))
+    assert nano.sample(*SIZE, **nano_inputs(nano_jax, **base)).shape == (1, 3, 4, 6, 16)
 
 
 def test_compiled_blocks_break_at_no_graph_and_change_nothing(nano, nano_jax):
@@ -321,6 +325,18 @@ def test_file_stands_alone(module):
         ({"world_from_camera": np.eye(4)}, r"Poses are \[4, 4\]: expected \[T, 4, 4\]"),
         ({"intrinsics": [600.0, 600.0, 320.0, 240.0]}, "up to 600: expected .* fx/W"),
         ({"intrinsics": None}, "Intrinsics are"),
+        ({"world_from_camera": None}, "intrinsics without world_from_camera says nothing"),
+        (
+            {"world_from_camera": None, "intrinsics": None, "reference": np.eye(4)[None, None]},
+            "reference without world_from_camera",
+        ),
+        (
+            {"noise": np.zeros((1, 2, 4, 6, 16))},
+            r"noise is \[1, 2, 4, 6, 16\]: expected \[B, 3, 4, 6, 16\] for a clip of 9 frames of 32x48",
+        ),
+        ({"noise": np.zeros((3, 4, 6, 16))}, r"noise is \[3, 4, 6, 16\]: expected \[B, 3, 4, 6, 16\]"),
+        ({"noise": np.zeros((1, 3, 4, 6, 8))}, r"noise is \[1, 3, 4, 6, 8\]: expected"),
+        ({"noise": np.zeros((1, 16, 3, 4, 6))}, r"noise is \[1, 16, 3, 4, 6\]: expected"),
         ({"text": (np.zeros((1, 3, 5)), np.ones((1, 3)))}, r"\[1, 3, 5\] .* expected \[B, N, 64\]"),
         ({"condition": np.zeros((1, 9, 32, 48, 3), np.uint8)}, "nothing is left to sample"),
     ],
@@ -414,3 +430,237 @@ def test_command_line_makes_a_clip_and_goes_on(module, nano, nano_jax, nano_fold
     assert "belong together" in capsys.readouterr().err
     assert run("--prompt", PROMPT, "--out", str(clip)) == 1
     assert "give that too, with --text" in capsys.readouterr().err
+
+
+def test_a_path_that_does_not_begin_with_the_videos_is_refused(nano):
+    """With the distance at the frame that is furthest off; made of the video's own path it is taken."""
+    video = np.zeros((1, 9, 32, 48, 3), np.uint8)
+    path = resolve_path("dolly in 1 m then pan left 20 deg", 9)
+    other = resolve_path("dolly in 1 m then pan left 20 deg", 13)  # the same, more slowly
+    theirs, ours = path.relative_to(0).world_from_camera, other.relative_to(0).world_from_camera[:9]
+    apart = np.linalg.norm(ours[:, :3, 3] - theirs[:, :3, 3], axis=1)
+    size = {"new_latents": 1, "condition_latents": 2, "steps": 1}
+    so_far = {"world_from_camera_so_far": path.world_from_camera, "intrinsics_so_far": path.intrinsics}
+    with pytest.raises(ValueError, match="does not begin with that of the video: at frame") as told:
+        nano.extend(video, **size, **in_torch(other), **so_far)
+    frame = int(re.search(r"at frame (\d+)", str(told.value))[1])
+    cosine = (np.trace(ours[frame, :3, :3].T @ theirs[frame, :3, :3]) - 1) / 2
+    assert f"they are {apart[frame]:.3g} units and " in str(told.value)
+    degrees = float(re.search(r"and (\S+) degrees apart", str(told.value))[1])
+    assert degrees == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-2)
+    longer = compose(path, resolve_path("truck right 1 m", 5))
+    moved = longer.transformed(resolve_path("orbit left 90 deg", 2).world_from_camera[1])
+    unchecked = nano.extend(video, **size, **in_torch(moved))
+    np.testing.assert_array_equal(nano.extend(video, **size, **in_torch(moved), **so_far), unchecked)
+    with pytest.raises(ValueError, match="lenses do not begin with those of the video"):
+        nano.extend(video, **size, **in_torch(longer) | {"intrinsics": path.intrinsics[0] * 1.01}, **so_far)
+    for given, message in (
+        (
+            {"world_from_camera_so_far": path.world_from_camera[:8]},
+            "9 frames: they are another clip's",
+        ),
+        ({"world_from_camera_so_far": np.eye(4)}, r"Poses are \[4, 4\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nano.extend(video, **size, **in_torch(longer), **given)
+    with pytest.raises(ValueError, match="expected the poses of the whole path"):
+        nano.extend(video, **size, **so_far)
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """Poses, a longer path that begins with them, one that does not, and a lens."""
+    path = resolve_path("dolly in 1 m then pan left 20 deg", 9)
+    paths = {
+        "poses": path,
+        "longer": compose(path, resolve_path("truck right 1 m", 9)),
+        "other": resolve_path("dolly in 1 m then pan left 20 deg, then truck right 1 m", 17),
+    }
+    for name, cameras in paths.items():
+        np.save(tmp_path / f"{name}.npy", cameras.world_from_camera)
+    np.save(tmp_path / "lens.npy", LENS)
+    return tmp_path
+
+
+def command(module, nano_folder, folder, *options):
+    """The exported command; names that end with .npy or .mp4 are of files in ``folder``."""
+    options = [str(folder / word) if word.endswith((".npy", ".mp4")) else word for word in options]
+    return module.main(["--folder", str(nano_folder), "--steps", "1", *options])
+
+
+LENGTHS = ("--new-latents", "2", "--condition-latents", "2")
+
+
+def test_the_command_keeps_the_path_beside_a_clip_and_checks_the_next(module, nano_folder, on_disk, capsys):
+    def run(*options):
+        return command(module, nano_folder, on_disk, *options)
+
+    lens = ("--intrinsics", "lens.npy")
+    assert run("--poses", "poses.npy", *lens, "--out", "clip.npy") == 0
+    with np.load(on_disk / "clip.cameras.npz") as kept:
+        np.testing.assert_array_equal(kept["world_from_camera"], np.load(on_disk / "poses.npy"))
+        np.testing.assert_array_equal(kept["intrinsics"], np.tile(LENS, (9, 1)))
+    goes_on = ("--video", "clip.npy", *lens, *LENGTHS)
+    capsys.readouterr()
+    assert run(*goes_on, "--poses", "other.npy", "--out", "wrong.npy") == 1
+    assert re.search(r"error: The path does not begin .* units and .* degrees apart", capsys.readouterr().err)
+    assert not (on_disk / "wrong.npy").exists()
+    assert run(*goes_on, "--poses", "longer.npy", "--out", "longer_clip.npy") == 0
+    assert "not checked" not in capsys.readouterr().err
+    with np.load(on_disk / "longer_clip.cameras.npz") as kept:  # and so the next clip is checked, too
+        np.testing.assert_array_equal(kept["world_from_camera"], np.load(on_disk / "longer.npy"))
+    # A clip from elsewhere: its poses are named, or it is said that nothing is known.
+    (on_disk / "clip.cameras.npz").unlink()
+    named = ("--video-poses", "poses.npy")
+    assert run(*goes_on, *named, "--poses", "other.npy", "--out", "wrong.npy") == 1
+    assert "does not begin with that of the video" in capsys.readouterr().err
+    assert run(*goes_on, "--poses", "other.npy", "--out", "free.npy") == 0
+    assert "clip.cameras.npz is not there: it is not checked" in capsys.readouterr().err
+    (on_disk / "clip.cameras.npz").write_bytes(b"damaged")
+    assert run(*goes_on, "--poses", "longer.npy", "--out", "wrong.npy") == 1
+    assert "clip.cameras.npz is not the path of a clip" in capsys.readouterr().err
+    # A clip of the same name without a path has none that is kept.
+    assert run("--out", "clip.npy") == 0
+    assert not (on_disk / "clip.cameras.npz").exists()
+    assert run("--video", "longer_clip.npy", *LENGTHS, "--out", "free.npy") == 0
+    assert "without --poses what comes follows none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--poses", "poses.npy", "--intrinsics", "lens.npy"),
+            "--poses cannot be followed: .* no camera/",
+        ),
+        (("--camera-guidance", "2"), "--camera-guidance cannot be followed"),
+        (("--camera-without-text", "2"), "--camera-without-text cannot be followed"),
+    ],
+)
+def test_a_folder_without_camera_refuses_what_it_would_ignore(
+    module, nano_folder, on_disk, capsys, options, message
+):
+    base = shutil.copytree(nano_folder, on_disk / "base")
+    shutil.rmtree(base / "camera")
+    assert command(module, base, on_disk, *options, "--out", "clip.npy") == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not (on_disk / "clip.npy").exists()
+    assert command(module, base, on_disk, "--out", "clip.npy") == 0
+    pipeline = module.CameraPipeline.from_folder(base, module.torch.float32)
+    with pytest.raises(ValueError, match="camera_guidance cannot be followed"):
+        pipeline.generate(camera_guidance=2.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--intrinsics", "lens.npy"), "--poses and --intrinsics belong together"),
+        (("--poses", "poses.npy"), "--poses and --intrinsics belong together"),
+        (("--pixels", "32", "48"), "--pixels says nothing without --intrinsics"),
+        (("--prompt", "a ball"), "--text"),
+        (("--negative-prompt", "a ball"), "--text"),
+        (("--text", "text", "--prompt", "a ball"), "holds one text, without its words: 'a ball'"),
+        (("--text", "text", "--negative-prompt", "a ball"), "holds one text, without its words: 'a ball'"),
+        (("--new-latents", "2"), "--new-latents says nothing without --video"),
+        (("--condition-latents", "2"), "--condition-latents says nothing without --video"),
+        (("--video-poses", "poses.npy"), "--video-poses says nothing without --video"),
+        (
+            ("--video", "video.npy", "--video-poses", "poses.npy"),
+            "says nothing without --poses",
+        ),
+        (("--video", "video.npy", "--image", "video.npy"), "--image and --video exclude each other"),
+        (("--video", "video.npy", "--frames", "9"), "--frames and --video exclude each other"),
+        (("--poses", "video.npy", "--intrinsics", "empty.npy"), "--intrinsics .*empty.npy is no npy file"),
+        (("--poses", "text.npy", "--intrinsics", "lens.npy"), "--poses .*text.npy is no npy file"),
+        (("--video", "lens.npy"), r"lens.npy holds an array \[4\]: expected frames"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(module, nano_folder, on_disk, capsys, options, message):
+    np.save(on_disk / "video.npy", np.zeros((9, 32, 48, 3), np.uint8))
+    (on_disk / "empty.npy").touch()
+    (on_disk / "text.npy").write_text("version https://git-lfs.github.com/spec/v1\n")
+    text = {"embeds": np.zeros((1, 2, 64), np.float32), "mask": np.ones((1, 2), bool)}
+    write_safetensors(on_disk / "text", text)
+    options = [str(on_disk / "text") if word == "text" else word for word in options]
+    assert command(module, nano_folder, on_disk, *options, "--out", "clip.npy") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert re.search(message, error), error
+    assert not (on_disk / "clip.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("scheduler/scheduler_config.json", '{"shift": "abc"}', "shift is 'abc'; expected a number"),
+        ("scheduler/scheduler_config.json", "version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+        ("sampling.json", "{", "sampling.json is not JSON"),
+        ("camera/config.json", "[1]", "holds a list, expected a JSON object"),
+    ],
+)
+def test_damaged_settings_of_a_folder_are_named(module, nano_folder, tmp_path, file, content, message):
+    copy = shutil.copytree(nano_folder, tmp_path / "copy")
+    (copy / file).write_text(content)
+    with pytest.raises(ValueError, match=message) as told:
+        module.CameraPipeline.from_folder(copy, module.torch.float32)
+    assert str(copy / file) in str(told.value)
+
+
+def test_a_full_disk_leaves_the_clip_that_was_there(module, tmp_path, monkeypatch):
+    clip = tmp_path / "clip.npy"
+    module.write_frames(clip, np.ones((1, 4, 4, 3), np.uint8), 12)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"clip\.npy: the disk is full\. Free some space"):
+            module.write_frames(clip, np.zeros((100, 40, 40, 3), np.uint8), 12)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert np.load(clip).max() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.npy"]
+
+
+@pytest.mark.parametrize("with_vae", [True, False])
+def test_the_stock_pipeline_loads_the_folder(module, nano_weights, tmp_path, with_vae):
+    """Null for what is not in the folder: diffusers takes that from its caller only."""
+    from diffusers import DiffusionPipeline
+
+    folder, _ = export_diffusers(tmp_path / "out", checkpoint=str(nano_weights), with_vae=with_vae)
+    absent = dict.fromkeys(("text_encoder", "tokenizer", "guider") + (() if with_vae else ("vae",)))
+    loaded = DiffusionPipeline.from_pretrained(folder, **absent)
+    assert type(loaded).__name__ == "MotifVideoPipeline"
+    networks = {"transformer": loaded.transformer} | ({"vae": loaded.vae} if with_vae else {})
+    for name, network in networks.items():
+        stored = module.load_file(folder / name / "diffusion_pytorch_model.safetensors")
+        found = network.state_dict()
+        assert found.keys() == stored.keys()
+        assert all(module.torch.equal(found[key].to(stored[key].dtype), stored[key]) for key in stored)
+    shift = json.loads((folder / "scheduler/scheduler_config.json").read_text())["shift"]
+    assert loaded.scheduler.config.shift == shift
+
+
+def test_the_documented_longer_path_begins_with_the_documented_clips(module, tmp_path, monkeypatch):
+    """As the page's commands and its Python make them, through the files that they write."""
+    from camctrl_jax.camera.__main__ import main
+
+    page = (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^python -m camctrl_jax\.camera (.*)$", page, re.MULTILINE):
+        assert main(shlex.split(line)) == 0
+    for source in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(source, "pytorch.md", "exec"), {})
+    arrays = {
+        f"{folder}/{name}": np.load(tmp_path / folder / f"{name}.npy").astype(np.float64)
+        for folder in ("walk", "longer")
+        for name in ("poses", "intrinsics")
+    }
+    assert len(arrays["walk/poses"]) == 49
+    assert len(arrays["longer/poses"]) == 97
+    lenses = np.broadcast_to(arrays["longer/intrinsics"], (97, 4)) / [160, 96, 160, 96]
+    so_far = np.broadcast_to(arrays["walk/intrinsics"], (49, 4)) / [160, 96, 160, 96]
+    poses = arrays["longer/poses"]
+    module.check_beginning(poses[None], arrays["walk/poses"], 49, lenses[None], so_far)
+    # What the page once showed, one movement over more frames, is told apart.
+    other = resolve_path("dolly in 1 m then pan left 20 deg, then truck right 1 m", 97)
+    with pytest.raises(ValueError, match="degrees apart"):
+        module.check_beginning(other.world_from_camera[None], arrays["walk/poses"], 49)

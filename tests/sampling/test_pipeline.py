@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.sampling.continuation import check_beginning
 from camctrl_jax.sampling.pipeline import ClipBatch, Denoiser, Extension, sampling_form, used_text
 
 SHAPE = ClipShape(9, 32, 48)
@@ -175,6 +178,65 @@ def test_extensions_that_lack_frames_or_poses_are_refused(pipeline, frames, pose
         )
     with pytest.raises(ValueError, match="new_latents=0: expected 1 or"):
         Extension(new_latents=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("dolly in 1 m then pan left 20 deg, then truck right 1 m", "begin with that of the video: at frame"),
+        ("dolly in 2.002 m", r"at frame \d they are .* m and .* degrees apart"),
+        ("pan left 1 deg", "degrees apart"),
+    ],
+)
+def test_an_extension_whose_path_does_not_begin_with_the_clips_is_refused(pipeline, changed, message):
+    video, path = make_image(frames=9), resolve_path("dolly in 1 m then pan left 20 deg", 9)
+    other = resolve_path(changed, 17)
+    apart = np.linalg.norm(
+        other.relative_to(0).world_from_camera[:9, :3, 3] - path.relative_to(0).world_from_camera[:, :3, 3],
+        axis=-1,
+    )
+    with pytest.raises(InvalidValue, match=message) as told:
+        pipeline.extend(video, clips(cameras=[other]), EXTENSION, RUN, cameras_so_far=[path])
+    frame = int(re.search(r"at frame (\d+)", str(told.value))[1])
+    assert f"{apart[frame]:.3g} m and" in str(told.value)
+    # Made of the clip's own path it is taken, in any world frame, and gives what it gives unchecked.
+    longer = compose(path, resolve_path("truck right 1 m", 9))
+    moved = longer.transformed(resolve_path("orbit left 90 deg", 2).world_from_camera[1])
+    checked = pipeline.extend(video, clips(cameras=[moved]), EXTENSION, RUN, cameras_so_far=[path])
+    np.testing.assert_array_equal(checked, pipeline.extend(video, clips(cameras=[moved]), EXTENSION, RUN))
+
+
+def test_paths_so_far_that_are_another_clips_are_refused(pipeline):
+    video, path = make_image(frames=9), resolve_path("dolly in 1 m", 17)
+    for so_far, message in (
+        ([path[:8]], r"paths of \[8\] poses: expected 1 of the 9 frames so far"),
+        ([path[:9]] * 2, "expected 1 of the 9"),
+        ([replace(path[:9], intrinsics=path.intrinsics[:9] * 1.01)], "intrinsics of the video: .* differ by"),
+    ):
+        with pytest.raises(InvalidValue, match=message):
+            pipeline.extend(video, clips(cameras=[path]), EXTENSION, RUN, cameras_so_far=so_far)
+    with pytest.raises(InvalidValue, match="expected the paths of the whole"):
+        pipeline.extend(video, clips(), EXTENSION, RUN, cameras_so_far=[path[:9]])
+
+
+@pytest.mark.parametrize(
+    ("metres", "degrees", "refused"), [(5e-5, 0, 0), (2e-4, 0, 1), (0, 0.003, 0), (0, 0.01, 1)]
+)
+def test_a_path_may_be_off_by_no_more_than_rounding(metres, degrees, refused):
+    path = resolve_path("dolly in 1 m then pan left 20 deg", 9)
+    off = path.world_from_camera.copy()
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    off[5, :3, :3] = off[5, :3, :3] @ turn
+    off[5, 0, 3] += metres
+    off = replace(path, world_from_camera=off)
+    if refused:
+        with pytest.raises(InvalidValue, match="at frame 5 they are"):
+            check_beginning(off, path)
+    else:
+        check_beginning(off, path)
+    far = replace(path, world_from_camera=path.world_from_camera.astype(np.float32).astype(np.float64))
+    check_beginning(far, path)
 
 
 def test_shift_follows_the_number_of_tokens_unless_the_weights_fix_it(pipeline):

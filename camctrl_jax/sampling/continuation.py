@@ -1,0 +1,45 @@
+"""Whether a longer path begins with the one that a video was made along."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.errors import InvalidValue
+
+# Of positions, in units or parts of the path's extent; of rotations in radians; of intrinsics in pictures.
+TOLERANCE = 1e-4
+
+
+def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> None:
+    """Each path is taken relative to its first camera: its world frame means nothing.
+
+    Raises:
+        InvalidValue: it does not begin with ``so_far``: the model would be told cameras that the video never
+            had. Names the frame that is furthest off, by how many units and degrees, or how far the
+            intrinsics are apart.
+    """
+    theirs = so_far.relative_to(0).world_from_camera
+    ours = path[: len(so_far)].relative_to(0).world_from_camera
+    if len(ours) < len(theirs):
+        raise InvalidValue(f"{name} has {len(ours)} poses, fewer than the {len(theirs)} so far.")
+    distance = np.linalg.norm(ours[:, :3, 3] - theirs[:, :3, 3], axis=-1)
+    # By the chord, not the trace: the cosine of a small angle has no digits to tell it by.
+    chord = np.linalg.norm(ours[:, :3, :3] - theirs[:, :3, :3], axis=(-2, -1)) / np.sqrt(8.0)
+    radians = 2.0 * np.arcsin(np.minimum(chord, 1.0))
+    apart = np.maximum(distance / max(1.0, np.abs(theirs[:, :3, 3]).max()), radians)
+    frame = int(apart.argmax())
+    if apart[frame] > TOLERANCE:
+        unit = "m" if path.metric and so_far.metric else "units"
+        raise InvalidValue(
+            f"{name} does not begin with that of the video: at frame {frame} they are {distance[frame]:.3g} "
+            f"{unit} and {np.degrees(radians[frame]):.3g} degrees apart. Make the longer path of the "
+            "video's own and what follows it (camctrl_jax.camera.compose), not as one movement over more "
+            "frames."
+        )
+    wide = float(np.abs(path.intrinsics[: len(so_far)] - so_far.intrinsics).max())
+    if wide > TOLERANCE:
+        raise InvalidValue(
+            f"{name} does not begin with the intrinsics of the video: fx, fy, cx, cy differ by up to "
+            f"{wide:.3g} of the picture's size."
+        )
