@@ -155,24 +155,95 @@ def test_plain_pictures_take_their_poses_either_way(tmp_path):
         assert not any("poses-of" in each for each in report["remarks_on_poses"])
 
 
-def test_pictures_turned_in_different_ways_have_no_poses_as_stored(tmp_path):
-    """Stored alike and shown alike, yet two of them upside down: one turn does not fit them all."""
-    write_folder(tmp_path / "walk", HALF_TURN)
-    exif = Image.Exif()
-    for i in (2, 3):
-        Image.fromarray(stored_pictures()[i]).save(tmp_path / "walk" / f"{i}.jpg", quality=97, exif=exif)
+def write_mixed_folder(path, matrices):
+    """Each picture as stored, with its own turn."""
+    path.mkdir()
+    for i, (picture, matrix) in enumerate(zip(stored_pictures(), matrices)):
+        exif = Image.Exif()
+        exif[0x0112] = 1 if matrix is None else EXIF[matrix]
+        Image.fromarray(picture).save(path / f"{i}.jpg", quality=97, subsampling=0, exif=exif)
+
+
+MIXED = [
+    pytest.param([None, None, None, HALF_TURN, HALF_TURN], id="upright first"),
+    pytest.param([HALF_TURN, HALF_TURN, HALF_TURN, None, None], id="upright last"),
+    pytest.param([None, HALF_TURN, None, HALF_TURN, None], id="in turns"),
+]
+
+
+def save_named_path(tmp_path):
     names = [f"{i}.jpg" for i in range(FRAMES)]
     save_cameras(stored_path(), tmp_path / "model", "colmap", image_size=(HEIGHT, WIDTH), names=names)
-    arguments = [
-        "videos",
-        "--source",
-        tmp_path / "walk",
-        "--poses",
-        tmp_path / "model",
-        "--out",
-        tmp_path / "set",
-    ]
-    arguments += ["--height", HEIGHT, "--width", WIDTH, "--frames", FRAMES, "--min-frames", FRAMES]
-    assert main([*map(str, arguments), "--poses-of", "stored"]) == 1
+
+
+@pytest.mark.parametrize("matrices", MIXED)
+def test_pictures_turned_in_different_ways_have_their_cameras_turned_one_by_one(tmp_path, matrices):
+    write_mixed_folder(tmp_path / "walk", matrices)
+    save_named_path(tmp_path)
+    clip, _ = build(tmp_path, tmp_path / "walk", tmp_path / "model", HALF_TURN, "--poses-of", "stored")
+    check_the_point(clip, HALF_TURN)
+
+
+@pytest.mark.parametrize("matrices", MIXED)
+def test_any_turned_picture_is_remarked_on_where_its_poses_cannot_be_told(tmp_path, matrices):
+    write_mixed_folder(tmp_path / "walk", matrices)
+    save_named_path(tmp_path)
+    clip, report = build(tmp_path, tmp_path / "walk", tmp_path / "model", HALF_TURN)
+    np.testing.assert_allclose(clip.cameras.world_from_camera, stored_path().world_from_camera, atol=1e-6)
+    assert sum("--poses-of stored for before" in each for each in report["remarks_on_poses"]) == 1
+
+
+@pytest.mark.parametrize("matrices", [[None, None, None, MIRRORED, None], [MIRRORED, None, None, None, None]])
+def test_pictures_of_which_some_are_mirrored_have_no_poses_as_stored(tmp_path, matrices):
+    """A mirror turns the world over, and a clip has one."""
+    write_mixed_folder(tmp_path / "walk", matrices)
+    save_named_path(tmp_path)
+    with pytest.raises(AssertionError):
+        build(tmp_path, tmp_path / "walk", tmp_path / "model", HALF_TURN, "--poses-of", "stored")
     (skipped,) = json.loads((tmp_path / "set.failed.json").read_text())["skipped"]
     assert skipped["reason"] == "mixed_orientations"
+
+
+@pytest.mark.parametrize("size", [(48, 72), (64, 96)])
+@pytest.mark.parametrize(("dpi", "aspect"), [((100, 200), 2.0), ((200, 100), 0.5)])
+def test_pixels_that_are_not_square_are_those_that_are_stored(tmp_path, size, dpi, aspect):
+    """transforms.json in pixels without a picture size: as tools measure them, in the file that is there."""
+    height, width = size
+    (tmp_path / "walk").mkdir()
+    frames = []
+    for i in range(FRAMES):
+        Image.new("RGB", (width, height), (40 * i, 90, 90)).save(tmp_path / "walk" / f"{i}.png", dpi=dpi)
+        pose = np.eye(4)
+        pose[0, 3] = i
+        frames.append({"file_path": f"{i}.png", "transform_matrix": pose.tolist()})
+    lens = {"fl_x": 60.0, "fl_y": 60.0, "cx": 0.4 * width, "cy": 0.5 * height}
+    poses = tmp_path / "poses.json"
+    poses.write_text(json.dumps({**lens, "frames": frames}))
+    shown = (height, 2 * width) if aspect == 2 else (2 * height, width)
+
+    def lens_of(*options):
+        arguments = ["videos", "--source", tmp_path / "walk", "--poses", poses, "--out", tmp_path / "set"]
+        arguments += ["--height", 2 * shown[0], "--width", 2 * shown[1], "--overwrite"]
+        arguments += ["--frames", FRAMES, "--min-frames", FRAMES, *options]
+        assert main([*map(str, arguments)]) == 0
+        (clip,) = open_clips(tmp_path / "set")
+        told = json.loads((tmp_path / "set" / "report.json").read_text())["remarks_on_poses"]
+        return clip.cameras.intrinsics[0], [each for each in told if "not square" in each]
+
+    stored = [60.0 / width, 60.0 / height, 0.4, 0.5]
+    found, told = lens_of()
+    np.testing.assert_allclose(found, stored, rtol=1e-5)
+    assert f"{height}x{width}, not as shown, {shown[0]}x{shown[1]}" in told[0]
+    found, told = lens_of("--poses-of", "stored")
+    np.testing.assert_allclose(found, stored, rtol=1e-5)
+    assert not told
+    found, told = lens_of("--poses-of", "shown")
+    lens_shown = [60.0 / shown[1], 60.0 / shown[0], 0.4 * width / shown[1], 0.5 * height / shown[0]]
+    np.testing.assert_allclose(found, lens_shown, rtol=1e-5)
+    found, told = lens_of("--image-size", f"{height}x{width}")
+    np.testing.assert_allclose(found, stored, rtol=1e-5)
+    assert not told
+    poses.write_text(json.dumps({"w": width, "h": height, **lens, "frames": frames}))
+    found, told = lens_of()
+    np.testing.assert_allclose(found, stored, rtol=1e-5)
+    assert not told

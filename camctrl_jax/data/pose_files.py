@@ -1,22 +1,20 @@
-"""Camera paths of sources: which pose file is whose, which pose belongs to which picture."""
+"""Which pose file is whose, and which pose belongs to which picture."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
-from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.formats import PoseFileError, detect_format, existing_path
-from camctrl_jax.camera.orientation import told_by_size
-from camctrl_jax.camera.reading import Reading, ReadPath, read_path
+from camctrl_jax.camera.reading import Reading
 from camctrl_jax.data.pairing import Pairing, pair_by_name
+from camctrl_jax.data.shown_cameras import CameraReader, Geometry, SourceCameras
 from camctrl_jax.data.sources import below, pictures_of
 from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
 from camctrl_jax.video.decoding import SourceFrame, count_frames
@@ -30,16 +28,12 @@ class SourcePoses:
     """The poses of one source.
 
     Attributes:
-        cameras: of the pictures as they are shown, in the order of the pose file.
+        cameras: those of its pose file, for pictures as they are shown.
         pose_of: int64 [frames of the source], which pose a frame has; -1 where it has none.
-        remarks: what was assumed, and what looks odd.
-        stored: whether the pose file's poses belong to the pictures as stored, and were turned with them.
     """
 
-    cameras: Cameras
+    cameras: SourceCameras
     pose_of: np.ndarray
-    remarks: tuple[str, ...] = ()
-    stored: bool = False
 
 
 class Poses:
@@ -67,12 +61,10 @@ class Poses:
         poses_of: str = "auto",
     ) -> None:
         self.path, self.sources, self.root = Path(path), tuple(sources), root
-        self.metric, self.reading, self.poses_of = metric, reading or Reading(), poses_of
+        self._reader = CameraReader(reading or Reading(), poses_of, metric)
         self._used: set[Path] = set()
         self._taken: dict[Path, set[str]] = {}  # picture names of the poses that were used, by pose file
         self._named: dict[Path, tuple[str, ...]] = {}
-        self._read = lru_cache(maxsize=4)(read_path)  # one file may serve many sources
-        self._detect = lru_cache(maxsize=4)(detect_format)
         self._entries = cache(_by_stem_and_name)
         self._shared_pairing: Pairing | None = None
         if existing_path(self.path) is None:
@@ -136,12 +128,13 @@ class Poses:
         real = [source.resolve() for source in self.sources]
         return frozenset((*real, *(parent for source in real for parent in source.parents)))
 
-    def find(self, source: Path, frame: SourceFrame) -> SourcePoses | None:
+    def find(self, source: Path, frame: SourceFrame, remarks: list[str]) -> SourcePoses | None:
         """The validated cameras of a source and which of its frames they belong to; None without a pose file.
 
         Args:
             source: a video, folder of pictures or picture.
             frame: its first.
+            remarks: takes what was assumed and what looks odd, now and for each kind of picture.
 
         Raises ClipError ``bad_pose`` for a file that cannot be used, ``ambiguous_poses`` for several of
         them or a picture that several poses fit, ``pose_names`` where no picture has a pose, ``pose_count``
@@ -151,84 +144,31 @@ class Poses:
         if path is None:
             return None
         self._used.add(path)
-        try:
-            read, remarks, stored = self._read_for(path, frame)
-        except (ValueError, OSError) as error:
-            raise ClipError("bad_pose", str(error)) from error
-        pose_file = read.pose_file
+        shown = self._reader.shown(path, Geometry.of(frame))
         shared = path == self.path and len(self.sources) > 1
-        if shared and not pose_file.names:
+        if shared and not shown.names:
             self._refuse_one_for_several()
-        cameras = frame.orientation.cameras(pose_file.cameras) if stored else pose_file.cameras
-        if self.metric:
-            cameras = dataclasses.replace(cameras, metric=True)
-        notes = tuple(f"{path}: {remark}" for remark in read.remarks)
-        remarks = tuple(f"{source}: {remark}" for remark in remarks)
+        found = SourceCameras(source, path, self._reader, remarks)
         pictures = pictures_of(source)
-        if pose_file.names and pictures:
-            pose_of = self._by_name(path, source, pictures, pose_file.names, shared)
-            self._named[path] = pose_file.names
-            return SourcePoses(cameras, pose_of, (*notes, *remarks), stored)
-        frames = count_frames(source)
-        if len(cameras) != frames:
+        if shown.names and pictures:
+            pose_of = self._by_name(path, source, pictures, shown.names, shared)
+            self._named[path] = shown.names
+            remarks += [f"{path}: {note}" for note in shown.notes]
+            return SourcePoses(found, pose_of)
+        frames, poses = count_frames(source), len(shown.cameras)
+        if poses != frames:
             raise ClipError(
                 "pose_count",
-                f"{source}: {frames} frames, but {len(cameras)} poses in {path}; one pose per frame of the "
+                f"{source}: {frames} frames, but {poses} poses in {path}; one pose per frame of the "
                 "source is needed.",
             )
-        if pose_file.names:
-            remarks += (
+        remarks += [f"{path}: {note}" for note in shown.notes]
+        if shown.names:
+            remarks.append(
                 f"{source}: is a video, and {path} names pictures: its poses were taken one a frame, from "
-                f"{pose_file.names[0]!r} to {pose_file.names[-1]!r}",
+                f"{shown.names[0]!r} to {shown.names[-1]!r}"
             )
-        return SourcePoses(cameras, np.arange(frames), (*notes, *remarks), stored)
-
-    def _read_for(self, path: Path, frame: SourceFrame) -> tuple[ReadPath, tuple[str, ...], bool]:
-        """A pose file for pictures like ``frame``; remarks; whether it is for the pictures as stored."""
-        shown, stored = frame.size, frame.stored_size
-        turned = frame.orientation.quarter_turns != 0 or frame.orientation.mirrored
-        if not turned:
-            return self._sized(path, shown), (), False
-        if self.poses_of != "auto":
-            as_stored = self.poses_of == "stored"
-            return self._sized(path, stored if as_stored else shown), (), as_stored
-        read = self._sized(path, shown)
-        told = read.pose_file.image_size
-        if told is not None and self.reading.image_size is None:
-            # A file that does not tell its picture size repeats what it was given.
-            told = told if self._sized(path, stored).pose_file.image_size == told else None
-        belongs = told_by_size(told, stored, shown)
-        if belongs == "shown":
-            return read, (), False
-        way = "turned" if shown != stored else "turned or mirrored"
-        if belongs == "unknown":
-            return (
-                read,
-                (
-                    f"its pictures are {way} to be shown, and the pose file does not tell whether its poses "
-                    "belong to them before or after: after was assumed (--poses-of stored for before)",
-                ),
-                False,
-            )
-        return (
-            read,
-            (
-                f"its pictures are {way} to be shown; the poses belong to them before that, by their "
-                f"size of {told[0]}x{told[1]}, and were turned alike (--poses-of shown takes them as "
-                "they are)",
-            ),
-            True,
-        )
-
-    def _sized(self, path: Path, size: tuple[int, int]) -> ReadPath:
-        """A pose file whose pixels, if it does not say of what size, are those of ``size``."""
-        if self.reading.image_size is None and not self._holds_fractions(path):
-            return self._read(path, dataclasses.replace(self.reading, image_size=size))
-        return self._read(path, self.reading)
-
-    def _holds_fractions(self, path: Path) -> bool:
-        """Pixels where fractions are expected are refused: their picture may have had another size."""
-        return (self.reading.format or self._detect(path).name) == "realestate10k"
+        return SourcePoses(found, np.arange(frames))
 
     def _by_name(
         self, path: Path, source: Path, pictures: Sequence[Path], names: tuple[str, ...], shared: bool

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -124,10 +125,9 @@ def cut_source(
     frames = read_frames(source, image_fps=image_fps)
     first = next(frames)
     frames.close()
-    labels = poses.find(source, first) if poses is not None else None
+    labels = poses.find(source, first, tally.remarks) if poses is not None else None
     without_pose: list[str] = []
     if labels is not None:
-        tally.remarks += labels.remarks
         without_pose = [
             picture.name for picture, pose in zip(pictures_of(source), labels.pose_of) if pose < 0
         ]
@@ -136,17 +136,16 @@ def cut_source(
     notes.remark(source, filter(None, [drawn_within(pictures_of(source))]))
     framing = Framing.cover(first.size, (settings.height, settings.width))
 
-    def record(indices: list[int], pictures: list[np.ndarray]) -> ClipRecord:
-        kept = longest_clip(len(pictures))
-        video = np.stack(pictures[:kept])
+    def record(taken: list[_Taken]) -> ClipRecord:
+        kept = longest_clip(len(taken))
+        start = taken[0].index
+        video = np.stack([each.picture for each in taken[:kept]])
         chosen = None
         if labels is not None:
-            chosen = labels.cameras[labels.pose_of[indices[:kept]]]
-            chosen = Cameras(
-                chosen.world_from_camera, framing.intrinsics(chosen.intrinsics), metric=chosen.metric
-            )
+            poses_taken, lenses, metric = zip(*(each.camera for each in taken[:kept]))
+            chosen = Cameras(np.stack(poses_taken), framing.intrinsics(np.stack(lenses)), metric=all(metric))
         return ClipRecord(
-            id=f"{below(source, root)}#{indices[0]:06d}",
+            id=f"{below(source, root)}#{start:06d}",
             num_frames=kept,
             height=settings.height,
             width=settings.width,
@@ -157,7 +156,7 @@ def cut_source(
             latents=None
             if encoder is None
             else np.asarray(encoder.encode(video[None], dtype=jnp.float16)[0]),
-            source=f"{source} from frame {indices[0]}",
+            source=f"{source} from frame {start}",
             **embedded,
         ).validate()
 
@@ -168,12 +167,15 @@ def cut_source(
         for frame in run:
             notes.remark(source, frame.remarks)
             if cutting.wants():
-                cutting.take(frame.index, frame.rgb(framing))
+                camera = None
+                if labels is not None:
+                    camera = labels.cameras.camera(frame, labels.pose_of[frame.index])
+                cutting.take(_Taken(frame.index, frame.rgb(framing), camera))
             if cutting.full:
-                yield record(*cutting.clip())
+                yield record(cutting.clip())
                 made += 1
         if cutting.rest:
-            yield record(*cutting.clip())
+            yield record(cutting.clip())
             made += 1
         longest = max(longest, cutting.seen)
     if not made:
@@ -200,12 +202,6 @@ def _runs(
             raise ClipError("mixed_sizes", f"{source}: the picture size changes at frame {frame.index}.")
         if labels is None:
             return True
-        if labels.stored and frame.orientation != first.orientation:
-            raise ClipError(
-                "mixed_orientations",
-                f"{source}: the pictures are turned in different ways from frame {frame.index} on, and the "
-                "poses belong to them before that; turn the pictures, or give poses of the turned ones.",
-            )
         if frame.index >= len(labels.pose_of):
             raise ClipError(
                 "pose_count", f"{source}: {len(labels.pose_of)} poses, but there is a frame {frame.index}."
@@ -217,14 +213,21 @@ def _runs(
             yield run
 
 
+class _Taken(NamedTuple):
+    """A frame for a clip: its number in the source, u8 [H, W, 3], and what a pose file says of its camera."""
+
+    index: int
+    picture: np.ndarray
+    camera: tuple[np.ndarray, np.ndarray, bool] | None
+
+
 class _Cutting:
     """Cuts one run of pictures: takes them one by one, and says when a clip is there."""
 
     def __init__(self, settings: CutSettings) -> None:
         self._frames, self._fewest = settings.frames, settings.min_frames
         self._stride = settings.stride or settings.frames
-        self._indices: list[int] = []
-        self._pictures: list[np.ndarray] = []
+        self._taken: list[_Taken] = []
         self._skip = 0  # frames to pass over before the next clip
         self._unseen = 0  # frames in no clip yet
         self._made = 0
@@ -237,28 +240,27 @@ class _Cutting:
         self._skip -= passed
         return not passed
 
-    def take(self, index: int, picture: np.ndarray) -> None:
-        """The next frame: its number in the source, u8 [H, W, 3]."""
-        self._indices.append(index)
-        self._pictures.append(picture)
+    def take(self, frame: _Taken) -> None:
+        """The next frame."""
+        self._taken.append(frame)
         self._unseen += 1
 
     @property
     def full(self) -> bool:
         """Whether there is a clip of full length."""
-        return len(self._pictures) == self._frames
+        return len(self._taken) == self._frames
 
     @property
     def rest(self) -> bool:
         """Whether what is left at the end of the run makes a clip that shows something new."""
-        enough = len(self._pictures) >= self._fewest
+        enough = len(self._taken) >= self._fewest
         return enough and (self._unseen >= self._fewest or not self._made)
 
-    def clip(self) -> tuple[list[int], list[np.ndarray]]:
+    def clip(self) -> list[_Taken]:
         """The clip that is there; those of its frames that the next one shares stay."""
-        clip = self._indices, self._pictures
+        clip = self._taken
         self._skip = max(0, self._stride - self._frames)
-        self._indices, self._pictures = self._indices[self._stride :], self._pictures[self._stride :]
+        self._taken = self._taken[self._stride :]
         self._unseen = 0
         self._made += 1
         return clip
