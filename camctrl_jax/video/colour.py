@@ -8,6 +8,7 @@ need no mapping, by up to 30 levels of 255, so primaries are exchanged here, by 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,15 @@ class Colour:
         values = deep.to_ndarray()
         if not self.primaries:
             return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        light = _curve(self.srgb)[values] @ _matrix(self.primaries).T
-        return _encoded(light, self.srgb)
+        return _encoded(self._light[values] @ self._to_bt709.T, self.srgb)
+
+    @functools.cached_property
+    def _light(self) -> np.ndarray:
+        return _curve(self.srgb)
+
+    @functools.cached_property
+    def _to_bt709(self) -> np.ndarray:
+        return _matrix(self.primaries)
 
 
 PLAIN = Colour()
