@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.camera.formats.names import natural
 from camctrl_jax.camera.framing import Framing
 from camctrl_jax.camera.orientation import Orientation
 from camctrl_jax.errors import ClipError
@@ -79,19 +79,16 @@ class SourceFrame:
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """The image files of a folder in the order of the numbers in their names; hidden files are left out."""
-    images = [
-        path
-        for path in Path(folder).iterdir()
-        # "._name.png" is what macOS writes beside "name.png" on foreign disks: no picture.
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
-    return sorted(images, key=_natural_key)
-
-
-def _natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key under which frame_10 comes after frame_9."""
-    pieces = re.split(r"(\d+)", path.name)
-    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces]
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            # "._name.png" is what macOS writes beside "name.png" on foreign disks: no picture.
+            if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+            and not entry.name.startswith(".")
+            and not entry.is_dir()
+        ]
+    return [Path(folder, name) for name in sorted(names, key=natural)]
 
 
 def _name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
