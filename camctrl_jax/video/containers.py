@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from camctrl_jax.errors import ClipError
 from camctrl_jax.extras import require
-from camctrl_jax.video.headers import Header, picture_kind, read_header
+from camctrl_jax.video.headers import Header, gif_is_whole, is_gif, picture_kind, read_header
 
 _TRUNCATION_TOLERANCE = 0.02  # some muxers announce a few frames more than there are
 # Codecs whose every packet becomes one picture; of others (VP8's hidden frames, packed B frames) some do not.
@@ -24,6 +25,10 @@ _ONE_TO_ONE = (
     *("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "mpeg1video", "mpeg2video"),
     *("mjpeg", "png", "ffv1", "prores", "rawvideo", "gif", "apng", "dnxhd"),
 )
+
+_NO_PICTURE = "its content is not a picture (JPEG, PNG, WebP, BMP, TIFF)"
+# FFmpeg's own decoders of these drop the transparency; the others keep it.
+_KEEPING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ def open_source(source: str | os.PathLike[str] | bytes, name: str, *, one_pictur
             "unreadable",
             f"{name}: cannot be opened as {what} ({_cause(error)}); not one, or cut off before its index.",
         ) from error
+    # Pictures whose bytes tell what they are never come here as such: FFmpeg went by the name of the file.
+    if not header.kind and container.format.name == "image2":
+        container.close()
+        raise ClipError("unreadable", f"{name}: {_NO_PICTURE}.")
     # FFmpeg draws a text file as a picture: that is a pose file in the wrong place, not a video.
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     if not streams or container.format.name == "tty":
@@ -83,20 +92,29 @@ def _prepared(
             raise ClipError("unreadable", f"{name}: the file is empty.")
         try:
             with path.open("rb") as file:
-                kind = picture_kind(file.read(16))
-            # Bytes, because FFmpeg takes some characters in the names of pictures for a pattern.
-            source = path.read_bytes() if kind else str(path)
+                head = file.read(16)
+            # Bytes, to look into them, and because FFmpeg takes some names of pictures for a pattern.
+            source = path.read_bytes() if picture_kind(head) or is_gif(head) else str(path)
         except OSError as error:
             raise ClipError("unreadable", f"{name}: cannot be read ({_cause(error)}).") from error
     elif not source:
         raise ClipError("unreadable", f"{name}: no bytes.")
+    if isinstance(source, bytes) and is_gif(source) and not gif_is_whole(source):
+        raise ClipError("truncated", f"{name}: the GIF ends before its end mark; truncated.")
     header = read_header(source) if isinstance(source, bytes) else Header()
     if one_picture and not header.kind:
-        raise ClipError(
-            "unreadable", f"{name}: its content is not a picture (JPEG, PNG, WebP, BMP, TIFF); take it away."
-        )
+        raise ClipError("unreadable", f"{name}: {_NO_PICTURE}; take it away.")
     if header.kind in ("HEIC", "AVIF sequence"):
         raise ClipError("unreadable", f"{name}: {header.kind} is not supported; convert it to JPEG or PNG.")
+    if header.cut:
+        raise ClipError(
+            "corrupt", f"{name}: the {header.kind} ends before its end mark; truncated or damaged."
+        )
+    if header.unsupported:
+        raise ClipError(
+            "unreadable",
+            f"{name}: a {header.kind} {header.unsupported} is not supported; convert it to PNG.",
+        )
     if header.pages > 1:
         if header.kind == "PNG" and not one_picture:
             return Header(), source, {"format": "apng"}  # an animation: frames with times, as of a GIF
@@ -123,7 +141,9 @@ def decoded(opened: Opened) -> Iterator[Any]:
     container, stream, name = opened.container, opened.stream, opened.name
     decoder = _decoder(opened)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    count, hidden, lost, presented = 0, 0, 0, []
+    count, hidden, lost, presented, shown = 0, 0, 0, [], set()
+    # AVI has no times of presentation, and FFmpeg makes them up in the order of decoding.
+    places = deque() if _unordered(opened) else None
     starts_whole, failure = None, None
     first = end = 0.0
     packets = container.demux(stream)
@@ -132,12 +152,19 @@ def decoded(opened: Opened) -> Iterator[Any]:
             packet = next(packets, None)
             if packet is None:
                 break
+            if packet.pts is not None and (places is not None or not packet.size):
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.pts is not None and not packet.size:
+                # The picture before stays for longer, in Theora. A decoder would take it for the end.
+                continue
             if starts_whole is None:
                 starts_whole = packet.is_keyframe or bool(opened.header.kind)
             if packet.size:
                 hidden += packet.is_discard
                 if not packet.is_discard and packet.pts is not None:
                     presented.append(packet.pts)
+                    if places is not None:
+                        places.append(packet.pts)
             pictures = decoder.decode(packet if packet.size or decoder is stream else None)
         except av.error.FFmpegError as error:
             if count == 0 and starts_whole is False:
@@ -151,10 +178,13 @@ def decoded(opened: Opened) -> Iterator[Any]:
         for picture in pictures:
             if picture.is_corrupt:
                 raise ClipError("corrupt", f"{name}: frame {count} is damaged.")
+            shown.add(picture.pts)
+            if places:
+                picture.pts = places.popleft()
             stamp = picture.time if picture.time is not None else first + count / rate
             first = stamp if count == 0 else first
             end = max(end, stamp + 1.0 / rate)
-            if count == 0 and picture.pts is not None:
+            if count == 0 and picture.pts is not None and places is None:
                 presented = [stamp for stamp in presented if stamp >= picture.pts]
             yield picture
             count += 1
@@ -164,10 +194,28 @@ def decoded(opened: Opened) -> Iterator[Any]:
     if opened.header.kind:
         return
     _check_complete(opened, count + hidden, first, end)
+    if places is not None:
+        presented = _without_leading(presented, shown)
     if stream.codec_context.name in ("h264", "hevc") and len(presented) - count > 0 and not lost:
         raise ClipError(
             "corrupt", f"{name}: {len(presented)} frames are stored, only {count} can be decoded; damaged."
         )
+
+
+def _unordered(opened: Opened) -> bool:
+    """Whether the times of the packets say when they are decoded, not when they are presented."""
+    context = opened.stream.codec_context
+    return opened.container.format.name == "avi" and context.name in ("h264", "hevc")
+
+
+def _without_leading(stored: Sequence[int], shown: Collection[int]) -> list[int]:
+    """Stored pictures in the order of decoding, without those around the first key frame that are not shown.
+
+    Those behind it refer to what came before it, which was cut off.
+    """
+    found = [index for index, stamp in enumerate(stored) if stamp in shown]
+    following = found[1] if len(found) > 1 else len(stored)
+    return [*(stored[index] for index in found[:1]), *stored[following:]]
 
 
 def _decoder(opened: Opened) -> Any:
@@ -175,9 +223,8 @@ def _decoder(opened: Opened) -> Any:
     av = require("av", extra="data")
     stream = opened.stream
     context = stream.codec_context
-    if context.name == "vp9" and stream.metadata.get("alpha_mode") == "1":
-        # FFmpeg's own decoder drops the transparency.
-        return av.codec.CodecContext.create("libvpx-vp9", "r")
+    if context.name in _KEEPING_ALPHA and stream.metadata.get("alpha_mode") == "1":
+        return av.codec.CodecContext.create(_KEEPING_ALPHA[context.name], "r")
     # Threads work on several frames ahead, which a single picture has no use for.
     stream.thread_type = "SLICE" if opened.header.kind else "AUTO"
     # Damaged pictures of H.264 are marked, and it must begin at any recovery point. TIFF's decoder would take
@@ -195,6 +242,7 @@ def count_presented(opened: Opened) -> int | None:
     av = require("av", extra="data")
     container, stream = opened.container, opened.stream
     certain = stream.codec_context.name in _ONE_TO_ONE and stream.metadata.get("alpha_mode") != "1"
+    certain &= not (_unordered(opened) and stream.codec_context.has_b_frames)
     count, hidden, first, start, end = 0, 0, None, 0.0, 0.0
     try:
         for packet in container.demux(stream):

@@ -6,6 +6,7 @@ cannot be read is taken as not said.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,20 @@ EXIF_ORIENTATIONS = {
 }
 _ORIENTATION, _SUBFILE, _ICC = 274, 254, 34675  # tags of TIFF and EXIF
 _REDUCED = 1  # bit of the subfile tag: a smaller copy of another page
+_COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 259, 262, 339
+# What FFmpeg does not decode in a TIFF, or decodes to something else without saying so.
+_UNSUPPORTED = {
+    _COMPRESSION: {
+        6: "with JPEG compression",
+        7: "with JPEG compression",
+        34712: "with JPEG 2000 compression",
+        34887: "with LERC compression",
+        50000: "with Zstandard compression",
+        50001: "with WebP compression",
+    },
+    _PHOTOMETRIC: {8: "in L*a*b* colours", 9: "in L*a*b* colours", 10: "in L*a*b* colours"},
+    _SAMPLE_FORMAT: {3: "of floating point numbers", 6: "of complex numbers"},
+}
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_SEQUENCE = b"avis"
 
@@ -43,6 +58,9 @@ class Header:
         pages: pictures in the file, frames of an animation or pages; 2 where only "more than one" is known.
         pixel_aspect: width over height of a pixel, where the file says so; None where it does not.
         profile: its ICC colour profile, or no bytes.
+        unsupported: what it has that is not supported, to be said after its kind; empty for most.
+        cut: whether it ends before its end, as far as that can be told.
+        opaque: whether what looks like transparency is unused.
     """
 
     kind: str = ""
@@ -50,6 +68,9 @@ class Header:
     pages: int = 1
     profile: bytes = b""
     pixel_aspect: Fraction | None = None
+    unsupported: str = ""
+    cut: bool = False
+    opaque: bool = False
 
 
 def picture_kind(head: bytes) -> str:
@@ -74,7 +95,7 @@ def picture_kind(head: bytes) -> str:
 def read_header(content: bytes) -> Header:
     """The header of a picture's bytes."""
     kind = picture_kind(content[:16])
-    read = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff}.get(kind)
+    read = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp}.get(kind)
     try:
         return read(content) if read else Header(kind)
     except (struct.error, zlib.error, IndexError):
@@ -100,7 +121,25 @@ def _jpeg(content: bytes) -> Header:
         if marker == 0xE2 and data.startswith(b"ICC_PROFILE\0"):
             profile += data[14:]
         at += 2 + length
-    return Header("JPEG", _orientation(exif), 1, profile, aspect)
+    # Decoders take zeros for pixels: in their stead, the end must have been there.
+    cut = content.endswith(b"\0") and content[at : at + 2] == b"\xff\xda" and not _jpeg_ends(content, at)
+    return Header("JPEG", _orientation(exif), 1, profile, aspect, cut=cut)
+
+
+def _jpeg_ends(content: bytes, at: int) -> bool:
+    """Whether the end of a JPEG comes behind its first scan, which begins at ``at``."""
+    while at + 4 <= len(content) and content[at + 1] != 0xD9:
+        (length,) = struct.unpack_from(">H", content, at + 2)
+        # Marks inside of pixels: an escaped 255, and where a decoder may start again.
+        mark = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL).search(content, at + 2 + length)
+        at = mark.start() if mark else len(content)
+    return content[at : at + 2] == b"\xff\xd9"
+
+
+def _bmp(content: bytes) -> Header:
+    bits, compression = struct.unpack_from("<HI", content, 28)
+    # Without masks of bits the fourth byte of a pixel means nothing.
+    return Header("BMP", opaque=content[14] >= 40 and bits == 32 and compression == 0)
 
 
 def _png(content: bytes) -> Header:
@@ -140,9 +179,13 @@ def _tiff(content: bytes) -> Header:
     tags = list(_directories(content))
     pages = sum(not (page.get(_SUBFILE, 0) & _REDUCED) for page in tags)
     first = tags[0] if tags else {}
-    profile = first.get(_ICC, b"")
+    found = (words.get(first.get(tag)) for tag, words in _UNSUPPORTED.items())
     return Header(
-        "TIFF", _orientation(content), max(pages, 1), profile if isinstance(profile, bytes) else b""
+        "TIFF",
+        _orientation(content),
+        max(pages, 1),
+        first.get(_ICC, b""),
+        unsupported=next(filter(None, found), ""),
     )
 
 
@@ -178,13 +221,40 @@ def _directories(content: bytes) -> Iterator[dict[int, Any]]:
         tags: dict[int, Any] = {}
         for entry in range(at + 2, at + 2 + 12 * count, 12):
             tag, kind, number = struct.unpack_from(order + "HHI", content, entry)
-            if tag in (_ORIENTATION, _SUBFILE) and kind in (3, 4):
-                (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), content, entry + 8)
+            if tag in (_ORIENTATION, _SUBFILE, *_UNSUPPORTED) and kind in (3, 4):
+                place = entry + 8
+                if number * (2 if kind == 3 else 4) > 4:  # a number a channel, elsewhere; they are equal
+                    (place,) = struct.unpack_from(order + "I", content, place)
+                (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), content, place)
             elif tag == _ICC:
                 (start,) = struct.unpack_from(order + "I", content, entry + 8)
                 tags[tag] = content[start : start + number]
         yield tags
         (at,) = struct.unpack_from(order + "I", content, at + 2 + 12 * count)
+
+
+def is_gif(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a GIF."""
+    return head.startswith((b"GIF87a", b"GIF89a"))
+
+
+def gif_is_whole(content: bytes) -> bool:
+    """Whether the blocks of a GIF go on to its end mark; FFmpeg shows what there is of a cut one."""
+
+    def palette(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    try:
+        at = 13 + palette(content[10])
+        while content[at] != 0x3B:
+            # An extension has two bytes, a picture its place, its palette and one byte, before the data.
+            at += 2 if content[at] == 0x21 else 11 + palette(content[at + 9])
+            while content[at]:
+                at += 1 + content[at]
+            at += 1
+    except IndexError:
+        return False
+    return True
 
 
 def profile_colourants(profile: bytes) -> list[tuple[float, float, float]]:

@@ -97,6 +97,7 @@ def look_of(picture: Any, stream: Any, header: Header, name: str, reformatter: A
     colour = colour_of(picture, header, name, reformatter)
     picture_format = picture.format
     transparent = picture_format.has_palette or any(each.is_alpha for each in picture_format.components)
+    transparent &= not header.opaque
     return Look(orientation, aspect, colour, transparent, (*remarks, *colour.remarks))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from camctrl_jax.errors import ClipError
+from camctrl_jax.video.containers import decoded, open_source
 from camctrl_jax.video.decoding import count_frames, read_frames, resample
 
 RATE, FRAMES = 30, 120
@@ -168,6 +170,51 @@ def test_a_late_beginning_is_no_loss(tmp_path, suffix):
     assert frames[0].time == 0.0
     if suffix != ".avi":  # whose first frame is at 0 in any case
         assert len(list(resample(frames, RATE, "late"))) == 90
+
+
+def test_an_avi_cut_at_an_open_group_is_read_in_order(tmp_path):
+    numbered(tmp_path / "base.ts", **{"x264-params": "open-gop=1:scenecut=0:keyint=30:bframes=3"})
+    path = tmp_path / "cut.avi"
+    with av.open(str(tmp_path / "base.ts")) as reading, av.open(str(path), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        packets = packets_of(reading, stream)
+        keys = [index for index, packet in enumerate(packets) if packet.is_keyframe]
+        leading = sum(packet.pts < packets[keys[1]].pts for packet in packets[keys[1] :])
+        for packet in packets[keys[1] :]:
+            packet.stream = copy
+            writing.mux(packet)
+    assert leading > 0
+    frames = list(read_frames(path))
+    assert len(frames) == len(packets) - keys[1] - leading == count_frames(path)
+    found = [float(frame.rgb().mean()) / 2 for frame in frames]
+    np.testing.assert_allclose(found, np.arange(FRAMES - len(found), FRAMES), atol=1.5)
+    times = [frame.time for frame in frames]
+    np.testing.assert_allclose(times, np.arange(len(found)) / RATE, atol=1e-6)
+
+
+class Repeating:
+    """A container with empty packets between the others, as Ogg has them where Theora repeats a picture."""
+
+    def __init__(self, container):
+        self.format, self.duration, self._container = container.format, container.duration, container
+
+    def demux(self, stream):
+        for packet in self._container.demux(stream):
+            yield packet
+            if packet.size:
+                empty = av.Packet()
+                empty.stream, empty.time_base = stream, packet.time_base
+                empty.pts = empty.dts = packet.pts + 1
+                yield empty
+
+
+def test_empty_packets_do_not_end_a_video(tmp_path):
+    numbered(tmp_path / "a.mkv", "mpeg4", frames=30)
+    with open_source(tmp_path / "a.mkv", "a.mkv") as opened:
+        frames = list(decoded(dataclasses.replace(opened, container=Repeating(opened.container))))
+    assert len(frames) == 30
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(30) / RATE, atol=1e-3)
 
 
 def test_a_cut_matroska_file_is_refused_by_its_length(tmp_path):

@@ -68,6 +68,33 @@ def test_pictures_with_rubbish_inside_are_refused(kind):
     assert refusal(bytes(content)).reason == "corrupt"
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "progressive", "restarts"])
+def test_a_jpeg_that_was_allocated_but_not_written_to_its_end_is_refused(kind):
+    name, options = PICTURES[kind]
+    content = encoded(noisy()[0], name, **options)
+    for share in (0.4, 0.6, 0.99):
+        size = int(share * len(content))
+        assert refusal(content[:size] + bytes(len(content) - size)).reason == "corrupt"
+    np.testing.assert_array_equal(read_image(content + bytes(512)), read_image(content))
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_cut_gifs_are_refused(tmp_path, frames):
+    first, *others = (Image.fromarray(picture) for picture in noisy(frames))
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=100)
+    content = buffer.getvalue()
+    path = tmp_path / "a.gif"
+    path.write_bytes(content + b"appended")
+    assert len(list(read_frames(path))) == count_frames(path) == frames
+    for size in (len(content) // 2, len(content) * 9 // 10, len(content) - 1):
+        path.write_bytes(content[:size])
+        for call in (count_frames, read_image):
+            with pytest.raises(ClipError, match=r"a\.gif") as caught:
+                call(path)
+            assert caught.value.reason == "truncated"
+
+
 @pytest.mark.parametrize("kind", PICTURES)
 def test_what_follows_a_picture_in_its_file_does_not_matter(kind):
     name, options = PICTURES[kind]
@@ -183,6 +210,24 @@ def test_files_that_only_bear_the_name_of_a_picture_are_named(tmp_path, content)
     assert "not a picture" in str(error)
 
 
+@pytest.mark.parametrize("content", [b"<html><body>404</body></html>" * 20, b"not found\n"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp", ".bmp"])
+def test_a_text_by_the_name_of_a_picture_is_no_picture(tmp_path, content, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    error = refusal(path)
+    assert error.reason == "unreadable"
+    assert f"a{suffix}: its content is not a picture" in str(error)
+
+
+def test_folders_are_no_pictures_and_numbers_count(tmp_path):
+    (tmp_path / "frame_3.png").mkdir()
+    for name in ("Frame_10.png", "frame_2.PNG", "frame_9.jpg", "frame_\u00b2.png"):
+        (tmp_path / name).write_bytes(b"")
+    found = [path.name for path in list_images(tmp_path)]
+    assert found == ["frame_2.PNG", "frame_9.jpg", "Frame_10.png", "frame_\u00b2.png"]
+
+
 def test_a_video_is_not_a_picture_of_a_folder(tmp_path):
     (tmp_path / "0.png").write_bytes(video_of("libx264", "mp4", noisy(5)))
     assert "not a picture" in str(refusal(tmp_path))
@@ -232,6 +277,35 @@ def test_small_copies_inside_a_tiff_are_not_pages():
     small.encoderinfo = {"tiffinfo": {254: 1}}
     Image.fromarray(noisy()[0]).save(both, "TIFF", save_all=True, append_images=[small])
     np.testing.assert_array_equal(read_image(both.getvalue()), noisy()[0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "words"),
+    [
+        ("RGB", {"compression": "jpeg"}, "with JPEG compression"),
+        ("L", {"compression": "jpeg"}, "with JPEG compression"),
+        ("RGB", {"compression": "zstd"}, "with Zstandard compression"),
+        ("LAB", {}, "in L*a*b* colours"),
+        ("F", {}, "of floating point numbers"),
+    ],
+)
+def test_tiffs_that_would_be_read_wrongly_are_refused_by_name(tmp_path, mode, options, words):
+    picture = Image.fromarray(noisy()[0])
+    picture = Image.new("LAB", picture.size, (90, 40, 200)) if mode == "LAB" else picture.convert(mode)
+    path = tmp_path / "a.tiff"
+    picture.save(path, **options)
+    error = refusal(path)
+    assert error.reason == "unreadable"
+    assert f"a.tiff: a TIFF {words} is not supported" in str(error)
+
+
+def test_a_tiff_with_a_number_a_channel_is_read_where_it_is_of_one_kind():
+    # Three sample formats do not fit into the entry of their tag: 3 is floating point.
+    floats = encoded(noisy()[0], "TIFF", tiffinfo={339: (3, 3, 3)})
+    assert "floating point" in str(refusal(floats))
+    np.testing.assert_array_equal(
+        read_image(encoded(noisy()[0], "TIFF", tiffinfo={339: (1, 1, 1)})), noisy()[0]
+    )
 
 
 @pytest.mark.parametrize(

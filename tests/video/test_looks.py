@@ -15,7 +15,7 @@ from pattern_videos import pattern_video
 from camctrl_jax.camera.framing import Framing
 from camctrl_jax.camera.orientation import Orientation
 from camctrl_jax.errors import ClipError
-from camctrl_jax.video.decoding import read_frames, read_image, read_video
+from camctrl_jax.video.decoding import count_frames, read_frames, read_image, read_video
 from camctrl_jax.video.encoding import encode_mp4
 from camctrl_jax.video.headers import EXIF_ORIENTATIONS
 from camctrl_jax.video.looks import WHITE_REMARK
@@ -462,13 +462,15 @@ def test_palettes_and_grey_with_transparency():
 
 
 @pytest.mark.parametrize(
-    ("codec", "pix_fmt", "suffix"), [("libvpx-vp9", "yuva420p", ".webm"), ("qtrle", "argb", ".mov")]
+    ("codec", "pix_fmt", "suffix"),
+    [("libvpx-vp9", "yuva420p", ".webm"), ("libvpx", "yuva420p", ".webm"), ("qtrle", "argb", ".mov")],
 )
 def test_videos_with_transparency(tmp_path, codec, pix_fmt, suffix):
     rgba = with_hole(blocks())
     path = tmp_path / f"a{suffix}"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10, options={"crf": "4"} if suffix == ".webm" else {})
+        options = {"crf": "4", "b": "2M", "auto-alt-ref": "0"} if suffix == ".webm" else {}
+        stream = container.add_stream(codec, rate=10, options=options)
         stream.height, stream.width, stream.pix_fmt = 48, 80, pix_fmt
         for _ in range(3):
             frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)
@@ -479,6 +481,7 @@ def test_videos_with_transparency(tmp_path, codec, pix_fmt, suffix):
     assert all(frame.remarks == (WHITE_REMARK,) for frame in frames)
     assert apart(frames[1].rgb(), on_white(rgba)) < 4.0
     assert frames[1].rgb()[:, :16].min() >= 250
+    assert count_frames(path) == 3
 
 
 # Other ways to store a picture.
@@ -506,6 +509,21 @@ def test_grey_deep_cmyk_and_one_bit_pictures_have_their_values():
     truth = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     assert np.abs(first(content).rgb().astype(int) - truth).max() <= 2
     assert apart(first(encoded(picture, "TIFF", mode="YCbCr")).rgb(), picture) < 1.5
+
+
+@pytest.mark.parametrize("size", [40, 56, 108, 124])
+def test_the_unused_byte_of_a_bmp_is_not_transparency(size):
+    picture = blocks()
+    height, width = picture.shape[:2]
+    unused = (np.arange(height * width) % 256).astype(np.uint8).reshape(height, width, 1)
+    pixels = np.concatenate([picture[..., ::-1], unused], axis=2)[::-1].tobytes()
+    header = struct.pack("<IiiHHIIiiII", size, width, height, 1, 32, 0, len(pixels), 2835, 2835, 0, 0)
+    header += bytes(size - 40)
+    start = 14 + len(header)
+    content = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels
+    frame = first(content)
+    np.testing.assert_array_equal(frame.rgb(), picture)
+    assert frame.remarks == ()
 
 
 def test_large_pictures_without_tags_are_not_taken_for_video():
