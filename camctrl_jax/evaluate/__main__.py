@@ -28,6 +28,28 @@ from typing import Any
 
 from camctrl_jax.errors import exit_status
 
+_CAMERAS = """\
+Compare estimated camera paths with true ones.
+
+  python -m camctrl_jax.evaluate cameras --reference true.txt --estimate estimated.txt
+  python -m camctrl_jax.evaluate cameras --reference true/ --estimate estimated/ --json
+
+Any format that python -m camctrl_jax.camera reads; of two folders, files of one name (without suffix) belong
+together, and one that cannot be compared is listed with its reason. Frames are paired by picture name, by
+position where there are equally many, or by time.
+
+  TransErr, RotErr   the paper's: the estimate is scaled, turned and moved so that its positions fit best
+                     (Umeyama), then the mean distance and the mean angle over frames
+  degenerate         the true path is nearly straight, or stands: positions do not fix a rotation then, and
+                     RotErr may be anything. The next two stay sound
+  aligned            the estimate is turned by the mean rotation between the cameras instead
+  first              both paths are seen from their first cameras; the scale that fits best
+  RPE                error of the motion from each frame to the next
+  sums               what the code of CamI2V reports: sums over frames, radians. Never compare them with means
+
+Lengths are in units of the reference. Exit status 1 where a pair of two folders could not be compared.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; expected failures end with one message on standard error and exit code 1."""
@@ -47,6 +69,12 @@ def _worlds(steps: list[int], camera_guidance: list[float], **values: Any) -> No
         print(settings.out / name)
 
 
+def _cameras(as_json: bool, **values: Any) -> int:
+    from camctrl_jax.evaluate import cameras
+
+    return cameras.run(cameras.CamerasSettings(**values), as_json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m camctrl_jax.evaluate",
@@ -54,7 +82,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="worlds")
+    commands = parser.add_subparsers(required=True, metavar="cameras|worlds")
+    cameras = commands.add_parser(
+        "cameras",
+        help="estimated camera paths against true ones: TransErr, RotErr, and forms that stay sound",
+        description=_CAMERAS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    cameras.set_defaults(command=_cameras)
+    _add_cameras(cameras.add_argument)
     worlds = commands.add_parser(
         "worlds",
         help="PSNR on held-out procedural worlds; options: python -m camctrl_jax.evaluate worlds --help",
@@ -65,6 +102,21 @@ def _parser() -> argparse.ArgumentParser:
     worlds.set_defaults(command=_worlds)
     _add_worlds(worlds.add_argument)
     return parser
+
+
+def _add_cameras(add: Any) -> None:
+    add("--reference", type=Path, required=True, metavar="PATH", help="the true path, or a folder of paths")
+    add("--estimate", type=Path, required=True, metavar="PATH", help="the estimated one, or a folder")
+    add("--json", dest="as_json", action="store_true", help="print JSON")
+    add("--reference-format", metavar="NAME", help="default: detected by content")
+    add("--estimate-format", metavar="NAME", help="default: detected by content")
+    add(
+        "--time-difference",
+        type=float,
+        default=0.02,
+        metavar="S",
+        help="seconds that time stamps of one frame may be apart (default 0.02)",
+    )
 
 
 def _add_worlds(add: Any) -> None:

@@ -15,14 +15,14 @@ class Interval:
 
     Attributes:
         mean: over the clips that have a value.
-        low, high: percentile bootstrap over clips; NaN-free, equal to the mean for a single clip.
+        low, high: percentile bootstrap over clips; None for a single clip, which says nothing about others.
         clips: with a value.
         failed: without one. They are counted, never dropped from sight.
     """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     clips: int
     failed: int
 
@@ -35,6 +35,8 @@ def interval(values: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Interva
     known = values[np.isfinite(values)]
     if not len(known):
         return None
+    if len(known) == 1:
+        return Interval(float(known[0]), None, None, 1, len(values) - 1)
     picked = np.random.default_rng(seed).integers(len(known), size=(draws, len(known)))
     low, high = np.percentile(known[picked].mean(axis=1), (2.5, 97.5))
     return Interval(float(known.mean()), float(low), float(high), len(known), len(values) - len(known))

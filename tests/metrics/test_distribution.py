@@ -102,6 +102,8 @@ def test_intervals_hold_the_mean_and_count_the_failed():
     assert (found.mean, found.clips, found.failed) == (2.0, 3, 1)
     assert 1.0 <= found.low < 2.0 < found.high <= 3.0
     assert interval(np.array([np.nan])) is None
+    alone = interval(np.array([4.0, np.nan]))
+    assert (alone.mean, alone.low, alone.clips, alone.failed) == (4.0, None, 1, 1)
 
 
 def test_intervals_cover_about_19_times_in_20():
