@@ -23,7 +23,8 @@ class Limits:
         gap: most frames in a row without a pose, between or before registered ones.
         second_model: largest share of frames in a second model.
         points, track, observations: least points, median frames of a point, observations in every frame.
-        reprojection: largest mean reprojection error, picture diagonals.
+        reprojection: largest mean reprojection error, picture diagonals; below ``reprojection_px`` never a
+            doubt: features of small pictures are no sharper.
         fov_deg: horizontal field of view.
         distortion: largest |k1|.
         triangulation_deg: least median angle between the rays of a point.
@@ -37,6 +38,7 @@ class Limits:
     track: int = 3
     observations: int = 30
     reprojection: float = 1e-3
+    reprojection_px: float = 0.5
     fov_deg: tuple[float, float] = (20.0, 120.0)
     distortion: float = 0.3
     triangulation_deg: float = 1.5
@@ -91,7 +93,9 @@ def _of_points(result: SfmResult, image_size: tuple[int, int], limits: Limits) -
         found.append("short_tracks")
     if (result.observations_per_frame[result.registered] < limits.observations).any():
         found.append("few_observations")
-    if result.mean_reprojection_error > limits.reprojection * np.hypot(*image_size):
+    if result.mean_reprojection_error > max(
+        limits.reprojection * np.hypot(*image_size), limits.reprojection_px
+    ):
         found.append("reprojection")
     if np.median(triangulation_angles(result)) < limits.triangulation_deg:
         found.append("small_angles")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,7 @@ class ImportedPoses:
                 names[index] = name
             result = read_models(Path(self.path), names, frames.shape[1:3])
             if result.registered.sum() == len(cameras):
-                return result
+                return replace(result, metric=self.metric, reason="", message="")
         return SfmResult.of_cameras(cameras, indices, len(frames))
 
     def _frames(self, frames: int, poses: int, stored: Sequence[str]) -> np.ndarray:

@@ -232,9 +232,8 @@ def log_tail(path: Path) -> str:
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return "(nothing)"
-    lines = [
-        line.rpartition("\r")[2].rstrip() for line in text.splitlines()
-    ]  # of a progress bar the last state
+    # Of a progress bar, which overwrites its line, the last state.
+    lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return "\n".join([line for line in lines if line][-_TAIL_LINES:]) or "(nothing)"
 
 
