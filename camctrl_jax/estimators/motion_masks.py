@@ -17,10 +17,12 @@ A pixel moves if its residual exceeds ``threshold`` pixels and ``times_median`` 
 both neighbours where both are judged. Single pixels and parts below 0.1 % of the picture are dropped.
 
 What moves along its epipolar line (in the direction of the camera, above all) cannot be seen this way, and if
-a moving thing fills the picture it is taken for the world. Measured on ray-cast scenes of 128 x 192:
-precision 0.52 to 0.97, recall 0.12 to 0.59, low where much moves; often enough for structure from motion,
-which needs the worst taken out (docs/results/estimators.md). A working default, no substitute for a learned
-segmenter.
+a moving thing fills the picture it is taken for the world. Measured on ray-cast scenes of 128 x 192 with fast
+movers: precision 0.52 to 0.97, recall 0.12 to 0.59, low where much moves; on this package's own worlds, whose
+    textures are soft
+and whose things move by a pixel or less a frame, precision about 0.5 and recall below 0.1
+(docs/results/estimators.md). It takes the plainest motion out, no more: a working default, no substitute for
+a learned segmenter.
 """
 
 from __future__ import annotations

@@ -382,6 +382,41 @@ def test_clip_of_random_weights_gives_what_the_class_gives(place, clip, tmp_path
     assert recipes.clip(installation).embed(clip).shape == (3, 8)
 
 
+@pytest.mark.slow
+@pytest.mark.torch
+def test_depth_pro_of_transformers_scales_by_the_true_focal_length(clip, tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    part = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    part |= {"patch_size": 2, "image_size": 16, "mlp_ratio": 1, "use_mask_token": False}
+    config = transformers.DepthProConfig(
+        fusion_hidden_size=16, patch_size=16, intermediate_hook_ids=[2, 1], intermediate_feature_dims=[8, 8],
+        scaled_images_ratios=[0.5, 1.0], scaled_images_overlap_ratios=[0.0, 0.2], num_fov_head_layers=0,
+        scaled_images_feature_dims=[8, 8], use_fov_model=True, patch_model_config=part,
+        image_model_config=part, fov_model_config=part,
+    )  # fmt: skip
+    model = transformers.DepthProForDepthEstimation(config).eval()
+    with torch.no_grad():  # something else than 0 everywhere
+        for weights in model.head.parameters():
+            weights.abs_()
+    folder = tmp_path / "tiny-depth-pro"
+    model.save_pretrained(folder)
+    installation = Installation(sys.executable, weights=folder, work_in=tmp_path / "work")
+    depth = recipes.depth_pro_transformers(installation)
+    near = depth.depth(clip, np.array([0.5, 0.8, 0.5, 0.5])).depth
+    far = depth.depth(clip, np.array([1.0, 1.6, 0.5, 0.5])).depth
+    seen = (near > 1e-4) & (far < 1e4)
+    assert seen.mean() > 0.5
+    np.testing.assert_allclose(far[seen], 2.0 * near[seen], rtol=1e-4)
+    pixels = torch.tensor(clip[:1] / 127.5 - 1.0, dtype=torch.float32).permute(0, 3, 1, 2)
+    resize = torch.nn.functional.interpolate
+    with torch.no_grad():
+        found = model(pixel_values=resize(pixels, (32, 32), mode="bilinear")).predicted_depth
+        inverse = resize(found[:, None] / 0.5, (40, 64), mode="bilinear")[0, 0]
+    np.testing.assert_allclose(near[0], 1.0 / inverse.clamp(1e-4, 1e4), rtol=1e-3)
+
+
 def test_every_recipe_says_what_it_needs_and_asks_for_a_reading_of_its_licence(place):
     installation = place(weights=())
     made = [

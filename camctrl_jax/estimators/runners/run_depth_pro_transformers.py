@@ -25,7 +25,7 @@ options = parser.parse_args()
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 model = DepthProForDepthEstimation.from_pretrained(options.weights, local_files_only=True).to(device).eval()
-side = model.config.patch_size * 4  # 1536 of the published model: its patches are a quarter as wide
+side = round(model.config.patch_size / min(model.config.scaled_images_ratios))  # 1536 as published
 known = options.work / "intrinsics.npy"
 intrinsics = np.load(known) if known.exists() else None
 focals = []
