@@ -171,6 +171,19 @@ def test_flow_of_npy_and_flo(frames, tmp_path):
         ImportedFlow(tmp_path / "flo").flow(frames[:-1], frames[1:])
 
 
+def test_a_published_flo_file(test_data, tmp_path):
+    """Ground truth of one frame of a rendered film, checked against its numbers read one by one."""
+    source = test_data("flowiz_sintel/frame_0001.flo")
+    (tmp_path / "flo").mkdir()
+    (tmp_path / "flo" / source.name).write_bytes(source.read_bytes())
+    pictures = np.zeros((1, 436, 1024, 3), np.uint8)
+    flow = ImportedFlow(tmp_path / "flo").flow(pictures, pictures)
+    data = source.read_bytes()
+    for row, column in ((0, 0), (100, 7), (435, 1023)):
+        expected = struct.unpack_from("<ff", data, 12 + 8 * (row * 1024 + column))
+        assert tuple(flow[0, row, column]) == expected
+
+
 def test_embeddings_are_scaled_to_length_one(frames, tmp_path):
     np.save(tmp_path / "e.npy", np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]]))
     np.testing.assert_allclose(

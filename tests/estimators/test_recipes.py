@@ -203,8 +203,9 @@ SAM2 = {
         from pathlib import Path
         class Predictor:
             def init_state(self, video_path):
-                assert sorted(p.name for p in Path(video_path).iterdir()) == [f"{i:05d}.jpg" for i in
-                range(3)] return {}
+                names = sorted(p.name for p in Path(video_path).iterdir())
+                assert names == ["00000.jpg", "00001.jpg", "00002.jpg"]
+                return {}
             def add_new_points_or_box(self, inference_state, frame_idx, obj_id, points, labels, box):
                 inference_state[obj_id] = (frame_idx, box, points)
             def propagate_in_video(self, state, reverse=False):
