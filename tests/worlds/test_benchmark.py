@@ -1,4 +1,4 @@
-"""The scenes of the benchmark: balanced, clear of solids, exact where they return, and the same everywhere."""
+"""The scenes of the benchmark: balanced, clear of solids, exact where they return, the same everywhere."""
 
 import hashlib
 from collections import Counter
