@@ -151,15 +151,19 @@ class Program:
             EstimatorFailed: ``timeout`` or ``crashed``.
         """
         place = self.installation
-        known = {"python": place.python, "repository": place.repository or work, "work": work, **names}
+        # Commands run elsewhere: what the caller named relative to his own folder must not move. A link to an
+        # interpreter is what makes an environment, so it is not followed.
+        python = Path(shutil.which(str(place.python)) or place.python).absolute()
+        repository = work if place.repository is None else place.repository.resolve()
+        known = {"python": python, "repository": repository, "work": work, **names}
         for index, path in enumerate(place.weights):
             known["weights" if index == 0 else f"weights{index}"] = path.resolve()
         variables = {name: _filled(value, known) for name, value in self.environment}
-        variables = os.environ | variables | dict(place.environment)
-        directory = place.repository or work
+        variables = _inherited(python) | variables | dict(place.environment)
+        directory = repository
         if self.linked_but is not None:
             directory = work
-            for entry in place.repository.iterdir():
+            for entry in repository.iterdir():
                 if entry.name not in self.linked_but and not (work / entry.name).exists():
                     (work / entry.name).symlink_to(entry.resolve())
         ends = time.monotonic() + place.time_limit
@@ -202,6 +206,13 @@ class Program:
             )
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
         raise EstimatorFailed("crashed", f"{self.name} {how}. It last said:\n{tail}", tail)
+
+
+def _inherited(python: Path) -> dict[str, str]:
+    """The variables of this process, without those that would make another interpreter import our packages."""
+    ours = python == Path(sys.executable).absolute()
+    left_out = () if ours else ("PYTHONPATH", "PYTHONHOME")
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 def _filled(word: str, known: Mapping[str, Path | str]) -> str:

@@ -1,5 +1,6 @@
 """Programs in environments of their own: what they are given, and every way in which they can fail."""
 
+import ast
 import pickle
 import shutil
 import subprocess
@@ -167,6 +168,27 @@ def test_environment_variables_reach_the_program(program, clip):
     text = DEPTH.replace("2.0 + int(path.stem)", "float(__import__('os').environ['SOME_DEPTH'])")
     fake = program(text, "{images}", "{out}", environment={"SOME_DEPTH": "7.5"})
     assert ProgramDepth(fake).depth(clip).depth[0, 0, 0] == 7.5
+
+
+def test_another_interpreter_does_not_see_our_packages_and_relative_places_hold(tmp_path, monkeypatch):
+    """A wrapper stands for the python of another environment; it and the repository are named relatively."""
+    for folder in ("envs", "code", "work"):
+        (tmp_path / folder).mkdir()
+    wrapper = tmp_path / "envs" / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    script = "import os; told = os.environ.get('PYTHONPATH'), os.getcwd(), '{repository}'; "
+    script += "open('{work}/told', 'w').write(repr(told))"
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/of/ours")
+    monkeypatch.chdir(tmp_path)
+    for interpreter, path in (("envs/python", None), (sys.executable, "/somewhere/of/ours")):
+        place = Installation(interpreter, repository="code", time_limit=60.0)
+        fake = Program("fake", (("{python}", "-c", script),), place)
+        fake.check()
+        with working_folder(fake) as work:
+            fake.run(work, {})
+            told = ast.literal_eval((work / "told").read_text())
+        assert told == (path, str(tmp_path / "code"), str(tmp_path / "code"))
 
 
 def test_a_missing_interpreter_is_named_before_any_work(tmp_path, clip):
