@@ -167,7 +167,14 @@ def render_worlds(
     data = config.data
     try:
         return worlds_clips(
-            WorldsSet(seeds, data.height, data.width, _worlds_config(config), data.worlds.samples),
+            WorldsSet(
+                seeds,
+                data.height,
+                data.width,
+                _worlds_config(config),
+                data.worlds.samples,
+                data.worlds.labels,
+            ),
             embedder_of(config),
             autoencoder=encoder,
             mesh=mesh,
