@@ -56,7 +56,7 @@ part "base"
 part "stage 1"
 (become_train stage1 "$out/stage1" --config.init_from="$out/base" "${data[@]}" "${stage1[@]}")
 part "evaluation"
-python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --count "${EVALUATED:-64}" \
+python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --paths own --tasks i2v --seeds 1 --count "${EVALUATED:-64}" \
     --steps 2 32 --camera-guidance 1 1.5 2 --out "$out/evaluation" "${evaluate[@]}"
 part "weights folder"
 [ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$vae" \

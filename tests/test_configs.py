@@ -26,6 +26,7 @@ VARIANTS = {
     "base": ("full", "worlds", "worlds_cpu", "nano"),
     "stage1": ("full", "motif_2b", "paper_8b", "worlds", "worlds_cpu", "mixed", "nano"),
     "stage2": ("full", "motif_2b", "worlds_cpu", "nano"),
+    "features": ("worlds", "worlds_cpu", "nano"),
 }
 
 
@@ -45,14 +46,16 @@ def test_every_variant_is_a_valid_config(name, variant):
             check_config(config)
         config.data.datasets = ("somewhere",)
     check_config(config)
-    assert as_json(config)["objective"] == ("autoencode" if name == "vae" else "denoise")
+    assert as_json(config)["objective"] == {"vae": "autoencode", "features": "label"}.get(name, "denoise")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_default_is_full_size_and_unknown_variants_are_named(name):
-    assert load(name).to_dict() == load(name, "full").to_dict()
+def test_the_default_is_the_largest_and_unknown_variants_are_named(name):
+    largest = VARIANTS[name][0]
+    assert load(name).to_dict() == load(name, largest).to_dict()
     with pytest.raises(
-        ConfigError, match=r"unknown variant 'world': did you mean 'worlds(_cpu)?'\? choose one of full"
+        ConfigError,
+        match=rf"unknown variant 'world': did you mean 'worlds(_cpu)?'\? choose one of {largest}",
     ):
         load(name, "world")
 
@@ -69,8 +72,8 @@ def test_the_commands_in_the_docstring_work(name):
         file, _, variant = arguments[0].removeprefix("--config=").partition(":")
         assert file == f"configs/{name}.py"
         assert any(argument.startswith("--workdir=") for argument in arguments)
-        check_overrides(arguments, load(name, variant or "full"))
-        seen.add(variant or "full")
+        check_overrides(arguments, load(name, variant or VARIANTS[name][0]))
+        seen.add(variant or VARIANTS[name][0])
     assert seen == set(VARIANTS[name])
 
 

@@ -13,7 +13,7 @@ ROWS = (
     ("training",),
     ("checkpoints",),
     ("sampling",),
-    ("data", "interop"),
+    ("data", "interop", "estimators"),
     ("metrics", "video", "viz", "worlds", "diffusion"),
     ("camera", "parallel"),
     ("models", "files"),
@@ -23,7 +23,9 @@ ROWS = (
 HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
 # The command line of the camera room draws and shows what the room makes.
 UPWARDS = {"camera/__main__.py"}
-WITHOUT_NETWORKS = ("camera", "worlds", "metrics", "files", "clip_shape", "errors")
+WITHOUT_NETWORKS = ("camera", "worlds", "metrics", "estimators", "files", "clip_shape", "errors")
+# Started on a user's interpreter, never imported.
+RUNNERS = "estimators/runners/"
 
 
 def modules():
@@ -83,7 +85,7 @@ def test_rooms_without_networks_import_neither_flax_nor_torch():
     found = [
         f"{path}:{line}"
         for path, room, tree in modules()
-        if room in WITHOUT_NETWORKS
+        if room in WITHOUT_NETWORKS and not path.startswith(RUNNERS)
         for module, line in imported(tree)
         if module.split(".")[0] in ("flax", "torch")
     ]
@@ -97,6 +99,18 @@ def test_flax_is_at_home_in_models_and_orbax_in_checkpoints():
         for path, room, tree in modules()
         for module, line in imported(tree)
         if homes.get(module.split(".")[0], room) != room
+    ]
+    assert found == []
+
+
+def test_opencv_and_pycolmap_have_one_file_each_and_runners_import_nothing_of_the_package():
+    homes = {"cv2": "estimators/opencv_flow.py", "pycolmap": "estimators/colmap_worker.py"}
+    found = [
+        f"{path}:{line} imports {module}"
+        for path, _, tree in modules()
+        for module, line in imported(tree)
+        if homes.get(module.split(".")[0], path) != path
+        or (path.startswith(RUNNERS) and module.split(".")[0] == "camctrl_jax")
     ]
     assert found == []
 

@@ -10,7 +10,7 @@ from typing import Any
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.interop.described import SamplingDefaults, config_from_json
 from camctrl_jax.interop.fields import TEXT, Kind, check_fields, or_null, shown
-from camctrl_jax.models import MMDiTConfig, VAEConfig
+from camctrl_jax.models import ClipFeaturesConfig, MMDiTConfig, VAEConfig
 
 # Of sampling defaults, what the clips of a run were; guidance stands elsewhere in its configuration.
 _CLIP_FIELDS = ("frames", "height", "width", "fps", "shift")
@@ -29,6 +29,7 @@ class Architecture:
         clip: ``frames``, ``height``, ``width``, ``fps`` and ``shift`` (None: from the number of tokens) of
             the clips it was trained on.
         vae_spec: weights spec of the autoencoder that belongs to the transformer.
+        clip_features: the network of clip features that is stored.
     """
 
     vae: VAEConfig | None = None
@@ -36,6 +37,7 @@ class Architecture:
     text: Mapping[str, Any] | None = None
     clip: Mapping[str, Any] | None = None
     vae_spec: str | None = None
+    clip_features: ClipFeaturesConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
@@ -45,6 +47,7 @@ class Architecture:
             "text": None if self.text is None else dict(self.text),
             "clip": None if self.clip is None else dict(self.clip),
             "vae_spec": self.vae_spec,
+            "clip_features": None if self.clip_features is None else dataclasses.asdict(self.clip_features),
         }
 
     @classmethod
@@ -61,12 +64,14 @@ class Architecture:
                 raise InvalidValue(f"the entry 'architecture' is damaged: {name!r} is missing from it.")
             check_fields(content, {name: kind}, "the entry 'architecture' is damaged")
         vae, mmdit = content["vae"], content["mmdit"]
+        features = content.get("clip_features")  # earlier versions had none
         return cls(
             vae=None if vae is None else config_from_json(VAEConfig, vae),
             mmdit=None if mmdit is None else config_from_json(MMDiTConfig, mmdit),
             text=content["text"],
             clip=content["clip"],
             vae_spec=content["vae_spec"],
+            clip_features=None if features is None else config_from_json(ClipFeaturesConfig, features),
         )
 
     def sampling(self, guidance: Mapping[str, float]) -> SamplingDefaults | None:

@@ -21,14 +21,19 @@ from jax import Array, lax
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-Make = Callable[[int, Sequence[Any]], Array]
+Rows = Any  # an array [n, ...], or a nested dict of such
+Make = Callable[[int, Sequence[Any]], Rows]
 
 _GATHERED = 256  # rows of a round over all devices, beyond which a device makes fewer at a time
 
 
-def _insert(store: Array, rows: Array, start: Array, *, count: int) -> Array:
+def _insert(store: Rows, rows: Rows, start: Array, *, count: int) -> Rows:
     """Write the first ``count`` of ``rows`` [n, ...] into ``store`` [C, ...] from ``start`` on, in place."""
-    return lax.dynamic_update_slice_in_dim(store, rows[:count].astype(store.dtype), start, axis=0)
+
+    def write(store: Array, rows: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(store, rows[:count].astype(store.dtype), start, axis=0)
+
+    return jax.tree.map(write, store, rows)
 
 
 class EveryDevice:
@@ -65,7 +70,7 @@ class EveryDevice:
             for number in range(start + place * self.part, start + (place + 1) * self.part)
         ]
         self._threads = ThreadPoolExecutor(len(self._own))
-        self._store: Array | None = None
+        self._store: Rows | None = None
         self._done = 0
         out = {} if self._mesh is None else {"out_shardings": self.everywhere}
         self._insert = jax.jit(_insert, donate_argnums=0, static_argnames="count", **out)
@@ -100,9 +105,9 @@ class EveryDevice:
         """Do a round.
 
         Args:
-            make: ``make(place, items)`` gives the rows [part, ...] of some items, as a ``jax.Array`` on the
-                default device. Each of the process's devices calls it in a thread of its own, with itself as
-                the default device; ``place`` counts these devices from 0.
+            make: ``make(place, items)`` gives the rows [part, ...] of some items, as a ``jax.Array`` or a
+                dict of them on the default device. Each of the process's devices calls it in a thread of
+                its own, with itself as the default device; ``place`` counts these devices from 0.
             items: what this process's rows of the round are made of, in the order of ``numbers``.
 
         Returns:
@@ -113,13 +118,9 @@ class EveryDevice:
             made = [self._on_device(make, 0, parts[0])]
         else:
             made = list(self._threads.map(partial(self._on_device, make), range(len(parts)), parts))
-        rows = made[0]
-        if self._mesh is not None:
-            split = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
-            shape = (self._round, *rows.shape[1:])
-            rows = jax.make_array_from_single_device_arrays(shape, split, made)
+        rows = made[0] if self._mesh is None else jax.tree.map(self._together, *made)
         if self._store is None:
-            self._store = self._zeros((self._count, *rows.shape[1:]), rows.dtype)
+            self._store = jax.tree.map(lambda x: self._zeros((self._count, *x.shape[1:]), x.dtype), rows)
         # Wait for the round before this one: its device memory is free before another one is asked for, while
         # the devices still have work queued.
         jax.block_until_ready(self._store)
@@ -128,14 +129,18 @@ class EveryDevice:
         self._done += count
         return self._done
 
-    def _on_device(
-        self, make: Callable[[int, Sequence[Any]], Array], place: int, items: Sequence[Any]
-    ) -> Array:
+    def _together(self, *parts: Array) -> Array:
+        """One array [rows of a round, ...], split over the mesh, of the part that each device made."""
+        split = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
+        shape = (self._round, *parts[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, split, list(parts))
+
+    def _on_device(self, make: Make, place: int, items: Sequence[Any]) -> Rows:
         device = self._own[place]
         with contextlib.nullcontext() if device is None else jax.default_device(device):
             return make(place, items)
 
-    def rows(self) -> Array:
+    def rows(self) -> Rows:
         """All rows [count, ...], on every device of the mesh."""
         assert self._store is not None
         return self._store

@@ -26,7 +26,7 @@ from camctrl_jax.clip_shape import SPATIAL_STRIDE, frames_of, latents_of
 from camctrl_jax.data.clip_sets import fingerprint
 from camctrl_jax.data.positions import Drawn, check_same_clips, differences_of, pool_of
 from camctrl_jax.data.randomness import generator_at
-from camctrl_jax.data.stream import Batch, Bucket, Interleaving, check_ratio
+from camctrl_jax.data.stream import COARSE_TRUTH, Batch, Bucket, Interleaving, check_ratio
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.errors import InvalidValue
@@ -77,7 +77,8 @@ class ResidentClips:
       arrays: ``video`` u8 [C, T, H, W, 3] or ``latents`` f16 [C, L, h, w, 16] (normalised);
         ``world_from_camera`` f32 [C, T, 4, 4] relative to frame 0; ``intrinsics`` f32 [C, T, 4]; ``text`` f16
         [C, K, N, D]; ``text_mask`` bool [C, K, N]; ``empty_text`` f16 [N, D] and ``empty_mask`` bool [N] of
-        the empty prompt.
+        the empty prompt. Where the truth is known and asked for, ``log_depth`` and ``moving_share`` f16
+        [C, T, H / 16, W / 16].
       caption_count: i32 [C] on the host, phrasings in use of the K slots.
       labelled: bool [C] on the host; clips that are not carry identity poses.
       ids: C names, for logs.
@@ -283,6 +284,9 @@ def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
     bottom = jnp.broadcast_to(jnp.asarray([0.0, 0.0, 0.0, 1.0], poses.dtype), (*top.shape[:2], 1, 4))
     batch["world_from_camera"] = jnp.where(first, jnp.eye(4), jnp.concatenate([top, bottom], axis=-2))
     batch["intrinsics"] = window(arrays["intrinsics"], frames)
+    for name in COARSE_TRUTH:
+        if name in arrays:
+            batch[name] = window(arrays[name], frames).astype(jnp.float32)
     batch["camera_valid"] = picks[:, 3].astype(bool)
     batch["condition_mask"] = picks[:, 5 : 5 + latents].astype(bool)
     dropped = picks[:, 4].astype(bool)

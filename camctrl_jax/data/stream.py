@@ -13,6 +13,13 @@ A batch is a dictionary of arrays (B clips, T = 4k+1 frames, L = k+1 latents, N 
 ``text_mask``          bool [B, N]             prefix mask of the tokens in use
 ``clip_index``         i32 [B]                 which clip each row came from: ``stream.describe`` names it
 =====================  ======================  ==========================================================
+
+Where exact labels are asked for (``WorldsSet.labels``), of cells of 16 x 16 pixels, also
+
+=====================  ======================  ==========================================================
+``log_depth``          f32 [B, T, H/16, W/16]  mean logarithm of the depth in metres
+``moving_share``       f32 [B, T, H/16, W/16]  share of pixels that show what moves
+=====================  ======================  ==========================================================
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from camctrl_jax.clip_shape import PATCH, SPATIAL_STRIDE, ClipShape, latents_of
 from camctrl_jax.errors import InvalidValue
 
 Batch = dict[str, Any]
+COARSE_TRUTH = ("log_depth", "moving_share")
 
 _SMALLEST = (SPATIAL_STRIDE * PATCH[1], SPATIAL_STRIDE * PATCH[2])  # a size that any clip may have
 

@@ -40,7 +40,7 @@ from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.errors import FileFailure, InvalidValue, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.video.encoding import encode_mp4
-from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
+from camctrl_jax.worlds import World, WorldsConfig, render_coarse_truth, render_rgb, sample_world
 
 Progress = Callable[[int, int], None]
 
@@ -102,6 +102,7 @@ class WorldsSet:
       height, width: pixels, multiples of 16.
       config: of the worlds. Its aspect follows height and width, so that pixels are square.
       samples: rays per pixel and axis.
+      labels: clips bring their coarse truth as well; see :meth:`truth`.
 
     Raises:
       InvalidValue: no seeds, or a size that clips cannot have.
@@ -112,6 +113,7 @@ class WorldsSet:
     width: int
     config: WorldsConfig = field(default_factory=WorldsConfig)
     samples: int = 2
+    labels: bool = False
 
     def __post_init__(self) -> None:
         ClipShape(self.config.frames, self.height, self.width).check()
@@ -130,6 +132,15 @@ class WorldsSet:
     def render(self, worlds: Sequence[World]) -> Array:
         """Videos u8 [n, T, H, W, 3] of some of them, on the default device."""
         return render_rgb(worlds, self.height, self.width, self.samples)
+
+    def truth(self, worlds: Sequence[World]) -> dict[str, Array]:
+        """``log_depth`` and ``moving_share`` f16 [n, T, H / 16, W / 16] of some of them, if ``labels``; see
+        ``camctrl_jax.worlds.render_coarse_truth``.
+        """
+        if not self.labels:
+            return {}
+        log_depth, moving_share = render_coarse_truth(worlds, self.height, self.width)
+        return {"log_depth": log_depth.astype(jnp.float16), "moving_share": moving_share.astype(jnp.float16)}
 
 
 def worlds_clips(
@@ -187,6 +198,8 @@ def _digest(worlds: WorldsSet, embedder: TextEmbedder, autoencoder: Autoencoder 
         "latents": latents,
         "version": __version__,
     }
+    if worlds.labels:
+        facts["labels"] = True
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -226,9 +239,10 @@ def _build(
     if autoencoder is not None:
         encoders = [replace(autoencoder, params=params) for params in devices.copies(autoencoder.params)]
 
-    def rows(place: int, sampled: Sequence[World]) -> Array:
+    def rows(place: int, sampled: Sequence[World]) -> dict[str, Array]:
         video = worlds.render(sampled)
-        return encoders[place].encode(video, dtype=jnp.float16) if encoders else video
+        latents = {"latents": encoders[place].encode(video, dtype=jnp.float16)} if encoders else {}
+        return (latents or {"video": video}) | worlds.truth(sampled)
 
     poses, intrinsics, texts = [], [], []
     seeds = [worlds.seeds[number] for number in devices.numbers]
@@ -252,7 +266,7 @@ def _build(
 
     empty, empty_mask = embedder.embed([""])
     arrays = {
-        "video" if autoencoder is None else "latents": devices.rows(),
+        **devices.rows(),
         "world_from_camera": jnp.asarray(devices.gathered(np.concatenate(poses))),
         "intrinsics": jnp.asarray(devices.gathered(np.concatenate(intrinsics))),
         "text": jnp.asarray(text("text")),

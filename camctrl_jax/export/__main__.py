@@ -3,13 +3,15 @@
   python -m camctrl_jax.export weights --checkpoint runs/stage1 --out my_weights
   python -m camctrl_jax.export from-diffusers --source Motif-Video-2B --out weights/motif_2b
   python -m camctrl_jax.export to-diffusers --checkpoint runs/stage1 --out my_model
+  python -m camctrl_jax.export features --checkpoint runs/features --out my_features
 
 weights         what can be shared and loaded by name here: averages in bfloat16, configurations, a card
 from-diffusers  a checkpoint of the transformer and the autoencoder in a diffusers folder, bit for bit
 to-diffusers    a folder of stock diffusers components for PyTorch, with the camera layer and what runs it
+features        the network that a Frechet distance between sets of worlds is taken with, at most 2 MB
 
-Every result is a weights spec: pass it to --checkpoint, --vae or --config.init_from. Nothing is ever
-overwritten. Options: python -m camctrl_jax.export COMMAND --help
+Every result but the last is a weights spec: pass it to --checkpoint, --vae or --config.init_from. Nothing is
+ever overwritten. Options: python -m camctrl_jax.export COMMAND --help
 """
 
 from __future__ import annotations
@@ -79,6 +81,18 @@ def _to_diffusers(out: Path, no_vae: bool, raw: bool, dtype: str, **sources: Any
     _list(sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
+def _features(out: Path, checkpoint: str, facts: Path | None, card: Path | None) -> None:
+    from camctrl_jax.export import features
+
+    folder = features.export_features(
+        out,
+        checkpoint=checkpoint,
+        facts=None if facts is None else read_json(facts),
+        card=None if card is None else _read_text(card),
+    )
+    _list(sorted(folder.iterdir()))
+
+
 def _read_text(path: Path) -> str:
     try:
         with file_failures(path, "read"):
@@ -103,6 +117,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _weights_arguments(commands)
     _from_diffusers_arguments(commands)
     _to_diffusers_arguments(commands)
+    _features_arguments(commands)
     return parser.parse_args(argv)
 
 
@@ -212,6 +227,30 @@ holds the camera layer and its convention, text/ the empty prompt, scheduler/ th
         choices=("stored", "bfloat16", "float32"),
         default="stored",
         help="of transformer and autoencoder (default: as stored; training runs hold float32)",
+    )
+
+
+def _features_arguments(commands: Any) -> None:
+    add = _command(
+        commands,
+        "features",
+        _features,
+        "a folder of clip features",
+        """Make a folder of clip features out of a run of configs/features.py.
+
+  python -m camctrl_jax.export features --checkpoint runs/features --out my_features
+
+The folder holds the moving average of the newest checkpoint (matrices in float16, vectors in float32), the
+configuration it was trained with, and a card. The same run gives the same bytes.""",
+    )
+    add("--checkpoint", required=True, metavar="SPEC", help="run of configs/features.py, or such a folder")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    add("--facts", type=Path, metavar="FILE", help="JSON object of further facts (compute, licence, ...)")
+    add(
+        "--card",
+        type=Path,
+        metavar="FILE",
+        help="Markdown to use as the card in place of the written one",
     )
 
 

@@ -114,12 +114,13 @@ def training_facts(weights: Weights, part: str) -> dict[str, Any]:
     """
     if weights.kind != "run" or "imported" in weights.facts["config"]:
         return dict(weights.facts.get(part, {}))
-    return {"steps": latest_step(weights.path), "config": _without_local(weights.facts["config"])}
+    return {"steps": latest_step(weights.path), "config": without_local(weights.facts["config"])}
 
 
-def _without_local(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_local(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run without what was particular to its machine or its logs."""
     return {
-        name: _without_local(value) if isinstance(value, Mapping) else value
+        name: without_local(value) if isinstance(value, Mapping) else value
         for name, value in config.items()
         if name not in _LOCAL_KEYS and value is not None
     }

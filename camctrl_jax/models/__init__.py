@@ -1,4 +1,4 @@
-"""The networks: causal video autoencoder and multimodal diffusion transformer, in Flax Linen.
+"""The networks, in Flax Linen: causal video autoencoder, multimodal diffusion transformer, clip features.
 
 Outside this package parameters are a plain nested dict of arrays: ``model.init(rng, ...)["params"]`` makes
 them and ``model.apply({"params": params}, ...)`` uses them. Nothing here knows of data, files or training
@@ -13,6 +13,7 @@ from camctrl_jax.models.autoencoder import (
     to_bytes,
     to_unit_range,
 )
+from camctrl_jax.models.clip_features import ClipFeatureNetwork, ClipFeatures, ClipFeaturesConfig, ClipTruth
 from camctrl_jax.models.mmdit import (
     CameraConfig,
     MMDiT,
@@ -24,7 +25,7 @@ from camctrl_jax.models.mmdit import (
     unstack_layers,
     unstack_state,
 )
-from camctrl_jax.models.presets import mmdit_preset, vae_preset
+from camctrl_jax.models.presets import clip_features_preset, mmdit_preset, vae_preset
 from camctrl_jax.models.vae import (
     VAE,
     VAEConfig,
@@ -40,9 +41,14 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "CameraConfig",
+    "ClipFeatureNetwork",
+    "ClipFeatures",
+    "ClipFeaturesConfig",
+    "ClipTruth",
     "MMDiT",
     "MMDiTConfig",
     "VAEConfig",
+    "clip_features_preset",
     "compute_dtype",
     "decode_streaming",
     "decode_video",

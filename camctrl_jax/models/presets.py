@@ -1,4 +1,4 @@
-"""Named sizes of the autoencoder and the transformer, as frozen dataclasses."""
+"""Named sizes of the networks, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.models.clip_features import ClipFeaturesConfig
 from camctrl_jax.models.mmdit import MMDiTConfig
 from camctrl_jax.models.vae import VAEConfig
 
@@ -68,6 +69,19 @@ MMDIT_PRESETS = {
         text_cross_attention_single=True,
     ),
 }
+
+
+CLIP_FEATURES_PRESETS = {
+    "worlds": ClipFeaturesConfig(),
+    "nano": ClipFeaturesConfig(
+        channels=(8, 8, 8), pooled=4, grid=(4, 1, 2), hidden=16, features=8, height=16, frames=5
+    ),
+}
+
+
+def clip_features_preset(name: str, **changes: Any) -> ClipFeaturesConfig:
+    """The sizes of clip features called ``name`` ('worlds', 'nano'), with fields changed."""
+    return _changed(_lookup(CLIP_FEATURES_PRESETS, name, "clip feature"), name, changes)
 
 
 def vae_preset(name: str, **changes: Any) -> VAEConfig:

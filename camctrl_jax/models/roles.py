@@ -94,6 +94,12 @@ _ROWS: tuple[tuple[str, Role], ...] = (
     *_layer(rf"{_ATTENTION}\.(to_qkv|proj)", _INTO),
     *_layer(rf"{_RESAMPLING}\.(resample_1|time_conv)", _INTO),
     (rf"({_RESIDUAL}\.norm[12]|{_ATTENTION}\.norm|{_STAGE}\.norm_out)\.gamma", _VECTOR32),
+    # The network of clip features; its channels are few and its first layers next to data
+    *_layer("stem", replace(_INTO, edge=True)),
+    *_layer(r"(halving_\d+|residual_\d+\.conv)", _INTO),
+    *_layer("(pooling|step_hidden|hidden|features)", _INTO32),
+    *_layer("(cell|step|pose|depth|moving|detail)_head", replace(_INTO32, edge=True)),
+    (r"(stem_norm|halving_norm|final_norm|residual_\d+\.norm)\.scale", _VECTOR32),
     # The discriminators, whose kernels are divided by their spectral norm before they are rounded
     *_layer(r"(down_\d+|middle|logits)", _INTO32, _VECTOR),
 )

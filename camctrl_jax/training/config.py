@@ -34,7 +34,9 @@ DTYPES = ("bfloat16", "float32")
 def default_config() -> ConfigDict:
     """Every key of a run. ``None`` is "not given"."""
     config = ConfigDict()
-    config.objective = "denoise"  # a file of camctrl_jax/training/objectives: 'denoise', 'autoencode'
+    config.objective = (
+        "denoise"  # a file of camctrl_jax/training/objectives: 'denoise', 'autoencode', 'label'
+    )
     config.seed = 0
     config.steps = 10_000
     config.batch_size = 64  # clips per step, over all devices
@@ -82,6 +84,7 @@ def default_config() -> ConfigDict:
     config.data.worlds.samples = 2  # rays per pixel and axis
     config.data.worlds.unlabelled_share = 0.2  # of the clips lose their cameras, as real videos have none
     config.data.worlds.encode = True  # keep latents of the frozen VAE instead of video
+    config.data.worlds.labels = False  # batches hold coarse depth and motion, too
     config.data.worlds.workers = -1  # processes that sample scenes; -1 picks
     config.data.worlds.cache = ""  # folder in which rendered sets are kept between runs
     # Folders that build_dataset made; on the command line 'folder,folder', or the option once for each.

@@ -242,7 +242,9 @@ def render_worlds(
 
 def _worlds_set(config: ConfigDict, seeds: range) -> WorldsSet:
     data = config.data
-    return WorldsSet(seeds, data.height, data.width, _worlds_config(config), data.worlds.samples)
+    return WorldsSet(
+        seeds, data.height, data.width, _worlds_config(config), data.worlds.samples, data.worlds.labels
+    )
 
 
 def _worlds_config(config: ConfigDict) -> WorldsConfig:

@@ -6,7 +6,14 @@
 
 from camctrl_jax.worlds.captions import caption_phrasings, vocabulary
 from camctrl_jax.worlds.corruptions import Corruption, cut, freeze, jump, shake, static_variant, zoom
-from camctrl_jax.worlds.rendering import Frames, iterate_rgb, iterate_rgb_on_host, render, render_rgb
+from camctrl_jax.worlds.rendering import (
+    Frames,
+    iterate_rgb,
+    iterate_rgb_on_host,
+    render,
+    render_coarse_truth,
+    render_rgb,
+)
 from camctrl_jax.worlds.sampling import sample_world
 from camctrl_jax.worlds.scene import Move, Scene, World, WorldObject, WorldsConfig
 
@@ -25,6 +32,7 @@ __all__ = [
     "iterate_rgb_on_host",
     "jump",
     "render",
+    "render_coarse_truth",
     "render_rgb",
     "sample_world",
     "shake",

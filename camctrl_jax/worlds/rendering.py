@@ -33,6 +33,8 @@ from camctrl_jax.worlds.surfaces import PATTERN
 
 _FAR = 1e9
 _SLOT_BITS = 15
+CELL = 16  # pixels of a side of what coarse truth is averaged over
+FARTHEST = 50.0  # metres, beyond which coarse depth does not tell, the sky included
 _EXPOSURE = 0.88  # white in full sun just stays below the largest value
 assert SURFACES <= _SLOT_BITS  # slot 15 of the packed hit is the sky
 
@@ -508,6 +510,29 @@ def _truth(scene, poses, intrinsics, height, width):
     return (*jax.lax.map(surface, (index, hits)), *jax.lax.map(flow_and_occlusion, (index, hits, seen)))
 
 
+@partial(jax.jit, static_argnums=(3, 4))
+def _coarse_truth(scenes, poses, intrinsics, height, width):
+    """Log-depth and moving share [N, T, h, w] of cells, from the rays through the pixel centres."""
+    v, u = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
+
+    def in_cells(values):
+        return values.reshape(height // CELL, CELL, width // CELL, CELL).mean((1, 3))
+
+    def frame(scene, pose, lens, moving):
+        packed = _nearest(scene, pose[:3, 3], _directions(pose[:3, :3], lens, u / width, v / height))
+        depth, slot = _unpack_hit(packed)
+        moves = _lookup(moving, slot) & (slot != _SLOT_BITS)
+        return in_cells(jnp.log(jnp.minimum(depth, FARTHEST))), in_cells(moves.astype(jnp.float32))
+
+    def clip(scene, poses, intrinsics):
+        def at(t):
+            return frame(_at_frame(scene, t), poses[t], intrinsics[t], scene["moving"][t])
+
+        return jax.lax.map(at, jnp.arange(poses.shape[0]))
+
+    return jax.vmap(clip)(scenes, poses, intrinsics)
+
+
 def _bands(height: int, width: int, samples: int, worlds: int) -> int:
     """Into how many bands of rows a frame is cut: the rays of one step should stay in a CPU core's cache."""
     limit = 16_384 if jax.default_backend() == "cpu" else 1 << 22
@@ -548,6 +573,26 @@ def render(world: World, height: int, width: int, samples: int = 2) -> Frames:
         flow=np.asarray(flow[:-1]),
         occluded=np.asarray(occluded[:-1]),
     )
+
+
+def render_coarse_truth(worlds: Sequence[World], height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """What small networks learn of many worlds, in cells of ``CELL`` pixels, on the default device.
+
+    Args:
+        worlds: of equally many frames T.
+        height, width: pixels, multiples of ``CELL``.
+
+    Returns:
+        f32 [N, T, height / CELL, width / CELL] each: the mean logarithm of the depth in metres, at most
+        ``FARTHEST``, and the share of pixels that show what moves; of ``Frames.depth`` and ``Frames.moving``.
+
+    Raises:
+        InvalidValue: no worlds, or a size that has no whole cells.
+    """
+    for name, value in (("height", height), ("width", width)):
+        if value < CELL or value % CELL:
+            raise InvalidValue(f"{name} is {value}; coarse truth needs a multiple of {CELL}")
+    return _coarse_truth(*stack_worlds(worlds), height, width)
 
 
 def stack_worlds(worlds: Sequence[World]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import pytest
 
 from camctrl_jax.camera.framing import relative_to_first
 from camctrl_jax.data.resident import ResidentClips
+from camctrl_jax.data.stream import Bucket
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.data.worlds_clips import WorldsSet, sampled_worlds, world_records, worlds_clips
-from camctrl_jax.worlds import WorldsConfig, paths, render_rgb, sample_world
+from camctrl_jax.worlds import WorldsConfig, paths, render, render_rgb, sample_world
+from camctrl_jax.worlds.rendering import FARTHEST
 
 EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
 CONFIG = WorldsConfig(frames=9, aspect=48 / 32)
@@ -161,3 +164,23 @@ def test_every_device_renders_and_encodes_its_part():
     assert found["replicated"]
     assert found["largest_part"] <= 3
     assert found["progress"] == [[12, 14], [14, 14]]
+
+
+def test_labels_come_with_clips_and_are_kept_and_cut_with_them(tmp_path, clips):
+    labelled = replace(FIVE, labels=True)
+    options = {"chunk": 2, "workers": 0, "cache": tmp_path}
+    first = worlds_clips(labelled, EMBEDDER, **options)
+    assert equal(first, worlds_clips(labelled, EMBEDDER, **options))
+    assert set(first.arrays) - set(clips.arrays) == {"log_depth", "moving_share"}
+    assert all(np.array_equal(array, first.arrays[name]) for name, array in clips.arrays.items())
+    worlds_clips(FIVE, EMBEDDER, **options)
+    assert len(list(tmp_path.iterdir())) == 2  # a set without labels is another set
+    stream = first.stream(batch_size=3, seed=1, buckets=(Bucket(5, 3),))
+    batch = stream.batch_at(2)
+    picks = stream.picks_at(2)[1]
+    for row, (clip, _, start) in enumerate(picks[:, :3].tolist()):
+        truth = render(sample_world(3 + clip, CONFIG), 32, 48, 1)
+        depth = np.log(np.minimum(truth.depth, FARTHEST))[start : start + 5].reshape(5, 2, 16, 3, 16)
+        moving = truth.moving[start : start + 5].reshape(5, 2, 16, 3, 16)
+        np.testing.assert_allclose(batch["log_depth"][row], depth.mean((2, 4)), atol=3e-3)
+        np.testing.assert_allclose(batch["moving_share"][row], moving.mean((2, 4)), atol=1e-3)

@@ -6,9 +6,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from camctrl_jax.models import VAE, CameraConfig, MMDiT, mmdit_preset, vae_preset
+from camctrl_jax.models import (
+    VAE,
+    CameraConfig,
+    ClipFeatureNetwork,
+    MMDiT,
+    clip_features_preset,
+    mmdit_preset,
+    vae_preset,
+)
 from camctrl_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
-from camctrl_jax.models.presets import MMDIT_PRESETS, VAE_PRESETS
+from camctrl_jax.models.presets import CLIP_FEATURES_PRESETS, MMDIT_PRESETS, VAE_PRESETS
 from camctrl_jax.models.roles import ADDED_PARTS, ENCODER_PARTS, dotted, find_role, role_of
 
 EVERYTHING = {
@@ -34,6 +42,8 @@ def networks():
         yield VAE(vae_preset(name)).abstract_params()
     yield VAE(vae_preset("nano", attn_scales=(0.5,))).abstract_params()
     yield dict(zip(("image", "video"), discriminators()))
+    for name in CLIP_FEATURES_PRESETS:
+        yield ClipFeatureNetwork(clip_features_preset(name)).abstract_params()
 
 
 def test_every_leaf_has_a_role_that_fits_its_shape():

@@ -1,1 +1,4 @@
-"""What runs optimise, a file each: denoising, autoencoding. See ``camctrl_jax.training.objective``."""
+"""What runs optimise, a file each: denoising, autoencoding, labelling.
+
+See ``camctrl_jax.training.objective``.
+"""

@@ -1,0 +1,290 @@
+"""Results that a user has already, behind the protocols: pose files, masks, depth, flow, embeddings.
+
+Everything is checked against the frames that are asked about; nothing is resized or guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from camctrl_jax.camera.reading import Reading, read_path
+from camctrl_jax.errors import ClipError, InvalidValue, MissingFile, file_failures
+from camctrl_jax.estimators.colmap_models import model_folders, read_models
+from camctrl_jax.estimators.programs import checked_pair
+from camctrl_jax.estimators.protocols import (
+    DepthResult,
+    Fingerprint,
+    MotionMasks,
+    SfmResult,
+    checked_frames,
+    hashed,
+    unit_length,
+)
+from camctrl_jax.video.decoding import list_images
+from camctrl_jax.video.greys import read_grey
+
+_FLO = 202021.25  # the first number of every .flo file
+
+
+@dataclass(frozen=True)
+class ImportedPoses:
+    """Structure from motion that was done elsewhere: a pose file or folder in any format of the camera room.
+
+    A binary COLMAP model is read whole (points, observations, distortion). Poses belong to the frames in
+    order if there are as many. If there are fewer, the pictures' names tell: ``names`` lists those of the
+    frames; without it the last number in each name counts frames, from 0 or from 1, whichever the file shows.
+
+    Attributes:
+        path: the file or folder.
+        reading: how to read it (format, picture size, convention).
+        names: picture names of the frames, in order.
+        metric: whether it is in metres, where the file does not say.
+    """
+
+    path: Path
+    reading: Reading = field(default_factory=Reading)
+    names: tuple[str, ...] = ()
+    metric: bool = False
+
+    def fingerprint(self) -> Fingerprint:
+        settings = (("reading", str(self.reading)), ("names", self.names), ("metric", self.metric))
+        return Fingerprint("imported poses", "1", settings, hashed([_existing(self.path)]))
+
+    def reconstruct(
+        self,
+        frames: np.ndarray,
+        masks: np.ndarray | None = None,
+        intrinsics: np.ndarray | None = None,
+        times: np.ndarray | None = None,
+    ) -> SfmResult:
+        """The poses of the file; given intrinsics are not needed and not used.
+
+        Raises:
+            MissingFile: nothing is there.
+            InvalidValue: it cannot be told which pose belongs to which frame.
+            CameraError: the file cannot be read.
+        """
+        frames = checked_frames(frames)
+        read = read_path(self.path, self.reading)
+        cameras, stored = read.pose_file.cameras, read.pose_file.names
+        indices = self._frames(len(frames), len(cameras), stored)
+        if self.metric and not cameras.metric:
+            cameras = cameras.scaled(1.0, metric=True)
+        if read.format.name == "colmap" and self.reading == Reading() and model_folders(Path(self.path)):
+            names = [""] * len(frames)
+            for index, name in zip(indices, stored, strict=True):
+                names[index] = name
+            result = read_models(Path(self.path), names, frames.shape[1:3])
+            if result.registered.sum() == len(cameras):
+                return replace(result, metric=self.metric, reason="", message="")
+        return SfmResult.of_cameras(cameras, indices, len(frames))
+
+    def _frames(self, frames: int, poses: int, stored: Sequence[str]) -> np.ndarray:
+        """Which frame each pose belongs to."""
+        if self.names and len(self.names) != frames:
+            raise InvalidValue(f"{len(self.names)} names were given for {frames} frames.")
+        if self.names and stored:
+            places = {Path(name).stem: index for index, name in enumerate(self.names)}
+            unknown = [name for name in stored if Path(name).stem not in places]
+            if unknown:
+                raise InvalidValue(f"{self.path}: {unknown[0]} is none of the frames' names.")
+            return np.array([places[Path(name).stem] for name in stored])
+        if poses == frames:
+            return np.arange(frames)
+        numbers = [re.findall(r"\d+", Path(name).stem) for name in stored]
+        if poses > frames or not stored or not all(numbers):
+            raise InvalidValue(
+                f"{self.path}: holds {poses} poses for {frames} frames, and no picture names that tell which "
+                "are which; give a pose for every frame, or names."
+            )
+        indices = np.array([int(found[-1]) for found in numbers])
+        if indices.max() == frames and indices.min() >= 1:
+            return indices - 1
+        if indices.min() == 0 and indices.max() < frames:
+            return indices
+        raise InvalidValue(
+            f"{self.path}: pictures are numbered {indices.min()} to {indices.max()}, which fits {frames} "
+            "frames neither from 0 nor from 1 for sure; give names=, those of the frames in order."
+        )
+
+
+@dataclass(frozen=True)
+class ImportedMasks:
+    """A folder of pictures, one for each frame, in the order of the numbers in their names.
+
+    Attributes:
+        folder: of PNG or other pictures.
+        moving_is: which pixels move: "white" (not zero: this package's, VGGSfM's and most segmenters' way) or
+            "black" (zero: COLMAP's way). There is no default: half of the tools mean the opposite.
+    """
+
+    folder: Path
+    moving_is: str
+
+    def __post_init__(self) -> None:
+        if self.moving_is not in ("white", "black"):
+            raise InvalidValue(f"moving_is is {self.moving_is!r}; expected 'white' or 'black'.")
+
+    def fingerprint(self) -> Fingerprint:
+        settings = (("moving_is", self.moving_is),)
+        return Fingerprint("imported masks", "1", settings, hashed([_existing(self.folder)]))
+
+    def segment(self, frames: np.ndarray, fps: float) -> MotionMasks:
+        frames = checked_frames(frames)
+        paths = list_images(_existing(self.folder))
+        if len(paths) != len(frames):
+            raise InvalidValue(f"{self.folder}: holds {len(paths)} masks for {len(frames)} frames.")
+        pictures = [_picture(path, frames.shape[1:3]) for path in paths]
+        set_pixels = np.stack(pictures) != 0
+        return MotionMasks(set_pixels if self.moving_is == "white" else ~set_pixels)
+
+
+@dataclass(frozen=True)
+class ImportedDepth:
+    """z-depth: one npy [T, H, W], or a folder of npy [H, W] or 16-bit PNG files, one for each frame.
+
+    Attributes:
+        path: the file or folder.
+        metres: of one unit: 1 for files in metres, 0.001 for PNG in millimetres. It must be said: depth up to
+            an unknown scale is not metric depth.
+    """
+
+    path: Path
+    metres: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.metres) and self.metres > 0):
+            raise InvalidValue(f"metres is {self.metres}; expected the metres of one unit, more than 0.")
+
+    def fingerprint(self) -> Fingerprint:
+        settings = (("metres", self.metres),)
+        return Fingerprint("imported depth", "1", settings, hashed([_existing(self.path)]))
+
+    def depth(self, frames: np.ndarray, intrinsics: np.ndarray | None = None) -> DepthResult:
+        """Not valid where the file is not finite or not positive."""
+        frames = checked_frames(frames)
+        path = _existing(self.path)
+        if path.is_dir():
+            arrays = _of_folder(path, (".npy", ".png"), len(frames))
+            stored = np.stack(
+                [
+                    _npy(file, frames.shape[1:3])
+                    if file.suffix == ".npy"
+                    else _picture(file, frames.shape[1:3])
+                    for file in arrays
+                ]
+            )
+        else:
+            stored = _npy(path, frames.shape[:3])
+        depth = stored.astype(np.float64) * self.metres
+        valid = np.isfinite(depth) & (depth > 0)
+        return DepthResult(depth.astype(np.float32), valid, None)
+
+
+@dataclass(frozen=True)
+class ImportedFlow:
+    """Flow from each frame to the next: one npy [T-1, H, W, 2], or a folder of npy [H, W, 2] or .flo files.
+
+    Pixels, u right, v down. Unknown flow (not finite, or beyond 1e9 as .flo files have it) is NaN.
+    """
+
+    path: Path
+
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint("imported flow", "1", (), hashed([_existing(self.path)]))
+
+    def flow(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        a, b = checked_pair(a, b)
+        path = _existing(self.path)
+        if path.is_dir():
+            files = _of_folder(path, (".npy", ".flo"), len(a))
+            flow = np.stack(
+                [
+                    _npy(file, (*a.shape[1:3], 2)) if file.suffix == ".npy" else _flo(file, a.shape[1:3])
+                    for file in files
+                ]
+            )
+        else:
+            flow = _npy(path, (*a.shape[:3], 2))
+        flow = flow.astype(np.float32)
+        return np.where(np.abs(flow) < 1e9, flow, np.float32(np.nan))
+
+
+@dataclass(frozen=True)
+class ImportedEmbeddings:
+    """Embeddings npy [T, D] of the frames; they are scaled to length 1."""
+
+    path: Path
+
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint("imported embeddings", "1", (), hashed([_existing(self.path)]))
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        frames = checked_frames(frames)
+        return unit_length(_npy(_existing(self.path), (len(frames), None)), str(self.path))
+
+
+def _existing(path: str | Path) -> Path:
+    """A file or folder that is there; ``file.json#camera`` names the file."""
+    for candidate in (str(path), str(path).rpartition("#")[0]):
+        if candidate and Path(candidate).exists():
+            return Path(candidate)
+    raise MissingFile(f"{path}: no such file or folder.")
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _of_folder(folder: Path, suffixes: tuple[str, ...], count: int) -> list[Path]:
+    files = sorted((f for f in folder.iterdir() if f.suffix in suffixes and f.name[0] != "."), key=_natural)
+    kinds = {file.suffix for file in files}
+    if len(files) != count or len(kinds) > 1:
+        raise InvalidValue(
+            f"{folder}: holds {len(files)} files of {' or '.join(sorted(kinds) or suffixes)}; "
+            f"expected {count} of one kind."
+        )
+    return files
+
+
+def _picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+    try:
+        picture = read_grey(path)
+    except ClipError as error:
+        raise InvalidValue(str(error)) from error
+    if picture.shape != tuple(size):
+        raise InvalidValue(f"{path}: is {list(picture.shape)}, the frames are {list(size)}.")
+    return picture
+
+
+def _npy(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # NumPy raises many kinds on damaged files
+        raise InvalidValue(f"{path}: is not a readable NumPy file of numbers ({error}).") from error
+    fits = array.ndim == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape))
+    if not fits or array.dtype.kind not in "biuf":
+        wanted = ["any" if size is None else size for size in shape]
+        raise InvalidValue(f"{path}: is {array.dtype}{list(array.shape)}, expected numbers {wanted}.")
+    return array
+
+
+def _flo(path: Path, size: tuple[int, int]) -> np.ndarray:
+    with file_failures(path, "read"):
+        data = path.read_bytes()
+    expected = 12 + 8 * size[0] * size[1]
+    if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(_FLO):
+        raise InvalidValue(f"{path}: is not a .flo file (it does not begin with {_FLO}).")
+    width, height = np.frombuffer(data, "<i4", 2, 4)
+    if (height, width) != tuple(size) or len(data) != expected:
+        raise InvalidValue(
+            f"{path}: is {height} x {width} in {len(data)} bytes; expected "
+            f"{size[0]} x {size[1]} in {expected}."
+        )
+    return np.frombuffer(data, "<f4", offset=12).reshape(*size, 2)

@@ -1,0 +1,129 @@
+"""``evaluate compare``: two results on the same scenes, difference by difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.files.json_file import read_json
+from camctrl_jax.metrics.intervals import paired
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What to compare.
+
+    Attributes:
+        first, second: folders of ``evaluate worlds``, or their ``results.json``.
+        rows: the row of each to compare, as its results name it ("32 steps, camera 2, text 1"); None takes
+            equal ones, or the only one of each.
+    """
+
+    first: Path
+    second: Path
+    rows: tuple[str, str] | None = None
+
+
+def compare_results(settings: CompareSettings) -> dict[str, Any]:
+    """Paired differences, second minus first, over the scenes that both have.
+
+    Raises:
+        UserError: no such results, no scene or no row in common, or clips of another size.
+    """
+    names = [str(settings.first), str(settings.second)]
+    results = [read_json(_file(path)) for path in (settings.first, settings.second)]
+    for name, result in zip(names, results, strict=True):
+        if "per_scene" not in result:
+            raise InvalidValue(f"{name}: no results of evaluate worlds (there is no per_scene).")
+    if results[0]["clip"] != results[1]["clip"]:
+        raise InvalidValue(
+            f"{names[0]} has clips of {results[0]['clip']}, {names[1]} of {results[1]['clip']}: they are not "
+            "the same clips."
+        )
+    scenes = [{_key(scene): scene["values"] for scene in result["per_scene"]} for result in results]
+    common = [key for key in scenes[0] if key in scenes[1]]
+    if not common:
+        raise InvalidValue(f"{names[0]} and {names[1]} have no scene in common.")
+    differences = {}
+    for label, pair in _columns(results, settings.rows).items():
+        columns = [
+            np.array([_number(values[key].get(column)) for key in common])
+            for values, column in zip(scenes, pair, strict=True)
+        ]
+        difference = paired(*columns, draws=2000)
+        if difference is not None:
+            known = np.isfinite(columns[0]) & np.isfinite(columns[1])
+            differences[label] = asdict(difference) | {
+                "first": float(columns[0][known].mean()),
+                "second": float(columns[1][known].mean()),
+            }
+    return {
+        "first": names[0],
+        "second": names[1],
+        "scenes": len(common),
+        "left_out": [len(scene) - len(common) for scene in scenes],
+        "differences": differences,
+    }
+
+
+def comparison_markdown(comparison: Mapping[str, Any]) -> str:
+    """The comparison as a table."""
+    lines = [
+        f"{comparison['scenes']} scenes that both have; left out: {comparison['left_out'][0]} of the first, "
+        f"{comparison['left_out'][1]} of the second. Mean difference with its 95 % interval over scenes.",
+        "",
+        f"| measure | {comparison['first']} | {comparison['second']} | second minus first | scenes |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in comparison["differences"].items():
+        low, high = found["low"], found["high"]
+        span = "" if low is None else f" ({low:+.3g} to {high:+.3g})"
+        sure = " *" if low is not None and low * high > 0 else ""
+        cells = [name, f"{found['first']:.4g}", f"{found['second']:.4g}", f"{found['mean']:+.3g}{span}{sure}"]
+        lines.append(f"| {' | '.join(cells)} | {found['clips']} |")
+    return "\n".join([*lines, "", "\\* the interval leaves 0 out."])
+
+
+def _file(path: Path) -> Path:
+    return path / "results.json" if path.is_dir() else path
+
+
+def _key(scene: Mapping[str, Any]) -> tuple[int, int]:
+    return scene["index"], scene["seed"]
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _row_names(result: Mapping[str, Any]) -> list[str]:
+    names = dict.fromkeys(name.split("/")[0] for scene in result["per_scene"] for name in scene["values"])
+    return [name for name in names if name != "baseline"]
+
+
+def _columns(results: list[Mapping[str, Any]], rows: tuple[str, str] | None) -> dict[str, tuple[str, str]]:
+    """What to call each difference, and the column of each result that it is of."""
+    known = [_row_names(result) for result in results]
+    if rows is not None:
+        for row, names in zip(rows, known, strict=True):
+            if row not in names:
+                raise InvalidValue(f"row {row!r} is not among {names}.")
+        pairs = {rows[0] if rows[0] == rows[1] else f"{rows[0]} -> {rows[1]}": rows}
+    elif common := [row for row in known[0] if row in known[1]]:
+        pairs = {row: (row, row) for row in common}
+    elif len(known[0]) == len(known[1]) == 1:
+        pairs = {f"{known[0][0]} -> {known[1][0]}": (known[0][0], known[1][0])}
+    else:
+        raise InvalidValue(f"no row in common: {known[0]} and {known[1]}. Choose one of each with --rows.")
+    names = [{name for scene in result["per_scene"] for name in scene["values"]} for result in results]
+    columns = {name: (name, name) for name in sorted(names[0] & names[1]) if name.startswith("baseline/rec")}
+    for label, (one, other) in pairs.items():
+        endings = {name.removeprefix(f"{one}/") for name in names[0] if name.startswith(f"{one}/")}
+        endings &= {name.removeprefix(f"{other}/") for name in names[1] if name.startswith(f"{other}/")}
+        columns |= {f"{label}/{end}": (f"{one}/{end}", f"{other}/{end}") for end in sorted(endings)}
+    return columns

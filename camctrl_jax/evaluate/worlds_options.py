@@ -1,0 +1,151 @@
+"""The command line of ``evaluate worlds`` and ``evaluate compare``: options and help, nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+WORLDS = """\
+The worlds benchmark: 256 held-out procedural scenes whose every camera path has a true render.
+
+  python -m camctrl_jax.evaluate worlds --out outputs/benchmark
+  python -m camctrl_jax.evaluate worlds --laptop --out outputs/small
+  python -m camctrl_jax.evaluate worlds --fool --out outputs/fooling
+
+Paths: forward, sideways, pan, orbit, one to three turns, out and back, detour; each easy, medium and hard;
+and cameras that stand. For every scene and sample:
+
+  i2v         from the first frame, frames 6 to the last: PSNR and SSIM against the true render; gain over a
+              decoy (another scene's path), over the first frame repeated, and over the first frame warped by
+              exact geometry; alpha*, the scale of the path whose render fits best (1 is wanted)
+  extension   from the first 13 frames, the frames after them: PSNR, SSIM, gain over the last one repeated
+  t2v         from the caption and the path alone: what looks at clips as draws from a distribution
+  all         energy score over samples, spread over skill, variance by region; gradient energy against the
+              truth and the reconstruction; Frechet distance of clip features, beside what real clips have
+              among themselves. Means with 95 % intervals over scenes, by class and difficulty of path, too
+
+Amounts are by the device: 256 scenes, 4 samples, 32 steps at camera guidance 2 on an accelerator; on a CPU,
+or with --laptop, the first 10 scenes (every class of paths once), 2 samples, 8 steps: under 15 minutes on two
+cores. Each is an option. Few steps predict the mean of what may happen, which PSNR rewards.
+
+In --out: results.json, results.md (one page), error_over_time.png, by_class.png, best.png and worst.png
+(strips); clips/ keeps every scene as soon as it is measured, and the same command goes on from there. With
+--videos also an mp4 of every scene there: true render, then the first sample of each task.
+
+--checkpoint may also be a run of configs/vae.py; then only the reconstruction is measured.
+
+--paths own takes the worlds from --first-seed on with the paths that were drawn with them, as evaluations
+before the benchmark did (--paths own --tasks i2v --count 64 --steps 2 32 --camera-guidance 1 1.5 2).
+comparison.mp4 has given way to a video a scene, strip.png to best.png and worst.png.
+"""
+
+COMPARE = """\
+Compare two results of evaluate worlds on the scenes that both have, scene by scene.
+
+  python -m camctrl_jax.evaluate compare outputs/before outputs/after
+
+Prints each measure's mean difference, second minus first, with its 95 % interval over scenes: much narrower
+than the intervals of either, since scenes differ more than models do.
+"""
+
+
+def add_worlds(add: Any) -> None:
+    """The options of ``evaluate worlds``; ``add`` is a parser's ``add_argument``."""
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results; created if needed")
+    add(
+        "--checkpoint",
+        default="default",
+        metavar="SPEC",
+        help="'default' (in the package), a run directory, or a weights folder",
+    )
+    add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
+    add("--laptop", action="store_true", default=None, help="the smaller amounts, on an accelerator too")
+    add("--fool", action="store_true", help="measure clips with known faults instead: which fools what")
+    add("--count", type=int, metavar="N", help="the first N scenes (default: 256; 10 on a CPU)")
+    add("--seeds", type=int, metavar="S", help="samples of each scene and task (default: 4; 2 on a CPU)")
+    add(
+        "--steps",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="Euler steps, one or several numbers, each with every guidance weight (default: 32; 8 on a CPU)",
+    )
+    add(
+        "--camera-guidance",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="one or several weights, each a row of the tables (default: 2; 1 is none)",
+    )
+    add("--text-guidance", type=float, default=1.0, metavar="W", help="default 1: none")
+    add(
+        "--tasks",
+        nargs="+",
+        choices=("i2v", "t2v", "extension"),
+        default=["i2v", "t2v", "extension"],
+        help="default: all three",
+    )
+    add("--poses", type=int, default=0, metavar="N", help="estimate cameras of N scenes (needs pycolmap)")
+    add(
+        "--features",
+        default="default",
+        metavar="SPEC",
+        help="clip features of the Frechet distance: 'default' (in the package), a folder or run, or 'none'",
+    )
+    add("--paths", choices=("benchmark", "own"), default="benchmark", help="default: benchmark")
+    add("--first-seed", type=int, help="with --paths own: the first world, 1000000 (the default) or above")
+    add("--frames", type=int, help="4k+1 (default: as the model was trained)")
+    add("--height", type=int, help="pixels (default: as the model was trained)")
+    add("--width", type=int, help="pixels (default: as the model was trained)")
+    add("--samples", type=int, default=2, help="rays per pixel and axis of the render (default 2)")
+    add("--batch-size", type=int, metavar="N", help="scenes at a time (default: 32; 1 on a CPU)")
+    add("--shown", type=int, default=3, help="scenes on each strip, the best and the worst (default 3)")
+    add("--videos", action="store_true", help="also write every scene as a video, clips/scene_NNN.mp4")
+    add("--float32", action="store_true", help="compute in float32 on an accelerator too")
+
+
+def add_compare(add: Any) -> None:
+    """The options of ``evaluate compare``."""
+    add("first", type=Path, help="a folder of evaluate worlds, or its results.json")
+    add("second", type=Path, help="another one")
+    add(
+        "--rows",
+        nargs=2,
+        metavar="ROW",
+        help="the row of each to compare, such as '32 steps, camera 2, text 1' (default: equal ones, or the "
+        "only one of each)",
+    )
+    add("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def run_worlds(
+    fool: bool, steps: list[int] | None, camera_guidance: list[float] | None, tasks: list[str], **values: Any
+) -> None:
+    """``evaluate worlds`` with the options of :func:`add_worlds`."""
+    # Only now, so that --help answers at once.
+    from camctrl_jax.evaluate import worlds
+
+    settings = worlds.Settings(
+        steps=None if steps is None else tuple(steps),
+        camera_guidance=None if camera_guidance is None else tuple(camera_guidance),
+        tasks=tuple(tasks),
+        **values,
+    )
+    if fool:
+        results = worlds.fool(settings)
+        print(worlds.fooling_table(results))
+    else:
+        results = worlds.evaluate_worlds(settings)
+        print(worlds.benchmark_page(results))
+    for name in results["files"]:
+        print(settings.out / name)
+
+
+def run_compare(as_json: bool, rows: list[str] | None, **values: Any) -> None:
+    """``evaluate compare`` with the options of :func:`add_compare`."""
+    from camctrl_jax.evaluate import worlds
+
+    settings = worlds.CompareSettings(rows=None if rows is None else (rows[0], rows[1]), **values)
+    comparison = worlds.compare_results(settings)
+    print(json.dumps(comparison, indent=2) if as_json else worlds.comparison_markdown(comparison))

@@ -1,0 +1,526 @@
+"""``evaluate worlds`` and ``compare``: exact geometry, measures on faults, refusals, and whole small runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from nano_weights import save_nano
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.errors import UserError
+from camctrl_jax.estimators.protocols import SfmResult
+from camctrl_jax.evaluate.__main__ import main
+from camctrl_jax.evaluate.worlds import (
+    CompareSettings,
+    HeldOut,
+    Settings,
+    compare_results,
+    evaluate_worlds,
+    fool,
+    in_batches,
+)
+from camctrl_jax.evaluate.worlds.fooling import blurred, faster
+from camctrl_jax.evaluate.worlds.measuring import clip_measures, distribution_measures
+from camctrl_jax.evaluate.worlds.poses import PoseCheck
+from camctrl_jax.evaluate.worlds.sampling import given_frames, scored_frames
+from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, distances, summarised
+from camctrl_jax.evaluate.worlds.truth import PATH_SCALES, Truth, at_frames, cases_of, truths, warped
+from camctrl_jax.metrics.psnr import psnr
+from camctrl_jax.metrics.worlds_scores import markdown_report
+from camctrl_jax.worlds import WorldsConfig, render, sample_world
+from camctrl_jax.worlds.geometry import render_geometry
+from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
+
+pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
+
+SHAPE = ClipShape(9, 32, 48)  # of the nano weights
+SMALL = {"count": 3, "seeds": 2, "samples": 1, "features": "none", "shown": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_nano(tmp_path_factory.mktemp("weights") / "nano")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> list[Truth]:
+    settings = Settings(tmp_path_factory.mktemp("out"), **SMALL).resolved(False)
+    return truths(cases_of(settings, SHAPE, range(2)), SHAPE, 1)
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A whole run of two rows, and the lines that it said."""
+    lines = []
+    out = tmp_path_factory.mktemp("run")
+    settings = Settings(out, checkpoint=str(folder), steps=(2, 1), batch_size=2, **SMALL)
+    return settings, evaluate_worlds(settings, say=lines.append), lines
+
+
+# -------------------------------------------------------------------------------------------- exact geometry
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    """A world of nine frames, and all that is true of it."""
+    world = sample_world(HELD_OUT_FIRST_SEED, WorldsConfig(frames=9))
+    return world, render(world, 32, 48, samples=1)
+
+
+def test_geometry_of_many_worlds_is_that_of_each(rendered):
+    world, frames = rendered
+    other = sample_world(HELD_OUT_FIRST_SEED + 1, WorldsConfig(frames=9))
+    depth, instances = render_geometry([other, world], 32, 48)
+    np.testing.assert_allclose(depth[1], frames.depth, rtol=1e-5)
+    np.testing.assert_array_equal(instances[1], frames.instances)
+    assert (instances[0] != instances[1]).any()
+
+
+def test_warp_of_the_first_frame_is_that_frame_where_the_camera_is_and_close_along_the_path(scenes):
+    for truth in scenes:
+        np.testing.assert_array_equal(truth.warp[0], truth.video[0])
+        # Where the scene stands and was in view, the warp knows the colours, but for its resampling.
+        still = truth.regions["still"][-1]
+        error = np.abs(truth.warp[-1][still].astype(float) - truth.video[-1][still])
+        apart = np.abs(truth.repeated[-1][still].astype(float) - truth.video[-1][still])
+        assert error.mean() < 0.6 * apart.mean()
+
+
+def test_warp_moves_a_plane_by_the_pixels_that_it_should():
+    height, width, focal, distance = 16, 32, 0.5, 4.0
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 256, (height, width, 3), np.uint8)
+    depth = np.full((2, height, width), distance)
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 0, 3] = 3 * distance / (focal * width)  # right by three pixels at that distance
+    video = warped(first, depth[0], depth, Cameras(poses, np.array([focal, 1.0, 0.5, 0.5])))
+    np.testing.assert_array_equal(video[1][:, :-3], first[:, 3:])
+
+
+def test_regions_part_the_picture_and_the_first_frame_hides_nothing(scenes):
+    for truth in scenes:
+        assert (sum(region.astype(int) for region in truth.regions.values()) == 1).all()
+        assert not truth.regions["hidden"][0].any()
+        assert truth.regions["hidden"][-1].any()
+
+
+def test_some_frames_of_a_world_are_those_frames(rendered):
+    world, frames = rendered
+    part = at_frames(world, slice(2, None, 3))
+    depth, _ = render_geometry([part], 32, 48)
+    np.testing.assert_allclose(depth[0], frames.depth[2::3], rtol=1e-5)
+    np.testing.assert_array_equal(part.scene.moving, world.scene.moving[2::3])
+    assert part.frames == len(part.cameras) == 3
+
+
+# -------------------------------------------------------------------------------------------------- measures
+
+
+def test_measures_of_known_faults(scenes):
+    scored = slice(5, None)
+    for truth in scenes:
+        perfect = clip_measures(truth.video, truth, scored)
+        assert (perfect.psnr, perfect.ssim, perfect.sharpness, perfect.alive) == (100.0, 1.0, 1.0, 1.0)
+        assert perfect.alpha == pytest.approx(1.0, abs=0.02)
+        still = clip_measures(truth.repeated, truth, scored)
+        assert (still.alpha, still.alive) == (0.0, 0.0)
+        assert still.sharpness_kept is None
+        soft = clip_measures(blurred(truth.video, 1.5), truth, scored, truth.video)
+        assert soft.sharpness < 0.3 < soft.psnr
+        assert soft.sharpness == soft.sharpness_kept
+        assert soft.alpha == pytest.approx(1.0, abs=0.1)  # blur does not move it
+        shorter = truth.scaled[PATH_SCALES.index(0.7)]
+        short = truth.video.copy()
+        short[8:] = shorter
+        assert clip_measures(short, truth, scored).alpha == pytest.approx(0.7, abs=0.08)
+
+
+def test_a_standing_camera_has_no_scale_of_its_path(tmp_path):
+    settings = Settings(tmp_path, **SMALL | {"count": 10}).resolved(False)
+    (truth,) = truths(cases_of(settings, SHAPE, [9]), SHAPE, 1)
+    assert truth.case.stands
+    assert clip_measures(truth.repeated, truth, slice(5, None)).alpha is None
+
+
+def test_collapse_has_no_spread_and_a_worse_energy_score_than_honest_samples(scenes):
+    truth, rng = scenes[0], np.random.default_rng(0)
+
+    def draw():
+        return np.clip(truth.video + 20.0 * rng.standard_normal(truth.video.shape), 0, 255).astype(np.uint8)
+
+    honest, other = np.stack([draw() for _ in range(4)]), dataclasses.replace(truth, video=draw())
+    collapsed = np.broadcast_to(honest[0], honest.shape)
+    scores = {
+        name: distribution_measures(samples, other, slice(None))
+        for name, samples in (("honest", honest), ("collapsed", collapsed))
+    }
+    assert scores["honest"]["energy"] < 0.8 * scores["collapsed"]["energy"]
+    assert scores["collapsed"]["spread"]["all"]["variance"] == 0.0
+    parts = [scores["honest"]["spread"][name] for name in ("hidden", "moving", "still")]
+    whole = scores["honest"]["spread"]["all"]
+    assert sum(part["variance"] for part in parts) == pytest.approx(whole["variance"])
+    assert sum(part["values"] for part in parts) == whole["values"]
+    assert distribution_measures(honest[:1], other, slice(None)) is None
+
+
+def test_a_clip_played_faster_ends_early():
+    video = np.arange(20, dtype=np.uint8)[:, None, None, None] + np.zeros((20, 2, 2, 3), np.uint8)
+    quick = faster(video, 1.1)
+    assert quick.shape == video.shape
+    assert quick[10, 0, 0, 0] == 11
+    assert quick[-1, 0, 0, 0] == quick[-2, 0, 0, 0] == 19
+
+
+def test_what_each_task_is_given_and_scored_on():
+    shape = ClipShape(49, 96, 160)
+    assert [given_frames(task, shape) for task in ("i2v", "t2v", "extension")] == [1, 0, 13]
+    assert [scored_frames(task, shape).start for task in ("i2v", "t2v", "extension")] == [5, 0, 13]
+    assert given_frames("extension", SHAPE) == 5  # of nine
+
+
+def test_frechet_distance_needs_clips_and_has_a_floor():
+    rng = np.random.default_rng(0)
+
+    def scene(shift):
+        return {
+            "features/truth": rng.normal(size=4),
+            "features/another world": rng.normal(size=4),
+            "features/a row/i2v/0": rng.normal(size=4) + shift,
+            "features/a row/i2v/1": rng.normal(size=4) + shift,
+        }
+
+    few = distances([scene(0.0) for _ in range(LEAST_CLIPS - 1)])
+    assert "reason" in few
+    assert "floor" not in few
+    found = distances([scene(2.0) for _ in range(400)])
+    assert found["floor"] == found["twins"]["truth"] < 0.2
+    assert found["twins"]["a row/i2v"] == pytest.approx(16.0, rel=0.1)  # four channels, shifted by two
+    assert distances([{"strip/i2v": np.zeros(1)}]) is None
+
+
+class _Perfect:
+    """Structure from motion that knows the answer, or finds nothing, or two frames only."""
+
+    def __init__(self, cameras, registered):
+        self.cameras, self.registered = cameras, registered
+
+    def reconstruct(self, frames, masks=None, intrinsics=None, times=None):
+        if not self.registered:
+            return SfmResult.failed(len(frames), "no_model", "nothing")
+        chosen = self.cameras[::3][list(range(self.registered))]
+        return SfmResult.of_cameras(chosen, range(self.registered), len(frames))
+
+
+def test_estimated_cameras_are_compared_and_failures_counted(scenes):
+    truth = scenes[1]
+    cameras = truth.case.world.cameras
+    found = {
+        registered: PoseCheck(_Perfect(cameras, registered)).of_scene(truth, {})["truth"]
+        for registered in (3, 2, 0)
+    }
+    assert found[3]["rot_err_first_deg"] == pytest.approx(0.0, abs=1e-5)
+    assert found[3]["trans_err_share"] == pytest.approx(0.0, abs=1e-6)
+    assert found[3]["registered"] == 1.0
+    assert found[2]["reason"] == "few_frames"
+    assert found[0]["reason"] == "no_model"
+    assert "trans_err" not in found[0]
+
+
+# ------------------------------------------------------------------------------------------------ whole runs
+
+
+def test_batches_cover_every_row_once_and_have_one_size():
+    sizes = []
+
+    def double(rows):
+        sizes.append(len(rows))
+        return np.asarray(rows) * 2
+
+    np.testing.assert_array_equal(in_batches(double, 7, 3), np.arange(7) * 2)
+    assert sizes == [3, 3, 3]
+
+
+def test_decoy_is_the_path_of_another_world_from_the_own_first_frame(scenes):
+    worlds = tuple(sample_world(HELD_OUT_FIRST_SEED + i, WorldsConfig(frames=9)) for i in range(3))
+    decoys = HeldOut(worlds, np.zeros((3, 9, 2, 2, 3), np.uint8)).decoys()
+    for i, decoy in enumerate(decoys):
+        other = worlds[(i + 1) % 3].cameras.relative_to(0)
+        np.testing.assert_array_equal(decoy.world_from_camera, other.world_from_camera)
+        np.testing.assert_array_equal(decoy.intrinsics, worlds[i].cameras.intrinsics)
+    case, following = (truth.case for truth in scenes)
+    np.testing.assert_allclose(
+        case.decoy.relative_to(0).world_from_camera,
+        following.world.cameras.relative_to(0).world_from_camera,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        case.decoy.world_from_camera[0], case.world.cameras.world_from_camera[0], atol=1e-12
+    )
+
+
+def test_whole_run_writes_its_results(run):
+    settings, results, lines = run
+    assert {path.name for path in settings.out.iterdir()} == {
+        *(
+            "results.json",
+            "results.md",
+            "error_over_time.png",
+            "by_class.png",
+            "best.png",
+            "worst.png",
+            "clips",
+        )
+    }
+    assert json.loads((settings.out / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert "left" in lines[-1]
+    assert results["scenes"]["classes"] == {"forward": 1, "sideways": 1, "pan": 1}
+    scene = results["per_scene"][0]
+    assert scene["seed"] == 2_000_000
+    row = "2 steps, camera 2, text 1"
+    for task in ("i2v", "extension"):
+        values = scene["values"]
+        made = values[f"{row}/{task}/psnr"]
+        assert values[f"{row}/{task}/gain_repeated"] == pytest.approx(
+            made - values[f"{row}/{task}/psnr_repeated"]
+        )
+    assert scene["values"][f"{row}/t2v/psnr"] is None  # nothing to compare with
+    assert scene["values"][f"{row}/t2v/energy"] > 0
+    assert results["measures"][f"{row}/i2v/psnr"]["clips"] == 3
+    page = (settings.out / "results.md").read_text()
+    for words in ("## I2V", "## T2V", "## Extension", row, "1 steps, camera 2", "| forward |"):
+        assert words in page
+    assert [entry["steps"] for entry in results["camera"]] == [2, 1]
+    assert "| 2 | 2 |" in markdown_report(results)  # what a weights card shows
+
+
+def test_a_second_run_measures_nothing_and_a_lost_scene_alone(run, folder):
+    settings, results, _ = run
+
+    def again(changed):
+        lines = []
+        found = evaluate_worlds(changed, say=lines.append)
+        return found, lines
+
+    found, _ = again(settings)
+    assert found["measured_now"] == 0
+    assert found["per_scene"] == results["per_scene"]
+    (settings.out / "clips" / "scene_001.json").write_text("{")  # half a file
+    found, _ = again(settings)
+    assert found["measured_now"] == 1
+    for one, other in zip(found["per_scene"], results["per_scene"], strict=True):
+        assert one["values"] == pytest.approx(
+            other["values"], abs=0.02, nan_ok=True
+        )  # another batch, rounding
+    # More scenes keep those that are there; other samples do not.
+    found, _ = again(dataclasses.replace(settings, count=2))
+    assert found["measured_now"] == 0
+    found, _ = again(dataclasses.replace(settings, count=2, steps=(1,), tasks=("i2v",)))
+    assert found["measured_now"] == 2
+
+
+def test_worlds_with_their_own_paths_as_before_the_benchmark(folder, tmp_path):
+    settings = Settings(
+        tmp_path, checkpoint=str(folder), paths="own", tasks=("i2v",), steps=(1,), **SMALL | {"seeds": 1}
+    )
+    results = evaluate_worlds(settings, say=lambda line: None)
+    assert results["seeds"] == [1_000_000, 1_000_001, 1_000_002]
+    row = results["camera"][0]
+    assert len(row["per_world"]["true_path"]) == 3
+    assert results["spread_over_skill"] == {}
+    assert "own paths (seeds 1000000 to 1000002)" in (tmp_path / "results.md").read_text()
+
+
+def test_autoencoder_alone_is_measured_by_reconstruction(tmp_path):
+    vae = save_nano(tmp_path / "vae", mmdit=False)
+    shape = {"frames": 9, "height": 32, "width": 48}
+    settings = Settings(tmp_path / "out", checkpoint=str(vae), **shape, **SMALL | {"count": 2})
+    results = evaluate_worlds(settings, say=lambda line: None)
+    assert "camera" not in results
+    assert 0 < results["reconstruction"]["psnr_db"] < 60
+    assert "I2V" not in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_fooling_table(folder, tmp_path):
+    settings = Settings(tmp_path, checkpoint=str(folder), steps=(1,), **SMALL | {"count": 2})
+    rows = fool(settings, say=lambda line: None)["rows"]
+    assert len(rows) == 18
+
+    def mean(name, measure):
+        return rows[name][measure]["mean"]
+
+    assert mean("true render", "psnr") == 100.0
+    assert mean("true render, path times 0.8", "alpha") == pytest.approx(0.8, abs=0.06)
+    assert mean("mean of the samples", "psnr") > mean("samples of the weights", "psnr")  # PSNR rewards blur
+    assert mean("mean of the samples", "energy") > mean("samples of the weights", "energy")  # this does not
+    assert mean("one sample repeated", "energy") > mean("samples of the weights", "energy")
+    assert mean("first frame repeated", "alpha") == 0.0
+    blurs = [mean(f"truth blurred by {width} px", "sharpness") for width in ("0.7", "1.5", "3")]
+    assert 1.0 > blurs[0] > blurs[1] > blurs[2]
+    table = (tmp_path / "fooling.md").read_text()
+    assert "truth played 10 % faster" in table
+    assert fool(settings, say=lambda line: None)["rows"] == rows
+
+
+# ------------------------------------------------------------------------------------------------- comparing
+
+
+def result(tmp_path, name, shift, rows=("row",), seeds=range(40)):
+    rng = np.random.default_rng(0)
+    scenes = [
+        {
+            "index": i,
+            "seed": i,
+            "values": {f"{row}/i2v/psnr": 20 + 5 * rng.standard_normal() + shift for row in rows}
+            | {"baseline/reconstruction/psnr": 28.0},
+        }
+        for i in seeds
+    ]
+    folder = tmp_path / name
+    folder.mkdir()
+    content = {"clip": {"frames": 49}, "per_scene": scenes}
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_paired_comparison_sees_what_the_spread_of_scenes_hides(tmp_path, capsys):
+    one, other = result(tmp_path, "one", 0.0), result(tmp_path, "other", 0.1)
+    assert main(["compare", str(one), str(other), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    difference = found["differences"]["row/i2v/psnr"]
+    assert difference["mean"] == pytest.approx(0.1)
+    assert difference["low"] == pytest.approx(0.1)  # the same scenes, each better by as much
+    assert difference["second"] - difference["first"] == pytest.approx(0.1)
+    assert main(["compare", str(one), str(other / "results.json")]) == 0
+    assert "| row/i2v/psnr |" in capsys.readouterr().out
+
+
+def test_only_scenes_and_rows_that_both_have_are_compared(tmp_path):
+    one = result(tmp_path, "one", 0.0, rows=("4 steps", "8 steps"))
+    other = result(tmp_path, "other", 0.0, rows=("32 steps", "4 steps"), seeds=range(30, 60))
+    found = compare_results(CompareSettings(one, other))
+    assert (found["scenes"], found["left_out"]) == (10, [30, 20])
+    assert "4 steps/i2v/psnr" in found["differences"]
+    chosen = compare_results(CompareSettings(one, other, ("8 steps", "32 steps")))
+    assert "8 steps -> 32 steps/i2v/psnr" in chosen["differences"]
+    lone = result(tmp_path, "lone", 0.0, rows=("2 steps",))
+    with pytest.raises(UserError, match="no row in common"):
+        compare_results(CompareSettings(one, lone))
+    with pytest.raises(UserError, match="not among"):
+        compare_results(CompareSettings(one, other, ("8 steps", "64 steps")))
+    far = result(tmp_path, "far", 0.0, seeds=range(90, 99))
+    with pytest.raises(UserError, match="no scene in common"):
+        compare_results(CompareSettings(one, far))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no such file"):
+        compare_results(CompareSettings(one, tmp_path / "empty"))
+    shutil.copy(one / "results.json", tmp_path / "old.json")
+    (tmp_path / "old.json").write_text('{"camera": []}')
+    with pytest.raises(UserError, match="no results of evaluate worlds"):
+        compare_results(CompareSettings(one, tmp_path / "old.json"))
+
+
+def test_a_measure_that_no_scene_has_is_none_and_one_of_few_counts_the_others():
+    baselines = [{"psnr": 28.0, "psnr_all_frames": 28.0, "alpha": value} for value in (None, 1.0, 1.0)]
+    records = [
+        {
+            "index": i,
+            "seed": i,
+            "path_class": "pan",
+            "difficulty": "easy",
+            "shares": {"hidden": 0.1},
+            "baselines": {"reconstruction": measures},
+            "rows": {},
+        }
+        for i, measures in enumerate(baselines)
+    ]
+    found = summarised(records, [{}] * 3)
+    assert found["measures"]["baseline/reconstruction/alpha"]["failed"] == 1
+    assert found["measures"]["baseline/reconstruction/ssim"] is None
+
+
+# -------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 1}, "at least 2 scenes"),
+        ({"count": 257}, "256 scenes"),
+        ({"first_seed": 1_000_000}, "fixed seeds"),
+        ({"paths": "own", "first_seed": 999_990}, "partly training seeds"),
+        ({"paths": "short"}, "none of benchmark"),
+        ({"tasks": ("i2v", "v2v")}, "v2v"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"steps": (32, 0)}, "steps is 0"),
+        ({"steps": ()}, "expected a tuple of one or more"),
+        ({"steps": 32}, "expected a tuple of one or more"),
+        ({"camera_guidance": ()}, "expected a tuple of one or more"),
+        ({"samples": 0}, "samples=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"frames": 0}, "frames=0"),
+        ({"camera_guidance": (float("nan"),)}, "Guidance.camera"),
+        ({"frames": 5}, "take 9 or more"),
+        ({"width": 50}, "width=50"),
+        ({"checkpoint": "nowhere"}, "No weights at"),
+        ({"features": "nowhere"}, "No clip features at"),
+    ],
+)
+def test_requests_that_cannot_work_are_refused_before_any_work(folder, tmp_path, changes, message):
+    settings = {"out": tmp_path / "out", "checkpoint": str(folder)}
+    with pytest.raises(UserError, match=message):
+        evaluate_worlds(Settings(**settings | changes), say=lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_amounts_are_by_the_device_unless_asked_for(tmp_path):
+    small, large = (Settings(tmp_path).resolved(on) for on in (False, True))
+    assert (small.count, small.seeds, small.steps) == (10, 2, (8,))
+    assert (large.count, large.seeds, large.steps, large.camera_guidance) == (256, 4, (32,), (2.0,))
+    assert Settings(tmp_path, laptop=True).resolved(True).count == 10
+    assert Settings(tmp_path, count=5, steps=(2, 3)).resolved(True).steps == (2, 3)
+
+
+def test_a_second_autoencoder_beside_an_autoencoder_is_refused(tmp_path, capsys):
+    vae = save_nano(tmp_path / "vae", mmdit=False)
+    other = save_nano(tmp_path / "other", mmdit=False)
+    out = tmp_path / "out"
+    assert main(["worlds", "--checkpoint", str(vae), "--vae", str(other), "--out", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert f"--checkpoint {vae}" in told
+    assert f"--vae {other}" in told
+    assert not out.exists()
+
+
+def test_base_model_has_nothing_to_compare(tmp_path, capsys):
+    base = save_nano(tmp_path / "base", camera=False)
+    status = main(["worlds", "--checkpoint", str(base), "--out", str(tmp_path / "out")])
+    assert status == 1
+    assert capsys.readouterr().err.startswith(f"error: {base} has no camera input")
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["worlds", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--camera-guidance", "decoy", "results.json", "held-out", "--laptop", "alpha*"):
+        assert word in text
+
+
+def test_psnr_of_the_repeated_frame_is_the_baseline(scenes):
+    truth = scenes[0]
+    measured = clip_measures(truth.repeated, truth, slice(5, None))
+    assert measured.psnr == pytest.approx(float(psnr(truth.repeated[5:], truth.video[5:])))
+
+
+def test_weights_of_neither_network_are_refused(tmp_path):
+    folder = save_nano(tmp_path / "weights")
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vae": None, "mmdit": None}))
+    with pytest.raises(UserError, match="holds neither a transformer nor an autoencoder"):
+        evaluate_worlds(Settings(tmp_path / "out", checkpoint=str(folder)), say=lambda line: None)
