@@ -223,6 +223,25 @@ def test_single_pictures_take_their_poses_by_name(tmp_path):
     check_every_pose(clips)
 
 
+def test_single_pictures_without_a_pose_are_listed_and_are_no_damage(tmp_path):
+    """As pictures that COLMAP did not register are in a folder."""
+    write_pictures(tmp_path / "walk")
+    known = NAMES[3:8]
+    write_poses(tmp_path / "poses.json", "transforms_json", known, range(3, 8))
+    clips, report = build(
+        tmp_path, tmp_path / "walk", tmp_path / "poses.json", "--stills", "--max-bad-share", "0"
+    )
+    assert len(clips) == 5
+    check_every_pose(clips)
+    (missing,) = report["pictures_without_pose"].values()
+    assert len(missing) == FRAMES - 5
+    assert report["sources"] == {"used": 5, "skipped": 0}
+    # None at all is another matter.
+    write_poses(tmp_path / "poses.json", "transforms_json", ["x.png", "y.png"], range(2))
+    _, report = build(tmp_path, tmp_path / "walk", tmp_path / "poses.json", "--stills", expected=1)
+    assert report["skipped_by_reason"] == {"pose_names": FRAMES}
+
+
 def test_one_file_without_names_does_not_serve_several_folders(tmp_path, capsys):
     for folder in "ab":
         write_pictures(tmp_path / "walks" / folder)

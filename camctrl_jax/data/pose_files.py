@@ -137,8 +137,9 @@ class Poses:
             remarks: takes what was assumed and what looks odd, now and for each kind of picture.
 
         Raises ClipError ``bad_pose`` for a file that cannot be used, ``ambiguous_poses`` for several of
-        them or a picture that several poses fit, ``pose_names`` where no picture has a pose, ``pose_count``
-        where poses without names are not as many as frames.
+        them or a picture that several poses fit, ``pose_names`` where no picture has a pose, ``no_pose``
+        where a single one has none and others have, ``pose_count`` where poses without names are not as many
+        as frames.
         """
         path = self.locate(source)
         if path is None:
@@ -191,7 +192,7 @@ class Poses:
         pose_of = np.array([pairing.pose_of.get(picture, -1) for picture in pictures], np.int64)
         self._taken.setdefault(path, set()).update(names[pose] for pose in pose_of if pose >= 0)
         if (pose_of < 0).all():
-            if len(pictures) == 1 and shared:
+            if len(pictures) == 1 and shared and pairing.pose_of:
                 raise ClipError("no_pose", f"{source}: {path} has no pose of this name.")
             raise ClipError(
                 "pose_names",

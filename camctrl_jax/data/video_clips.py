@@ -285,6 +285,8 @@ def video_records(
     """
     for name, reason, message in found.broken:
         tally.skip(name, ClipError(reason, message))
+    for folder, remark in found.remarks:
+        notes.remark(folder, [remark])
     for done, source in enumerate(found.sources, start=1):
         made = labelled = 0
         try:
@@ -304,9 +306,12 @@ def video_records(
                 yield record
             tally.use()
         except ClipError as error:
-            before = "clip before that is" if made == 1 else "clips before that are"
-            kept = f" The {made} {before} kept." if made else ""
-            tally.skip(str(source), ClipError(error.reason, f"{error}{kept}"))
+            if error.reason == "no_pose":  # one picture of many, and the others are sources of their own
+                notes.pictures_without_pose.setdefault(str(source.parent), []).append(source.name)
+            else:
+                before = "clip before that is" if made == 1 else "clips before that are"
+                kept = f" The {made} {before} kept." if made else ""
+                tally.skip(str(source), ClipError(error.reason, f"{error}{kept}"))
         notes.labelled_sources += labelled > 0
         notes.labelled_frames += labelled
         if progress is not None:
