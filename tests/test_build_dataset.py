@@ -206,7 +206,7 @@ def test_too_many_bad_sources_stop_the_run_and_leave_no_dataset(sources, capsys)
     spoil_caption(sources)
     build(sources, max_bad_share=0.4, expected=1)
     told = capsys.readouterr().err
-    assert "1 of 2 clips are bad" in told
+    assert "1 of 2 sources are bad" in told
     assert told.count("a.txt") == 1
     assert "1 empty_caption" in told
     assert not (sources / "set").exists()

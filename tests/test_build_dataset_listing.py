@@ -192,3 +192,42 @@ def test_masks_and_depth_among_the_pictures_are_remarked_on(tmp_path):
     (remark,) = report["remarks"]
     assert "(r_0_depth_0001.png of r_0.png): move them" in remark["remark"]
     assert remark["sources"] == [str(tmp_path / "videos" / "test")]
+
+
+def test_where_no_source_can_be_used_the_message_says_why(tmp_path, capsys):
+    write_video(tmp_path / "videos" / "a.mp4", frames=3)
+    write_video(tmp_path / "videos" / "b.mp4", frames=2)
+    (tmp_path / "videos" / "c.mp4").write_bytes(b"no video")
+    arguments = ["videos", "--source", tmp_path / "videos", "--out", tmp_path / "set", "--max-bad-share", "1"]
+    assert main([*map(str, arguments)]) == 1
+    told = capsys.readouterr().err
+    assert "no usable clip was found" in told
+    assert "2 too_short, 1 unreadable" in told
+    assert f"{tmp_path / 'videos' / 'a.mp4'}: 3 frames at 12 fps; a clip needs at least 17." in told
+    assert f"{tmp_path / 'videos' / 'c.mp4'}" in told
+
+
+def test_numbers_on_the_terminal_agree_with_their_nouns(tmp_path, capsys):
+    write_video(tmp_path / "videos" / "a.mp4")
+    (tmp_path / "videos" / "b.mp4").symlink_to(tmp_path / "gone")
+    build(tmp_path)
+    told = capsys.readouterr().out
+    assert "1 clip (0 labelled, 9 frames) in" in told
+    assert "s, 1 source skipped: 1 missing" in told
+
+
+def test_a_cover_beside_a_video_is_listed_and_costs_nothing(tmp_path):
+    write_video(tmp_path / "videos" / "clip.mp4")
+    Image.new("RGB", (48, 32)).save(tmp_path / "videos" / "thumb.jpg")
+    clips, report = build(tmp_path, "--max-bad-share", "0")
+    assert [clip.id for clip in clips] == ["clip.mp4#000000"]
+    assert [each["path"] for each in report["left_out"]] == [str(tmp_path / "videos" / "thumb.jpg")]
+
+
+def test_folders_that_look_like_copies_are_remarked_on(tmp_path):
+    write_folder(tmp_path / "videos" / "rgb")
+    write_folder(tmp_path / "videos" / "wide", size=(24, 36))
+    clips, report = build(tmp_path)
+    assert len(clips) == 2
+    (told,) = [each for each in report["remarks"] if "smaller" in each["remark"]]
+    assert told["sources"] == [str(tmp_path / "videos" / "wide")]

@@ -150,10 +150,31 @@ def test_poses_of_pictures_that_are_not_there_are_listed(tmp_path, capsys):
     write_pictures(tmp_path / "walk", [NAMES[i] for i in numbers], numbers)
     write_poses(tmp_path / "sfm.json", "opensfm")
     clips, report = build(tmp_path, tmp_path / "walk", tmp_path / "sfm.json")
-    assert np.concatenate([numbers_of(clip) for clip in clips]).tolist() == numbers[:18]
+    # No clip goes on across a gap: runs of 3, 7 and 12.
+    assert [list(numbers_of(clip)) for clip in clips] == [list(range(4, 9)), list(range(12, 21))]
     check_every_pose(clips)
     assert report["poses_without_picture"] == {str(tmp_path / "sfm.json"): ["frame_3.png", "frame_11.png"]}
     assert "poses without a picture: 2;" in capsys.readouterr().out
+
+
+def test_every_second_picture_of_those_with_poses_is_no_gap_but_more_is(tmp_path):
+    numbers = [i for i in range(0, FRAMES, 2) if i != 12]
+    write_pictures(tmp_path / "walk", [NAMES[i] for i in numbers], numbers)
+    write_poses(tmp_path / "model", "colmap")
+    clips, _ = build(tmp_path, tmp_path / "walk", tmp_path / "model")
+    assert [list(numbers_of(clip)) for clip in clips] == [[0, 2, 4, 6, 8], [14, 16, 18, 20, 22]]
+    check_every_pose(clips)
+
+
+def test_missing_pictures_are_the_reason_where_no_run_is_long_enough(tmp_path):
+    numbers = [i for i in range(FRAMES) if i % 4]
+    write_pictures(tmp_path / "walk", [NAMES[i] for i in numbers], numbers)
+    write_poses(tmp_path / "model", "colmap")
+    _, report = build(tmp_path, tmp_path / "walk", tmp_path / "model", expected=1)
+    (skipped,) = report["skipped"]
+    assert (
+        "3 frames at 12 fps; by the poses in between, pictures are missing in 5 places" in skipped["message"]
+    )
 
 
 def test_the_rate_of_pictures_is_kept_where_some_are_left_out(tmp_path):
@@ -221,6 +242,25 @@ def test_single_pictures_take_their_poses_by_name(tmp_path):
     clips, _ = build(tmp_path, tmp_path / "walk", tmp_path / "poses.json", "--stills")
     assert len(clips) == FRAMES
     check_every_pose(clips)
+
+
+def test_single_pictures_without_a_pose_are_listed_and_are_no_damage(tmp_path):
+    """As pictures that COLMAP did not register are in a folder."""
+    write_pictures(tmp_path / "walk")
+    known = NAMES[3:8]
+    write_poses(tmp_path / "poses.json", "transforms_json", known, range(3, 8))
+    clips, report = build(
+        tmp_path, tmp_path / "walk", tmp_path / "poses.json", "--stills", "--max-bad-share", "0"
+    )
+    assert len(clips) == 5
+    check_every_pose(clips)
+    (missing,) = report["pictures_without_pose"].values()
+    assert len(missing) == FRAMES - 5
+    assert report["sources"] == {"used": 5, "skipped": 0}
+    # None at all is another matter.
+    write_poses(tmp_path / "poses.json", "transforms_json", ["x.png", "y.png"], range(2))
+    _, report = build(tmp_path, tmp_path / "walk", tmp_path / "poses.json", "--stills", expected=1)
+    assert report["skipped_by_reason"] == {"pose_names": FRAMES}
 
 
 def test_one_file_without_names_does_not_serve_several_folders(tmp_path, capsys):

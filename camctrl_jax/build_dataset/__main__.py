@@ -47,13 +47,14 @@ centre (intrinsics follow), and pair them with poses and captions.
 
 --source    a video (mp4, mov, mkv, webm, avi, ...), an image, a folder of images (the frames of one video),
             or a folder with any of these below it. Every real file is taken once. Hidden files are not taken,
-            nor folders that accompany another one: reduced copies (images_2), masks, depth.
+            nor folders that accompany another one: reduced copies (images_2), masks, depth, nor pictures
+            that are covers of the videos beside them.
 --poses     a file for a single source, or a folder with one pose file (or pose folder) per source of the
             same name: RealEstate10K, COLMAP, transforms.json, TUM, MotionCtrl JSON, poses.npy, ... One pose
             per source frame. Sources without a pose file become unlabelled clips.
             A file that names its pictures (transforms.json, COLMAP, OpenSfM) is paired with a folder of
             images by these names, may serve several folders, and need not have a pose for each: clips are
-            cut from the pictures in a row that have one.
+            cut from the pictures in a row that have one. A pose whose picture is not there is a gap.
 --captions  a folder with NAME.txt per source (one phrasing per line), one .txt for all, a .json (name -> text
             or list of texts), a .jsonl ({"file": .., "caption": ..}) or a .csv with the columns file and
             caption.
@@ -169,7 +170,8 @@ def _add_videos(command: argparse.ArgumentParser) -> None:
         choices=("auto", "shown", "stored"),
         default="auto",
         help="whether poses of turned or mirrored pictures belong to them as shown or as stored (default "
-        "auto: stored if the pose file has the size of the stored pictures and not of the shown ones)",
+        "auto: by upright or lying in the size that the pose file tells, else as shown; pixels that are not "
+        "square count as they are stored)",
     )
     add("--captions", type=Path, metavar="PATH", help="see above; without it captions are empty")
     add("--min-frames", type=int, default=17, metavar="T", help="shortest clip to keep, 4k+1 (default 17)")

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from camctrl_jax import __version__
+from camctrl_jax.build_dataset.listing import many
 from camctrl_jax.checkpoints.weights import load_vae
 from camctrl_jax.data.bad_clips import SkipTally, TooManyBadClips
 from camctrl_jax.data.clips.record import ClipRecord
@@ -111,19 +112,21 @@ class Building:
                 raise
             listing = self.out.with_name(f"{self.out.name}.failed.json")
             write_json(listing, self.report())
-            raise type(error)(f"{error} All skipped sources: {listing}") from error
+            reasons = ""
+            if isinstance(error, EmptyDataset):  # the other one says why
+                reasons = f" Skipped: {tally.describe_reasons()}. {tally.describe_first()}"
+            raise type(error)(f"{error}{reasons} All skipped sources: {listing}") from error
         seconds = time.monotonic() - started
         print(
-            f"{written} clips ({self.totals['labelled']} labelled, {self.totals['frames']} frames) in "
-            f"{seconds:.0f} s, {len(tally.skipped)} sources skipped{': ' * bool(tally.skipped)}"
+            f"{many(written, 'clip')} ({self.totals['labelled']} labelled, {self.totals['frames']} frames) "
+            f"in {seconds:.0f} s, {many(len(tally.skipped), 'source')} skipped{': ' * bool(tally.skipped)}"
             f"{tally.describe_reasons()}"
         )
         if tally.unmatched:
-            print(
-                f"{len(tally.unmatched)} pose or caption entries belong to no source; the report lists them"
-            )
+            entries = many(len(tally.unmatched), "pose or caption entry", "pose or caption entries")
+            print(f"without a source: {entries}; the report lists them")
         if tally.remarks:
-            print(f"{len(tally.remarks)} remarks on pose files are in the report; the first:")
+            print(f"{many(len(tally.remarks), 'remark')} on pose files, in the report; the first:")
             for remark in tally.remarks[:_REMARKS_SHOWN]:
                 print(f"  {remark}")
         for line in self.closing():

@@ -58,7 +58,7 @@ def print_sources(rows: Sequence[dict[str, Any]], found: Found) -> None:
     """Print what was taken for what, what was left out, and equal copies; long lists are cut short."""
     kinds = Counter(row["kind"] for row in rows)
     unlabelled = sum(row["poses"] is None for row in rows)
-    listed = ", ".join(_many(count, *_KINDS[kind]) for kind, count in kinds.items())
+    listed = ", ".join(many(count, *_KINDS[kind]) for kind, count in kinds.items())
     print(f"sources: {listed}; {len(rows) - unlabelled} with a pose file, {unlabelled} unlabelled")
     _print_some(map(_line, rows), "sources")
     if found.left_out:
@@ -73,11 +73,12 @@ def _line(row: dict[str, Any]) -> str:
     kind = row["kind"] if row["kind"] != "pictures" else f"{row['pictures']} pictures"
     poses = f"poses {row['poses']}" if row["poses"] else "unlabelled"
     count = row["captions"]
-    captions = (_many(count, "caption") if count else "no caption") if isinstance(count, int) else count
+    captions = (many(count, "caption") if count else "no caption") if isinstance(count, int) else count
     return f"{row['path']}: {kind}, {poses}, {captions.replace('_', ' ')}"
 
 
-def _many(count: int, one: str, more: str = "") -> str:
+def many(count: int, one: str, more: str = "") -> str:
+    """``1 clip``, ``2 clips``; ``more`` is the plural where it is not made by an s."""
     return f"{count} {one if count == 1 else more or one + 's'}"
 
 
@@ -110,11 +111,11 @@ def closing_lines(notes: SourceNotes, poses: Poses | None) -> list[str]:
     """For the terminal, after the work: how much is labelled, and what was left without a partner."""
     lines = []
     if poses is not None:
-        sources = _many(notes.labelled_sources, "source")
+        sources = many(notes.labelled_sources, "source")
         lines.append(f"labelled: {sources}, {notes.labelled_frames} frames in clips")
     if notes.pictures_without_pose:
         count = sum(map(len, notes.pictures_without_pose.values()))
-        sources = _many(len(notes.pictures_without_pose), "source")
+        sources = many(len(notes.pictures_without_pose), "source")
         source, names = next(iter(notes.pictures_without_pose.items()))
         lines.append(
             f"pictures without a pose, in no clip: {count}, of {sources}; the report lists them; "
@@ -129,7 +130,7 @@ def closing_lines(notes: SourceNotes, poses: Poses | None) -> list[str]:
         )
     by_number = sorted(notes.media.items(), key=lambda item: (-len(item[1]), item[0]))
     for remark, sources in by_number[:_SHOWN]:
-        lines.append(f"remark on {_many(len(sources), 'source')}, such as {sources[0]}: {remark}")
+        lines.append(f"remark on {many(len(sources), 'source')}, such as {sources[0]}: {remark}")
     if len(by_number) > _SHOWN:
         lines.append(f"{len(by_number) - _SHOWN} more kinds of remarks are in the report")
     return lines

@@ -55,7 +55,7 @@ class VideosOptions(ClipOptions):
 
 def build(options: VideosOptions) -> None:
     """Build the dataset and print where it is."""
-    tally = SkipTally(options.max_bad_share)
+    tally = SkipTally(options.max_bad_share, what="sources")
     out = check_target(options.out, options.overwrite)  # before any work is done
     stills = options.stills or options.source.suffix.lower() in IMAGE_SUFFIXES
     settings = CutSettings(

@@ -27,14 +27,15 @@ class SkipTally:
     Args:
       max_share: largest allowed share of skipped clips.
       minimum: do not judge before this many clips were seen; ``finish`` judges whatever was seen.
+      what: what is counted, for messages: clips, sources.
     """
 
-    def __init__(self, max_share: float, minimum: int = 50) -> None:
+    def __init__(self, max_share: float, minimum: int = 50, what: str = "clips") -> None:
         if not 0.0 <= max_share <= 1.0:
             raise InvalidValue(
-                f"the allowed share of bad clips is {max_share}; expected a number from 0 to 1."
+                f"the allowed share of bad {what} is {max_share}; expected a number from 0 to 1."
             )
-        self.max_share, self.minimum = max_share, minimum
+        self.max_share, self.minimum, self.what = max_share, minimum, what
         self.used = 0
         self.skipped: list[Skipped] = []
         self.unmatched: list[str] = []  # annotations whose clip is missing; listed, not judged
@@ -54,14 +55,16 @@ class SkipTally:
         """Judge the whole run. Raises TooManyBadClips when the share is exceeded."""
         seen = self.used + len(self.skipped)
         if seen and len(self.skipped) > self.max_share * seen:
-            last = self.skipped[-1]
-            message = last.message.rstrip(".")
-            named = message if last.clip in message else f"{last.clip}: {message}"
             raise TooManyBadClips(
-                f"{len(self.skipped)} of {seen} clips are bad, more than the allowed share of "
-                f"{self.max_share:g} ({self.describe_reasons()}). The last one: {named}. "
+                f"{len(self.skipped)} of {seen} {self.what} are bad, more than the allowed share of "
+                f"{self.max_share:g} ({self.describe_reasons()}). The last one: {_named(self.skipped[-1])}. "
                 "Repair the source, or allow a larger share if this is expected."
             )
+
+    def describe_first(self) -> str:
+        """The first clip of each reason, a sentence each, most frequent reason first; at most three."""
+        firsts = {skipped.reason: skipped for skipped in reversed(self.skipped)}
+        return " ".join(f"{_named(firsts[reason])}." for reason in list(self.by_reason())[:3])
 
     def by_reason(self) -> dict[str, int]:
         """Skipped clips per reason, most frequent first."""
@@ -70,3 +73,9 @@ class SkipTally:
     def describe_reasons(self) -> str:
         """For people: ``3 truncated, 1 pose_count``."""
         return ", ".join(f"{count} {reason}" for reason, count in self.by_reason().items())
+
+
+def _named(skipped: Skipped) -> str:
+    """What happened to which clip, without the full stop."""
+    message = skipped.message.rstrip(".")
+    return message if skipped.clip in message else f"{skipped.clip}: {message}"

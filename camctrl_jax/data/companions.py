@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from camctrl_jax.data.pairing import without_suffix
@@ -17,36 +17,19 @@ from camctrl_jax.errors import ClipError
 from camctrl_jax.video.decoding import SourceFrame, read_frames
 
 # Where tools put the pictures themselves, the likeliest first.
-_MAIN = (
-    "images",
-    "image",
-    "rgb",
-    "color",
-    "colour",
-    "frames",
-    "input",
-    "imgs",
-    "img",
-    "pictures",
-    "jpegimages",
-)
-_REDUCED = re.compile(
-    r"(?P<of>.+?)[_-]?(?:(?P<factor>\d+)x?|small|low|lowres|lores|thumbs?|thumbnails?|previews?|resized)"
-)
-_SMALL = re.compile(r"thumbs?|thumbnails?|previews?|small|lowres|lores|resized")
+_MAIN = ("images", "image", "rgb", "color", "colour", "frames", "input", "imgs", "img", "jpegimages")
+# Words in names, that tell what to look for in what a folder holds.
+_SMALL = r"small|low(?:res)?|lores|res|thumb(?:nail)?s?|previews?|resized|half|quarter|downs(?:ampl|cal)ed|x"
+_UNDISTORTED = r"corrected|undistorted|rectified|dense"
 _DRAWN = (
-    r"(?:dynamic_|sky_|object_|instance_|semantic_|human_|fg_)?(?:masks?|mattes?|alphas?|silhouettes?)"
-    r"|segmentations?|segments?|segs?|semantics?|instances?|panoptic|annotations?|labels?"
-    r"|depths?(?:_?maps?)?|depth_vis|disparit(?:y|ies)|disp|normals?(?:_?maps?)?|(?:un)?certainty"
-    r"|confidences?|conf|flows?|error_maps?"
+    r"masks?|mattes?|alphas?|silhouettes?|segmentations?|segments?|segs?|semantics?|instances?|panoptic"
+    r"|annotations?|labels?|depths?|depthmaps?|disparit(?:y|ies)|disp|normals?|(?:un)?certainty"
+    r"|confidences?|conf|flows?|error"
 )
-_ANNOTATIONS = re.compile(rf"(?:{_DRAWN})(?:[_-]\d+x?)?")
-_BESIDE = re.compile(rf"(?P<of>.+?)[_-](?:{_DRAWN})(?:[_-]\d+x?)?")
-_ANNOTATED_NAME = re.compile(rf"(?:{_DRAWN})[_.-](?P<end>.+)|(?P<start>.+)[_.-](?:{_DRAWN})", re.IGNORECASE)
-_DRAWN_FOR = re.compile(rf"(?P<start>.+?)[_.-](?:{_DRAWN})(?:[_.-]\d+)?", re.IGNORECASE)
-_UNDISTORTED = re.compile(
-    r"(?:corrected|undistorted|rectified|dense)(?:[_-]?(?:images?|rgb|color|frames))?"
-    r"|(?:images?|rgb|color|frames)[_-](?:corrected|undistorted|rectified)"
+_DRAWN_MORE = r"dynamic|sky|object|human|fg|maps?|vis"
+_DRAWN_NAME = rf"(?:(?:{_DRAWN}|{_DRAWN_MORE})_?)*(?:{_DRAWN})(?:_?maps?)?"
+_MARKED = re.compile(
+    rf"{_DRAWN_NAME}[_.-](?P<end>.+)|(?P<start>.+?)[_.-]{_DRAWN_NAME}(?:[_.-]\d+)?", re.IGNORECASE
 )
 
 
@@ -58,25 +41,32 @@ class Folder:
     pictures: tuple[Path, ...]
 
 
-def companions(folders: Sequence[Folder], root: Path) -> dict[Path, str]:
+def companions(folders: Sequence[Folder], root: Path) -> tuple[dict[Path, str], dict[Path, str]]:
     """Folders of pictures that accompany another one below ``root``, and why, as half a sentence.
 
     They stand beside what they accompany, and
-    * have the name of a copy (``images_4``, ``thumbnails``), the same file names and smaller pictures;
-    * have the name of something drawn for each picture (``masks``, ``walk_depth``) and the same file names;
+    * have a name for it (``images_4``, ``rgb_half``, ``thumbnails``) and smaller pictures of the same file
+      names or, if the factor in their name is that of their size, as many of them;
+    * have the same file names and a name of something drawn for each picture (``masks``, ``walk_depth``), or
+      one channel beside colour and such a word in their name (``depth_anything``);
     * have the name of an undistorted copy (``dense/images``) and the same file names; or
     * hold pictures of one channel with more than 8 bits, as depth cameras write them, beside colour.
+
+    Returns these, and remarks on folders that only look so: smaller, or of one channel, with the same names.
     """
-    trees = _trees(folders, root)
     found: dict[Path, str] = {}
-    for parent, beside in trees.items():
+    alike: dict[Path, str] = {}
+    for parent, beside in _trees(folders, root).items():
         level = _Level(parent, beside)
         for path, tree in beside.items():
             why = _why(path, tree, level)
-            if why:
-                for folder in tree.folders:
+            remark = "" if why else _likeness(path, tree, level)
+            for folder in tree.folders:
+                if why:
                     found.setdefault(folder.path, why)
-    return found
+                elif remark:
+                    alike.setdefault(folder.path, remark)
+    return found, {path: remark for path, remark in alike.items() if path not in found}
 
 
 def drawn_within(pictures: Sequence[Path]) -> str:
@@ -85,7 +75,7 @@ def drawn_within(pictures: Sequence[Path]) -> str:
     drawn = [
         (picture.name, stems[found["start"]].name)
         for stem, picture in stems.items()
-        if (found := _DRAWN_FOR.fullmatch(stem)) and found["start"] in stems
+        if (found := _MARKED.fullmatch(stem)) and found["start"] in stems
     ]
     if not drawn:
         return ""
@@ -140,18 +130,23 @@ class _Level:
         self._order = sorted(
             beside, key=lambda path: (_rank(path, parent), path != parent and len(path.name), path.name)
         )
-        self._named = {path.name.lower(): path for path in beside if path != parent}
+        self._said: dict[frozenset[str], list[Path]] = {}
+        for path in self._order:
+            self._said.setdefault(_words(path, _SMALL), []).append(path)
 
     def accompanied(self, path: Path) -> list[Path]:
         """What a folder may accompany by its name."""
-        name = path.name.lower()
-        if any(pattern.fullmatch(name) for pattern in (_ANNOTATIONS, _SMALL, _UNDISTORTED)):
-            return [other for other in self._order if other != path]
-        bases = [found["of"] for pattern in (_REDUCED, _BESIDE) if (found := pattern.fullmatch(name))]
-        others = [self._named[base] for base in bases if base in self._named]
-        for base in set(bases) & set(_MAIN):
-            others += [other for other in self._order if other.name.lower().startswith(base)]
-        return [other for other in others if other != path]
+        rest = _words(path, f"{_SMALL}|{_DRAWN}|{_DRAWN_MORE}|{_UNDISTORTED}")
+        named = self._said.get(rest, []) if rest else []
+        if not _words(path) or not (rest <= set(_MAIN) or _some(path, _DRAWN)):
+            return [other for other in named if other != path]
+        return [other for other in dict.fromkeys((*named, *self._order)) if other != path]
+
+    @cached_property
+    def main(self) -> Path | None:
+        """The folder that has a usual name, if there is one."""
+        first = self._order[0]
+        return first if _rank(first, self.parent) < len(_MAIN) else None
 
     @cached_property
     def colour(self) -> Path | None:
@@ -159,22 +154,52 @@ class _Level:
         return next((path for path in self._order if not _deep(self.beside[path])), None)
 
 
+def _words(path: Path, but: str = "") -> frozenset[str]:
+    """The words of a name, but for some."""
+    words = re.findall(r"[^\W\d_]+", path.name.lower())
+    return frozenset(word for word in words if not re.fullmatch(but, word))
+
+
+def _some(path: Path, words: str) -> bool:
+    """Whether any of these words is in a name."""
+    return _words(path) != _words(path, words)
+
+
 def _why(path: Path, tree: _Tree, level: _Level) -> str:
     """Why one of the trees in a folder accompanies another one; empty if it does not."""
-    name, parent = path.name.lower(), level.parent
-    if path == parent or name in _MAIN:
+    parent = level.parent
+    if path == parent or path.name.lower() in _MAIN:
         return ""
     for other in level.accompanied(path):
         theirs = level.beside[other]
-        if _annotation_of(name, other, parent) and _drawn_for(tree, theirs):
-            return f"{_count(tree)} of {_called(other, parent)}: drawn for each picture, by its name"
-        if _within(tree, theirs) and _reduced(name, tree, other, parent, theirs):
-            return f"{_count(tree)} as {_called(other, parent)}, smaller"
-        if _UNDISTORTED.fullmatch(name) and _rank(other, parent) < len(_MAIN) and _within(tree, theirs):
+        if _drawn_for(tree, theirs) and (by := _drawn(path, tree, other, parent, theirs)):
+            return f"{_count(tree)} of {_called(other, parent)}: drawn for each picture, by its {by}"
+        if _reduced(path, tree, other, theirs):
+            same = _count(tree) if _within(tree, theirs) else f"as many pictures ({len(tree.pictures)})"
+            return f"{same} as {_called(other, parent)}, smaller"
+        undistorted = _some(path, _UNDISTORTED) and _words(path, _UNDISTORTED) <= set(_MAIN)
+        if undistorted and _rank(other, parent) < len(_MAIN) and _within(tree, theirs):
             return f"{_count(tree)} as {_called(other, parent)}: an undistorted copy, by its name"
     if _deep(tree) and level.colour is not None:
         return f"one channel of more than 8 bits, as of depth, beside {_called(level.colour, parent)}"
     return ""
+
+
+def _likeness(path: Path, tree: _Tree, level: _Level) -> str:
+    """A remark where a folder looks like a copy or a drawing of the main one, but for its name."""
+    main = level.main
+    if main is None or path in (main, level.parent) or not _within(tree, level.beside[main]):
+        return ""
+    scale = _scale(tree, level.beside[main])
+    if scale is not None and min(scale) > 1.0:
+        looks = "smaller"
+    elif _grey(tree) and not _grey(level.beside[main]):
+        looks = "in one channel"
+    else:
+        return ""
+    return (
+        f"{_count(tree)} as {main.name}, {looks}: taken as pictures of their own; move them if they are not"
+    )
 
 
 def _rank(path: Path, parent: Path) -> int:
@@ -203,38 +228,56 @@ def _drawn_for(tree: _Tree, other: _Tree) -> bool:
 
 def _plain(name: str) -> str:
     folder, slash, file = name.rpartition("/")
-    found = _ANNOTATED_NAME.fullmatch(file)
+    found = _MARKED.fullmatch(file)
     return f"{folder}{slash}{found['end'] or found['start']}" if found else name
 
 
-def _annotation_of(name: str, other: Path, parent: Path) -> bool:
-    if _ANNOTATIONS.fullmatch(name):
-        return other == parent or not _ANNOTATIONS.fullmatch(other.name.lower())
-    found = _BESIDE.fullmatch(name)  # walk_mask beside walk
-    return bool(found) and other != parent and found["of"] == other.name.lower()
+def _drawn(path: Path, tree: _Tree, other: Path, parent: Path, theirs: _Tree) -> str:
+    """By what a folder shows to be drawn for the pictures of another one: its name, with what it holds."""
+    rest = f"{_DRAWN}|{_DRAWN_MORE}"
+    if not _some(path, _DRAWN) or (other != parent and _some(other, _DRAWN) and not _words(other, rest)):
+        return ""
+    if _words(path, rest) in (frozenset(), frozenset() if other == parent else _words(other)):
+        return "name"  # masks; walk_mask beside walk
+    return "name and its one channel" if _grey(tree) and not _grey(theirs) else ""
 
 
-def _reduced(name: str, tree: _Tree, other: Path, parent: Path, theirs: _Tree) -> bool:
+def _reduced(path: Path, tree: _Tree, other: Path, theirs: _Tree) -> bool:
     """Whether a folder is named as a reduced copy of another one, and its pictures are as much smaller."""
-    found, base = _REDUCED.fullmatch(name), other.name.lower()
-    if _SMALL.fullmatch(name):
-        factor = None
-    elif found is None or other == parent:
+    factor, larger = _number(path), _number(other)
+    same, usual = _within(tree, theirs), _words(path, _SMALL) <= set(_MAIN)
+    named = _words(path, _SMALL) == _words(other, _SMALL)
+    as_many = named and factor is not None and len(tree.pictures) == len(theirs.pictures)
+    if not (same or as_many) or (_some(path, _DRAWN) and not named):
         return False
-    elif found["of"] == base:
-        factor = float(found["factor"]) if found["factor"] else None
-    else:
-        # images_4 beside images_2, where images is gone
-        larger = _REDUCED.fullmatch(base)
-        if not (larger and larger["of"] == found["of"] in _MAIN and larger["factor"] and found["factor"]):
-            return False
-        factor = float(found["factor"]) / max(1.0, float(larger["factor"]))
+    scale = _scale(tree, theirs)
+    if scale is None or min(scale) <= 1.0:
+        return False
+    if factor and (usual or not larger) and abs(max(scale) * (larger or 1) / factor - 1.0) < 0.05:
+        return True
+    whole = max(abs(each - round(max(scale))) for each in scale) < 0.02 * max(scale)
+    return same and (_some(path, _SMALL) or (usual and whole))
+
+
+def _number(path: Path) -> int | None:
+    """The number at the end of a name."""
+    found = re.search(r"(\d+)x?$", path.name.lower())
+    return int(found[1]) or None if found else None
+
+
+def _scale(tree: _Tree, other: _Tree) -> tuple[float, float] | None:
+    """How many times as high and wide another folder's first picture is; None if it cannot be read."""
     key, picture = next(iter(tree.pictures.items()))
-    mine, full = _first(picture), _first(theirs.pictures[key])
+    mine, full = _first(picture), _first(other.pictures.get(key) or next(iter(other.pictures.values())))
     if mine is None or full is None:
-        return False
-    measured = max(full.size) / max(mine.size)
-    return measured > 1.0 and (factor is None or abs(measured / factor - 1.0) < 0.05)
+        return None
+    return full.size[0] / mine.size[0], full.size[1] / mine.size[1]
+
+
+def _grey(tree: _Tree) -> bool:
+    """Whether the pictures have one channel, or a palette; judged by the first."""
+    frame = _first(next(iter(tree.pictures.values())))
+    return frame is not None and len(frame.picture.format.components) == 1
 
 
 def _deep(tree: _Tree) -> bool:
@@ -259,6 +302,7 @@ def _shallow_png(picture: Path) -> bool:
     return header.startswith(b"\x89PNG\r\n\x1a\n") and len(header) == 26 and header[24:] != bytes((16, 0))
 
 
+@lru_cache(maxsize=16)
 def _first(picture: Path) -> SourceFrame | None:
     """The picture itself, or None: whoever uses it says what is wrong with it."""
     try:

@@ -13,6 +13,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from camctrl_jax.video.decoding import IMAGE_SUFFIXES
@@ -105,17 +106,9 @@ _LIKENESSES: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 )
 
 
-def _in_common(name: _Name, places: tuple[_Name, ...]) -> int:
-    """How many folders above a file agree, from the last one up."""
-    most = 0
-    for place in places:
-        count = 0
-        for one, other in zip(name.folders, place.folders):
-            if one != other:
-                break
-            count += 1
-        most = max(most, count)
-    return most
+def _starts(places: tuple[_Name, ...], count: int) -> set[tuple[str, ...]]:
+    """The last ``count`` folders of each place that has so many."""
+    return {place.folders[:count] for place in places if len(place.folders) >= count}
 
 
 class _Shared:
@@ -125,16 +118,69 @@ class _Shared:
     """
 
     def __init__(self, named: Sequence[_Name], places: dict[Path, tuple[_Name, ...]]) -> None:
-        by_file = defaultdict(list)
+        starts = defaultdict(set)
         for name in named:
-            by_file[without_suffix(name.file.casefold())].append(name)
-        self.most: dict[Path, int] = defaultdict(int)
+            file = without_suffix(name.file.casefold())
+            starts[file].update(name.folders[:count] for count in range(len(name.folders) + 1))
+        self._most: dict[Path, int] = defaultdict(int)
         for picture, place in places.items():
-            for name in by_file[without_suffix(place[0].file.casefold())]:
-                self.most[picture.parent] = max(self.most[picture.parent], _in_common(name, place))
+            known = starts[without_suffix(place[0].file.casefold())]
+            count = self._most[picture.parent]
+            while any(start in known for start in _starts(place, count + 1)):
+                count += 1
+            self._most[picture.parent] = count
 
     def allows(self, picture: Path, name: _Name, common: int) -> bool:
-        return common >= min(self.most[picture.parent], len(name.folders))
+        return common >= min(self._most[picture.parent], len(name.folders))
+
+
+class _Nearest:
+    """Among poses and pictures of one file name, those that have most folders in common.
+
+    They stand under the last folders that they have, from none to all: thousands of folders may hold a file
+    of the same name, and not every one is compared with every other. What is not allowed with the folders
+    that a pose and a picture have in common is not allowed with fewer of them.
+    """
+
+    def __init__(
+        self,
+        poses: Sequence[int],
+        pictures: Sequence[Path],
+        named: Sequence[_Name],
+        places: dict[Path, tuple[_Name, ...]],
+        shared: _Shared,
+    ) -> None:
+        self._named, self._places, self._shared = named, places, shared
+        self._depth = max((len(named[pose].folders) for pose in poses), default=0)
+        self._poses: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._pictures: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        for pose in poses:
+            folders = named[pose].folders
+            for count in range(len(folders) + 1):
+                self._poses[folders[:count]].append(pose)
+        for picture in pictures:
+            for count in range(self._depth + 1):
+                for start in _starts(places[picture], count):
+                    self._pictures[start].append(picture)
+        self.pictures = cache(self._pictures_of)
+
+    def poses(self, picture: Path) -> list[int]:
+        for count in range(self._depth, -1, -1):
+            starts = _starts(self._places[picture], count)
+            at = (pose for start in starts for pose in self._poses.get(start, ()))
+            near = [pose for pose in at if self._shared.allows(picture, self._named[pose], count)]
+            if near:
+                return sorted(near)
+        return []
+
+    def _pictures_of(self, pose: int) -> frozenset[Path]:
+        name = self._named[pose]
+        for count in range(len(name.folders), -1, -1):
+            at = self._pictures.get(name.folders[:count], ())
+            near = frozenset(picture for picture in at if self._shared.allows(picture, name, count))
+            if near:
+                return near
+        return frozenset()
 
 
 def _pairs(
@@ -154,34 +200,17 @@ def _pairs(
         alike[key_of_picture(places[picture][0].file)][1].append(picture)
     found: list[tuple[Path, int | tuple[list[int], list[Path]]]] = []
     for poses, pictures in alike.values():
-        common = {
-            (picture, pose): count
-            for picture in pictures
-            for pose in poses
-            if shared.allows(picture, named[pose], count := _in_common(named[pose], places[picture]))
-        }
-        best_of = {
-            picture: _best([(count, pose) for (each, pose), count in common.items() if each == picture])
-            for picture in pictures
-        }
-        claimed = {
-            pose: _best([(count, picture) for (picture, each), count in common.items() if each == pose])
-            for pose in poses
-        }
+        if not poses:
+            continue
+        nearest = _Nearest(poses, pictures, named, places, shared)
         for picture in pictures:
-            best = [pose for pose in best_of[picture] if picture in claimed[pose]]
-            if not best:
-                continue
-            rivals = sorted({other for pose in best for other in claimed[pose]})
-            clear = len(best) == 1 and len(rivals) == 1
-            found.append((picture, best[0] if clear else (best, rivals)))
+            best = [pose for pose in nearest.poses(picture) if picture in nearest.pictures(pose)]
+            if len(best) > 1:
+                found.append((picture, (best, [])))
+            elif best:
+                rivals = nearest.pictures(best[0])
+                found.append((picture, best[0] if len(rivals) == 1 else (best, sorted(rivals))))
     return found
-
-
-def _best(candidates: list[tuple[int, object]]) -> list:
-    """All that have the highest count."""
-    most = max((count for count, _ in candidates), default=0)
-    return [candidate for count, candidate in candidates if count == most]
 
 
 def _sentence(picture: Path, choice: tuple[list[int], list[Path]], names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from camctrl_jax.camera.formats import PoseFileError, detect_format, existing_path
 from camctrl_jax.camera.reading import Reading
-from camctrl_jax.data.pairing import Pairing, pair_by_name
+from camctrl_jax.data.pairing import Pairing, pair_by_name, without_suffix
 from camctrl_jax.data.shown_cameras import CameraReader, Geometry, SourceCameras
 from camctrl_jax.data.sources import below, pictures_of
 from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
@@ -30,10 +31,43 @@ class SourcePoses:
     Attributes:
         cameras: those of its pose file, for pictures as they are shown.
         pose_of: int64 [frames of the source], which pose a frame has; -1 where it has none.
+        run_of: int64 [frames of the source], counts up where pictures are missing between two; -1 for frames
+            without a pose.
     """
 
     cameras: SourceCameras
     pose_of: np.ndarray
+    run_of: np.ndarray
+
+
+def runs_between_gaps(pose_of: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Which run each picture is in, int64 [pictures], given the poses that they have by name, -1 for none.
+
+    A pose whose number is between those of two pictures shows that one is missing there. Where every second
+    or third picture was kept, this is no gap; half as much again as usual is.
+    """
+    posed = np.flatnonzero(pose_of >= 0)
+    run_of = np.full(len(pose_of), -1, np.int64)
+    if len(posed):
+        own = pose_of[posed]
+        steps = [1 + _numbered_between(names, one, other) for one, other in zip(own, own[1:])]
+        usual = float(np.median(steps)) if steps else 1.0
+        run_of[posed] = np.cumsum([0, *(step > 1.5 * usual for step in steps)])
+    return run_of
+
+
+def _numbered_between(names: Sequence[str], one: int, other: int) -> int:
+    """How many names between two are theirs but for a number that is between theirs."""
+    if other - one < 2:
+        return 0
+
+    def parts(name: str) -> tuple[list[str], list[int]]:
+        pieces = re.split(r"(\d+)", without_suffix(name))
+        return pieces[::2], [int(piece) for piece in pieces[1::2]]
+
+    (text, low), (_, high) = parts(names[one]), parts(names[other])
+    found = [parts(name) for name in names[one + 1 : other]]
+    return sum(words == text and low < numbers < high for words, numbers in found)
 
 
 class Poses:
@@ -137,8 +171,9 @@ class Poses:
             remarks: takes what was assumed and what looks odd, now and for each kind of picture.
 
         Raises ClipError ``bad_pose`` for a file that cannot be used, ``ambiguous_poses`` for several of
-        them or a picture that several poses fit, ``pose_names`` where no picture has a pose, ``pose_count``
-        where poses without names are not as many as frames.
+        them or a picture that several poses fit, ``pose_names`` where no picture has a pose, ``no_pose``
+        where a single one has none and others have, ``pose_count`` where poses without names are not as many
+        as frames.
         """
         path = self.locate(source)
         if path is None:
@@ -154,7 +189,7 @@ class Poses:
             pose_of = self._by_name(path, source, pictures, shown.names, shared)
             self._named[path] = shown.names
             remarks += [f"{path}: {note}" for note in shown.notes]
-            return SourcePoses(found, pose_of)
+            return SourcePoses(found, pose_of, runs_between_gaps(pose_of, shown.names))
         frames, poses = count_frames(source), len(shown.cameras)
         if poses != frames:
             raise ClipError(
@@ -168,7 +203,7 @@ class Poses:
                 f"{source}: is a video, and {path} names pictures: its poses were taken one a frame, from "
                 f"{shown.names[0]!r} to {shown.names[-1]!r}"
             )
-        return SourcePoses(found, np.arange(frames))
+        return SourcePoses(found, np.arange(frames), np.zeros(frames, np.int64))
 
     def _by_name(
         self, path: Path, source: Path, pictures: Sequence[Path], names: tuple[str, ...], shared: bool
@@ -191,7 +226,7 @@ class Poses:
         pose_of = np.array([pairing.pose_of.get(picture, -1) for picture in pictures], np.int64)
         self._taken.setdefault(path, set()).update(names[pose] for pose in pose_of if pose >= 0)
         if (pose_of < 0).all():
-            if len(pictures) == 1 and shared:
+            if len(pictures) == 1 and shared and pairing.pose_of:
                 raise ClipError("no_pose", f"{source}: {path} has no pose of this name.")
             raise ClipError(
                 "pose_names",

@@ -44,13 +44,15 @@ class Found:
         sources: videos, folders of pictures and, where asked for, single pictures; sorted.
         left_out: what is not a source although it looks like one.
         broken: links to nothing and folders that cannot be read: (name, reason, message).
-        copies: sources with the same bytes as another one: (source, the first of them).
+          copies: sources with the same bytes as another one: (source, the first of them).
+        remarks: on folders that are taken and look like copies of another one: (folder, remark).
     """
 
     sources: tuple[Path, ...]
     left_out: tuple[LeftOut, ...] = ()
     broken: tuple[tuple[str, str, str], ...] = ()
     copies: tuple[tuple[Path, Path], ...] = ()
+    remarks: tuple[tuple[Path, str], ...] = ()
 
 
 def find_sources(path: str | os.PathLike[str], *, stills: bool = False, every_folder: bool = False) -> Found:
@@ -78,10 +80,19 @@ def find_sources(path: str | os.PathLike[str], *, stills: bool = False, every_fo
     for folder, first in _linked_again(folders).items():
         del folders[folder]
         left_out.append(LeftOut(str(folder), f"its pictures are links to those of {first}"))
+    remarks: tuple[tuple[Path, str], ...] = ()
     if not every_folder:
-        beside = companions([Folder(folder, tuple(images)) for folder, images in folders.items()], path)
+        beside, alike = companions(
+            [Folder(folder, tuple(images)) for folder, images in folders.items()], path
+        )
         left_out += [LeftOut(str(folder), why) for folder, why in beside.items()]
         folders = {folder: images for folder, images in folders.items() if folder not in beside}
+        remarks = tuple(alike.items())
+    if not (every_folder or stills):
+        for folder, why in _covers(folders, walk.videos).items():
+            left_out += [
+                LeftOut(str(image), f"{why} (--stills takes pictures)") for image in folders.pop(folder)
+            ]
     sources = [*walk.videos]
     for folder, images in folders.items():
         sources += images if stills else [folder]
@@ -94,7 +105,9 @@ def find_sources(path: str | os.PathLike[str], *, stills: bool = False, every_fo
             f"({' '.join(IMAGE_SUFFIXES)}) in it.{others}"
         )
     sources.sort()
-    return Found(tuple(sources), tuple(left_out), tuple(sorted(walk.broken)), tuple(_copies(sources)))
+    return Found(
+        tuple(sources), tuple(left_out), tuple(sorted(walk.broken)), tuple(_copies(sources)), remarks
+    )
 
 
 def below(source: Path, root: Path) -> Path:
@@ -227,6 +240,32 @@ def _linked_again(folders: Mapping[Path, Sequence[Path]]) -> dict[Path, Path]:
         for identity in files[folder]:
             holders[identity].append(folder)
     return again
+
+
+def _covers(folders: Mapping[Path, Sequence[Path]], videos: Sequence[Path]) -> dict[Path, str]:
+    """Folders whose pictures are no frames, but covers of what is beside them, with half a sentence on each.
+
+    They hold pictures named like their videos (``walk.jpg``, ``walk-thumb.jpg``), and at most one other, or a
+    single picture above other sources.
+    """
+    names: dict[Path, list[str]] = defaultdict(list)
+    for video in videos:
+        names[video.parent].append(video.stem.casefold())
+    above = {parent for source in (*videos, *folders) for parent in source.parents}
+    covers = {}
+    for folder, images in folders.items():
+        others = [image for image in images if not _named_like(image, names.get(folder, ()))]
+        if folder in names and len(others) <= 1:
+            covers[folder] = "a picture beside videos, not a folder of frames"
+        elif len(images) == 1 and folder in above:
+            covers[folder] = "a single picture above other sources"
+    return covers
+
+
+def _named_like(image: Path, stems: Sequence[str]) -> bool:
+    """Whether a picture has the name of a video, with something behind it or not."""
+    name = image.stem.casefold()
+    return any(name == stem or (name.startswith(stem) and not name[len(stem)].isalnum()) for stem in stems)
 
 
 def _file_identity(file: Path) -> Any:

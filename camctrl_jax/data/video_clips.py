@@ -108,7 +108,8 @@ def cut_source(
 ) -> Iterator[ClipRecord]:
     """The clips of one source, decoded once and never held as a whole.
 
-    Where some pictures have no pose, clips are cut from the runs of pictures between them.
+    Where some pictures have no pose, or are missing by the poses in between, clips are cut from the runs of
+    pictures between these places.
 
     Raises ClipError for a source that cannot be used; nothing is yielded then, unless the damage only shows
     while decoding: clips before a damaged frame are sound.
@@ -185,6 +186,8 @@ def cut_source(
                 f" in a row with a pose; {len(without_pose)} of its {len(labels.pose_of)} pictures have "
                 f"none, such as {without_pose[0]!r}"
             )
+        if labels is not None and (gaps := int(labels.run_of.max())):
+            lacking += f"; by the poses in between, pictures are missing in {gaps} places"
         raise ClipError(
             "too_short",
             f"{source}: {longest} frames at {settings.fps:g} fps{lacking}; a clip needs at least "
@@ -197,19 +200,19 @@ def _runs(
 ) -> Iterator[Iterator[SourceFrame]]:
     """The checked frames of a source as runs without a gap, each to be used up before the next."""
 
-    def has_pose(frame: SourceFrame) -> bool:
+    def run_of(frame: SourceFrame) -> int:
         if frame.size != first.size:
             raise ClipError("mixed_sizes", f"{source}: the picture size changes at frame {frame.index}.")
         if labels is None:
-            return True
+            return 0
         if frame.index >= len(labels.pose_of):
             raise ClipError(
                 "pose_count", f"{source}: {len(labels.pose_of)} poses, but there is a frame {frame.index}."
             )
-        return bool(labels.pose_of[frame.index] >= 0)
+        return int(labels.run_of[frame.index])
 
-    for usable, run in itertools.groupby(frames, key=has_pose):
-        if usable:
+    for number, run in itertools.groupby(frames, key=run_of):
+        if number >= 0:
             yield run
 
 
@@ -285,6 +288,8 @@ def video_records(
     """
     for name, reason, message in found.broken:
         tally.skip(name, ClipError(reason, message))
+    for folder, remark in found.remarks:
+        notes.remark(folder, [remark])
     for done, source in enumerate(found.sources, start=1):
         made = labelled = 0
         try:
@@ -304,9 +309,12 @@ def video_records(
                 yield record
             tally.use()
         except ClipError as error:
-            before = "clip before that is" if made == 1 else "clips before that are"
-            kept = f" The {made} {before} kept." if made else ""
-            tally.skip(str(source), ClipError(error.reason, f"{error}{kept}"))
+            if error.reason == "no_pose":  # one picture of many, and the others are sources of their own
+                notes.pictures_without_pose.setdefault(str(source.parent), []).append(source.name)
+            else:
+                before = "clip before that is" if made == 1 else "clips before that are"
+                kept = f" The {made} {before} kept." if made else ""
+                tally.skip(str(source), ClipError(error.reason, f"{error}{kept}"))
         notes.labelled_sources += labelled > 0
         notes.labelled_frames += labelled
         if progress is not None:

@@ -17,6 +17,7 @@ ever overwritten. Options: python -m camctrl_jax.export COMMAND --help
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,12 +63,25 @@ def _weights(
 def _from_diffusers(source: Path, out: Path, variant: str | None) -> None:
     from camctrl_jax.export import from_diffusers
 
+    _silence_writers()
     lines, notes = from_diffusers.import_diffusers(source, out, variant)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     for line in lines:
         print(line)
     print(f"checkpoint: {out}")
+
+
+def _silence_writers() -> None:
+    """A failed write is said once: Orbax's many writers would each print a traceback, then and at the end."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    print_it = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            print_it(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _to_diffusers(out: Path, no_vae: bool, raw: bool, dtype: str, **sources: Any) -> None:
@@ -215,7 +229,8 @@ def _to_diffusers_arguments(commands: Any) -> None:
   python my_model/camera_pipeline.py --help
 
 transformer/ and vae/ are strict checkpoints of MotifVideoTransformer3DModel and AutoencoderKLWan; camera/
-holds the camera layer and its convention, text/ the empty prompt, scheduler/ the timestep shift.""",
+holds the camera layer and its convention, text/ the empty prompt, scheduler/ the timestep shift.
+model_index.json is what DiffusionPipeline.from_pretrained takes of it (docs/pytorch.md).""",
     )
     add("--checkpoint", required=True, metavar="SPEC", help="any weights spec with a transformer")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from camctrl_jax.data import pairing
 from camctrl_jax.data.pairing import pair_by_name
 
 
 def paired(names, pictures):
     """By picture, the name of its pose; and what is unclear."""
-    pairing = pair_by_name(names, [Path(picture) for picture in pictures])
-    return {str(picture): names[pose] for picture, pose in pairing.pose_of.items()}, pairing.unclear
+    found = pair_by_name(names, [Path(picture) for picture in pictures])
+    return {str(picture): names[pose] for picture, pose in found.pose_of.items()}, found.unclear
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,33 @@ def test_behind_a_link_the_folder_has_its_own_name(tmp_path):
 def test_names_without_a_picture_and_pictures_without_a_name_stay_alone():
     assert paired(["1.png", "3.png"], ["/c/1.png", "/c/2.png"]) == ({"/c/1.png": "1.png"}, {})
     assert paired(["10.png"], ["/c/1.png", "/c/010.png", "/c/0.png"]) == ({}, {})
+
+
+def spread(pattern, count):
+    return [pattern.format(i) for i in range(count)]
+
+
+def test_a_thousand_folders_that_share_one_file_name_are_not_compared_with_each_other(monkeypatch):
+    """What is compared grows with the number of folders, not with its square."""
+    compared = 0
+    allows = pairing._Shared.allows
+
+    def counted(*arguments):
+        nonlocal compared
+        compared += 1
+        return allows(*arguments)
+
+    monkeypatch.setattr(pairing._Shared, "allows", counted)
+    names, pictures = spread("s{:04}/rgb.png", 1000), spread("/c/s{:04}/rgb.png", 1000)
+    assert paired(names, pictures) == (dict(zip(pictures, names)), {})
+    assert compared < 10_000
+
+
+def test_folders_in_folders_that_share_file_names_meet_their_own():
+    names = [f"{day}/cam{cam}/{i}.png" for day in "ab" for cam in range(20) for i in range(5)]
+    pictures = [f"/c/x/{name}" for name in names]
+    assert paired(names[::-1], pictures) == (dict(zip(pictures, names)), {})
+    # Other folders above them: no name is nearer than another.
+    clear, unclear = paired(["p/rgb.png", "q/rgb.png"], ["/c/1/rgb.png", "/c/2/rgb.png"])
+    assert clear == {}
+    assert len(unclear) == 2

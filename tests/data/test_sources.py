@@ -8,6 +8,7 @@ import shutil
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from camctrl_jax.data.sources import find_sources
 from camctrl_jax.errors import MissingFile
@@ -171,7 +172,10 @@ def test_layouts_of_other_tools(tmp_path, main, others):
     ("one", "other", "size", "names"),
     [
         pytest.param("images", "images_2", (64, 96), range(4), id="as large: another take"),
-        pytest.param("images", "images_2", (32, 48), range(4, 8), id="other names"),
+        pytest.param("images", "images_2", (32, 48), range(4, 9), id="other names, and more of them"),
+        pytest.param("images", "images_3", (32, 48), range(4, 8), id="as many, not by that factor"),
+        pytest.param("walk", "images_2", (32, 48), range(4, 8), id="as many, of another name"),
+        pytest.param("scene_1", "scene_2", (32, 48), range(4), id="smaller scenes by number"),
         pytest.param("walk", "walk_2", (60, 90), range(4), id="smaller, but not by its number"),
         pytest.param("image_0", "image_1", (64, 96), range(4), id="two cameras of KITTI"),
         pytest.param("left", "right", (64, 96), range(4), id="stereo"),
@@ -244,3 +248,76 @@ def test_depth_cameras_by_what_they_write(tmp_path):
     names, left_out = taken(tmp_path)
     assert names == ["hdr", "kinect"]
     assert set(left_out) == {"kinect_z"}
+
+
+def write_grey(folder, size=(64, 96)):
+    folder.mkdir(parents=True)
+    for i in range(4):
+        Image.new("L", size[::-1], 40 * i).save(folder / f"{i}.png")
+
+
+def test_reduced_copies_by_their_number_and_factor(tmp_path):
+    """LLFF renumbers what it shrinks."""
+    write_folder(tmp_path / "images", [f"IMG_{i}" for i in range(4026, 4030)], size=(64, 96))
+    write_folder(tmp_path / "images_4", [f"image{i:03}" for i in range(4)], size=(16, 24))
+    assert taken(tmp_path) == (["images"], {"images_4": "as many pictures (4) as images, smaller"})
+
+
+@pytest.mark.parametrize("name", ["depth_png", "mono_depth", "depth_anything", "seg_masks", "masks_sam2"])
+def test_drawings_in_one_channel_by_a_word_of_their_name(tmp_path, name):
+    write_folder(tmp_path / "rgb", size=(64, 96))
+    write_grey(tmp_path / name)
+    names, left_out = taken(tmp_path)
+    assert names == ["rgb"]
+    assert "the same 4 names of rgb: drawn for each picture, by its name" in left_out[name]
+
+
+@pytest.mark.parametrize("name", ["rgb_half", "half", "images_512", "rgb_low_res"])
+def test_copies_of_half_the_size_by_a_word_of_their_name(tmp_path, name):
+    write_folder(tmp_path / "rgb", size=(64, 96))
+    write_folder(tmp_path / name, size=(32, 48))
+    assert taken(tmp_path) == (["rgb"], {name: "the same 4 names as rgb, smaller"})
+
+
+def test_what_only_looks_like_a_copy_is_taken_with_a_remark(tmp_path):
+    write_folder(tmp_path / "rgb", size=(64, 96))
+    write_folder(tmp_path / "tele", size=(64, 96))
+    write_folder(tmp_path / "wide", size=(32, 48))
+    write_grey(tmp_path / "infrared")
+    found = find_sources(tmp_path)
+    assert [source.name for source in found.sources] == ["infrared", "rgb", "tele", "wide"]
+    told = {folder.name: remark for folder, remark in found.remarks}
+    assert set(told) == {"infrared", "wide"}
+    assert told["wide"].startswith("the same 4 names as rgb, smaller")
+    assert told["infrared"].startswith("the same 4 names as rgb, in one channel")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "left"),
+    [
+        pytest.param(["thumb.jpg"], ["thumb.jpg"], id="a lone one"),
+        pytest.param(["a.jpg", "b.webp"], ["a.jpg", "b.webp"], id="one for each video"),
+        pytest.param(["a-poster.png", "b.mp4.jpg", "folder.jpg"], None, id="and one for the folder"),
+        pytest.param(["0.jpg", "1.jpg", "2.jpg"], [], id="frames"),
+        pytest.param(["a.jpg", "ab.jpg", "c.jpg"], [], id="only one of them named like a video"),
+    ],
+)
+def test_covers_of_videos_are_no_frames(tmp_path, pictures, left):
+    write_video(tmp_path / "v" / "a.mp4")
+    write_video(tmp_path / "v" / "b.mp4", 120)
+    for i, name in enumerate(pictures):
+        Image.new("RGB", (48, 32), (40 * i, 0, 0)).save(tmp_path / "v" / name)
+    names, left_out = taken(tmp_path)
+    left = pictures if left is None else left
+    assert names == [*([] if left else ["v"]), "v/a.mp4", "v/b.mp4"]
+    assert set(left_out) == {f"v/{name}" for name in left}
+    assert len(taken(tmp_path, stills=True)[0]) == 2 + len(pictures)
+
+
+def test_a_picture_above_other_sources_is_no_frame(tmp_path):
+    write_video(tmp_path / "clips" / "a.mp4")
+    write_folder(tmp_path, ["cover"])
+    assert taken(tmp_path) == (
+        ["clips/a.mp4"],
+        {"cover.png": "a single picture above other sources (--stills takes pictures)"},
+    )

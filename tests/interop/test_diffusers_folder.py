@@ -282,11 +282,40 @@ def test_full_disk_leaves_nothing_behind(folder, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("camctrl_jax.checkpoints.runs.Checkpoints.save", full)
     assert export(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
-    assert "the disk is full" in capsys.readouterr().err
+    assert "disk is full" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()  # an empty folder is accepted, and stays empty: the same command can be given again
     assert export(["from-diffusers", "--source", str(folder), "--out", str(out)]) == 1
     assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("limit", [100, 20_000])
+@pytest.mark.parametrize("command", ["from-diffusers", "to-diffusers", "weights"])
+def test_a_full_disk_is_said_in_the_words_of_the_command(nano, folder, tmp_path, command, limit):
+    """The name that was asked for, not a hidden one, no bare number, and no run to be continued."""
+    out = tmp_path / "out"
+    source = ["--source", str(folder)] if command == "from-diffusers" else ["--checkpoint", str(nano)]
+    code = (
+        "import resource, sys\n"
+        "from camctrl_jax.export.__main__ import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"  # as a disk without room
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, *source, "--out", str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith(f"error: cannot write {out}: the disk is full"), done.stderr
+    assert re.search("free some space.*(another place)", error)
+    assert "continue" not in error
+    assert "Errno" not in error
+    assert "Traceback" not in done.stderr, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"base"}
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(folder, tmp_path, capsys):
