@@ -203,6 +203,25 @@ def test_frechet_distance_needs_clips_and_has_a_floor():
     assert distances([{"strip/i2v": np.zeros(1)}]) is None
 
 
+def test_an_extension_is_compared_with_true_clips_of_the_same_frames():
+    rng = np.random.default_rng(0)
+    scene_sets = [
+        {
+            "features/truth": rng.normal(size=3),
+            "features/another world": rng.normal(size=3),
+            "features/new frames/truth": rng.normal(size=3) + 5.0,
+            "features/new frames/another world": rng.normal(size=3) + 5.0,
+            "features/a row/extension/0": rng.normal(size=3) + 5.0,
+            "features/a row/i2v/0": rng.normal(size=3),
+        }
+        for _ in range(400)
+    ]
+    found = distances(scene_sets)
+    assert found["twins"]["a row/extension"] < 0.2
+    assert found["twins"]["new frames/truth"] < 0.2  # its floor
+    assert found["same_scenes"]["a row/i2v"] < 0.2
+
+
 class _Perfect:
     """Structure from motion that knows the answer, or finds nothing, or two frames only."""
 
