@@ -76,7 +76,7 @@ def fool(settings: Settings, say: Say | None = None) -> dict[str, Any]:
     settings = settings.resolved(jax.default_backend() != "cpu")
     subject = open_subject(settings)
     poses = PoseCheck.default() if settings.poses else None
-    features, features_name = load_features(settings.features, subject.shape)
+    features, features_name = load_features(settings.features, subject.shape, settings.count)
     with file_failures(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

@@ -30,7 +30,7 @@ from camctrl_jax.evaluate.worlds.report import write_results
 from camctrl_jax.evaluate.worlds.sampling import Samples, given_frames, reconstruct, samples_of, scored_frames
 from camctrl_jax.evaluate.worlds.settings import Settings, row_name
 from camctrl_jax.evaluate.worlds.store import Store, fingerprint_of
-from camctrl_jax.evaluate.worlds.summary import NEW_FRAMES, summarised
+from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, NEW_FRAMES, summarised
 from camctrl_jax.evaluate.worlds.truth import Truth, cases_of, truths
 from camctrl_jax.extras import require
 from camctrl_jax.interop.described import SamplingDefaults
@@ -104,7 +104,7 @@ def evaluate_worlds(settings: Settings, say: Say | None = None) -> dict[str, Any
     settings = settings.resolved(jax.default_backend() != "cpu")
     subject = open_subject(settings)
     poses = PoseCheck.default() if settings.poses else None
-    features, features_name = load_features(settings.features, subject.shape)
+    features, features_name = load_features(settings.features, subject.shape, settings.count)
     with file_failures(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -124,7 +124,7 @@ def evaluate_worlds(settings: Settings, say: Say | None = None) -> dict[str, Any
     return write_results(settings.out, results, arrays, settings.shown)
 
 
-def load_features(spec: str, shape: ClipShape) -> tuple[Features | None, str]:
+def load_features(spec: str, shape: ClipShape, count: int) -> tuple[Features | None, str]:
     """Clip features by their spec, and what identifies them; None where they are left out or do not apply."""
     if spec == "none":
         return None, "none"
@@ -134,6 +134,8 @@ def load_features(spec: str, shape: ClipShape) -> tuple[Features | None, str]:
     least, frames = network.config.height, max(LEAST_FEATURE_FRAMES, network.config.frames)
     if shape.frames < frames or min(shape.height, shape.width) < least:
         return None, f"none: these features need {frames} frames of {least} pixels or more"
+    if count < LEAST_CLIPS:
+        return None, f"none: a Frechet distance needs {LEAST_CLIPS} clips"
     return network.features, network.fingerprint()
 
 
