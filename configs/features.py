@@ -1,6 +1,6 @@
 """Features of whole clips, for the Frechet distance between sets of worlds: a small network, exact labels.
 
-One GPU, about four minutes on an H100, nothing to download:
+One GPU, about six minutes on an H100, nothing to download:
   python -m camctrl_jax.train --config=configs/features.py --workdir=runs/features
 
 A laptop, a few minutes: the same network on few short clips, to see it learn:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make clip features like those embedded in the package from nothing, on one GPU: training on exact labels of worlds, the
-# folder, and the table of what their Frechet distance sees. About seven minutes on one H100.
+# folder, and the table of what their Frechet distance sees. About ten minutes on one H100.
 #   bash launch/clip_features.sh OUT
 # VARIANT=nano runs training and export in seconds. FLAGS are further flags of training; WORLDS (256) is the size of the sets
 # that are compared. Training goes on where it was when the script is started again with the same OUT.

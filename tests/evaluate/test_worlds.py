@@ -27,6 +27,7 @@ from camctrl_jax.evaluate.worlds import (
 from camctrl_jax.evaluate.worlds.fooling import blurred, faster
 from camctrl_jax.evaluate.worlds.measuring import clip_measures, distribution_measures
 from camctrl_jax.evaluate.worlds.poses import PoseCheck
+from camctrl_jax.evaluate.worlds.running import load_features
 from camctrl_jax.evaluate.worlds.sampling import given_frames, scored_frames
 from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, distances, summarised
 from camctrl_jax.evaluate.worlds.truth import PATH_SCALES, Truth, at_frames, cases_of, truths, warped
@@ -201,6 +202,36 @@ def test_frechet_distance_needs_clips_and_has_a_floor():
     assert found["floor"] == found["twins"]["truth"] < 0.2
     assert found["twins"]["a row/i2v"] == pytest.approx(16.0, rel=0.1)  # four channels, shifted by two
     assert distances([{"strip/i2v": np.zeros(1)}]) is None
+
+
+def test_features_are_left_out_where_they_could_say_nothing():
+    shape = ClipShape(49, 96, 160)
+    features, name = load_features("default", shape, LEAST_CLIPS)
+    assert features is not None
+    assert "none" not in name
+    for few in (load_features("default", shape, 10), load_features("default", SHAPE, 256)):
+        assert few[0] is None
+        assert few[1].startswith("none")
+    assert load_features("none", shape, 256) == (None, "none")
+
+
+def test_an_extension_is_compared_with_true_clips_of_the_same_frames():
+    rng = np.random.default_rng(0)
+    scene_sets = [
+        {
+            "features/truth": rng.normal(size=3),
+            "features/another world": rng.normal(size=3),
+            "features/new frames/truth": rng.normal(size=3) + 5.0,
+            "features/new frames/another world": rng.normal(size=3) + 5.0,
+            "features/a row/extension/0": rng.normal(size=3) + 5.0,
+            "features/a row/i2v/0": rng.normal(size=3),
+        }
+        for _ in range(400)
+    ]
+    found = distances(scene_sets)
+    assert found["twins"]["a row/extension"] < 0.2
+    assert found["twins"]["new frames/truth"] < 0.2  # its floor
+    assert found["same_scenes"]["a row/i2v"] < 0.2
 
 
 class _Perfect:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import UserError
+from camctrl_jax.estimators.checks import doubts
 from camctrl_jax.estimators.colmap import Colmap
 from camctrl_jax.estimators.protocols import StructureFromMotion, dilate
 from camctrl_jax.evaluate.worlds.truth import Truth
@@ -33,17 +34,20 @@ class PoseCheck:
 
     @classmethod
     def default(cls) -> PoseCheck:
-        """COLMAP, incremental, on enlarged pictures.
+        """COLMAP, incremental, as it is set for pictures of this size.
 
         Raises:
             MissingExtra: pycolmap is not installed.
         """
-        estimator = Colmap(enlarge_to=640, peak_threshold=0.002, time_limit=120.0)
+        estimator = Colmap(time_limit=120.0)
         estimator.check()
         return cls(estimator)
 
     def of_scene(self, truth: Truth, samples: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Errors by name: "truth" (the floor) and each sample; a clip without cameras has a reason."""
+        """Errors by name: "truth" (the floor) and each sample; a clip without cameras has a reason.
+
+        Masks are those of the truth, also for samples: what moves there is not known.
+        """
         return {
             name: self._of_clip(video, truth) for name, video in {"truth": truth.video, **samples}.items()
         }
@@ -54,8 +58,12 @@ class PoseCheck:
         try:
             found = self.estimator.reconstruct(video[frames], masks, cameras.intrinsics[frames])
         except UserError as error:
-            return {"registered": 0.0, "reason": type(error).__name__, "message": str(error)}
-        result: dict[str, Any] = {"registered": found.registered_share, "reason": found.reason}
+            return {"registered": 0.0, "reason": type(error).__name__, "message": str(error), "doubts": []}
+        result: dict[str, Any] = {
+            "registered": found.registered_share,
+            "reason": found.reason,
+            "doubts": list(doubts(found, video.shape[1:3])),
+        }
         if int(found.registered.sum()) < LEAST_FRAMES:
             return result | {"reason": found.reason or "few_frames"}
         chosen = np.arange(len(video))[frames][found.registered]

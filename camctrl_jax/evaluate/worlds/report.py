@@ -206,10 +206,11 @@ def _poses(results: Mapping[str, Any]) -> list[str]:
     for name, row in found.items():
         failed = ", ".join(f"{count} {reason}" for reason, count in row["failed"].items()) or "none"
         rows.append([
-            name, f"{row['all_registered']} of {row['clips']}", failed, str(row["degenerate"]),
+            name, f"{row['all_registered']} of {row['clips']}", str(row["without_doubts"]), failed,
+            str(row["degenerate"]),
             _told(row["rot_err_first_deg"]), _told(row["rot_err_aligned_deg"]), _told(row["rot_err_deg"]),
             _told(row["trans_err"], 3), _told(row["trans_err_share"], 3),
         ])  # fmt: skip
-    head = ["clips", "all frames registered", "without cameras", "degenerate paths", "RotErr first, degrees",
-            "RotErr aligned", "RotErr", "TransErr, m", "share of path"]  # fmt: skip
+    head = ["clips", "all frames registered", "and no doubts", "without cameras", "degenerate paths",
+            "RotErr first, degrees", "RotErr aligned", "RotErr", "TransErr, m", "share of path"]  # fmt: skip
     return ["", "## Estimated cameras", "", *_table(head, rows)]

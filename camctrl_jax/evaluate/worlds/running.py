@@ -30,7 +30,7 @@ from camctrl_jax.evaluate.worlds.report import write_results
 from camctrl_jax.evaluate.worlds.sampling import Samples, given_frames, reconstruct, samples_of, scored_frames
 from camctrl_jax.evaluate.worlds.settings import Settings, row_name
 from camctrl_jax.evaluate.worlds.store import Store, fingerprint_of
-from camctrl_jax.evaluate.worlds.summary import summarised
+from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, NEW_FRAMES, summarised
 from camctrl_jax.evaluate.worlds.truth import Truth, cases_of, truths
 from camctrl_jax.extras import require
 from camctrl_jax.interop.described import SamplingDefaults
@@ -47,6 +47,7 @@ Features = Callable[[np.ndarray], np.ndarray]
 Start = Callable[["Bench", Store, list[int], "Pools", "Clock"], list[Future]]
 """Makes the clips of some scenes, and starts to measure and to keep them."""
 
+LEAST_FEATURE_FRAMES = 17
 STRIP_COLUMNS = 5
 
 
@@ -103,7 +104,7 @@ def evaluate_worlds(settings: Settings, say: Say | None = None) -> dict[str, Any
     settings = settings.resolved(jax.default_backend() != "cpu")
     subject = open_subject(settings)
     poses = PoseCheck.default() if settings.poses else None
-    features, features_name = load_features(settings.features, subject.shape)
+    features, features_name = load_features(settings.features, subject.shape, settings.count)
     with file_failures(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -123,16 +124,18 @@ def evaluate_worlds(settings: Settings, say: Say | None = None) -> dict[str, Any
     return write_results(settings.out, results, arrays, settings.shown)
 
 
-def load_features(spec: str, shape: ClipShape) -> tuple[Features | None, str]:
+def load_features(spec: str, shape: ClipShape, count: int) -> tuple[Features | None, str]:
     """Clip features by their spec, and what identifies them; None where they are left out or do not apply."""
     if spec == "none":
         return None, "none"
     if spec == DEFAULT_SPEC and not default_clip_features_folder().exists():
         return None, "none: this package has no clip features"
     network = load_clip_features(spec)
-    least = network.config.height
-    if shape.frames < network.config.frames or min(shape.height, shape.width) < least:
-        return None, f"none: these features need {network.config.frames} frames of {least} pixels or more"
+    least, frames = network.config.height, max(LEAST_FEATURE_FRAMES, network.config.frames)
+    if shape.frames < frames or min(shape.height, shape.width) < least:
+        return None, f"none: these features need {frames} frames of {least} pixels or more"
+    if count < LEAST_CLIPS:
+        return None, f"none: a Frechet distance needs {LEAST_CLIPS} clips"
     return network.features, network.fingerprint()
 
 
@@ -310,7 +313,7 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
     if bench.pipeline is not None:
         made = list(samples_of(bench.pipeline, here, settings.samplings(), settings.tasks, settings.seeds))
     clock.lap("sampling")
-    features = _features(bench.features, here, kept, made)
+    features = _features(bench.features, here, kept, made, shape)
     clock.lap("features")
 
     def work(place: int) -> None:
@@ -357,7 +360,11 @@ def _record(
 
 
 def _features(
-    features: Features | None, here: Sequence[Truth], kept: np.ndarray, made: Sequence[Samples]
+    features: Features | None,
+    here: Sequence[Truth],
+    kept: np.ndarray,
+    made: Sequence[Samples],
+    shape: ClipShape,
 ) -> dict[str, np.ndarray]:
     """f32 [N, D] by what they are of: ``features/truth``, ``features/ROW/TASK/SAMPLE``, ..."""
     if features is None:
@@ -368,8 +375,18 @@ def _features(
     if here[0].twin is not None:
         videos["another world"] = np.stack([truth.twin for truth in here])
     for one in made:
+        new = slice(None)
+        if one.task == "extension":  # what was given is true: only what comes after it is judged
+            new = slice(given_frames(one.task, shape), None)
+            if shape.frames - new.start < LEAST_FEATURE_FRAMES:
+                continue
+            videos |= {
+                f"{NEW_FRAMES}/{name}": videos[name][:, new]
+                for name in ("truth", "another world")
+                if name in videos
+            }
         for number, clips in enumerate(one.videos):
-            videos[f"{row_name(one.sampling)}/{one.task}/{number}"] = clips
+            videos[f"{row_name(one.sampling)}/{one.task}/{number}"] = clips[:, new]
         if one.decoys is not None:
             videos[f"{row_name(one.sampling)}/decoy/0"] = one.decoys
     return {f"features/{name}": features(video).astype(np.float32) for name, video in videos.items()}

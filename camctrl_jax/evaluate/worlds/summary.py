@@ -18,6 +18,9 @@ Record = Mapping[str, Any]
 LEAST_CLIPS = 128
 """Fewer clips than twice the features leave a Frechet distance to chance: it is not given."""
 
+NEW_FRAMES = "new frames"
+"""Before the names of true clips without the frames that an extension is given: what it is compared with."""
+
 OUTCOMES = ("psnr", "ssim", "alpha", "sharpness", "sharpness_kept", "alive")
 _DRAWS = 1000
 
@@ -199,10 +202,11 @@ def _against(sets: Mapping[str, FeatureStatistics], reference: str) -> dict[str,
     groups: dict[str, list[float]] = {}
     for name, statistics in sets.items():
         head, _, tail = name.rpartition("/")
-        if name != reference:
-            groups.setdefault(head if tail.isdigit() else name, []).append(
-                frechet_distance(statistics, sets[reference])
-            )
+        new = name.startswith(f"{NEW_FRAMES}/") or head.endswith("/extension")
+        against = f"{NEW_FRAMES}/{reference}" if new else reference
+        if name != against:
+            distance = frechet_distance(statistics, sets[against])
+            groups.setdefault(head if tail.isdigit() else name, []).append(distance)
     return {name: float(np.mean(values)) for name, values in groups.items()}
 
 
@@ -232,6 +236,7 @@ def pose_table(records: Sequence[Record]) -> dict[str, Any] | None:
         table[name] = {
             "clips": len(rows),
             "all_registered": sum(row["registered"] == 1.0 for row in rows),
+            "without_doubts": sum(row["registered"] == 1.0 and not row["doubts"] for row in rows),
             "failed": _counts(row["reason"] for row in rows if "trans_err" not in row),
             "degenerate": sum(bool(row.get("degenerate")) for row in rows),
         } | {key: interval_of([row.get(key) for row in rows]) for key in errors}
