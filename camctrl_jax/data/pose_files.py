@@ -16,7 +16,7 @@ from camctrl_jax.camera.formats import PoseFileError, detect_format, existing_pa
 from camctrl_jax.camera.reading import Reading
 from camctrl_jax.data.pairing import Pairing, pair_by_name, without_suffix
 from camctrl_jax.data.shown_cameras import CameraReader, Geometry, SourceCameras
-from camctrl_jax.data.sources import below, pictures_of
+from camctrl_jax.data.sources import below, kind_of, pictures_of
 from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
 from camctrl_jax.video.decoding import SourceFrame, count_frames
 
@@ -105,7 +105,7 @@ class Poses:
             raise MissingFile(f"--poses {self.path}: no such file or folder.")
         if self.path.is_dir():
             return
-        if len(self.sources) > 1 and not all(map(pictures_of, self.sources)):
+        if len(self.sources) > 1 and any(kind_of(each) == "video" for each in self.sources):
             self._refuse_one_for_several()
 
     def _refuse_one_for_several(self) -> None:
@@ -136,7 +136,7 @@ class Poses:
                 raise ClipError("ambiguous_poses", f"{source}: several pose files fit: {names}; keep one.")
             if matches:
                 return matches[0]
-            alone = len(self.sources) == 1 or bool(pictures_of(source))
+            alone = len(self.sources) == 1 or kind_of(source) != "video"
             return path if alone and self._is_pose_folder else None
         named = sorted(
             each for each in path.iterdir() if each.stem == source.stem and not self._is_other(each)
@@ -162,11 +162,14 @@ class Poses:
         real = [source.resolve() for source in self.sources]
         return frozenset((*real, *(parent for source in real for parent in source.parents)))
 
-    def find(self, source: Path, frame: SourceFrame, remarks: list[str]) -> SourcePoses | None:
+    def find(
+        self, source: Path, pictures: Sequence[Path], frame: SourceFrame, remarks: list[str]
+    ) -> SourcePoses | None:
         """The validated cameras of a source and which of its frames they belong to; None without a pose file.
 
         Args:
             source: a video, folder of pictures or picture.
+            pictures: its files; none of a video.
             frame: its first.
             remarks: takes what was assumed and what looks odd, now and for each kind of picture.
 
@@ -184,7 +187,6 @@ class Poses:
         if shared and not shown.names:
             self._refuse_one_for_several()
         found = SourceCameras(source, path, self._reader, remarks)
-        pictures = pictures_of(source)
         if shown.names and pictures:
             pose_of = self._by_name(path, source, pictures, shown.names, shared)
             self._named[path] = shown.names

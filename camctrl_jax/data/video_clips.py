@@ -126,15 +126,14 @@ def cut_source(
     frames = read_frames(source, image_fps=image_fps)
     first = next(frames)
     frames.close()
-    labels = poses.find(source, first, tally.remarks) if poses is not None else None
+    pictures = pictures_of(source)
+    labels = poses.find(source, pictures, first, tally.remarks) if poses is not None else None
     without_pose: list[str] = []
     if labels is not None:
-        without_pose = [
-            picture.name for picture, pose in zip(pictures_of(source), labels.pose_of) if pose < 0
-        ]
+        without_pose = [picture.name for picture, pose in zip(pictures, labels.pose_of) if pose < 0]
         if without_pose:
             notes.pictures_without_pose[str(source)] = without_pose
-    notes.remark(source, filter(None, [drawn_within(pictures_of(source))]))
+    notes.remark(source, filter(None, [drawn_within(pictures)]))
     framing = Framing.cover(first.size, (settings.height, settings.width))
 
     def record(taken: list[_Taken]) -> ClipRecord:
