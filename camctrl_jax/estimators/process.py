@@ -209,7 +209,7 @@ class Program:
 
 
 def _inherited(python: Path) -> dict[str, str]:
-    """The variables of this process, without those that would make another interpreter import our packages."""
+    """The variables of this process, without those that make another interpreter import our packages."""
     ours = python == Path(sys.executable).absolute()
     left_out = () if ours else ("PYTHONPATH", "PYTHONHOME")
     return {name: value for name, value in os.environ.items() if name not in left_out}

@@ -216,13 +216,15 @@ def test_both_mappers_at_both_sizes(truth_of, mode, size):
 
 
 @pytest.mark.slow
-def test_unknown_intrinsics_are_estimated(truth_of):
-    truth = truth_of(HELD_OUT + 1, MIDDLE)
+@pytest.mark.parametrize("seed", [HELD_OUT + 1, HELD_OUT + 4, HELD_OUT + 5])
+def test_unknown_intrinsics_are_estimated_or_doubted(truth_of, seed):
+    """Short straight paths hardly fix a focal length: one is off by four times here, and is doubted."""
+    truth = truth_of(seed, MIDDLE)
     masks = truth.segment(truth.rgb, 4.0).dilated(2)
     result = Colmap().reconstruct(truth.rgb, masks)
-    assert result.succeeded
-    np.testing.assert_allclose(result.intrinsics[0, 0], truth.cameras.intrinsics[0, 0], rtol=0.15)
-    assert (result.intrinsics == result.intrinsics[0]).all()  # one camera
+    lens = result.intrinsics[result.registered]
+    assert (lens == lens[0]).all()  # one camera
+    assert abs(lens[0, 0] / truth.cameras.intrinsics[0, 0] - 1.0) < 0.15 or doubts(result, MIDDLE)
 
 
 def test_masks_matter_where_a_large_thing_moves():
