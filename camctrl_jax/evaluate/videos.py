@@ -73,6 +73,8 @@ class VideosSettings:
         pose_frames: poses are estimated for at most so many frames, evenly spread.
         longest_side: estimators see pictures of at most so many pixels a side; motion is given in the video's
             own pixels all the same.
+        known_lens: structure from motion is given the lens that was asked for: short straight paths hardly
+            fix a focal length. False has it estimated, and its error reported.
         reading: how to read the pose files.
     """
 
@@ -83,6 +85,7 @@ class VideosSettings:
     fps: float = 12.0
     pose_frames: int = 16
     longest_side: int = 640
+    known_lens: bool = True
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
@@ -262,13 +265,9 @@ def _poses(
     if len(chosen) < LEAST_POSES:
         failures["poses"] = f"too_short: {len(frames)} frames; poses need {LEAST_POSES} or more."
         return {"registered": False, "registered_share": 0.0}
-    result = _attempt(
-        failures,
-        "poses",
-        lambda: sfm.reconstruct(
-            frames[chosen], None if moving is None else moving[chosen], None, times[chosen]
-        ),
-    )
+    masks = None if moving is None else moving[chosen]
+    lens = cameras.intrinsics[chosen] if settings.known_lens else None
+    result = _attempt(failures, "poses", lambda: sfm.reconstruct(frames[chosen], masks, lens, times[chosen]))
     if result is None:
         return {"registered": False, "registered_share": 0.0}
     found: dict[str, Any] = {
@@ -280,7 +279,10 @@ def _poses(
     if not result.succeeded:
         failures["poses"] = result.message or result.reason or "not every frame was registered"
         return found
-    return found | _path_error(result, cameras[chosen])
+    found |= _path_error(result, cameras[chosen])
+    if not settings.known_lens:
+        found["focal_error"] = float(np.median(result.intrinsics[:, 0] / cameras.intrinsics[chosen, 0]) - 1.0)
+    return found
 
 
 def _path_error(result: SfmResult, asked: Cameras) -> dict[str, Any]:
@@ -291,7 +293,6 @@ def _path_error(result: SfmResult, asked: Cameras) -> dict[str, Any]:
         **asdict(errors),
         "trans_err_share_of_path": share,
         "trans_err_aligned_share_of_path": aligned,
-        "focal_error": float(np.median(result.intrinsics[:, 0] / asked.intrinsics[:, 0]) - 1.0),
         "estimated_path": np.round(result.cameras().world_from_camera[:, :3], 6).tolist(),
     }
 
@@ -370,6 +371,7 @@ def _described(settings: VideosSettings, estimators: Estimators) -> dict[str, An
         "fps": settings.fps,
         "pose_frames": settings.pose_frames,
         "longest_side": settings.longest_side,
+        "known_lens": settings.known_lens,
         "with_reference": settings.reference is not None,
         "reading": asdict(settings.reading),
         "estimators": estimators.described(),
@@ -412,6 +414,7 @@ _MEASURES = (
     ("rot_err_aligned_deg", "RotErr, aligned", "degrees, after alignment by rotations"),
     ("rot_err_first_deg", "RotErr, first", "degrees, relative to the first frame"),
     ("rpe_rot_deg", "RPE, rotation", "degrees from frame to frame"),
+    ("focal_error", "Focal length", "error as a share, where the lens is estimated"),
     ("motion_px", "Motion strength", "pixels per frame inside the masks"),
     ("motion_diagonals", "Motion / diagonal", "the same in picture diagonals"),
     ("motion_paper_units", "Motion, paper", "pixels x 180 / pi"),

@@ -54,6 +54,12 @@ def add_videos(add: Any) -> None:
         metavar="PX",
         help="estimators see pictures of at most so many pixels a side (default 640)",
     )
+    add(
+        "--estimate-lens",
+        dest="known_lens",
+        action="store_false",
+        help="estimate focal lengths too, instead of taking those of --cameras as true",
+    )
     add("--estimators", type=Path, metavar="FILE", help="JSON with other estimators, see above")
     add_reading_options(add)
 

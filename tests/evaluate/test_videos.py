@@ -24,6 +24,7 @@ class Known:
     calls: int = 0
     dies_at: int = -1
     sfm_error: Exception | None = None
+    lens: object = None
     scale: float = 1.0
 
     def fingerprint(self):
@@ -41,7 +42,7 @@ class Known:
         return np.tile(np.float32((1.0, 0.0)), (len(frames), 1))
 
     def reconstruct(self, frames, masks=None, intrinsics=None, times=None):
-        self.calls += 1
+        self.calls, self.lens = self.calls + 1, intrinsics
         if self.sfm_error is not None:
             raise self.sfm_error
         chosen = np.unique(np.linspace(0, len(PATH) - 1, len(frames)).round().astype(int))
@@ -89,6 +90,16 @@ def test_measures_have_their_known_values(settings):
     assert row["gradient_energy_to_reference"] == pytest.approx(1.0)
     assert found["geometric_consistency"]["mean"] == 1.0
     assert "Geometric consistency | 1 |" in markdown(results)
+
+
+def test_the_lens_that_was_asked_for_is_known_unless_it_is_to_be_estimated(settings):
+    known = Known()
+    row = run(settings, known)["clips"]["a"]
+    np.testing.assert_allclose(known.lens, PATH.intrinsics[[0, 2, 4, 6, 8]])
+    assert "focal_error" not in row
+    row = run(replace(settings, known_lens=False), known)["clips"]["a"]
+    assert known.lens is None
+    assert row["focal_error"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_motion_is_in_the_videos_own_pixels_however_small_estimators_see_it(settings):
