@@ -576,6 +576,26 @@ def test_of_variants_alone_the_most_exact_is_read(base, capsys):
     assert_same(exported_again(base, capsys), exact)
 
 
+@pytest.mark.parametrize(
+    "damage", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "cut"]
+)
+def test_a_sound_variant_is_read_beside_one_that_nobody_asked_for_and_cannot_be(base, capsys, damage):
+    expected = to_variant(base, "bf16", ml_dtypes.bfloat16)
+    to_variant(base, "fp16", np.float16)
+    other = base / "transformer" / f"{STEM}.fp16.safetensors"
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    other.write_bytes(other.read_bytes()[:100] if damage == "cut" else pointer)
+    (base / "transformer" / f"{STEM}.safetensors").unlink()
+    said = imported(base, capsys)
+    assert "variant bf16 is read" in said
+    assert "fp16 cannot be read" in said
+    assert_same(exported_again(base, capsys), expected)
+    (base / "transformer" / f"{STEM}.bf16.safetensors").unlink()
+    for made in ("checkpoint", "again"):
+        shutil.rmtree(base.parent / made)
+    assert f"{STEM}.fp16.safetensors" in refused(base, capsys)
+
+
 def test_which_of_two_averages_is_meant_must_be_said(base, capsys):
     to_variant(base, "ema", np.float32)
     expected = to_variant(base, "non_ema", np.float32, scale=2.0)
