@@ -136,16 +136,20 @@ class CameraPipeline:
         if (folder / "scheduler/scheduler_config.json").is_file():
             parts["shift"] = _read_shift(folder / "scheduler/scheduler_config.json")
         if (folder / "sampling.json").is_file():
-            parts["sampling"] = _read_json(folder / "sampling.json")
+            parts["sampling"] = _read_sampling(folder / "sampling.json")
         if (folder / "camera/config.json").is_file():
             settings = parts["settings"] = _read_json(folder / "camera/config.json")
             for name, known in CONVENTIONS.items():
                 if settings.get(name, known) != known:
                     found = f"{folder / 'camera/config.json'}: {name} is {settings[name]!r}"
                     raise ValueError(f"{found}; this camera_pipeline.py knows {known!r} only.")
+            scale, path = settings.get("translation_scale", 1.0), folder / "camera/config.json"
+            _check_number(path, "translation_scale", scale)
+            _refuse_pointer(folder / "camera/camera_embedder.safetensors")
             tensors = load_file(folder / "camera/camera_embedder.safetensors")
             parts["camera"] = {name: tensors[name].float().to(device) for name in ("weight", "bias")}
         if (folder / "text/null.safetensors").is_file():
+            _refuse_pointer(folder / "text/null.safetensors")
             parts["null_text"] = read_text(folder / "text/null.safetensors")
         transformer = _loaded(MotifVideoTransformer3DModel, folder / "transformer", dtype, device)
         vae = _loaded(AutoencoderKLWan, homes[0], dtype, device)
@@ -527,6 +531,33 @@ def _read_json(path):
     return content
 
 
+def _read_sampling(path):
+    """The defaults of sampling.json, every one a number above 0, or null where the file may leave it open."""
+    content = _read_json(path)
+    for name in ("text_guidance", "camera_guidance"):
+        _check_number(path, name, content.get(name), least=-math.inf)
+    for name in ("shift", "fps", "frames", "height", "width"):
+        if content.get(name) is not None:
+            _check_number(path, name, content[name], whole=name not in ("shift", "fps"))
+    return content
+
+
+def _check_number(path, name, value, least=0.0, whole=False):
+    kinds = (int,) if whole else (int, float)
+    if type(value) not in kinds or not least < value < math.inf:
+        expected = "a whole number" if whole else "a number"
+        above = "" if least == -math.inf else f" above {least:g}"
+        raise ValueError(
+            f"{path}: {name} is {value!r}; expected {expected}{above}. Export or copy the folder again."
+        )
+
+
+def _refuse_pointer(path):
+    with open(path, "rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            raise ValueError(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull`.")
+
+
 def _read_shift(path):
     """The timestep shift that a scheduler's settings fix, or None."""
     content = _read_json(path)
@@ -581,8 +612,15 @@ def read_cameras(path):
 def _loaded(kind, folder, dtype, device):
     """A stock model; refuses what diffusers only warns of: tensors that are missing, unknown or misshaped."""
     options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        _refuse_pointer(path)
     try:
         model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'} does not describe a {kind.__name__} ({error}): a field is missing or "
+            "of another type. Export or copy it again."
+        ) from error
     except RuntimeError as error:
         shapes = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder}: config.json and weights do not belong together: {shapes}") from error

@@ -708,6 +708,38 @@ def test_damaged_settings_of_a_folder_are_named(module, nano_folder, tmp_path, f
     assert str(copy / file) in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "field", "value", "message"),
+    [
+        ("sampling.json", "shift", "abc", "shift is 'abc'; expected a number above 0"),
+        ("sampling.json", "text_guidance", "x", "text_guidance is 'x'; expected a number"),
+        ("sampling.json", "camera_guidance", None, "camera_guidance is None"),
+        ("sampling.json", "frames", 9.0, "frames is 9.0; expected a whole number above 0"),
+        ("camera/config.json", "translation_scale", "x", "translation_scale is 'x'"),
+        ("transformer/config.json", "num_layers", "2", "does not describe a MotifVideoTransformer3DModel"),
+    ],
+)
+def test_fields_of_another_type_are_named(module, nano_folder, tmp_path, file, field, value, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(nano_folder, folder)
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {field: value}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        module.CameraPipeline.from_folder(folder, module.torch.float32)
+
+
+@pytest.mark.parametrize(
+    "file", ["camera/camera_embedder.safetensors", "text/null.safetensors", "transformer"]
+)
+def test_pointers_of_git_lfs_in_a_folder_are_named(module, nano_folder, tmp_path, file):
+    folder = tmp_path / "copy"
+    shutil.copytree(nano_folder, folder)
+    path = next((folder / file).glob("*.safetensors")) if (folder / file).is_dir() else folder / file
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match=r"is a Git LFS pointer.*git lfs pull"):
+        module.CameraPipeline.from_folder(folder, module.torch.float32)
+
+
 def test_a_full_disk_leaves_the_clip_that_was_there(module, tmp_path, monkeypatch):
     clip = tmp_path / "clip.npy"
     module.write_frames(clip, np.ones((1, 4, 4, 3), np.uint8), 12)
