@@ -102,6 +102,11 @@ def _check_name(index: Path, tensor: str, name: Any) -> None:
             f"{index}: weight_map gives {name!r} for tensor {tensor!r}, which is no plain file name; shards "
             "lie beside their index."
         )
+    if len(name.encode("utf-8", "surrogatepass")) > 255:
+        raise SafetensorsError(
+            f"{index}: weight_map gives a name of {len(name)} characters ({name[:40]}...) for "
+            f"tensor {tensor!r}; files have names of 255 bytes at most. Copy or download it again."
+        )
     if not name.endswith(".safetensors"):
         raise SafetensorsError(
             f"{index}: weight_map gives {name!r} for tensor {tensor!r}; only safetensors files are read. "

@@ -5,7 +5,7 @@
 
 The first command makes a clip that starts at a picture (without --image: from the prompt alone); the second
 goes on from a video, one clip more, seen from the same first camera. The path of a clip is kept beside it
-(clip.cameras.npz), and a longer path that does not begin with it is refused.
+(clip.npy.cameras.npz), and a longer path that does not begin with it is refused.
 
   --poses       npy [T, 4, 4], world_from_camera, OpenCV axes (x right, y down, z forward), metres; a pose per
                 frame. With --video: of all frames, those so far and those to come.
@@ -27,6 +27,8 @@ import json
 import math
 import os
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 CAMERAS_SUFFIX = ".cameras.npz"  # of the file beside a clip that holds its path
+RIGID = 1e-3  # how far R^T R of a pose may be from the identity: rounded files are not far off
 TOLERANCE = 1e-4  # of positions, in units or parts of the path's extent; of rotations in radians; of lenses
 CONVENTIONS = {"order": "moment_first", "frame_stride": 4, "axes": "opencv"}
 
@@ -133,16 +136,20 @@ class CameraPipeline:
         if (folder / "scheduler/scheduler_config.json").is_file():
             parts["shift"] = _read_shift(folder / "scheduler/scheduler_config.json")
         if (folder / "sampling.json").is_file():
-            parts["sampling"] = _read_json(folder / "sampling.json")
+            parts["sampling"] = _read_sampling(folder / "sampling.json")
         if (folder / "camera/config.json").is_file():
             settings = parts["settings"] = _read_json(folder / "camera/config.json")
             for name, known in CONVENTIONS.items():
                 if settings.get(name, known) != known:
                     found = f"{folder / 'camera/config.json'}: {name} is {settings[name]!r}"
                     raise ValueError(f"{found}; this camera_pipeline.py knows {known!r} only.")
+            scale, path = settings.get("translation_scale", 1.0), folder / "camera/config.json"
+            _check_number(path, "translation_scale", scale)
+            _refuse_pointer(folder / "camera/camera_embedder.safetensors")
             tensors = load_file(folder / "camera/camera_embedder.safetensors")
             parts["camera"] = {name: tensors[name].float().to(device) for name in ("weight", "bias")}
         if (folder / "text/null.safetensors").is_file():
+            _refuse_pointer(folder / "text/null.safetensors")
             parts["null_text"] = read_text(folder / "text/null.safetensors")
         transformer = _loaded(MotifVideoTransformer3DModel, folder / "transformer", dtype, device)
         vae = _loaded(AutoencoderKLWan, homes[0], dtype, device)
@@ -197,6 +204,11 @@ class CameraPipeline:
         if video.dtype != np.uint8 or video.ndim != 5 or video.shape[1] < given:
             found = f"video is {video.dtype} {list(video.shape)}"
             raise ValueError(f"{found}: expected uint8 [B, T, H, W, 3] of at least {given} frames.")
+        if intrinsics_so_far is not None and world_from_camera_so_far is None:
+            raise ValueError(
+                "intrinsics_so_far without world_from_camera_so_far says nothing: give the poses of the "
+                "video, too, or neither."
+            )
         if options.get("world_from_camera") is not None:
             poses, lenses = _paths(options["world_from_camera"], options.get("intrinsics"))
             if poses.shape[1] != video.shape[1] + added:  # of a longer path, which part is meant?
@@ -257,6 +269,10 @@ class CameraPipeline:
                 f"clip of {frames} frames of {height}x{width}."
             )
         noise = self._channels_first(noise).float()  # [B, C, L, h, w]
+        if not torch.isfinite(noise).all():
+            raise ValueError(
+                "The noise holds NaN or infinity: expected finite numbers, of a standard normal."
+            )
         batch, given, clean, mask = len(noise), 0, torch.zeros_like(noise), torch.zeros_like(noise[:, :1])
         if condition is not None:
             size, found = np.shape(condition), getattr(condition, "dtype", type(condition).__name__)
@@ -385,9 +401,9 @@ class CameraPipeline:
                 f"{poses.shape[1]} poses for a clip of {clip[0]} frames: give one pose per frame."
             )
         # Relative to the reference in float64: far from the origin float32 would lose digits.
-        poses = (
-            np.linalg.inv(poses[:, :1] if reference is None else np.asarray(reference, np.float64)) @ poses
-        )
+        first = poses[:, :1] if reference is None else np.asarray(reference, np.float64)
+        _check_poses(first, "The reference")
+        poses = np.linalg.inv(first) @ poses
         poses[..., :3, 3] *= self.settings.get("translation_scale", 1.0)
         return np.broadcast_to(plucker_map(poses[:, ::4], lenses[:, ::4], *size), (*shape[:2], *size, 6))
 
@@ -413,21 +429,52 @@ class CameraPipeline:
         return (tokens.float() + self._camera_tokens).to(tokens.dtype)
 
 
-def _paths(world_from_camera, intrinsics):
-    """f64 [B, T, 4, 4] and [B, T, 4] from poses with or without a batch axis and lenses of [..., 4]."""
+def _paths(world_from_camera, intrinsics, names=("Poses", "Intrinsics")):
+    """f64 [B, T, 4, 4] and [B, T, 4] from poses with or without a batch axis and lenses of [..., 4].
+
+    Refuses what is no path of a camera, by name and frame; ``names`` is what poses and lenses are called.
+    """
     poses = np.asarray(world_from_camera, np.float64)
     lenses = np.asarray(np.nan if intrinsics is None else intrinsics, np.float64)
-    if poses.ndim not in (3, 4) or poses.shape[-2:] != (4, 4):
-        raise ValueError(f"Poses are {list(poses.shape)}: expected [T, 4, 4] or [B, T, 4, 4].")
-    if lenses.shape[-1:] != (4,) or np.abs(lenses).max() > 20:
-        found = f"Intrinsics are {list(lenses.shape)} up to {np.abs(lenses).max():g}"
+    if poses.ndim not in (3, 4) or poses.shape[-2:] != (4, 4) or not poses.size:
+        raise ValueError(f"{names[0]} are {list(poses.shape)}: expected [T, 4, 4] or [B, T, 4, 4].")
+    if lenses.shape[-1:] != (4,) or not lenses.size or np.abs(lenses).max() > 20:
+        found = f"{names[1]} are {list(lenses.shape)}"
+        found += f" up to {np.abs(lenses).max():g}" if lenses.size else ""
         raise ValueError(f"{found}: expected [4] or [T, 4] of fx/W, fy/H, cx/W, cy/H (for pixels: --pixels).")
     if lenses.ndim > 1 and lenses.shape[-2] != poses.shape[-3]:
         raise ValueError(
-            f"{lenses.shape[-2]} intrinsics for {poses.shape[-3]} poses: give as many, or one [4]."
+            f"{names[1]}: {lenses.shape[-2]} intrinsics for {poses.shape[-3]} poses: give as many, "
+            "or one [4]."
         )
     poses = poses if poses.ndim == 4 else poses[None]
-    return poses, np.broadcast_to(lenses, (*poses.shape[:2], 4))
+    lenses = np.broadcast_to(lenses, (*poses.shape[:2], 4))
+    _check_poses(poses, names[0])
+    _refuse(~np.isfinite(lenses).all(-1), names[1], "holds NaN or infinity", "finite numbers")
+    _refuse((lenses[..., :2] <= 0).any(-1), names[1], "has an fx or fy of 0 or less", "fx/W, fy/H above 0")
+    return poses, lenses
+
+
+def _check_poses(poses, name):
+    """Refuse poses [B, T, 4, 4] that are no rigid motions: rays along them would be no camera's."""
+    _refuse(~np.isfinite(poses).all((-2, -1)), name, "holds NaN or infinity", "finite numbers")
+    _refuse(
+        (np.abs(poses[..., 3, :] - [0.0, 0.0, 0.0, 1.0]) > RIGID).any(-1), name,
+        "has another last row than 0, 0, 0, 1", "world_from_camera, with the position in the last column",
+    )  # fmt: skip
+    turn = poses[..., :3, :3]
+    off = np.abs(np.swapaxes(turn, -2, -1) @ turn - np.eye(3)).max((-2, -1))
+    what = "axes at right angles and of length 1, without scale"
+    _refuse(off > RIGID, name, "holds no rotation (R^T R is not the identity)", what)
+    _refuse(np.linalg.det(turn) < 0, name, "is mirrored (determinant -1)", "right-handed axes, OpenCV's")
+
+
+def _refuse(wrong, name, found, expected):
+    """Name the first place where ``wrong``, bool [B, T], is true."""
+    if wrong.any():
+        clip, frame = np.argwhere(wrong)[0]
+        where = f"frame {frame}" if len(wrong) == 1 else f"frame {frame} of clip {clip}"
+        raise ValueError(f"{name}: {where} {found}: expected {expected}.")
 
 
 def check_beginning(poses, so_far, frames, lenses=None, lenses_so_far=None):
@@ -439,7 +486,9 @@ def check_beginning(poses, so_far, frames, lenses=None, lenses_so_far=None):
 
     Each path is taken relative to its first camera: its world frame means nothing.
     """  # noqa: E501
-    so_far, _ = _paths(so_far, np.full(4, 0.5))
+    lenses_so_far = np.full(4, 0.5) if lenses_so_far is None else lenses_so_far
+    so_far, lenses_so_far = _paths(so_far, lenses_so_far, ("Poses so far", "Intrinsics so far"))
+    _check_poses(poses, "Poses")
     if so_far.shape[1] != frames or so_far.shape[0] not in (1, poses.shape[0]):
         raise ValueError(
             f"The poses so far are {list(so_far.shape)} for a video of {frames} frames: they are "
@@ -451,7 +500,7 @@ def check_beginning(poses, so_far, frames, lenses=None, lenses_so_far=None):
     degrees = np.degrees(2.0 * np.arcsin(np.minimum(chord, 1.0)))
     extent = max(1.0, float(np.abs(so_far[..., :3, 3]).max()))
     apart = np.maximum(distance / extent, np.radians(degrees))
-    if apart.max() > TOLERANCE:
+    if not apart.max() <= TOLERANCE:  # so that a NaN is none, either
         clip, frame = np.unravel_index(int(apart.argmax()), apart.shape)
         where = f"frame {frame}" if len(apart) == 1 else f"frame {frame} of clip {clip}"
         raise ValueError(
@@ -461,9 +510,8 @@ def check_beginning(poses, so_far, frames, lenses=None, lenses_so_far=None):
             "movement over more frames."
         )
     if lenses is not None:
-        lenses_so_far = np.broadcast_to(np.asarray(lenses_so_far, np.float64), lenses[:, :frames].shape)
         wide = np.abs(lenses[:, :frames] - lenses_so_far).max()
-        if wide > TOLERANCE:
+        if not wide <= TOLERANCE:
             raise ValueError(
                 f"The lenses do not begin with those of the video: fx, fy, cx, cy differ by up to {wide:.3g} "
                 "of the picture's size. Give the video's own, and after them what follows."
@@ -483,6 +531,33 @@ def _read_json(path):
     return content
 
 
+def _read_sampling(path):
+    """The defaults of sampling.json, every one a number above 0, or null where the file may leave it open."""
+    content = _read_json(path)
+    for name in ("text_guidance", "camera_guidance"):
+        _check_number(path, name, content.get(name), least=-math.inf)
+    for name in ("shift", "fps", "frames", "height", "width"):
+        if content.get(name) is not None:
+            _check_number(path, name, content[name], whole=name not in ("shift", "fps"))
+    return content
+
+
+def _check_number(path, name, value, least=0.0, whole=False):
+    kinds = (int,) if whole else (int, float)
+    if type(value) not in kinds or not least < value < math.inf:
+        expected = "a whole number" if whole else "a number"
+        above = "" if least == -math.inf else f" above {least:g}"
+        raise ValueError(
+            f"{path}: {name} is {value!r}; expected {expected}{above}. Export or copy the folder again."
+        )
+
+
+def _refuse_pointer(path):
+    with open(path, "rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            raise ValueError(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull`.")
+
+
 def _read_shift(path):
     """The timestep shift that a scheduler's settings fix, or None."""
     content = _read_json(path)
@@ -498,7 +573,7 @@ def _read_array(option, path):
     """The array of an npy file that the command line names."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{option} {path} is no npy file of numbers ({error}).") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(
@@ -508,27 +583,44 @@ def _read_array(option, path):
 
 
 def cameras_beside(clip):
-    """Where the path of a clip is kept: clip.npy has clip.cameras.npz."""
-    return Path(clip).with_suffix(CAMERAS_SUFFIX)
+    """Where the path of a clip is kept: clip.npy has clip.npy.cameras.npz, clip.mp4 its own."""
+    return Path(clip).with_name(Path(clip).name + CAMERAS_SUFFIX)
 
 
 def read_cameras(path):
     """(world_from_camera [T, 4, 4], intrinsics [T, 4]) of a file that the command wrote beside a clip."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["world_from_camera"], arrays["intrinsics"]
-    except (ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
+            poses, lenses = arrays["world_from_camera"], arrays["intrinsics"]
+        _paths(poses, lenses)
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(
             f"{path} is not the path of a clip as this command writes it ({error}). Remove the file, or "
             "name the poses with --video-poses."
         ) from error
+    return poses, lenses
 
 
 def _loaded(kind, folder, dtype, device):
     """A stock model; refuses what diffusers only warns of: tensors that are missing, unknown or misshaped."""
     options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        _refuse_pointer(path)
     try:
         model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'} does not describe a {kind.__name__} ({error}): a field is missing or "
+            "of another type. Export or copy it again."
+        ) from error
     except RuntimeError as error:
         shapes = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder}: config.json and weights do not belong together: {shapes}") from error
@@ -576,16 +668,28 @@ def read_frames(path, height=None, width=None):
     return np.asarray(picture)[None, None]
 
 
-def write_frames(path, video, fps):
-    """u8 [T, H, W, 3] as npy (exact: what --video goes on from) or mp4. It is there whole, or as it was."""
-    path = Path(path)
+def write_frames(path, video, fps, world_from_camera=None, intrinsics=None):
+    """u8 [T, H, W, 3] as npy (exact: what --video goes on from) or mp4. It is there whole, or as it was.
+
+    Its path, poses [T, 4, 4] and lenses [4] or [T, 4], is kept beside it. Without one, what an earlier
+    clip of the name left there is removed.
+    """
+    path, beside = Path(path), cameras_beside(path)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    cameras = path.with_name(f".{path.stem}.{os.getpid()}.partial{CAMERAS_SUFFIX}")
     try:
         if path.suffix == ".npy":
             np.save(partial, video)
         else:
             _write_mp4(partial, video, fps)
+        if world_from_camera is not None:
+            lenses = np.broadcast_to(intrinsics, (len(world_from_camera), 4))
+            np.savez(cameras, world_from_camera=world_from_camera, intrinsics=lenses)
+        # Both are written. Wherever this is cut off, no clip has the path of another: at worst it has none.
+        beside.unlink(missing_ok=True)
         os.replace(partial, path)
+        if world_from_camera is not None:
+            os.replace(cameras, beside)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and "requested and" not in str(error):
             raise
@@ -595,17 +699,8 @@ def write_frames(path, video, fps):
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+        cameras.unlink(missing_ok=True)
     return path
-
-
-def write_cameras(clip, world_from_camera, intrinsics):
-    """Keep the path of a clip beside it; None removes what an earlier clip of that name left there."""
-    path = cameras_beside(clip)
-    if world_from_camera is None:
-        path.unlink(missing_ok=True)
-        return
-    lenses = np.broadcast_to(intrinsics, (len(world_from_camera), 4))
-    np.savez(path, world_from_camera=world_from_camera, intrinsics=lenses)
 
 
 def _write_mp4(path, video, fps):
@@ -671,6 +766,7 @@ def run(options):
     _refuse_ignored(options)
     if Path(options.out).suffix not in (".npy", ".mp4"):
         raise ValueError(f"--out {options.out}: expected a name that ends with .npy or .mp4.")
+    cameras = _cameras_given(options)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, options.dtype or ("float32" if device == "cpu" else "bfloat16"))
     choices = {"vae": options.vae, "attention": options.attention, "compile": options.compile}
@@ -685,11 +781,7 @@ def run(options):
         inputs["text"] = read_text(options.text, options.prompt)
     if options.negative_prompt is not None:
         inputs["negative_text"] = read_text(options.text, options.negative_prompt)
-    if options.poses is not None:
-        inputs["world_from_camera"] = _read_array("--poses", options.poses)
-        height, width = options.pixels or (1, 1)
-        lens = _read_array("--intrinsics", options.intrinsics)
-        inputs["intrinsics"] = lens / np.array([width, height, width, height])
+    inputs |= cameras
     if options.video is not None:
         latents = {name: getattr(options, name) for name in ("new_latents", "condition_latents")}
         inputs |= {name: value for name, value in latents.items() if value is not None}
@@ -700,8 +792,8 @@ def run(options):
         if options.image is not None:
             inputs["condition"] = read_frames(options.image, *size[1:])
         video = pipeline.decode(pipeline.sample(*size, **inputs))
-    write_frames(options.out, video[0], options.fps or pipeline.sampling.get("fps") or 12.0)
-    write_cameras(options.out, inputs.get("world_from_camera"), inputs.get("intrinsics"))
+    cameras = (inputs.get("world_from_camera"), inputs.get("intrinsics"))
+    write_frames(options.out, video[0], options.fps or pipeline.sampling.get("fps") or 12.0, *cameras)
     print(options.out)
 
 
@@ -733,11 +825,31 @@ def _refuse_ignored(options):
         )
 
 
+def _cameras_given(options):
+    """Poses and lenses that the command line names, checked before a model is loaded for them."""
+    if options.poses is None:
+        return {}
+    poses, lens = _read_array("--poses", options.poses), _read_array("--intrinsics", options.intrinsics)
+    height, width = options.pixels or (1, 1)
+    if not min(height, width) > 0:
+        raise ValueError(f"--pixels {height:g} {width:g}: expected height and width above 0.")
+    if lens.shape[-1:] == (4,):
+        lens = lens / np.array([width, height, width, height])
+    _paths(poses, lens, (f"--poses {options.poses}", f"--intrinsics {options.intrinsics}"))
+    return {"world_from_camera": poses, "intrinsics": lens}
+
+
 def _cameras_so_far(options):
     """What extend takes of the path that a video was made along, as far as it is known."""
     beside = cameras_beside(options.video)
     if options.video_poses is not None:
-        return {"world_from_camera_so_far": _read_array("--video-poses", options.video_poses)}
+        poses = _read_array("--video-poses", options.video_poses)
+        _paths(poses, np.full(4, 0.5), (f"--video-poses {options.video_poses}", ""))
+        try:
+            return {"world_from_camera_so_far": poses, "intrinsics_so_far": read_cameras(beside)[1]}
+        except (FileNotFoundError, ValueError):  # poses are named where that file is absent or of no use
+            print(f"note: {beside} tells no lenses of the video: they are not checked.", file=sys.stderr)
+        return {"world_from_camera_so_far": poses}
     if options.poses is None:
         if beside.is_file():
             print("note: the video follows a path; without --poses what comes follows none.", file=sys.stderr)

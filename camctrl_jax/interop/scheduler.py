@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.interop.fields import FLAG, check_fields, number, or_null, shown
+from camctrl_jax.interop.fields import FLAG, SIZE, TEXT, check_fields, number, or_null, shown
 
 SCHEDULER_CLASS = "FlowMatchEulerDiscreteScheduler"
 _EULER = (SCHEDULER_CLASS, "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
@@ -28,11 +28,14 @@ _OTHER_GRIDS = (
     "stochastic_sampling",
 )
 _KINDS = {
-    "shift": number(above=0.0),
+    "shift": or_null(number(above=0.0)),
     "flow_shift": or_null(number(above=0.0)),
     "use_dynamic_shifting": FLAG,
     "shift_terminal": or_null(number(least=0.0)),
     "use_flow_sigmas": FLAG,
+    **dict.fromkeys(("base_shift", "max_shift"), or_null(number())),
+    **dict.fromkeys(("base_image_seq_len", "max_image_seq_len"), or_null(SIZE)),
+    "time_shift_type": TEXT,
     **dict.fromkeys(_OTHER_GRIDS, or_null(FLAG)),
 }
 
@@ -82,6 +85,8 @@ def scheduler_settings_of(content: Mapping[str, Any], source: str) -> SchedulerS
     remarks = []
     own, other = ("shift", "flow_shift") if name in _EULER else ("flow_shift", "shift")
     shift = content.get(own)
+    if own == "shift" and "shift" in content and shift is None and not content.get("use_dynamic_shifting"):
+        raise InvalidValue(f"{source}: shift is null; expected a finite number above 0, which a {name} uses.")
     if content.get(other) is not None:
         remarks.append(f"{other} is {shown(content[other])}, which a {name} does not read: it is ignored")
     if content.get("use_dynamic_shifting"):

@@ -146,6 +146,12 @@ def mmdit_from_stock(
     """A stock ``MotifVideoTransformer3DModel`` configuration -> MMDiTConfig with this camera layer."""
     check_fields(stock, _MMDIT_KINDS, source)
     values = {**_MMDIT_DEFAULTS, **_public(stock)}
+    hidden = values["num_attention_heads"] * values["attention_head_dim"] * values["mlp_ratio"]
+    if abs(hidden - round(hidden)) > 1e-6 * hidden:
+        raise InvalidValue(
+            f"{source}: mlp_ratio is {values['mlp_ratio']!r}, which makes a hidden layer {hidden:g} wide; "
+            "expected a whole number: the ratio times num_attention_heads * attention_head_dim."
+        )
     config = MMDiTConfig(
         width=values["num_attention_heads"] * values["attention_head_dim"],
         heads=values["num_attention_heads"],

@@ -15,10 +15,13 @@ def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> N
     """Each path is taken relative to its first camera: its world frame means nothing.
 
     Raises:
+        CameraError: a pose or lens of either is none (not finite, no rotation, fx of 0 or less), by frame.
         InvalidValue: it does not begin with ``so_far``: the model would be told cameras that the video never
             had. Names the frame that is furthest off, by how many units and degrees, or how far the
             intrinsics are apart.
     """
+    path.validate(name)
+    so_far.validate(f"{name} so far")
     theirs = so_far.relative_to(0).world_from_camera
     ours = path[: len(so_far)].relative_to(0).world_from_camera
     if len(ours) < len(theirs):

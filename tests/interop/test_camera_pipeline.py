@@ -364,6 +364,107 @@ def test_wrong_sizes_and_extensions_are_named(nano):
             nano.sample(9, 32, 48, condition=condition)
 
 
+def broken_pose(change):
+    poses = np.tile(np.eye(4), (9, 1, 1))
+    change(poses[5])
+    return poses
+
+
+BROKEN_POSES = [
+    (lambda pose: pose.__setitem__((0, 3), np.nan), "frame 5 holds NaN or infinity"),
+    (lambda pose: pose.__setitem__((0, 0), np.inf), "frame 5 holds NaN or infinity"),
+    (lambda pose: pose.__imul__(2.0), "frame 5 has another last row"),
+    (lambda pose: pose[:3, :3].__imul__(1.01), "frame 5 holds no rotation"),
+    (lambda pose: pose[:3, :3].__imul__(-1.0), "frame 5 is mirrored"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN_POSES)
+def test_poses_that_are_no_cameras_are_refused_by_frame(
+    module, nano, on_disk, nano_folder, capsys, change, message
+):
+    poses, good = broken_pose(change), np.tile(np.eye(4), (9, 1, 1))
+    with pytest.raises(ValueError, match=f"^Poses: {message}"):
+        nano.sample(*SIZE, world_from_camera=poses, intrinsics=LENS)
+    with pytest.raises(ValueError, match=f"^Poses so far: {message}"):
+        module.check_beginning(good[None], poses, 9)
+    with pytest.raises(ValueError, match=f"^Poses: {message}"):
+        module.check_beginning(poses[None], good, 9)
+    with pytest.raises(ValueError, match=r"^The reference: frame 0 "):
+        nano.sample(*SIZE, world_from_camera=good, intrinsics=LENS, reference=poses[None, 5:6])
+    np.save(on_disk / "broken.npy", poses)
+    given = ("--poses", "broken.npy", "--intrinsics", "lens.npy", "--out", "clip.npy")
+    assert command(module, nano_folder, on_disk, *given) == 1
+    assert f"error: --poses {on_disk / 'broken.npy'}: {message.split(' (')[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "frame 3 holds NaN"),
+        (-np.inf, "up to inf"),
+        (0.0, "frame 3 has an fx or fy of 0"),
+        (-0.5, "fx or fy"),
+    ],
+)
+def test_lenses_and_noise_that_are_none_are_refused(module, nano, value, message):
+    poses, lenses = np.tile(np.eye(4), (9, 1, 1)), np.tile(LENS, (9, 1))
+    wrong = lenses.copy()
+    wrong[3, 1] = value
+    with pytest.raises(ValueError, match=f"^Intrinsics.*{message}"):
+        nano.sample(*SIZE, world_from_camera=poses, intrinsics=wrong)
+    with pytest.raises(ValueError, match=f"^Intrinsics so far.*{message}"):
+        module.check_beginning(poses[None], poses, 9, lenses[None], wrong)
+    noise = np.zeros((1, 3, 4, 6, 16), np.float32)
+    noise[0, 1, 2, 3, 4] = np.nan
+    with pytest.raises(ValueError, match="noise holds NaN"):
+        nano.sample(*SIZE, noise=noise)
+
+
+def test_clips_of_one_stem_keep_their_own_paths_and_a_failed_one_changes_nothing(
+    module, tmp_path, monkeypatch
+):
+    frames, poses = np.zeros((9, 16, 16, 3), np.uint8), np.tile(np.eye(4), (9, 1, 1))
+    moved = poses + np.eye(4, k=3)
+    for name, path in (("clip.npy", poses), ("clip.mp4", moved)):
+        module.write_frames(tmp_path / name, frames, 12, path, LENS)
+    for name, path in (("clip.npy", poses), ("clip.mp4", moved)):
+        np.testing.assert_array_equal(module.read_cameras(tmp_path / f"{name}.cameras.npz")[0], path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+
+    def full(*arguments, **values):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.np, "savez", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            module.write_frames(tmp_path / "clip.npy", frames + 1, 12, moved, LENS)
+    assert np.load(tmp_path / "clip.npy").max() == 0
+    np.testing.assert_array_equal(module.read_cameras(tmp_path / "clip.npy.cameras.npz")[0], poses)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    beside = tmp_path / "clip.npy.cameras.npz"
+    whole = beside.read_bytes()
+    for length in (0, 4, 100, len(whole) // 2, len(whole) - 30):
+        beside.write_bytes(whole[:length])
+        with pytest.raises(
+            ValueError, match=r"clip\.npy\.cameras\.npz is not the path of a clip .*--video-poses"
+        ):
+            module.read_cameras(beside)
+
+
+def test_named_poses_leave_the_lens_beside_the_clip_checked(module, nano_folder, on_disk, capsys):
+    lens = ("--intrinsics", "lens.npy")
+    assert command(module, nano_folder, on_disk, "--poses", "poses.npy", *lens, "--out", "clip.npy") == 0
+    np.save(on_disk / "wide.npy", np.multiply(LENS, 1.1))
+    goes_on = ("--video", "clip.npy", *LENGTHS, "--poses", "longer.npy", "--video-poses", "poses.npy")
+    assert command(module, nano_folder, on_disk, *goes_on, "--intrinsics", "wide.npy", "--out", "no.npy") == 1
+    assert "lenses do not begin with those of the video" in capsys.readouterr().err
+    assert command(module, nano_folder, on_disk, *goes_on, *lens, "--out", "yes.npy") == 0
+    (on_disk / "clip.npy.cameras.npz").write_bytes(b"PK\x03\x04")
+    assert command(module, nano_folder, on_disk, *goes_on, *lens, "--out", "yes.npy") == 0
+    assert "clip.npy.cameras.npz tells no lenses of the video" in capsys.readouterr().err
+
+
 def test_damaged_folders_are_named(module, nano_folder, tmp_path):
     load = functools.partial(module.CameraPipeline.from_folder, dtype=module.torch.float32)
     with pytest.raises(FileNotFoundError, match="not an exported model folder"):
@@ -459,7 +560,8 @@ def test_a_path_that_does_not_begin_with_the_videos_is_refused(nano):
             {"world_from_camera_so_far": path.world_from_camera[:8]},
             "9 frames: they are another clip's",
         ),
-        ({"world_from_camera_so_far": np.eye(4)}, r"Poses are \[4, 4\]"),
+        ({"world_from_camera_so_far": np.eye(4)}, r"Poses so far are \[4, 4\]"),
+        ({"intrinsics_so_far": path.intrinsics}, "intrinsics_so_far without world_from_camera_so_far"),
     ):
         with pytest.raises(ValueError, match=message):
             nano.extend(video, **size, **in_torch(longer), **given)
@@ -497,7 +599,7 @@ def test_the_command_keeps_the_path_beside_a_clip_and_checks_the_next(module, na
 
     lens = ("--intrinsics", "lens.npy")
     assert run("--poses", "poses.npy", *lens, "--out", "clip.npy") == 0
-    with np.load(on_disk / "clip.cameras.npz") as kept:
+    with np.load(on_disk / "clip.npy.cameras.npz") as kept:
         np.testing.assert_array_equal(kept["world_from_camera"], np.load(on_disk / "poses.npy"))
         np.testing.assert_array_equal(kept["intrinsics"], np.tile(LENS, (9, 1)))
     goes_on = ("--video", "clip.npy", *lens, *LENGTHS)
@@ -507,21 +609,21 @@ def test_the_command_keeps_the_path_beside_a_clip_and_checks_the_next(module, na
     assert not (on_disk / "wrong.npy").exists()
     assert run(*goes_on, "--poses", "longer.npy", "--out", "longer_clip.npy") == 0
     assert "not checked" not in capsys.readouterr().err
-    with np.load(on_disk / "longer_clip.cameras.npz") as kept:  # and so the next clip is checked, too
+    with np.load(on_disk / "longer_clip.npy.cameras.npz") as kept:  # and so the next clip is checked, too
         np.testing.assert_array_equal(kept["world_from_camera"], np.load(on_disk / "longer.npy"))
     # A clip from elsewhere: its poses are named, or it is said that nothing is known.
-    (on_disk / "clip.cameras.npz").unlink()
+    (on_disk / "clip.npy.cameras.npz").unlink()
     named = ("--video-poses", "poses.npy")
     assert run(*goes_on, *named, "--poses", "other.npy", "--out", "wrong.npy") == 1
     assert "does not begin with that of the video" in capsys.readouterr().err
     assert run(*goes_on, "--poses", "other.npy", "--out", "free.npy") == 0
-    assert "clip.cameras.npz is not there: it is not checked" in capsys.readouterr().err
-    (on_disk / "clip.cameras.npz").write_bytes(b"damaged")
+    assert "clip.npy.cameras.npz is not there: it is not checked" in capsys.readouterr().err
+    (on_disk / "clip.npy.cameras.npz").write_bytes(b"damaged")
     assert run(*goes_on, "--poses", "longer.npy", "--out", "wrong.npy") == 1
-    assert "clip.cameras.npz is not the path of a clip" in capsys.readouterr().err
+    assert "clip.npy.cameras.npz is not the path of a clip" in capsys.readouterr().err
     # A clip of the same name without a path has none that is kept.
     assert run("--out", "clip.npy") == 0
-    assert not (on_disk / "clip.cameras.npz").exists()
+    assert not (on_disk / "clip.npy.cameras.npz").exists()
     assert run("--video", "longer_clip.npy", *LENGTHS, "--out", "free.npy") == 0
     assert "without --poses what comes follows none" in capsys.readouterr().err
 
@@ -604,6 +706,38 @@ def test_damaged_settings_of_a_folder_are_named(module, nano_folder, tmp_path, f
     with pytest.raises(ValueError, match=message) as told:
         module.CameraPipeline.from_folder(copy, module.torch.float32)
     assert str(copy / file) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value", "message"),
+    [
+        ("sampling.json", "shift", "abc", "shift is 'abc'; expected a number above 0"),
+        ("sampling.json", "text_guidance", "x", "text_guidance is 'x'; expected a number"),
+        ("sampling.json", "camera_guidance", None, "camera_guidance is None"),
+        ("sampling.json", "frames", 9.0, "frames is 9.0; expected a whole number above 0"),
+        ("camera/config.json", "translation_scale", "x", "translation_scale is 'x'"),
+        ("transformer/config.json", "num_layers", "2", "does not describe a MotifVideoTransformer3DModel"),
+    ],
+)
+def test_fields_of_another_type_are_named(module, nano_folder, tmp_path, file, field, value, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(nano_folder, folder)
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {field: value}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        module.CameraPipeline.from_folder(folder, module.torch.float32)
+
+
+@pytest.mark.parametrize(
+    "file", ["camera/camera_embedder.safetensors", "text/null.safetensors", "transformer"]
+)
+def test_pointers_of_git_lfs_in_a_folder_are_named(module, nano_folder, tmp_path, file):
+    folder = tmp_path / "copy"
+    shutil.copytree(nano_folder, folder)
+    path = next((folder / file).glob("*.safetensors")) if (folder / file).is_dir() else folder / file
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match=r"is a Git LFS pointer.*git lfs pull"):
+        module.CameraPipeline.from_folder(folder, module.torch.float32)
 
 
 def test_a_full_disk_leaves_the_clip_that_was_there(module, tmp_path, monkeypatch):

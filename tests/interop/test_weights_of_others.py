@@ -242,6 +242,13 @@ def test_an_index_of_another_shape_is_named(base, capsys, content, message):
     assert re.search(message, error), error
 
 
+def test_a_name_that_is_too_long_for_a_file_is_named(base, capsys):
+    name = f"{'x' * 400}.safetensors"
+    index = base / "transformer" / f"{STEM}.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {KEY: name}}))
+    assert f"{index}: weight_map gives a name of 412 characters" in refused(base, capsys)
+
+
 def test_a_tensor_that_is_listed_but_absent_in_its_shard_is_named(base, capsys):
     tensors = tensors_of(base)
     (base / "transformer" / f"{STEM}.safetensors").unlink()
@@ -363,7 +370,7 @@ _FIELDS = {
         ),
         "out_channels": _INTEGERS,
         "image_embed_dim": _INTEGERS,
-        "mlp_ratio": _NUMBERS,
+        "mlp_ratio": (*_NUMBERS, 4.01),
         "rope_theta": _NUMBERS,
         "rope_axes_dim": ([4, 6], [4, 6, 6, 0], "466", None, 16, [4, 6.0, 6], [4, True, 11], [4, -6, 18]),
         "qk_norm": (1, None, "layer_norm", []),
@@ -432,6 +439,10 @@ SCHEDULER = "scheduler/scheduler_config.json"
             "prediction_type is 'v_prediction'",
         ),
         ({"flow_shift": "5"}, "flow_shift is '5'; expected"),
+        ({"base_shift": "x"}, "base_shift is 'x'; expected"),
+        ({"max_shift": True}, "max_shift is true; expected"),
+        ({"time_shift_type": 1}, "time_shift_type is 1; expected text"),
+        ({"shift": None}, "shift is null; expected"),
         ({"num_train_timesteps": 500}, "num_train_timesteps is 500; expected 1000"),
         ({"_class_name": ["x"]}, "it is of a"),
         ([8.0], "expected a JSON object"),
@@ -461,6 +472,8 @@ FLOW_UNIPC = {
         ({"shift": 3.0, "use_dynamic_shifting": True}, "use_dynamic_shifting is true: .*--shift", None),
         ({"shift": 3.0, "use_dynamic_shifting": False}, None, 3.0),
         ({"shift": 3, "flow_shift": 5.0}, "flow_shift is 5.0, which a FlowMatchEuler.* is ignored", 3.0),
+        (FLOW_UNIPC | {"shift": None}, "it is of a UniPC", 5.0),
+        ({"shift": None, "use_dynamic_shifting": True}, "use_dynamic_shifting is true", None),
         (FLOW_UNIPC, "it is of a UniPCMultistepScheduler: sampling takes Euler steps", 5.0),
         ({"shift": 3.0, "use_karras_sigmas": True}, "use_karras_sigmas is true: another time grid", 3.0),
         ({"shift": 3.0, "shift_terminal": 0.1}, "shift_terminal is 0.1: another time grid", 3.0),
@@ -561,6 +574,26 @@ def test_of_variants_alone_the_most_exact_is_read(base, capsys):
     assert "variant fp32 is read" in said
     assert "also there: bf16, fp16" in said
     assert_same(exported_again(base, capsys), exact)
+
+
+@pytest.mark.parametrize(
+    "damage", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "cut"]
+)
+def test_a_sound_variant_is_read_beside_one_that_nobody_asked_for_and_cannot_be(base, capsys, damage):
+    expected = to_variant(base, "bf16", ml_dtypes.bfloat16)
+    to_variant(base, "fp16", np.float16)
+    other = base / "transformer" / f"{STEM}.fp16.safetensors"
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    other.write_bytes(other.read_bytes()[:100] if damage == "cut" else pointer)
+    (base / "transformer" / f"{STEM}.safetensors").unlink()
+    said = imported(base, capsys)
+    assert "variant bf16 is read" in said
+    assert "fp16 cannot be read" in said
+    assert_same(exported_again(base, capsys), expected)
+    (base / "transformer" / f"{STEM}.bf16.safetensors").unlink()
+    for made in ("checkpoint", "again"):
+        shutil.rmtree(base.parent / made)
+    assert f"{STEM}.fp16.safetensors" in refused(base, capsys)
 
 
 def test_which_of_two_averages_is_meant_must_be_said(base, capsys):

@@ -239,6 +239,25 @@ def test_a_path_may_be_off_by_no_more_than_rounding(metres, degrees, refused):
     check_beginning(far, path)
 
 
+def test_paths_that_hold_no_cameras_are_refused_by_frame():
+    path = resolve_path("dolly in 1 m", 9)
+    for place, value, message in (
+        ((4, 0, 3), np.nan, "frame 4: the pose holds NaN"),
+        ((4, 0, 0), 1.1, "frame 4: the rotation is not orthonormal"),
+    ):
+        poses = path.world_from_camera.copy()
+        poses[place] = value
+        broken = replace(path, world_from_camera=poses)
+        with pytest.raises(ValueError, match=f"The path: {message}"):
+            check_beginning(broken, path)
+        with pytest.raises(ValueError, match=f"The path so far: {message}"):
+            check_beginning(path, broken)
+    lenses = path.intrinsics.copy()
+    lenses[3, 0] = np.nan
+    with pytest.raises(ValueError, match="The path: frame 3: "):
+        check_beginning(replace(path, intrinsics=lenses), path)
+
+
 def test_shift_follows_the_number_of_tokens_unless_the_weights_fix_it(pipeline):
     assert pipeline.shift(SHAPE) == shift_for_tokens(3 * 2 * 3)
 
