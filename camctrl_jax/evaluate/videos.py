@@ -128,7 +128,7 @@ def find_clips(settings: VideosSettings) -> list[Clip]:
             f"--generated {settings.generated}: holds no videos ({' '.join(VIDEO_SUFFIXES)}) and no folders "
             "of pictures."
         )
-    names = sorted({*videos, *cameras})
+    names = sorted({*videos, *cameras, *references})
     return [Clip(name, videos.get(name), cameras.get(name), references.get(name)) for name in names]
 
 
@@ -191,12 +191,14 @@ def measure_clip(clip: Clip, settings: VideosSettings, estimators: Estimators) -
 
 
 def _attempt(failures: dict[str, str], what: str, work: Callable[[], Any]) -> Any:
-    """The result, or None and the reason under ``what``."""
+    """The result, or None and the reason under ``what``. Also of faults: one clip must not end a long run."""
     try:
         return work()
     except UserError as error:
         failures[what] = f"{error.reason}: {error}" if isinstance(error, ClipError) else str(error)
-        return None
+    except Exception as error:
+        failures[what] = f"fault: {type(error).__name__}: {error}"
+    return None
 
 
 def _frames(
@@ -279,17 +281,20 @@ def _poses(
     if not result.succeeded:
         failures["poses"] = result.message or result.reason or "not every frame was registered"
         return found
-    found |= _path_error(result, cameras[chosen])
-    if not settings.known_lens:
-        found["focal_error"] = float(np.median(result.intrinsics[:, 0] / cameras.intrinsics[chosen, 0]) - 1.0)
-    return found
+    errors = _attempt(failures, "poses", lambda: _path_error(result, cameras[chosen], settings.known_lens))
+    return found | (errors or {})
 
 
-def _path_error(result: SfmResult, asked: Cameras) -> dict[str, Any]:
+def _path_error(result: SfmResult, asked: Cameras, known_lens: bool) -> dict[str, Any]:
     errors = path_errors(result.cameras().world_from_camera, asked.orthonormalised().world_from_camera)
     share = errors.trans_err / errors.path_length if errors.path_length > 0 else None
     aligned = errors.trans_err_aligned / errors.path_length if errors.path_length > 0 else None
-    return {
+    lens = (
+        {}
+        if known_lens
+        else {"focal_error": float(np.median(result.intrinsics[:, 0] / asked.intrinsics[:, 0]) - 1.0)}
+    )
+    return lens | {
         **asdict(errors),
         "trans_err_share_of_path": share,
         "trans_err_aligned_share_of_path": aligned,
@@ -348,6 +353,8 @@ def evaluate_videos(
                 stored = {"failed": error.reason, "message": str(error)}
             except UserError as error:
                 stored = {"failed": "unusable", "message": str(error)}
+            except Exception as error:  # a fault of one clip must not end a run of hours
+                stored = {"failed": "fault", "message": f"{type(error).__name__}: {error}"}
             write_json(folder / f"{clip.name}.json", {"key": key, "found": stored})
             measured += 1
         rows[clip.name] = stored

@@ -77,9 +77,14 @@ def _similarity(
     with_scale: bool,
 ) -> Similarity:
     """The best scale and translation for a rotation, of centred positions [T, 3]."""
-    spread, overlap = float((x**2).sum()), float((y * (x @ rotation.T)).sum())
-    scale = overlap / spread if with_scale and spread > 0.0 and overlap > 0.0 else 1.0
+    scale = _best_scale(x @ rotation.T, y) if with_scale else 1.0
     return Similarity(rotation, mean_y - scale * rotation @ mean_x, scale)
+
+
+def _best_scale(x: np.ndarray, y: np.ndarray) -> float:
+    """The scale s >= 0 with the least ``|s x - y|``: 0 for a path that goes the other way, 1 for no path."""
+    spread = float((x**2).sum())
+    return max(float((x * y).sum()), 0.0) / spread if spread > 0.0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ class PathErrors:
         scale: of the alignment by positions.
         path_length: of the reference.
         spread_ratio: second over first singular value of the centred reference positions, 0 on a line.
-        degenerate: whether the path is too near a line, a point or a turn on the spot for ``rot_err_deg``.
+        degenerate: whether one of the paths is too near a line, a point or a turn on the spot for
+            ``rot_err_deg``: a straight estimate of a bent path leaves the rotation as free as the reverse.
         sum_rot_first_rad, sum_trans_first: sums over frames relative to the first, as the code of CamI2V
             reports them (radians; both paths divided by their own largest distance from the first camera).
             Never to be put in one column with means.
@@ -151,7 +157,7 @@ def path_errors(estimate: np.ndarray, reference: np.ndarray) -> PathErrors:
         scale=similarity.scale,
         path_length=float(np.linalg.norm(np.diff(reference[:, :3, 3], axis=0), axis=1).sum()),
         spread_ratio=ratio,
-        degenerate=ratio < DEGENERATE_BELOW,
+        degenerate=min(ratio, spread_ratio(estimate[:, :3, 3])) < DEGENERATE_BELOW,
         sum_rot_first_rad=sum_rotation,
         sum_trans_first=sum_translation,
     )
@@ -187,9 +193,7 @@ def _first_frames_joined(estimate: np.ndarray, reference: np.ndarray) -> np.ndar
     """The estimate in the reference's world, the first cameras on each other, at the scale that fits best."""
     from_first = np.linalg.inv(estimate[0]) @ estimate
     wanted = np.linalg.inv(reference[0]) @ reference
-    spread = float((from_first[:, :3, 3] ** 2).sum())
-    overlap = float((from_first[:, :3, 3] * wanted[:, :3, 3]).sum())
-    from_first[:, :3, 3] *= overlap / spread if spread > 0.0 and overlap > 0.0 else 1.0
+    from_first[:, :3, 3] *= _best_scale(from_first[:, :3, 3], wanted[:, :3, 3])
     return reference[0] @ from_first
 
 

@@ -149,6 +149,12 @@ def test_an_estimator_that_hangs_or_dies_costs_its_part_alone(settings, reason):
     assert results["summary"]["geometric_consistency"]["mean"] == 0.0
 
 
+def test_a_fault_of_an_estimator_costs_its_part_alone(settings):
+    row = run(settings, Known(sfm_error=np.linalg.LinAlgError("Singular matrix")))["clips"]["a"]
+    assert row["failures"] == {"poses": "fault: LinAlgError: Singular matrix"}
+    assert row["appearance"] == pytest.approx(1.0)
+
+
 def test_what_is_done_is_not_done_again_unless_it_changed(settings):
     known = Known()
     first = run(settings, known)

@@ -122,6 +122,29 @@ def test_a_standing_estimate_of_a_moving_camera_costs_the_path(test_data):
     assert errors.trans_err == pytest.approx(np.linalg.norm(poses[:, :3, 3] - centre, axis=1).mean())
 
 
+def test_a_path_that_goes_the_other_way_costs_the_same_whatever_its_unit():
+    poses = preset("orbit_left", 25).world_from_camera
+    for unit in (1.0, 1000.0):
+        backwards = poses.copy()
+        backwards[:, :3, 3] *= -unit
+        errors = path_errors(backwards, poses)
+        spread = np.linalg.norm(poses[:, :3, 3] - poses[:, :3, 3].mean(axis=0), axis=1).mean()
+        assert errors.trans_err_aligned == pytest.approx(spread)
+        assert errors.trans_err_first == pytest.approx(
+            np.linalg.norm(poses[1:, :3, 3] - poses[0, :3, 3], axis=1).mean()
+        )
+
+
+def test_a_straight_or_standing_estimate_of_a_bent_path_is_flagged():
+    poses = preset("orbit_left", 25, degrees=120.0).world_from_camera
+    straight, still = poses.copy(), poses.copy()
+    straight[:, 1:3, 3] = 0.0
+    still[:, :3, 3] = 0.0
+    assert not path_errors(poses, poses).degenerate
+    assert path_errors(straight, poses).degenerate
+    assert path_errors(still, poses).degenerate
+
+
 def test_a_mirrored_estimate_is_not_aligned_by_a_reflection():
     poses = preset("spiral_in", 25).world_from_camera
     mirror = np.diag([-1.0, 1.0, 1.0])

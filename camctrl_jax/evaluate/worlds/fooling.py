@@ -267,6 +267,7 @@ def fooling_table(results: Mapping[str, Any]) -> str:
         titles = (
             "clips",
             "all frames registered",
+            "and no doubts",
             "RotErr first, degrees",
             "RotErr",
             "TransErr, share of path",

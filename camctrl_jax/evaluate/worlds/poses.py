@@ -64,8 +64,9 @@ class PoseCheck:
             "reason": found.reason,
             "doubts": list(doubts(found, video.shape[1:3])),
         }
-        if int(found.registered.sum()) < LEAST_FRAMES:
-            return result | {"reason": found.reason or "few_frames"}
+        if not found.succeeded or len(video[frames]) < LEAST_FRAMES:
+            # A similarity fits a few frames whatever they are: errors are those of whole clips alone.
+            return result | {"reason": found.reason or "partial"}
         chosen = np.arange(len(video))[frames][found.registered]
         errors = path_errors(found.cameras().world_from_camera, cameras.world_from_camera[chosen])
         length = errors.path_length
