@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from camctrl_jax.camera.formats.names import natural
 from camctrl_jax.camera.reading import Reading, read_path
 from camctrl_jax.errors import ClipError, InvalidValue, MissingFile, file_failures
 from camctrl_jax.estimators.colmap_models import model_folders, read_models
@@ -237,13 +238,9 @@ def _existing(path: str | Path) -> Path:
     raise MissingFile(f"{path}: no such file or folder.")
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
-
-
 def _of_folder(folder: Path, suffixes: tuple[str, ...], count: int) -> list[Path]:
-    files = sorted((f for f in folder.iterdir() if f.suffix in suffixes and f.name[0] != "."), key=_natural)
+    files = [file for file in folder.iterdir() if file.suffix in suffixes and file.name[0] != "."]
+    files.sort(key=lambda file: natural(file.name))
     kinds = {file.suffix for file in files}
     if len(files) != count or len(kinds) > 1:
         raise InvalidValue(

@@ -5,7 +5,6 @@ Axes: B batch, T = 4k + 1 frames, L = k + 1 latents, H, W pixels, h = H / 8, w =
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from camctrl_jax.models.fingerprint import fingerprint_of_weights
 from camctrl_jax.models.vae import (
     CHUNK_MEMORY,
     VAE,
@@ -123,11 +123,7 @@ class Autoencoder:
 
     def fingerprint(self) -> str:
         """Identifies the VAE and its parameters: latents of different fingerprints must not be mixed."""
-        digest = hashlib.sha256(repr(self.config).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            digest.update(jax.tree_util.keystr(path).encode())
-            digest.update(np.asarray(leaf, np.float32).tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of_weights(self.config, self.params)
 
     def _in_batches(self, function: Callable[..., Array], batch: np.ndarray | Array) -> Array:
         vae = VAE(self.config, self.dtype)

@@ -9,7 +9,6 @@ what is told of step k is told of frame 4 k.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from jax import Array
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.autoencoder import to_unit_range
+from camctrl_jax.models.fingerprint import fingerprint_of_weights
 
 STEP = 4  # frames from one step to the next
 POSE = 6  # of a relative pose: translation, rotation vector
@@ -262,11 +262,7 @@ class ClipFeatures:
 
     def fingerprint(self) -> str:
         """Identifies network and parameters: only features of equal fingerprints compare."""
-        digest = hashlib.sha256(repr(self.config).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            digest.update(jax.tree_util.keystr(path).encode())
-            digest.update(np.asarray(leaf, np.float32).tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of_weights(self.config, self.params)
 
     def _batches(self, video: np.ndarray | Array) -> Iterator[tuple[np.ndarray, ClipTruth]]:
         self._check(video)

@@ -10,7 +10,8 @@ import pytest
 from camctrl_jax.camera import preset, save_cameras
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult
-from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos, markdown
+from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos
+from camctrl_jax.evaluate.videos_report import markdown
 from camctrl_jax.video.encoding import write_mp4
 
 pytest.importorskip("av")
@@ -147,6 +148,13 @@ def test_an_estimator_that_hangs_or_dies_costs_its_part_alone(settings, reason):
     assert row["motion_px"] == pytest.approx(5.0)
     assert results["summary"]["measured_in_part"] == {"poses": 2}
     assert results["summary"]["geometric_consistency"]["mean"] == 0.0
+
+
+def test_a_part_that_failed_for_want_of_time_is_tried_again(settings):
+    run(settings, Known(sfm_error=EstimatorFailed("timeout", "the program gave up.")))
+    again = Known()
+    assert run(settings, again)["summary"]["measured_in_part"] == {}
+    assert again.calls == 2
 
 
 def test_a_fault_of_an_estimator_costs_its_part_alone(settings):

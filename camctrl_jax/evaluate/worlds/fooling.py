@@ -83,7 +83,7 @@ def fool(settings: Settings, say: Say | None = None) -> dict[str, Any]:
     bench = load_bench(settings, subject, features, poses)
     described = describe(settings, subject, features_name)
     store = Store(
-        settings.out,
+        settings.out / "fooling",  # the benchmark's own records in the same folder stay
         fingerprint_of("fooling", described["depends_on"], settings.poses, weights_prints(bench)),
     )
     missing = [i for i in range(settings.count) if store.read(i) is None]

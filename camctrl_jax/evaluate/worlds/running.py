@@ -36,6 +36,7 @@ from camctrl_jax.extras import require
 from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME
 from camctrl_jax.models.autoencoder import Autoencoder, compute_dtype
+from camctrl_jax.models.fingerprint import fingerprint_of_weights
 from camctrl_jax.sampling.pipeline import Pipeline
 from camctrl_jax.video.encoding import write_mp4
 from camctrl_jax.video.pictures import shown_frames, video_grid
@@ -214,11 +215,7 @@ def describe(settings: Settings, subject: Subject, features: str) -> dict[str, A
 def weights_prints(bench: Bench) -> list[str]:
     prints = [bench.vae.fingerprint()]
     if bench.pipeline is not None:
-        sums = [
-            (jax.tree_util.keystr(path), float(np.abs(np.asarray(leaf, np.float64)).sum()), leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(bench.pipeline.params)
-        ]
-        prints.append(fingerprint_of(sums))
+        prints.append(fingerprint_of_weights(bench.pipeline.denoiser.config, bench.pipeline.params))
     return prints
 
 
