@@ -11,12 +11,12 @@ import numpy as np
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.rendering import (
-    _SLOT_BITS,
-    _at_frame,
-    _directions,
-    _nearest,
-    _unpack_hit,
+    SKY_SLOT,
+    at_frame,
+    directions,
+    nearest_hits,
     stack_worlds,
+    unpack_hit,
 )
 from camctrl_jax.worlds.scene import SKY_INSTANCE, World
 
@@ -57,9 +57,9 @@ def _geometry(scenes, poses, intrinsics, height, width):
     def clip(scene, poses, intrinsics):
         def at(t):
             eye, axes = poses[t, :3, 3], poses[t, :3, :3]
-            packed = _nearest(_at_frame(scene, t), eye, _directions(axes, intrinsics[t], u, v))
-            depth, slot = _unpack_hit(packed)
-            sky = slot == _SLOT_BITS
+            packed = nearest_hits(at_frame(scene, t), eye, directions(axes, intrinsics[t], u, v))
+            depth, slot = unpack_hit(packed)
+            sky = slot == SKY_SLOT
             return jnp.where(sky, jnp.inf, depth), jnp.where(sky, SKY_INSTANCE, slot + 1)
 
         return jax.lax.map(at, jnp.arange(poses.shape[0]))

@@ -31,12 +31,12 @@ from camctrl_jax.worlds.scene import (
 )
 from camctrl_jax.worlds.surfaces import PATTERN
 
-_FAR = 1e9
-_SLOT_BITS = 15
+FAR = 1e9  # ray parameter of what is not hit
+SKY_SLOT = 15  # and the mask of the slot in a packed hit
 CELL = 16  # pixels of a side of what coarse truth is averaged over
 FARTHEST = 50.0  # metres, beyond which coarse depth does not tell, the sky included
 _EXPOSURE = 0.88  # white in full sun just stays below the largest value
-assert SURFACES <= _SLOT_BITS  # slot 15 of the packed hit is the sky
+assert SURFACES <= SKY_SLOT  # slot 15 of the packed hit is the sky
 
 # Directions of the four waves of the slow variation, in units of the surface's frequency. No component is
 # zero, so the variation shows on a face of any orientation; lengths are incommensurate, so it does not
@@ -69,14 +69,15 @@ class Frames:
 # ----------------------------------------------------------------------------------------------- ray geometry
 
 
-def _rotate(matrix, vector):
+def rotate(matrix, vector):
     """matrix [3, 3] (entries scalars or arrays) times a planar vector."""
     return tuple(
         matrix[i][0] * vector[0] + matrix[i][1] * vector[1] + matrix[i][2] * vector[2] for i in range(3)
     )
 
 
-def _rotate_back(matrix, vector):
+def rotate_back(matrix, vector):
+    """The transpose of ``matrix`` times a planar vector."""
     return tuple(
         matrix[0][i] * vector[0] + matrix[1][i] * vector[1] + matrix[2][i] * vector[2] for i in range(3)
     )
@@ -110,7 +111,7 @@ def _quadric_interval(a, b, c):
     root = b * b - a * c
     spread = jnp.sqrt(jnp.maximum(root, 0.0))
     inverse = 1.0 / jnp.maximum(a, 1e-12)
-    near = jnp.where(root > 0, (-b - spread) * inverse, _FAR)
+    near = jnp.where(root > 0, (-b - spread) * inverse, FAR)
     return near, (spread - b) * inverse
 
 
@@ -132,31 +133,31 @@ def _interval(slot, origin, direction, half):
     return jnp.maximum(near, top), jnp.minimum(far, bottom)
 
 
-def _nearest(scene, origin, direction):
-    """Nearest surface along rays from one ``origin`` [3], packed in one int32; see ``_unpack_hit``."""
+def nearest_hits(scene, origin, direction):
+    """Nearest surface along rays from one ``origin`` [3], packed in one int32; see ``unpack_hit``."""
     bits = partial(jax.lax.bitcast_convert_type, new_dtype=jnp.int32)
     below = direction[1] > 1e-6
-    ground = jnp.where(below, -origin[1] / jnp.where(below, direction[1], 1.0), _FAR)
-    best = jnp.where(below, (bits(ground) & ~_SLOT_BITS) | GROUND, bits(jnp.float32(_FAR)) | _SLOT_BITS)
+    ground = jnp.where(below, -origin[1] / jnp.where(below, direction[1], 1.0), FAR)
+    best = jnp.where(below, (bits(ground) & ~SKY_SLOT) | GROUND, bits(jnp.float32(FAR)) | SKY_SLOT)
     origins = jnp.sum(scene["rotation"] * (origin - scene["position"])[:, :, None], axis=1)  # [S, 3]
     way = jnp.stack(direction)
 
     def meet(slot, best, kind):
         start = origin - scene["position"][slot] if kind == FIRST_SPHERE else origins[slot]
-        ray = tuple(way) if kind == FIRST_SPHERE else _rotate_back(scene["rotation"][slot], way)
+        ray = tuple(way) if kind == FIRST_SPHERE else rotate_back(scene["rotation"][slot], way)
         near, far = _interval(kind, start, ray, scene["half_size"][slot])
         hit = (near < far) & (near > 1e-3)
-        return jnp.minimum(best, (bits(jnp.where(hit, near, _FAR)) & ~_SLOT_BITS) | slot)
+        return jnp.minimum(best, (bits(jnp.where(hit, near, FAR)) & ~SKY_SLOT) | slot)
 
     for first, stop in pairwise((FIRST_WALL, FIRST_SPHERE, FIRST_CYLINDER, SURFACES)):
         best = jax.lax.fori_loop(first, stop, partial(meet, kind=first), best)
     return best
 
 
-def _unpack_hit(packed):
-    """(z-depth, slot) of a packed hit; the sky has slot ``_SLOT_BITS`` and a depth of about ``_FAR``."""
-    depth = jax.lax.bitcast_convert_type(packed & ~_SLOT_BITS, jnp.float32)
-    return depth, jnp.where(depth < 0.5 * _FAR, packed & _SLOT_BITS, _SLOT_BITS)
+def unpack_hit(packed):
+    """(z-depth, slot) of a packed hit; the sky has slot ``SKY_SLOT`` and a depth of about ``FAR``."""
+    depth = jax.lax.bitcast_convert_type(packed & ~SKY_SLOT, jnp.float32)
+    return depth, jnp.where(depth < 0.5 * FAR, packed & SKY_SLOT, SKY_SLOT)
 
 
 def _sunlight(scene, point):
@@ -167,7 +168,7 @@ def _sunlight(scene, point):
     def shade(slot, blocked, kind):
         start, way = tuple(point[i] - scene["position"][slot, i] for i in range(3)), scene["sun"][0]
         if kind != FIRST_SPHERE:
-            start, way = _rotate_back(scene["rotation"][slot], start), suns[slot]
+            start, way = rotate_back(scene["rotation"][slot], start), suns[slot]
         near, far = _interval(kind, start, way, scene["half_size"][slot])
         chord = jnp.maximum(far - jnp.maximum(near, 0.0), 0.0)
         softness = 0.5 * scene["half_size"][slot, 0] + 0.02
@@ -179,11 +180,11 @@ def _sunlight(scene, point):
     return 1.0 - blocked
 
 
-def _lookup(table, slot):
+def lookup(table, slot):
     """Rows of a small table by slot: table [S, ...] -> nested tuples of planar arrays."""
     if table.ndim == 1:
         return table.at[jnp.minimum(slot, SURFACES - 1)].get(mode="promise_in_bounds")
-    return tuple(_lookup(table[:, i], slot) for i in range(table.shape[1]))
+    return tuple(lookup(table[:, i], slot) for i in range(table.shape[1]))
 
 
 # ---------------------------------------------------------------------------------------------------- shading
@@ -213,8 +214,8 @@ def _painting(scene, slot, local, normal, step_x, step_y):
 
     ``step_x``, ``step_y`` are the local extent of one pixel there.
     """
-    pattern = dict(zip(PATTERN, _lookup(scene["pattern"], slot), strict=True))
-    texture, offset = _lookup(scene["texture"], slot), _lookup(scene["offset"], slot)
+    pattern = dict(zip(PATTERN, lookup(scene["pattern"], slot), strict=True))
+    texture, offset = lookup(scene["texture"], slot), lookup(scene["offset"], slot)
 
     # Slow variation: four waves, each bending the next; a wave fades out as its period nears two pixels.
     waves, bend = [], 0.0
@@ -283,7 +284,7 @@ def _clouds(scene, direction, length):
 
 def _normal(scene, slot, local):
     """Outward normal in object coordinates: boxes, walls and the ground by the nearest face."""
-    half = _lookup(scene["half_size"], slot)
+    half = lookup(scene["half_size"], slot)
     u = tuple(local[i] / jnp.maximum(half[i], 1e-6) for i in range(3))
     a = tuple(jnp.abs(v) for v in u)
     x_face = (a[0] >= a[1]) & (a[0] >= a[2])
@@ -308,28 +309,28 @@ def _normal(scene, slot, local):
     )
 
 
-def _hit(scene, eye, direction, packed):
+def hit_points(scene, eye, direction, packed):
     """(sky, depth, slot, local point, rotation, local normal) of packed hits; the sky stands at 10 m."""
-    depth, slot = _unpack_hit(packed)
-    sky = slot == _SLOT_BITS
+    depth, slot = unpack_hit(packed)
+    sky = slot == SKY_SLOT
     depth = jnp.where(sky, 10.0, depth)
-    position, rotation = _lookup(scene["position"], slot), _lookup(scene["rotation"], slot)
-    local = _rotate_back(rotation, tuple(eye[i] + depth * direction[i] - position[i] for i in range(3)))
+    position, rotation = lookup(scene["position"], slot), lookup(scene["rotation"], slot)
+    local = rotate_back(rotation, tuple(eye[i] + depth * direction[i] - position[i] for i in range(3)))
     return sky, depth, slot, local, rotation, _normal(scene, slot, local)
 
 
 def _paint_pass(scene, eye, camera, focal, direction, packed):
     """What is painted at the hits, packed in one int32; for the sky, its clouds. ``focal`` [2] in pixels."""
-    sky, depth, slot, local, rotation, normal_local = _hit(scene, eye, direction, packed)
+    sky, depth, slot, local, rotation, normal_local = hit_points(scene, eye, direction, packed)
     # How far the hit point moves on its tangent plane when the ray moves by one pixel.
-    normal = _rotate(rotation, normal_local)
+    normal = rotate(rotation, normal_local)
     slope = 1.0 / jnp.minimum(_dot(normal, direction), -1e-3)
     steps = []
     for axis in range(2):
         shift = tuple(camera[i, axis] / focal[axis] for i in range(3))
         along = _dot(normal, shift) * slope
         steps.append(
-            _rotate_back(rotation, tuple(depth * (shift[i] - along * direction[i]) for i in range(3)))
+            rotate_back(rotation, tuple(depth * (shift[i] - along * direction[i]) for i in range(3)))
         )
     mix, light, tint = _painting(scene, slot, local, normal_local, *steps)
     cover, glow = _clouds(scene, direction, jnp.sqrt(_dot(direction, direction)))
@@ -340,8 +341,8 @@ def _paint_pass(scene, eye, camera, focal, direction, packed):
 
 def _light_pass(scene, eye, direction, packed):
     """Sunlight that reaches the hits and their highlight, packed in one int32."""
-    _, depth, slot, _, rotation, normal_local = _hit(scene, eye, direction, packed)
-    normal, sun = _rotate(rotation, normal_local), scene["sun"][0]
+    _, depth, slot, _, rotation, normal_local = hit_points(scene, eye, direction, packed)
+    normal, sun = rotate(rotation, normal_local), scene["sun"][0]
     point = tuple(eye[i] + depth * direction[i] for i in range(3))
     lit = jnp.maximum(_dot(normal, sun), 0.0) * _sunlight(scene, point)
     facing = _dot(normal, direction)
@@ -349,15 +350,15 @@ def _light_pass(scene, eye, direction, packed):
     shine = _clip01(_dot(mirrored, sun) * jax.lax.rsqrt(_dot(direction, direction)))
     for _ in range(4):
         shine = shine * shine
-    gloss = _lookup(scene["pattern"][:, PATTERN.index("gloss")], slot)
+    gloss = lookup(scene["pattern"][:, PATTERN.index("gloss")], slot)
     upward = 0.5 - 0.5 * normal[1]
     return _pack((lit, 12), (jnp.where(lit > 0, gloss * shine, 0.0), 10), (upward, 10))
 
 
 def _color_pass(scene, direction, packed, painted, lighted):
     """Linear RGB (planar) from the packed passes."""
-    depth, slot = _unpack_hit(packed)
-    sky = slot == _SLOT_BITS
+    depth, slot = unpack_hit(packed)
+    sky = slot == SKY_SLOT
     length = jnp.sqrt(_dot(direction, direction))
     clear = jnp.exp(-jnp.maximum(depth * length - 6.0, 0.0) * scene["sky"][3, 2])
     mix, light, tint = _unpack(painted, (11, 11, 10))
@@ -367,7 +368,7 @@ def _color_pass(scene, direction, packed, painted, lighted):
     sun = scene["sun"]
     colors = []
     for i in range(3):
-        base, second, hue = _lookup(scene["colors"][:, :, i], slot)
+        base, second, hue = lookup(scene["colors"][:, :, i], slot)
         albedo = jnp.maximum((base + mix * (second - base)) * (2.0 * light) + hue * (2.0 * tint - 1.0), 0.004)
         ambient = sun[3, i] + upward * (sun[2, i] - sun[3, i])
         surface = albedo * (lit * sun[1, i] + ambient) + shine * sun[1, i]
@@ -398,13 +399,13 @@ def _unpack(packed, bits):
 # ----------------------------------------------------------------------------------------------------- images
 
 
-def _at_frame(scene, t):
+def at_frame(scene, t):
     """The scene's arrays with the poses of frame ``t`` alone."""
     take = partial(jax.lax.dynamic_index_in_dim, index=t, axis=0, keepdims=False)
     return {**scene, "position": take(scene["position"]), "rotation": take(scene["rotation"])}
 
 
-def _directions(camera, intrinsics, u, v):
+def directions(camera, intrinsics, u, v):
     """World directions of image points ``u``, ``v`` (fractions of width and height), unit along the optical
     axis."""
     x, y = (u - intrinsics[2]) / intrinsics[0], (v - intrinsics[3]) / intrinsics[1]
@@ -421,14 +422,14 @@ def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
     s = (jnp.arange(samples, dtype=jnp.float32) + 0.5) / samples
 
     def frame(t):
-        here, pose, lens = _at_frame(scene, t), poses[t], intrinsics[t]
+        here, pose, lens = at_frame(scene, t), poses[t], intrinsics[t]
         eye, camera = pose[:3, 3], pose[:3, :3]
         focal = (lens[0] * width, lens[1] * height)
 
         def rays(band):
             v = (band * rows + jnp.arange(rows)[None, None, :, None] + s[:, None, None, None]) / height
             u = (jnp.arange(width)[None, None, None, :] + s[None, :, None, None]) / width
-            return _directions(camera, lens, *jnp.broadcast_arrays(u, v))  # each [samples, samples, rows, W]
+            return directions(camera, lens, *jnp.broadcast_arrays(u, v))  # each [samples, samples, rows, W]
 
         def finish(args):
             band, hits, painted, lighted = args
@@ -437,7 +438,7 @@ def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
             return (jnp.sqrt(_clip01(_EXPOSURE * colors)) * 255.0 + 0.5).astype(jnp.uint8)
 
         index = jnp.arange(bands)
-        hits = jax.lax.map(lambda band: _nearest(here, eye, rays(band)), index)
+        hits = jax.lax.map(lambda band: nearest_hits(here, eye, rays(band)), index)
         painted = jax.lax.map(
             lambda x: _paint_pass(here, eye, camera, focal, rays(x[0]), x[1]), (index, hits)
         )
@@ -465,7 +466,7 @@ def _truth(scene, poses, intrinsics, height, width):
 
     def first_hits(t):
         eye, axes, lens = camera(t)
-        return _nearest(_at_frame(scene, t), eye, _directions(axes, lens, u / width, v / height))
+        return nearest_hits(at_frame(scene, t), eye, directions(axes, lens, u / width, v / height))
 
     def follow(args):
         """Ray [3, H, W] from the next frame's eye to the same material point, in that camera's axes."""
@@ -473,35 +474,35 @@ def _truth(scene, poses, intrinsics, height, width):
         after = jnp.minimum(t + 1, frames - 1)
         eye, axes, lens = camera(t)
         eye_later, axes_later, _ = camera(after)
-        direction = _directions(axes, lens, u / width, v / height)
-        sky, _, slot, local, _, _ = _hit(_at_frame(scene, t), eye, direction, packed)
-        later = _at_frame(scene, after)
-        carried = _rotate(_lookup(later["rotation"], slot), local)
-        position = _lookup(later["position"], slot)
+        direction = directions(axes, lens, u / width, v / height)
+        sky, _, slot, local, _, _ = hit_points(at_frame(scene, t), eye, direction, packed)
+        later = at_frame(scene, after)
+        carried = rotate(lookup(later["rotation"], slot), local)
+        position = lookup(later["position"], slot)
         ray = tuple(jnp.where(sky, direction[i], carried[i] + position[i] - eye_later[i]) for i in range(3))
-        return jnp.stack(_rotate_back(axes_later, ray))
+        return jnp.stack(rotate_back(axes_later, ray))
 
     def flow_and_occlusion(args):
         t, packed, seen = args
         after = jnp.minimum(t + 1, frames - 1)
         eye, axes, lens = camera(after)
-        sky = _unpack_hit(packed)[1] == _SLOT_BITS
+        sky = unpack_hit(packed)[1] == SKY_SLOT
         ahead = seen[2] > 1e-3
         z = jnp.where(ahead, seen[2], 1.0)
         x, y = seen[0] / z, seen[1] / z
         u_later, v_later = (lens[0] * x + lens[2]) * width, (lens[1] * y + lens[3]) * height
         towards = tuple(axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] for i in range(3))
-        depth_later, _ = _unpack_hit(_nearest(_at_frame(scene, after), eye, towards))
-        hidden = depth_later < jnp.where(sky, 0.5 * _FAR, z * (1.0 - 1e-3) - 1e-3)
+        depth_later, _ = unpack_hit(nearest_hits(at_frame(scene, after), eye, towards))
+        hidden = depth_later < jnp.where(sky, 0.5 * FAR, z * (1.0 - 1e-3) - 1e-3)
         inside = (u_later >= 0) & (u_later <= width) & (v_later >= 0) & (v_later <= height)
         flow = jnp.where(ahead[..., None], jnp.stack([u_later - u, v_later - v], axis=-1), 0.0)
         return flow, hidden | ~inside | ~ahead
 
     def surface(args):
         t, packed = args
-        depth, slot = _unpack_hit(packed)
-        sky = slot == _SLOT_BITS
-        moving = _lookup(scene["moving"][t], slot) & ~sky
+        depth, slot = unpack_hit(packed)
+        sky = slot == SKY_SLOT
+        moving = lookup(scene["moving"][t], slot) & ~sky
         return jnp.where(sky, jnp.inf, depth), jnp.where(sky, SKY_INSTANCE, slot + 1), moving
 
     index = jnp.arange(frames)
@@ -519,14 +520,14 @@ def _coarse_truth(scenes, poses, intrinsics, height, width):
         return values.reshape(height // CELL, CELL, width // CELL, CELL).mean((1, 3))
 
     def frame(scene, pose, lens, moving):
-        packed = _nearest(scene, pose[:3, 3], _directions(pose[:3, :3], lens, u / width, v / height))
-        depth, slot = _unpack_hit(packed)
-        moves = _lookup(moving, slot) & (slot != _SLOT_BITS)
+        packed = nearest_hits(scene, pose[:3, 3], directions(pose[:3, :3], lens, u / width, v / height))
+        depth, slot = unpack_hit(packed)
+        moves = lookup(moving, slot) & (slot != SKY_SLOT)
         return in_cells(jnp.log(jnp.minimum(depth, FARTHEST))), in_cells(moves.astype(jnp.float32))
 
     def clip(scene, poses, intrinsics):
         def at(t):
-            return frame(_at_frame(scene, t), poses[t], intrinsics[t], scene["moving"][t])
+            return frame(at_frame(scene, t), poses[t], intrinsics[t], scene["moving"][t])
 
         return jax.lax.map(at, jnp.arange(poses.shape[0]))
 
