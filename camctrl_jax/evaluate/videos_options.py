@@ -68,11 +68,11 @@ def run_videos(estimators: Path | None, **values: Any) -> int:
     """Measure and print; exit status 1 where clips failed."""
     # Only now, so that --help answers at once.
     from camctrl_jax.camera.reading import take_reading
-    from camctrl_jax.evaluate import videos, videos_report
+    from camctrl_jax.evaluate import videos
 
     settings = videos.VideosSettings(reading=take_reading(values), **values)
     results = videos.evaluate_videos(settings, chosen_estimators(estimators))
-    print(videos_report.markdown(results))
+    print(videos.markdown(results))
     for name, message in results["failed"].items():
         print(f"failed: {name}: {message}")
     print(settings.out / "results.json")

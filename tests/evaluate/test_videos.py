@@ -10,8 +10,7 @@ import pytest
 from camctrl_jax.camera import preset, save_cameras
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult
-from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos
-from camctrl_jax.evaluate.videos_report import markdown
+from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos, markdown
 from camctrl_jax.video.encoding import write_mp4
 
 pytest.importorskip("av")
