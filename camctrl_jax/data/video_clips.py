@@ -43,7 +43,7 @@ class CutSettings:
       height, width: size of the clips, multiples of 16; pictures are resized to cover it and cropped to the
         centre.
       image_fps: frames per second that folders of images are taken to have; None is ``fps``.
-      crf: quality of the mp4; lower is better and larger.
+      crf: quality of the mp4; lower is better and larger; None is lossless.
     """
 
     fps: float = 12.0
@@ -53,7 +53,7 @@ class CutSettings:
     height: int = 96
     width: int = 160
     image_fps: float | None = None
-    crf: float = 12.0
+    crf: float | None = 12.0
 
     def __post_init__(self) -> None:
         ClipShape(self.frames, self.height, self.width).check()
