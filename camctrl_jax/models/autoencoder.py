@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from camctrl_jax.errors import ClipError
 from camctrl_jax.models.fingerprint import fingerprint_of_weights
 from camctrl_jax.models.vae import (
     CHUNK_MEMORY,
@@ -80,6 +81,12 @@ def compute_dtype(float32: bool = False) -> Any:
     return jnp.float32 if float32 or jax.default_backend() == "cpu" else jnp.bfloat16
 
 
+@partial(jax.jit, static_argnames=("vae", "memory"))
+def _decode_checked(params: Any, latents: Array, *, vae: VAE, memory: int) -> tuple[Array, Array]:
+    video = decode_within(vae, params, denormalise(latents, vae.config), memory)
+    return to_bytes(video), jnp.isfinite(video).all(axis=(1, 2, 3, 4))
+
+
 @dataclass(frozen=True)
 class Autoencoder:
     """The frozen VAE with its parameters. Equal settings share compilations.
@@ -114,21 +121,42 @@ class Autoencoder:
         return self._in_batches(partial(_encode, dtype=dtype), video)
 
     def decode(self, latents: np.ndarray | Array) -> np.ndarray:
-        """Normalised latents f [B, L, h, w, C] to u8 [B, T, H, W, 3], on the host."""
-        return np.asarray(self.decoded(latents))
+        """Normalised latents f [B, L, h, w, C] to u8 [B, T, H, W, 3], on the host.
+
+        Raises:
+            ClipError: ``not_finite``, a clip holds NaN or infinity, which bytes would hide. Use
+                :meth:`decode_checked` where the other clips are wanted.
+        """
+        video, finite = self.decode_checked(latents)
+        if not finite.all():
+            broken = np.flatnonzero(~finite).tolist()
+            raise ClipError(
+                "not_finite",
+                f"clips {broken} of {len(finite)} (from 0) decode to NaN or infinity: the weights or the "
+                "sampling diverged. Check the weights with fewer steps and guidance 1, or in float32.",
+            )
+        return video
+
+    def decode_checked(self, latents: np.ndarray | Array) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`decode` without the error: (u8 [B, T, H, W, 3], bool [B] whether all of a clip is finite).
+
+        The bytes of a clip that is not finite mean nothing.
+        """
+        video, finite = self._in_batches(_decode_checked, latents)
+        return np.asarray(video), np.asarray(finite)
 
     def decoded(self, latents: np.ndarray | Array) -> Array:
-        """:meth:`decode`, on the devices that the latents are on."""
+        """As :meth:`decode`, on the devices that the latents are on, and unchecked."""
         return self._in_batches(_decode, latents)
 
     def fingerprint(self) -> str:
         """Identifies the VAE and its parameters: latents of different fingerprints must not be mixed."""
         return fingerprint_of_weights(self.config, self.params)
 
-    def _in_batches(self, function: Callable[..., Array], batch: np.ndarray | Array) -> Array:
+    def _in_batches(self, function: Callable[..., Any], batch: np.ndarray | Array) -> Any:
         vae = VAE(self.config, self.dtype)
         pieces = [
             function(self.params, batch[start : start + self.batch_size], vae=vae, memory=self.memory)
             for start in range(0, len(batch), self.batch_size)
         ]
-        return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
+        return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)

@@ -58,6 +58,19 @@ def test_latents_are_the_normalised_means_and_come_back_as_bytes(params, video):
     assert np.array_equal(decoded, jax.jit(lambda p, z: decode_video(VAE(CONFIG), p, z))(params, latents))
 
 
+def test_a_clip_that_is_not_finite_is_told_and_hides_no_other(params, video):
+    autoencoder = Autoencoder(CONFIG, params, jnp.float32, batch_size=2)
+    latents = np.array(autoencoder.encode(video))
+    whole = autoencoder.decode(latents)
+    latents[1, 1, 0, 0, 3] = np.nan
+    with pytest.raises(ClipError, match=r"clips \[1\] of 3") as raised:
+        autoencoder.decode(latents)
+    assert raised.value.reason == "not_finite"
+    decoded, finite = autoencoder.decode_checked(latents)
+    assert finite.tolist() == [True, False, True]
+    np.testing.assert_array_equal(decoded[[0, 2]], whole[[0, 2]])
+
+
 def test_the_result_depends_on_batches_and_chunks_by_rounding_only(params, video):
     whole = np.asarray(Autoencoder(CONFIG, params, jnp.float32, batch_size=8).encode(video))
     np.testing.assert_allclose(Autoencoder(CONFIG, params, jnp.float32, 2).encode(video), whole, atol=1e-5)
