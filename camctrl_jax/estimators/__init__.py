@@ -26,7 +26,9 @@ from camctrl_jax.estimators.protocols import (
     SfmResult,
     SfmStatus,
     StructureFromMotion,
+    VideoEmbedder,
     dilate,
+    for_clip,
 )
 
 __all__ = [
@@ -43,5 +45,7 @@ __all__ = [
     "SfmResult",
     "SfmStatus",
     "StructureFromMotion",
+    "VideoEmbedder",
     "dilate",
+    "for_clip",
 ]

@@ -75,7 +75,7 @@ def read_models(
 
 def _read_model(folder: Path, names: Sequence[str], size: tuple[int, int], seconds: float) -> SfmResult:
     cameras, views = _cameras(folder / "cameras.bin"), _views(folder / "images.bin")
-    ids, points, errors, lengths = _points(folder / "points3D.bin")
+    ids, points, _, errors, lengths = _points(folder / "points3D.bin")
     places = {name: index for index, name in enumerate(names)}
     places |= {Path(name).name: index for index, name in enumerate(names)}
     result = SfmResult.failed(len(names), "", "", seconds)
@@ -193,19 +193,30 @@ def _views(path: Path) -> list[_View]:
     )
 
 
-def _points(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(ids [P], positions [P, 3], reprojection errors [P], track lengths [P]); nothing of a missing file."""
+def read_colours(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Positions f64 [P, 3] and colours u8 [P, 3] of the points of one model (``points3D.bin``)."""
+    _, points, colours, _, _ = _points(folder / "points3D.bin")
+    return points, colours
+
+
+def _points(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(ids [P], positions [P, 3], colours u8 [P, 3], reprojection errors [P], track lengths [P]).
+
+    Nothing of a missing file.
+    """
     if not path.is_file():
-        return np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64)
+        no_id = np.zeros(0, np.int64)
+        return no_id, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0), no_id
     file, rows = _Bytes(path), []
     for _ in range(file.take("Q")[0]):
-        identity, x, y, z, _, _, _, error, length = file.take("Q3d3BdQ")
+        identity, x, y, z, red, green, blue, error, length = file.take("Q3d3BdQ")
         file.array(np.dtype("<i8"), length)  # (picture, place) as two i4 each: the pictures say the same
-        rows.append((identity, x, y, z, error, length))
-    table = np.array(rows, np.float64).reshape(-1, 6)
+        rows.append((identity, x, y, z, red, green, blue, error, length))
+    table = np.array(rows, np.float64).reshape(-1, 9)
     return (
         table[:, 0].astype(np.int64),
         table[:, 1:4].copy(),
-        table[:, 4].copy(),
-        table[:, 5].astype(np.int64),
+        table[:, 4:7].astype(np.uint8),
+        table[:, 7].copy(),
+        table[:, 8].astype(np.int64),
     )

@@ -1,26 +1,36 @@
-"""Results that a user has already, behind the protocols: pose files, masks, depth, flow, embeddings.
+"""Results that a user has already, behind the protocols: poses, masks, depth, flow, embeddings, points.
 
 Everything is checked against the frames that are asked about; nothing is resized or guessed.
+
+A path may hold ``{clip}``: :func:`~camctrl_jax.estimators.protocols.for_clip` puts the name of a clip there,
+so that one description serves a whole folder of clips (``poses/{clip}.txt``). What is missing or does not fit
+is then the fault of that clip alone, an :class:`EstimatorFailed` that names the file; without ``{clip}`` it
+is the caller's, a :class:`MissingFile` or :class:`InvalidValue`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats.names import natural
 from camctrl_jax.camera.reading import Reading, read_path
-from camctrl_jax.errors import ClipError, InvalidValue, MissingFile, file_failures
-from camctrl_jax.estimators.colmap_models import model_folders, read_models
+from camctrl_jax.errors import ClipError, InvalidValue, MissingFile, UserError, file_failures
+from camctrl_jax.estimators.colmap_models import model_folders, read_colours, read_models
 from camctrl_jax.estimators.programs import checked_pair
 from camctrl_jax.estimators.protocols import (
     DepthResult,
+    EstimatorFailed,
     Fingerprint,
     MotionMasks,
+    PointCloud,
     SfmResult,
     checked_frames,
     hashed,
@@ -32,8 +42,69 @@ from camctrl_jax.video.greys import read_grey
 _FLO = 202021.25  # the first number of every .flo file
 
 
+_CLIP = "{clip}"
+
+
 @dataclass(frozen=True)
-class ImportedPoses:
+class _Imported:
+    """What all of them share: a place, which may be different for each clip.
+
+    Attributes:
+        clip: the name of the clip whose results these are; set by :meth:`for_clip`.
+    """
+
+    clip: str = field(default="", kw_only=True)
+
+    @property
+    def _where(self) -> str:
+        return "path"
+
+    @property
+    def place(self) -> Path:
+        """The file or folder."""
+        return Path(getattr(self, self._where))
+
+    def for_clip(self, name: str) -> Self:
+        """The same for one clip: ``{clip}`` in the path replaced by its name."""
+        if _CLIP not in str(self.place):
+            return self
+        return replace(self, **{self._where: Path(str(self.place).replace(_CLIP, name)), "clip": name})
+
+    def check(self) -> None:
+        """Raise MissingFile where nothing is there; of a path with ``{clip}``, the folder above it."""
+        if _CLIP not in str(self.place):
+            _existing(self.place)
+            return
+        above = Path(str(self.place).partition(_CLIP)[0] + "x").parent
+        if not above.is_dir():
+            raise MissingFile(f"{self.place}: there is no folder {above}.")
+
+    def _described(self, name: str, **settings: object) -> Fingerprint:
+        parameters = tuple(settings.items())
+        if _CLIP in str(self.place):
+            return Fingerprint(name, "1", (*parameters, ("for each clip", str(self.place))))
+        if self.clip and not self.place.exists():
+            return Fingerprint(name, "1", parameters, ((self.place.name, "missing"),))
+        return Fingerprint(name, "1", parameters, hashed([_existing(self.place)]))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Path]:
+        """The file or folder, which is there; what goes wrong inside is the clip's fault if it is one's."""
+        if _CLIP in str(self.place):
+            raise InvalidValue(f"{self.place} stands for the files of several clips: use for_clip first.")
+        try:
+            yield _existing(self.place)
+        except EstimatorFailed:
+            raise
+        except UserError as error:
+            if not self.clip:
+                raise
+            reason = "no_result" if isinstance(error, MissingFile) else "bad_result"
+            raise EstimatorFailed(reason, f"imported for {self.clip}: {error}") from error
+
+
+@dataclass(frozen=True)
+class ImportedPoses(_Imported):
     """Structure from motion that was done elsewhere: a pose file or folder in any format of the camera room.
 
     A binary COLMAP model is read whole (points, observations, distortion). Poses belong to the frames in
@@ -53,8 +124,8 @@ class ImportedPoses:
     metric: bool = False
 
     def fingerprint(self) -> Fingerprint:
-        settings = (("reading", str(self.reading)), ("names", self.names), ("metric", self.metric))
-        return Fingerprint("imported poses", "1", settings, hashed([_existing(self.path)]))
+        settings = {"reading": str(self.reading), "names": self.names, "metric": self.metric}
+        return self._described("imported poses", **settings)
 
     def reconstruct(
         self,
@@ -69,8 +140,13 @@ class ImportedPoses:
             MissingFile: nothing is there.
             InvalidValue: it cannot be told which pose belongs to which frame.
             CameraError: the file cannot be read.
+            EstimatorFailed: any of these, of a file of one clip.
         """
         frames = checked_frames(frames)
+        with self._reading():
+            return self._reconstruct(frames)
+
+    def _reconstruct(self, frames: np.ndarray) -> SfmResult:
         read = read_path(self.path, self.reading)
         cameras, stored = read.pose_file.cameras, read.pose_file.names
         indices = self._frames(len(frames), len(cameras), stored)
@@ -115,7 +191,7 @@ class ImportedPoses:
 
 
 @dataclass(frozen=True)
-class ImportedMasks:
+class ImportedMasks(_Imported):
     """A folder of pictures, one for each frame, in the order of the numbers in their names.
 
     Attributes:
@@ -131,22 +207,26 @@ class ImportedMasks:
         if self.moving_is not in ("white", "black"):
             raise InvalidValue(f"moving_is is {self.moving_is!r}; expected 'white' or 'black'.")
 
+    @property
+    def _where(self) -> str:
+        return "folder"
+
     def fingerprint(self) -> Fingerprint:
-        settings = (("moving_is", self.moving_is),)
-        return Fingerprint("imported masks", "1", settings, hashed([_existing(self.folder)]))
+        return self._described("imported masks", moving_is=self.moving_is)
 
     def segment(self, frames: np.ndarray, fps: float) -> MotionMasks:
         frames = checked_frames(frames)
-        paths = list_images(_existing(self.folder))
-        if len(paths) != len(frames):
-            raise InvalidValue(f"{self.folder}: holds {len(paths)} masks for {len(frames)} frames.")
-        pictures = [_picture(path, frames.shape[1:3]) for path in paths]
+        with self._reading() as folder:
+            paths = list_images(folder)
+            if len(paths) != len(frames):
+                raise InvalidValue(f"{folder}: holds {len(paths)} masks for {len(frames)} frames.")
+            pictures = [_picture(path, frames.shape[1:3]) for path in paths]
         set_pixels = np.stack(pictures) != 0
         return MotionMasks(set_pixels if self.moving_is == "white" else ~set_pixels)
 
 
 @dataclass(frozen=True)
-class ImportedDepth:
+class ImportedDepth(_Imported):
     """z-depth: one npy [T, H, W], or a folder of npy [H, W] or 16-bit PNG files, one for each frame.
 
     Attributes:
@@ -163,32 +243,28 @@ class ImportedDepth:
             raise InvalidValue(f"metres is {self.metres}; expected the metres of one unit, more than 0.")
 
     def fingerprint(self) -> Fingerprint:
-        settings = (("metres", self.metres),)
-        return Fingerprint("imported depth", "1", settings, hashed([_existing(self.path)]))
+        return self._described("imported depth", metres=self.metres)
 
     def depth(self, frames: np.ndarray, intrinsics: np.ndarray | None = None) -> DepthResult:
         """Not valid where the file is not finite or not positive."""
         frames = checked_frames(frames)
-        path = _existing(self.path)
-        if path.is_dir():
-            arrays = _of_folder(path, (".npy", ".png"), len(frames))
-            stored = np.stack(
-                [
-                    _npy(file, frames.shape[1:3])
-                    if file.suffix == ".npy"
-                    else _picture(file, frames.shape[1:3])
-                    for file in arrays
-                ]
-            )
-        else:
-            stored = _npy(path, frames.shape[:3])
+        with self._reading() as path:
+            stored = self._stored(path, frames.shape[:3])
         depth = stored.astype(np.float64) * self.metres
         valid = np.isfinite(depth) & (depth > 0)
         return DepthResult(depth.astype(np.float32), valid, None)
 
+    def _stored(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        """What the file or folder holds, [T, H, W]."""
+        if not path.is_dir():
+            return _npy(path, shape)
+        files = _of_folder(path, (".npy", ".png"), shape[0])
+        read = _npy if files[0].suffix == ".npy" else _picture
+        return np.stack([read(file, shape[1:]) for file in files])
+
 
 @dataclass(frozen=True)
-class ImportedFlow:
+class ImportedFlow(_Imported):
     """Flow from each frame to the next: one npy [T-1, H, W, 2], or a folder of npy [H, W, 2] or .flo files.
 
     Pixels, u right, v down. Unknown flow (not finite, or beyond 1e9 as .flo files have it) is NaN.
@@ -197,37 +273,99 @@ class ImportedFlow:
     path: Path
 
     def fingerprint(self) -> Fingerprint:
-        return Fingerprint("imported flow", "1", (), hashed([_existing(self.path)]))
+        return self._described("imported flow")
 
     def flow(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         a, b = checked_pair(a, b)
-        path = _existing(self.path)
-        if path.is_dir():
-            files = _of_folder(path, (".npy", ".flo"), len(a))
-            flow = np.stack(
-                [
-                    _npy(file, (*a.shape[1:3], 2)) if file.suffix == ".npy" else _flo(file, a.shape[1:3])
-                    for file in files
-                ]
-            )
-        else:
-            flow = _npy(path, (*a.shape[:3], 2))
+        with self._reading() as path:
+            flow = self._stored(path, a.shape[:3])
         flow = flow.astype(np.float32)
         return np.where(np.abs(flow) < 1e9, flow, np.float32(np.nan))
 
+    def _stored(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        """What the file or folder holds, [T-1, H, W, 2]."""
+        if not path.is_dir():
+            return _npy(path, (*shape, 2))
+        files = _of_folder(path, (".npy", ".flo"), shape[0])
+        if files[0].suffix == ".flo":
+            return np.stack([_flo(file, shape[1:]) for file in files])
+        return np.stack([_npy(file, (*shape[1:], 2)) for file in files])
+
 
 @dataclass(frozen=True)
-class ImportedEmbeddings:
+class ImportedEmbeddings(_Imported):
     """Embeddings npy [T, D] of the frames; they are scaled to length 1."""
 
     path: Path
 
     def fingerprint(self) -> Fingerprint:
-        return Fingerprint("imported embeddings", "1", (), hashed([_existing(self.path)]))
+        return self._described("imported embeddings")
 
     def embed(self, frames: np.ndarray) -> np.ndarray:
         frames = checked_frames(frames)
-        return unit_length(_npy(_existing(self.path), (len(frames), None)), str(self.path))
+        with self._reading() as path:
+            return unit_length(_npy(path, (len(frames), None)), str(path))
+
+
+@dataclass(frozen=True)
+class ImportedVideoFeatures(_Imported):
+    """One vector npy [D] a clip, taken as it is: FVD by features that were computed elsewhere.
+
+    ``path`` holds ``{clip}``, since each clip has its own. Which frames they saw, and how, is the user's
+    affair: both sides of a comparison must have been made the same way.
+    """
+
+    path: Path
+
+    @property
+    def least_frames(self) -> int:
+        return 1
+
+    def fingerprint(self) -> Fingerprint:
+        return self._described("imported video features")
+
+    def embed_video(self, frames: np.ndarray, fps: float) -> np.ndarray:
+        checked_frames(frames)
+        with self._reading() as path:
+            vector = _npy(path, (None,)).astype(np.float64)
+            if not len(vector) or not np.isfinite(vector).all():
+                raise InvalidValue(f"{path}: is empty, or holds NaN or infinity.")
+            return vector
+
+
+@dataclass(frozen=True)
+class ImportedPoints(_Imported):
+    """Points of a clip: a folder with ``points.npy`` [P, 3], ``colours.npy`` [P, 3] (0 to 255) and perhaps
+    ``confidence.npy`` [P], or a binary COLMAP model (its largest, in ``sparse`` or ``0``, too).
+
+    Attributes:
+        path: the folder.
+        metric: whether the unit is metres.
+    """
+
+    path: Path
+    metric: bool = False
+
+    def fingerprint(self) -> Fingerprint:
+        return self._described("imported points", metric=self.metric)
+
+    def points(self, frames: np.ndarray, cameras: Cameras | None = None) -> PointCloud:
+        """In the world of the files, whatever that is; ``cameras`` are passed on, not used."""
+        checked_frames(frames)
+        with self._reading() as path:
+            models = model_folders(path) if path.is_dir() else []
+            if models:
+                points, colours = max((read_colours(model) for model in models), key=lambda one: len(one[0]))
+            else:
+                points = _npy(_existing(path / "points.npy"), (None, 3)).astype(np.float64)
+                stored = _npy(_existing(path / "colours.npy"), (len(points), 3))
+                colours = np.clip(stored, 0, 255).astype(np.uint8)
+            confidence = np.ones(len(points), np.float32)
+            if (path / "confidence.npy").exists():
+                confidence = _npy(path / "confidence.npy", (len(points),)).astype(np.float32)
+            if not len(points) or not np.isfinite(points).all():
+                raise InvalidValue(f"{path}: has no points, or points that are NaN or infinity.")
+        return PointCloud(points, colours, confidence, cameras, self.metric)
 
 
 def _existing(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""The six protocols, spoken by programs in environments of their own.
+"""Six of the protocols, spoken by programs in environments of their own.
 
 What a program finds in its working folder and what it owes is the same for all programs of a protocol:
 
@@ -29,7 +29,7 @@ import numpy as np
 
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.errors import ClipError, InvalidValue, MissingFile
-from camctrl_jax.estimators.colmap_models import read_models
+from camctrl_jax.estimators.colmap_models import model_folders, read_colours, read_models
 from camctrl_jax.estimators.process import (
     Program,
     owed_array,
@@ -48,6 +48,7 @@ from camctrl_jax.estimators.protocols import (
     checked_frames,
     checked_intrinsics,
     checked_masks,
+    for_clip,
     unit_length,
 )
 from camctrl_jax.files.json_file import write_json
@@ -106,6 +107,10 @@ class ProgramMasks(_OnProgram):
                 path = owed_file(work, work / "out" / f"{index:05d}.png", self.program.name)
                 masks.append(_picture(path, self.program.name, frames.shape[1:3]) != 0)
             return MotionMasks(np.stack(masks))
+
+    def for_clip(self, name: str) -> ProgramMasks:
+        """The same with the prompts of one clip, where these are imported ones."""
+        return replace(self, prompts=for_clip(self.prompts, name))
 
     def fingerprint(self) -> Fingerprint:
         found = self.program.fingerprint()
@@ -278,7 +283,13 @@ class ProgramPoints(_OnProgram):
     ``world_from_camera.npy`` [T, 4, 4] and ``intrinsics.npy`` [T, 4] beside them are its cameras. Given
     cameras it finds as files of the same names in its working folder; whether it heeds them is the program's
     business.
+
+    Attributes:
+        model: where a program leaves a COLMAP model instead, below the working folder; its points and colours
+            are taken, and its cameras if every frame has one.
     """
+
+    model: str | None = None
 
     def points(self, frames: np.ndarray, cameras: Cameras | None = None) -> PointCloud:
         frames = checked_frames(frames)
@@ -287,6 +298,8 @@ class ProgramPoints(_OnProgram):
                 np.save(work / "world_from_camera.npy", cameras.world_from_camera)
                 np.save(work / "intrinsics.npy", cameras.intrinsics)
             self.program.run(work, names)
+            if self.model is not None:
+                return self._of_model(work, len(frames), frames.shape[1:3])
             out, name = work / "out", self.program.name
             points = owed_array(work, out / "points.npy", name, (None, 3)).astype(np.float64)
             colours = owed_array(work, out / "colours.npy", name, (len(points), 3)).astype(np.uint8)
@@ -298,3 +311,17 @@ class ProgramPoints(_OnProgram):
                 lens = owed_array(work, out / "intrinsics.npy", name, (len(frames), 4))
                 cameras = Cameras(poses, lens)
         return PointCloud(points, colours, confidence, cameras)
+
+    def _of_model(self, work: Path, count: int, size: tuple[int, int]) -> PointCloud:
+        """The largest COLMAP model that the program left."""
+        name, pictures = self.program.name, [f"{index:05d}.png" for index in range(count)]
+        try:
+            folders = model_folders(owed_file(work, work / self.model, name))
+            found = [(*read_colours(folder), read_models(folder, pictures, size)) for folder in folders]
+        except (InvalidValue, MissingFile) as error:
+            raise EstimatorFailed("bad_result", f"{name}: {error}") from error
+        if not any(len(points) for points, _, _ in found):
+            raise EstimatorFailed("bad_result", f"{name}: left no points in {self.model}.")
+        points, colours, model = max(found, key=lambda one: len(one[0]))
+        cameras = model.cameras() if model.succeeded else None
+        return PointCloud(points, colours, np.ones(len(points), np.float32), cameras)

@@ -1,4 +1,4 @@
-"""What an estimator is: six small protocols, their results, and the names of their settings.
+"""What an estimator is: seven small protocols, their results, and the names of their settings.
 
 Evaluation and dataset construction know estimators by these protocols only. Frames are u8 [T, H, W, 3] RGB.
 Everything is NumPy. Dilation of masks, the choice of frames and metric scale belong to the caller, never to
@@ -28,7 +28,8 @@ class EstimatorFailed(ClipError):
     """An estimator gave nothing usable for this clip; others may be fine.
 
     ``reason`` is one of ``timeout``, ``crashed`` (it died or ended with an error), ``no_result`` (files that
-    it owes are not there) and ``bad_result`` (they are not what they should be).
+    it owes, or that were to be imported, are not there), ``bad_result`` (they are not what they should be)
+    and ``too_short`` (the clip has too few frames for it).
 
     Attributes:
         log_tail: the last lines that it printed.
@@ -354,12 +355,37 @@ class ClipEmbedder(Protocol):
 
 
 @runtime_checkable
+class VideoEmbedder(Protocol):
+    @property
+    def least_frames(self) -> int:
+        """Frames that a clip must have; a shorter one is an :class:`EstimatorFailed` (``too_short``)."""
+        ...
+
+    def embed_video(self, frames: np.ndarray, fps: float) -> np.ndarray:
+        """One vector f64 [D] of a whole clip u8 [T, H, W, 3], ``fps`` frames a second; finite."""
+        ...
+
+    def fingerprint(self) -> Fingerprint: ...
+
+
+@runtime_checkable
 class PointReconstructor(Protocol):
     def points(self, frames: np.ndarray, cameras: Cameras | None = None) -> PointCloud:
         """Points of the frames u8 [T, H, W, 3], in the world of ``cameras`` where given."""
         ...
 
     def fingerprint(self) -> Fingerprint: ...
+
+
+def for_clip(estimator: Any, name: str) -> Any:
+    """The estimator for one clip of several, by the clip's name.
+
+    Imported results may lie in a file or folder for each clip: ``{clip}`` in their path is replaced by
+    ``name``. Every other estimator is returned as it is. To be called once for each clip; what is bound has
+    a fingerprint of its own, with the hash of that clip's file.
+    """
+    bind = getattr(estimator, "for_clip", None)
+    return estimator if bind is None else bind(name)
 
 
 # -------------------------------------------------------------------------------------------------------

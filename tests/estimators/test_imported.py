@@ -8,13 +8,17 @@ import pytest
 
 from camctrl_jax.camera import Cameras, preset, save_cameras
 from camctrl_jax.errors import InvalidValue, MissingFile
+from camctrl_jax.estimators.histograms import HistogramEmbedder
 from camctrl_jax.estimators.imported import (
     ImportedDepth,
     ImportedEmbeddings,
     ImportedFlow,
     ImportedMasks,
+    ImportedPoints,
     ImportedPoses,
+    ImportedVideoFeatures,
 )
+from camctrl_jax.estimators.protocols import EstimatorFailed, for_clip
 from camctrl_jax.video.greys import read_grey
 from camctrl_jax.video.pictures import write_png
 
@@ -197,3 +201,83 @@ def test_pickled_arrays_are_refused(frames, tmp_path):
     np.save(tmp_path / "e.npy", np.array([{}, {}, {}]))
     with pytest.raises(InvalidValue, match="not a readable NumPy file"):
         ImportedEmbeddings(tmp_path / "e.npy").embed(frames)
+
+
+# -------------------------------------------------------------------------------- one description, many clips
+
+
+def test_a_description_of_many_clips_is_bound_to_each(frames, tmp_path):
+    for name, shift in (("one", 0.0), ("two", 1.0)):
+        np.save(tmp_path / f"{name}.npy", np.eye(3) + shift)
+    embedder = ImportedEmbeddings(tmp_path / "{clip}.npy")
+    embedder.check()
+    assert for_clip(embedder, "one").embed(frames) == pytest.approx(np.eye(3))
+    two = for_clip(embedder, "two")
+    assert two.embed(frames)[0] == pytest.approx(np.array([2, 1, 1]) / np.sqrt(6))
+    assert len({e.fingerprint().digest for e in (embedder, for_clip(embedder, "one"), two)}) == 3
+    with pytest.raises(InvalidValue, match=r"\{clip\}.*use for_clip first"):
+        embedder.embed(frames)
+    with pytest.raises(MissingFile, match="there is no folder"):
+        ImportedEmbeddings(tmp_path / "nowhere" / "{clip}.npy").check()
+
+
+def test_what_is_missing_or_broken_is_the_fault_of_that_clip(frames, tmp_path):
+    save_cameras(preset("dolly_in", 3), tmp_path / "good.txt")
+    save_cameras(preset("dolly_in", 5), tmp_path / "long.txt")
+    (tmp_path / "broken.txt").write_text("nothing of the kind")
+    poses = ImportedPoses(tmp_path / "{clip}.txt")
+    assert for_clip(poses, "good").reconstruct(frames).succeeded
+    for name, reason, message in [
+        ("absent", "no_result", r"imported for absent: .*/absent\.txt: no such file"),
+        ("long", "bad_result", "imported for long: .*5 poses for 3 frames"),
+        ("broken", "bad_result", "imported for broken: "),
+    ]:
+        with pytest.raises(EstimatorFailed, match=message) as failure:
+            for_clip(poses, name).reconstruct(frames)
+        assert failure.value.reason == reason
+    missing = for_clip(poses, "absent").fingerprint().digest
+    save_cameras(preset("dolly_in", 3), tmp_path / "absent.txt")
+    assert for_clip(poses, "absent").fingerprint().digest != missing
+
+
+def test_a_folder_for_each_clip(frames, tmp_path):
+    for index in range(3):
+        path = tmp_path / "a" / "masks" / f"{index}.png"
+        write_png(path, np.full((40, 64), 255 * (index == 1), np.uint8))
+    masks = ImportedMasks(tmp_path / "{clip}" / "masks", "white")
+    assert for_clip(masks, "a").segment(frames, 12.0).shares.tolist() == [0.0, 1.0, 0.0]
+    with pytest.raises(EstimatorFailed, match=r"b/masks: no such file or folder"):
+        for_clip(masks, "b").segment(frames, 12.0)
+    plain = ImportedMasks(tmp_path / "a" / "masks", "white")
+    assert for_clip(plain, "b") is plain
+    assert for_clip(HistogramEmbedder(), "b") == HistogramEmbedder()
+
+
+def test_features_of_whole_clips(frames, tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(5, dtype=np.float32))
+    np.save(tmp_path / "b.npy", np.full(5, np.nan))
+    features = ImportedVideoFeatures(tmp_path / "{clip}.npy")
+    vector = for_clip(features, "a").embed_video(frames, 12.0)
+    assert vector.dtype == np.float64
+    assert vector.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(EstimatorFailed, match="NaN"):
+        for_clip(features, "b").embed_video(frames, 12.0)
+
+
+def test_points_of_files_and_of_a_colmap_model(frames, tmp_path):
+    points = np.random.default_rng(0).normal(size=(7, 3))
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "points.npy", points)
+    with pytest.raises(MissingFile, match=r"colours\.npy"):
+        ImportedPoints(tmp_path / "a").points(frames)
+    np.save(tmp_path / "a" / "colours.npy", np.full((7, 3), 300))
+    cloud = ImportedPoints(tmp_path / "a", metric=True).points(frames)
+    np.testing.assert_array_equal(cloud.points, points)
+    assert cloud.colours.dtype == np.uint8
+    assert (cloud.colours == 255).all()
+    assert cloud.metric
+    colmap_files.small_model(tmp_path / "b" / "sparse" / "0")
+    found = ImportedPoints(tmp_path / "b").points(frames)
+    expected = ImportedPoses(tmp_path / "b").reconstruct(frames)
+    np.testing.assert_array_equal(found.points, expected.points)
+    assert found.colours.shape == found.points.shape

@@ -9,6 +9,7 @@ import pytest
 
 from camctrl_jax.errors import InvalidValue, MissingFile
 from camctrl_jax.estimators import recipes
+from camctrl_jax.estimators.colmap_models import read_colours
 from camctrl_jax.estimators.process import Installation
 from camctrl_jax.estimators.protocols import EstimatorFailed, MotionMasks, SfmStatus
 
@@ -71,6 +72,31 @@ def test_vggsfm_that_dies_is_a_failed_clip_with_its_traceback(place, clip):
     result = recipes.vggsfm(place({"demo.py": "raise RuntimeError('CUDA out of memory')"})).reconstruct(clip)
     assert (result.status, result.reason) == (SfmStatus.FAILED, "crashed")
     assert "CUDA out of memory" in result.message
+
+
+VGGT_POINTS = """
+    import shutil, sys
+    from pathlib import Path
+    options = dict(word.partition("=")[::2] for word in sys.argv[1:])
+    assert "--use_ba" not in options, "thinned depth maps, not adjusted tracks"
+    shutil.copytree({model!r}, Path(options["--scene_dir"]) / "sparse")
+"""
+
+
+def test_vggt_gives_the_points_of_its_model(place, clip, tmp_path):
+    colmap_files.small_model(tmp_path / "model")
+    found = recipes.vggt_points(
+        place({"demo_colmap.py": VGGT_POINTS.format(model=str(tmp_path / "model"))})
+    ).points(clip)
+    points, colours = read_colours(tmp_path / "model")
+    np.testing.assert_array_equal(found.points, points)
+    np.testing.assert_array_equal(found.colours, colours)
+    assert len(found.cameras) == len(clip)
+    assert not found.metric
+    with pytest.raises(EstimatorFailed, match="left no points"):
+        recipes.vggt_points(
+            place({"demo_colmap.py": "import sys, os; os.mkdir(sys.argv[1][12:] + '/sparse')"})
+        ).points(clip)
 
 
 VGGT = """
@@ -432,6 +458,7 @@ def test_every_recipe_says_what_it_needs_and_asks_for_a_reading_of_its_licence(p
         recipes.raft(installation),
         recipes.raft_torchvision(installation),
         recipes.clip(installation),
+        recipes.vggt_points(installation),
     ]
     assert len(made) == len(recipes.__all__)
     for adapter in made:

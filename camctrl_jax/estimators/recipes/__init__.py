@@ -11,7 +11,7 @@ from camctrl_jax.estimators.recipes.appearance import clip
 from camctrl_jax.estimators.recipes.depth import depth_pro, depth_pro_transformers
 from camctrl_jax.estimators.recipes.flow import raft, raft_torchvision
 from camctrl_jax.estimators.recipes.masks import sam2, tmo
-from camctrl_jax.estimators.recipes.structure import megasam, megasam_masks, vggsfm, vggt
+from camctrl_jax.estimators.recipes.structure import megasam, megasam_masks, vggsfm, vggt, vggt_points
 
 __all__ = [
     "clip",
@@ -25,4 +25,5 @@ __all__ = [
     "tmo",
     "vggsfm",
     "vggt",
+    "vggt_points",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from camctrl_jax.camera.cameras import CameraError, Cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.estimators.process import Installation, Program, owed_file
-from camctrl_jax.estimators.programs import ProgramMasks, ProgramSfm
+from camctrl_jax.estimators.programs import ProgramMasks, ProgramPoints, ProgramSfm
 from camctrl_jax.estimators.protocols import EstimatorFailed, SfmResult
 from camctrl_jax.estimators.recipes.runner import READING, runner
 
@@ -58,21 +58,34 @@ def vggt(
     its command line: it asks torch.hub for model.pt. The recipe points TORCH_HOME at a folder with
     ``hub/checkpoints/model.pt``: give that folder as the weights.
     """
+    program = _vggt_program(installation, bundle_adjustment=bundle_adjustment, options=options)
+    return ProgramSfm(program, takes_masks=False, paint=0)
+
+
+def vggt_points(installation: Installation, *, options: tuple[str, ...] = ()) -> ProgramPoints:
+    """The points of the same script without bundle adjustment: depth maps put into the world, thinned to
+    100 000.
+
+    In its own world and unit; given cameras are not used. The confidence of a point is not in its files.
+    """
+    program = _vggt_program(installation, bundle_adjustment=False, options=options)
+    return ProgramPoints(program, model="sparse")
+
+
+def _vggt_program(
+    installation: Installation, *, bundle_adjustment: bool, options: tuple[str, ...]
+) -> Program:
     command = ("{python}", "demo_colmap.py", "--scene_dir={work}", "--shared_camera")
     command += ("--use_ba",) if bundle_adjustment else ()
-    return ProgramSfm(
-        Program(
-            "VGGT",
-            ((*command, *options),),
-            installation,
-            needs=("demo_colmap.py",),
-            environment=(("TORCH_HOME", "{weights}"),),
-            weight_names=("a folder with hub/checkpoints/model.pt",),
-            licence="Code: commercial use allowed but for the military; VGGT-1B: non-commercial; a "
-            f"commercial checkpoint is gated. {READING}",
-        ),
-        takes_masks=False,
-        paint=0,
+    return Program(
+        "VGGT",
+        ((*command, *options),),
+        installation,
+        needs=("demo_colmap.py",),
+        environment=(("TORCH_HOME", "{weights}"),),
+        weight_names=("a folder with hub/checkpoints/model.pt",),
+        licence="Code: commercial use allowed but for the military; VGGT-1B: non-commercial; a "
+        f"commercial checkpoint is gated. {READING}",
     )
 
 
