@@ -82,6 +82,7 @@ class Poses:
         reading: how files are read.
         poses_of: whether they belong to the pictures as "stored" or as "shown", after the turn and the
             mirroring that a file asks for; "auto" tells by the picture size in the pose file.
+        option: what messages call ``path``.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Poses:
         metric: bool = False,
         reading: Reading | None = None,
         poses_of: str = "auto",
+        option: str = "--poses",
     ) -> None:
+        self._option = option
         self.path, self.sources, self.root = Path(path), tuple(sources), root
         self._reader = CameraReader(reading or Reading(), poses_of, metric)
         self._used: set[Path] = set()
@@ -102,7 +105,7 @@ class Poses:
         self._entries = cache(_by_stem_and_name)
         self._shared_pairing: Pairing | None = None
         if existing_path(self.path) is None:
-            raise MissingFile(f"--poses {self.path}: no such file or folder.")
+            raise MissingFile(f"{option} {self.path}: no such file or folder.")
         if self.path.is_dir():
             return
         if len(self.sources) > 1 and any(kind_of(each) == "video" for each in self.sources):
@@ -110,7 +113,7 @@ class Poses:
 
     def _refuse_one_for_several(self) -> None:
         raise InvalidValue(
-            f"--poses {self.path} is one file, but {self.root} holds {len(self.sources)} sources: name a "
+            f"{self._option} {self.path} is one file, but {self.root} holds {len(self.sources)} sources: name a "
             "folder with a pose file of the same name for each. (One file serves several folders of pictures "
             "if it names their pictures, as transforms.json, COLMAP and OpenSfM do.)"
         )

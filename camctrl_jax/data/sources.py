@@ -55,7 +55,13 @@ class Found:
     remarks: tuple[tuple[Path, str], ...] = ()
 
 
-def find_sources(path: str | os.PathLike[str], *, stills: bool = False, every_folder: bool = False) -> Found:
+def find_sources(
+    path: str | os.PathLike[str],
+    *,
+    stills: bool = False,
+    every_folder: bool = False,
+    option: str = "--source",
+) -> Found:
     """All sources under a folder, or the one that ``path`` is.
 
     Every real file and folder is taken once, whatever links lead to it, under its own name where that is
@@ -66,12 +72,13 @@ def find_sources(path: str | os.PathLike[str], *, stills: bool = False, every_fo
       path: a video, an image, a folder of images (one source), or a folder with any of these below it.
       stills: take every image as a source of its own instead of taking a folder of images as one video.
       every_folder: take the accompanying folders too.
+      option: what messages call ``path``.
 
     Raises FileNotFoundError when there is nothing to be found.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingFile(f"--source {path}: no such file or folder.")
+        raise MissingFile(f"{option} {path}: no such file or folder.")
     if path.is_file():
         return Found((path,))
     walk = _Walk(path)
@@ -101,7 +108,7 @@ def find_sources(path: str | os.PathLike[str], *, stills: bool = False, every_fo
         others = "".join(f"\n  not taken: {each.path}: {each.why}" for each in left_out[:10])
         others += "".join(f"\n  not taken: {message}" for _, _, message in walk.broken[:10])
         raise MissingFile(
-            f"--source {path}: no videos ({' '.join(VIDEO_SUFFIXES)}) and no images "
+            f"{option} {path}: no videos ({' '.join(VIDEO_SUFFIXES)}) and no images "
             f"({' '.join(IMAGE_SUFFIXES)}) in it.{others}"
         )
     sources.sort()

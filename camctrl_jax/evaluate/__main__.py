@@ -4,6 +4,8 @@
   python -m camctrl_jax.evaluate compare outputs/before outputs/after
   python -m camctrl_jax.evaluate cameras --reference true.txt --estimate estimated.txt
   python -m camctrl_jax.evaluate videos --generated clips --cameras paths --out outputs/other_model
+  python -m camctrl_jax.evaluate checkpoint --checkpoint outputs/stage1 --videos clips --cameras paths \\
+      --out outputs/eval
 
 Each command has a --help of its own.
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from camctrl_jax.errors import exit_status
-from camctrl_jax.evaluate import videos_options, worlds_options
+from camctrl_jax.evaluate import checkpoint_options, videos_options, worlds_options
 
 _CAMERAS = """\
 Compare estimated camera paths with true ones.
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="cameras|compare|videos|worlds")
+    commands = parser.add_subparsers(required=True, metavar="cameras|checkpoint|compare|videos|worlds")
     cameras = commands.add_parser(
         "cameras",
         help="estimated camera paths against true ones: TransErr, RotErr, and forms that stay sound",
@@ -72,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     cameras.set_defaults(command=_cameras)
     _add_cameras(cameras.add_argument)
+    checkpoint = commands.add_parser(
+        "checkpoint",
+        help="a checkpoint on your own clips, sampled along their cameras",
+        description=checkpoint_options.CHECKPOINT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    checkpoint.set_defaults(command=checkpoint_options.run_checkpoint)
+    checkpoint_options.add_checkpoint(checkpoint.add_argument)
     videos = commands.add_parser(
         "videos",
         help="clips of any model, given the paths that were asked for",

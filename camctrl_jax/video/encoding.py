@@ -6,9 +6,9 @@ the true size beside the file crops it off again.
 Colour: RGB and 4:2:0 are converted with swscale's accurate rounding and full chroma interpolation. Without
 them a round trip is off by 2.4 grey levels on average and darker by 1.3; with them by 0.4 and without a bias.
 
-Lossless: 4:2:0 alone costs a render 36 to 40 dB and a tenth of its gradient energy, and raises the PSNR of what
-differs in colour. Clips that are measured later are therefore kept as they are: RGB in H.264 (High 4:4:4), which
-FFmpeg, mpv and VLC play and browsers do not.
+Lossless: 4:2:0 alone leaves renders at 36 to 40 dB of the original with up to a tenth less gradient energy,
+and raises the PSNR of what differs in colour. Clips that are measured later are therefore kept as they are:
+RGB in H.264 (High 4:4:4), which FFmpeg, mpv and VLC play and browsers do not.
 """
 
 from __future__ import annotations

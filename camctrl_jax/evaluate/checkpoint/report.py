@@ -1,0 +1,225 @@
+"""What ``evaluate checkpoint`` says of all clips: means with intervals, one page, one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.evaluate.checkpoint.estimates import MEASURES, TRUTH
+from camctrl_jax.evaluate.checkpoint.measuring import mean_of
+from camctrl_jax.extras import require
+from camctrl_jax.files.atomic import replaced_file, write_text
+from camctrl_jax.files.json_file import write_json
+from camctrl_jax.metrics.intervals import interval
+
+AGAINST_TRUTH = (
+    ("psnr_db", "PSNR", "dB, scored frames"),
+    ("gain_repeated", "Gain over the given frame", "dB over the last given frame, repeated"),
+    ("gain_decoy", "Gain over a decoy", "dB over the same noise along another clip's path"),
+    ("ssim", "SSIM", "scored frames"),
+    ("gradient_energy", "Gradient energy", "share of the true clip's; below 1 is blur"),
+    ("energy", "Energy score", "grey levels, lower is better; needs 2 seeds or more"),
+)
+"""(name, title, meaning)."""
+
+ESTIMATED = (
+    ("registered", "Geometric consistency", "share of clips whose every frame registers"),
+    ("rot_err_aligned_deg", "RotErr, aligned", "degrees"),
+    ("rot_err_deg", "RotErr", "degrees; means nothing on nearly straight paths"),
+    ("trans_err_share_of_path", "TransErr / path", "share of the path's length"),
+    ("motion_px", "Motion strength", "pixels per frame inside the masks"),
+    ("moving_share", "Moving share", "of all pixels"),
+    ("appearance", "Appearance", "mean cosine of frames with their clip's mean"),
+    ("appearance_to_first", "Appearance, first", "mean cosine of later frames with the first"),
+    (
+        "exploration_to_mean",
+        "Exploration",
+        "mean cosine of all frames with the mean of the whole exploration",
+    ),
+    ("exploration_clip_to_first", "Exploration, clips", "cosine of the last clip's mean with the first's"),
+    ("exploration_last_to_first", "Exploration, ends", "cosine of the last frame with the first"),
+)
+"""(name, title, meaning) of the measures of ``evaluate videos`` on this page; its own pages have all."""
+
+_COLOURS = ("#1f5fa8", "#d7263d", "#2a9d5c", "#e08e0b", "#7a4fa3", "#55606e")
+
+
+def write_results(out: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Summarise, write ``results.json``, ``results.md`` and the figure; returns what the first holds."""
+    results["summary"] = summarised(results)
+    results["files"] = ["results.json", "results.md"]
+    curves = results["summary"]["frame_psnr_db"]
+    if curves:
+        _figure(out / "error_over_time.png", curves)
+        results["files"].append("error_over_time.png")
+    write_text(out / "results.md", page(results) + "\n")
+    write_json(out / "results.json", results)
+    return results
+
+
+def summarised(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Means over clips with 95 % intervals, JSON-able; a clip's value is its mean over seeds."""
+    rows: dict[str, Any] = {}
+    curves: dict[str, list[float]] = {}
+    for row, tasks in results["samples"].items():
+        for task, records in tasks.items():
+            found = list(records.values())
+            rows[f"{row}/{task}"] = {
+                "failed": sum("failed" in each for each in found),
+                **{name: _over(each.get(name) for each in found) for name, _, _ in AGAINST_TRUTH},
+                "clip_psnr_db": _curve(each.get("clip_psnr_db") for each in found),
+                "estimates": _estimated(results, f"{row}/{task}/"),
+            }
+            for kind in ("", "decoy_", "repeated_"):
+                curve = _curve(each.get(f"{kind}frame_psnr") for each in found)
+                if curve:
+                    curves[f"{row}/{task}" + (f", {kind[:-1]}" if kind else "")] = curve
+    return {
+        "clips": len(results["clips"]),
+        "failed": len(results["failed"]),
+        "sampling_failed": sum(row["failed"] for row in rows.values()),
+        "reconstruction": {
+            name: _over(each.get(name) for each in results["reconstruction"].values())
+            for name in ("psnr_db", "ssim", "gradient_energy")
+        },
+        "true_clips": _estimated(results, TRUTH),
+        "rows": rows,
+        "frame_psnr_db": curves,
+    }
+
+
+def _estimated(results: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Of the results of ``evaluate videos`` under a name or beginning with it: one for each seed."""
+    found = [
+        result["clips"]
+        for name, result in results.get("estimates", {}).items()
+        if name == prefix or (prefix.endswith("/") and name.startswith(prefix))
+    ]
+    if not found:
+        return {}
+    names = list(results["clips"])
+    merged = {
+        measure: _over(
+            mean_of([_value(seed[clip], measure) for seed in found if clip in seed]) for clip in names
+        )
+        for measure, _, _ in ESTIMATED
+    }
+    return {measure: value for measure, value in merged.items() if value is not None}
+
+
+def _value(row: Mapping[str, Any], measure: str) -> float | None:
+    if measure == "registered":
+        return float(row.get("registered", False))
+    if measure == "rot_err_deg" and row.get("degenerate"):
+        return None
+    return row.get(measure)
+
+
+def _over(values: Iterable[float | None]) -> dict[str, Any] | None:
+    found = interval(np.array(list(values), np.float64))
+    return None if found is None else asdict(found)
+
+
+def _curve(curves: Iterable[Sequence[float] | None]) -> list[float]:
+    known = [curve for curve in curves if curve]
+    return np.mean(known, axis=0).tolist() if known else []
+
+
+# ------------------------------------------------------------------------------------------------------- page
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """One page of Markdown."""
+    found, clip, versions = results["summary"], results["clip"], results["versions"]
+    long = results["exploration"]
+    shape = f"{clip['frames']} frames of {clip['height']}x{clip['width']} at {clip['fps']:g} fps"
+    if long["clips"] > 1:
+        shape = (
+            f"explorations of {long['clips']} clips, {long['frames']} frames in all, from clips of {shape}"
+        )
+    failed = "".join(f"; {count} {reason}" for reason, count in results["failed_by_reason"].items())
+    lines = [
+        f"{results['weights']['checkpoint']} on {found['clips']} clips ({shape}). Videos or clips that could "
+        f"not be used: {found['failed']}{failed}. Samples of each clip: {results['request']['seeds']}; mean and "
+        f"95 % interval over clips. Device: {versions['device']}.",
+    ]
+    kept = found["reconstruction"]["psnr_db"]
+    if kept is not None:
+        lines += ["", f"The autoencoder alone keeps {_cell(kept)} dB: no sample can be expected above it."]
+    for name, row in found["rows"].items():
+        lines += ["", f"## {name}", ""]
+        if row["failed"]:
+            lines += [f"{row['failed']} clips could not be sampled.", ""]
+        lines += _table(row, AGAINST_TRUTH, None)
+        if row["clip_psnr_db"]:
+            levels = ", ".join(f"{value:.2f}" for value in row["clip_psnr_db"])
+            lines += ["", f"PSNR clip after clip (dB): {levels}"]
+        if row["estimates"]:
+            lines += ["", *_table(row["estimates"], ESTIMATED, found["true_clips"]), ""]
+            lines += [f"Every measure, and clips measured in part: {MEASURES}/{name}/seed_*/results.md"]
+    if results["failed"]:
+        lines += ["", "## Not used", ""]
+        lines += [f"* {name}: {message}" for name, message in results["failed"].items()]
+    lost = {
+        f"{row}/{task}/{clip}": record["failed"]
+        for row, tasks in results["samples"].items()
+        for task, records in tasks.items()
+        for clip, record in records.items()
+        if "failed" in record
+    }
+    if lost:
+        lines += ["", "## Not sampled", "", *(f"* {name}: {why}" for name, why in lost.items())]
+    if results["remarks"]:
+        lines += ["", "## Remarks", "", *(f"* {remark}" for remark in results["remarks"])]
+    return "\n".join(lines)
+
+
+def _table(
+    row: Mapping[str, Any], measures: Sequence[tuple[str, str, str]], truth: Mapping[str, Any] | None
+) -> list[str]:
+    beside = truth is not None
+    lines = ["| measure | samples | without |" + (" true clips |" if beside else "") + " |"]
+    lines.append("|---|---|---|---|" + ("---|" if beside else ""))
+    for name, title, meaning in measures:
+        if row.get(name) is not None:
+            cells = [title, _cell(row[name]), str(row[name]["failed"])]
+            cells += [_cell(truth.get(name))] if beside else []
+            lines.append(f"| {' | '.join([*cells, meaning])} |")
+    return lines
+
+
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    bounds = "" if found["low"] is None else f" ({found['low']:.4g} to {found['high']:.4g})"
+    return f"{found['mean']:.4g}{bounds}"
+
+
+def _figure(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
+    figure = require("matplotlib.figure", extra="eval").Figure(
+        figsize=(7.5, 4.2), facecolor="white", layout="constrained"
+    )
+    axes = figure.add_subplot()
+    for place, (name, curve) in enumerate(curves.items()):
+        values = np.array(curve)
+        frames = np.arange(1, len(values) + 1)
+        chosen = values < 99.0  # frames that are given are the truth
+        beside = ", " in name
+        axes.plot(
+            frames[chosen],
+            values[chosen],
+            color=_COLOURS[place % len(_COLOURS)],
+            lw=1.2 if beside else 1.8,
+            ls="--" if beside else "-",
+            label=name,
+        )
+    axes.set_xlabel("frame")
+    axes.set_ylabel("PSNR against the true clip (dB)")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    with replaced_file(path) as partial:
+        figure.savefig(partial, dpi=120)
