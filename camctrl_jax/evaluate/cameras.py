@@ -119,7 +119,7 @@ def compare(reference: Path, estimate: Path, settings: CamerasSettings) -> Compa
             f"least {LEAST_FRAMES} are needed."
         )
     errors = path_errors(
-        found.cameras.world_from_camera[pairs[:, 1]],
+        found.cameras.orthonormalised().world_from_camera[pairs[:, 1]],
         true.cameras.orthonormalised().world_from_camera[pairs[:, 0]],
     )
     return Comparison(errors, paired_by, len(true.cameras), len(found.cameras), true.cameras.metric)

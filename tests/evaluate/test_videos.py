@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from camctrl_jax.camera import preset, save_cameras
+from camctrl_jax.camera import Cameras, preset, rotations, save_cameras
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult
-from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos, markdown
+from camctrl_jax.estimators.imported import ImportedPoses
+from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos, markdown, summarise
 from camctrl_jax.video.encoding import write_mp4
 
 pytest.importorskip("av")
@@ -26,27 +27,41 @@ class Known:
     sfm_error: Exception | None = None
     lens: object = None
     scale: float = 1.0
+    noise: float = 0.0
+    still: bool = False
+    masks_error: Exception | None = None
+    drift: bool = False
+    jump: bool = False
 
     def fingerprint(self):
-        return Fingerprint("known", "1", (("scale", self.scale),))
+        return Fingerprint("known", "1", (("scale", self.scale), ("drift", self.drift)))
 
     def segment(self, frames, fps):
+        if self.masks_error is not None:
+            raise self.masks_error
         moving = np.zeros(frames.shape[:3], bool)
-        moving[:, :4] = True
+        moving[:, : 0 if self.still else 4] = True
         return MotionMasks(moving)
 
     def flow(self, a, b):
         return np.broadcast_to(np.float32((3.0, 4.0)), (*a.shape[:3], 2))
 
     def embed(self, frames):
-        return np.tile(np.float32((1.0, 0.0)), (len(frames), 1))
+        angles = np.radians(10.0 * np.arange(len(frames)) * self.drift)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
 
     def reconstruct(self, frames, masks=None, intrinsics=None, times=None):
         self.calls, self.lens = self.calls + 1, intrinsics
         if self.sfm_error is not None:
             raise self.sfm_error
         chosen = np.unique(np.linspace(0, len(PATH) - 1, len(frames)).round().astype(int))
-        return SfmResult.of_cameras(PATH[chosen].scaled(self.scale))
+        poses = PATH[chosen].scaled(self.scale).world_from_camera.copy()
+        poses[:, :3, 3] += self.noise * np.random.default_rng(0).normal(size=(len(poses), 3))
+        poses[-1, :3, 3] += 100.0 * self.jump
+        poses[1, :3, :3] = (
+            poses[1, :3, :3] @ rotations.about(np.array((0.0, 1.0, 0.0)), np.array([self.noise]))[0]
+        )
+        return SfmResult.of_cameras(Cameras(poses, PATH.intrinsics[chosen]))
 
 
 def estimators(known=None):
@@ -58,6 +73,11 @@ def clip(path, frames=9, size=(32, 48), seed=0):
     video = np.random.default_rng(seed).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_mp4(path, video, 12.0)
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr("camctrl_jax.evaluate.videos.running.write_figures", lambda *arguments: [])
 
 
 @pytest.fixture
@@ -90,6 +110,96 @@ def test_measures_have_their_known_values(settings):
     assert row["gradient_energy_to_reference"] == pytest.approx(1.0)
     assert found["geometric_consistency"]["mean"] == 1.0
     assert "Geometric consistency | 1 |" in markdown(results)
+
+
+def test_every_frame_keeps_its_errors_and_their_means_are_the_clips(settings):
+    row = run(settings, Known(scale=0.25, noise=0.05))["clips"]["b"]
+    of_frames = row["per_frame"]
+    assert of_frames["pose_frames"] == [0, 2, 4, 6, 8]
+    for name in ("trans_err_aligned_share_of_path", "rot_err_aligned_deg"):
+        assert len(of_frames[name]) == 5
+        assert np.mean(of_frames[name]) == pytest.approx(row[name], rel=1e-4)
+        assert row[name] > 1e-3
+    assert of_frames["seconds"] == pytest.approx(np.arange(9) / 12.0, abs=1e-3)
+    assert (len(of_frames["psnr_db"]), len(of_frames["appearance_to_first"])) == (9, 9)
+    assert 10 ** (-row["psnr_db"] / 10) == pytest.approx(
+        np.mean([10 ** (-value / 10) for value in of_frames["psnr_db"]]), rel=1e-4
+    )
+    assert row["fps"] == pytest.approx(12.0, rel=0.01)
+
+
+def test_nothing_that_moves_is_a_finding_and_masks_that_fail_are_not(settings):
+    results = run(settings, Known(still=True))
+    row, found = results["clips"]["a"], results["summary"]
+    assert (row["motion_px"], row["moving_share"], row["nothing_moves"]) == (None, 0.0, True)
+    assert (found["nothing_moves"], found["moving_share"]["clips"]) == (2, 2)
+    assert "Nothing moves in 2." in markdown(results)
+    results = run(settings, Known(scale=2.0, masks_error=EstimatorFailed("crashed", "gone.")))
+    assert results["summary"]["nothing_moves"] == 0
+    assert results["summary"]["measured_in_part"] == {"masks": 2}
+    assert "motion_px" not in results["clips"]["a"]
+
+
+def test_means_of_motion_tell_clips_without_motion_from_clips_that_were_not_measured(settings):
+    rows = {
+        "moving": {"failures": {}, "motion_px": 2.0, "nothing_moves": False},
+        "still": {"failures": {}, "motion_px": None, "nothing_moves": True},
+        "lost": {"failures": {"masks": "crashed: gone"}},
+        "failed": {"failed": "truncated", "message": ""},
+    }
+    known = {"frames": 2, "fps": 12.0, "size": [2, 2]}
+    found = summarise({name: known | row if "failures" in row else row for name, row in rows.items()})
+    motion = found["motion_px"]
+    assert (motion["mean"], motion["clips"], motion["failed"], motion["nothing_moves"]) == (2.0, 1, 2, 1)
+
+
+def test_doubts_are_named_and_counted(settings):
+    results = run(settings, Known(jump=True))
+    assert results["clips"]["a"]["doubts"] == ["jump"]
+    found = results["summary"]
+    assert found["doubts"] == {"jump": 2}
+    assert (found["geometric_consistency"]["mean"], found["geometric_consistency_strict"]["mean"]) == (1, 0)
+    assert results["settings"]["doubts"]["jump"] == 5.0
+    assert "jump 2" in markdown(results)
+
+
+def test_clips_at_a_time_change_nothing(settings):
+    for name in "cdef":
+        clip(settings.generated / f"{name}.mp4", seed=ord(name))
+        save_cameras(PATH, settings.cameras / f"{name}.txt")
+    (settings.cameras / "e.txt").unlink()
+    one = run(settings)
+    several = run(replace(settings, jobs=4, out=settings.out.with_name("several")))
+    assert list(several["clips"]) == list(one["clips"]) == list("abcdef")
+    assert several == one
+
+
+def test_a_long_video_is_an_exploration_of_clips(settings):
+    results = run(replace(settings, clip_frames=4), Known(drift=True))
+    row = results["clips"]["a"]
+    angles = np.radians(10.0 * np.arange(9))
+    assert row["exploration_last_to_first"] == pytest.approx(np.cos(angles[8]), abs=1e-6)
+    assert row["exploration"]["clip_to_first"] == pytest.approx(
+        [1.0, np.cos(np.radians(40.0)), np.cos(np.radians(65.0))], abs=1e-6
+    )
+    assert results["summary"]["exploration_last_to_first"]["clips"] == 2
+    assert "exploration" not in run(replace(settings, clip_frames=9))["clips"]["a"]
+
+
+def test_imported_poses_of_all_frames_serve_the_frames_that_are_looked_at(settings, tmp_path):
+    for name, factor in (("a", 1.0), ("b", 3.0)):
+        save_cameras(PATH.scaled(factor), tmp_path / f"found/{name}.txt")
+    poses = ImportedPoses(tmp_path / "found/{clip}.txt")
+    known = Known()
+    results = evaluate_videos(settings, Estimators(known, known, poses, known), say=lambda line: None)
+    assert [results["clips"][name]["frames"] for name in "ab"] == [9, 9]
+    assert results["clips"]["a"]["scale"] == pytest.approx(1.0, rel=1e-4)
+    assert results["clips"]["b"]["scale"] == pytest.approx(1.0 / 3.0, rel=1e-4)
+    assert len(results["clips"]["b"]["per_frame"]["rot_err_aligned_deg"]) == 5
+    (tmp_path / "found/a.txt").unlink()
+    again = evaluate_videos(settings, Estimators(known, known, poses, known), say=lambda line: None)
+    assert "no_result" in again["clips"]["a"]["failures"]["poses"]
+    assert "poses" not in again["clips"]["b"]["failures"]
 
 
 def test_the_lens_that_was_asked_for_is_known_unless_it_is_to_be_estimated(settings):

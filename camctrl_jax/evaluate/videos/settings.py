@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from camctrl_jax.camera.reading import Reading
 from camctrl_jax.errors import InvalidValue, MissingFile
-from camctrl_jax.estimators.protocols import ClipEmbedder, MotionSegmenter, OpticalFlow, StructureFromMotion
+from camctrl_jax.estimators.protocols import (
+    ClipEmbedder,
+    MotionSegmenter,
+    OpticalFlow,
+    StructureFromMotion,
+    VideoEmbedder,
+    for_clip,
+)
 
 LEAST_POSES = 3
+_OF_FRAMES = ("flow", "masks", "sfm", "embedder")
 
 
 @dataclass(frozen=True)
@@ -23,16 +31,28 @@ class Estimators:
         masks: what moves.
         sfm: camera poses.
         embedder: for appearance consistency.
+        video_features: one vector a clip, for the Frechet distance to the reference; None leaves it out.
     """
 
     flow: OpticalFlow
     masks: MotionSegmenter
     sfm: StructureFromMotion
     embedder: ClipEmbedder
+    video_features: VideoEmbedder | None = None
 
     def described(self) -> dict[str, Any]:
-        """Names, versions and parameters, JSON-able: part of what results depend on."""
-        return {name: asdict(getattr(self, name).fingerprint()) for name in self.__dataclass_fields__}
+        """Names, versions and parameters of all but the video features, JSON-able: what results depend on."""
+        return {name: asdict(getattr(self, name).fingerprint()) for name in _OF_FRAMES}
+
+    def for_clip(self, name: str) -> Estimators:
+        """The same, bound to a clip's name where one imports results that lie in a file for each clip.
+
+        Video features stay as they are: they see a generated clip and its reference, which have one name.
+        """
+        bound = {each: for_clip(getattr(self, each), name) for each in _OF_FRAMES}
+        if all(bound[each] is getattr(self, each) for each in _OF_FRAMES):
+            return self
+        return replace(self, **bound)
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,10 @@ class VideosSettings:
         known_lens: structure from motion is given the lens that was asked for: short straight paths hardly
             fix a focal length. False has it estimated, and its error reported.
         reading: how to read the pose files.
+        clip_frames: longer videos are explorations, made clip by clip, so many frames each (the last may be
+            shorter): their appearance is also measured from clip to clip. None takes none for one.
+        jobs: clips that are measured at a time; results do not depend on it.
+        shown: clips on each of ``best.png`` and ``worst.png``.
     """
 
     out: Path
@@ -62,12 +86,16 @@ class VideosSettings:
     longest_side: int = 640
     known_lens: bool = True
     reading: Reading = field(default_factory=Reading)
+    clip_frames: int | None = None
+    jobs: int = 1
+    shown: int = 3
 
     def __post_init__(self) -> None:
-        if self.pose_frames < LEAST_POSES:
-            raise InvalidValue(f"--pose-frames {self.pose_frames}: expected {LEAST_POSES} or more.")
-        if self.longest_side < 64:
-            raise InvalidValue(f"--longest-side {self.longest_side}: expected 64 pixels or more.")
+        least = {"pose_frames": LEAST_POSES, "longest_side": 64, "clip_frames": 2, "jobs": 1, "shown": 0}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise InvalidValue(f"--{name.replace('_', '-')} {given}: expected {value} or more.")
         if not 0 < self.fps < math.inf:
             raise InvalidValue(f"--fps {self.fps:g}: expected a positive number.")
         for name in ("generated", "cameras", "reference"):
