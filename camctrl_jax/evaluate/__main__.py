@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from camctrl_jax.errors import exit_status
-from camctrl_jax.evaluate import checkpoint_options, videos_options, worlds_options
+from camctrl_jax.evaluate import checkpoint_options, compare_options, videos_options, worlds_options
 
 _CAMERAS = """\
 Compare estimated camera paths with true ones.
@@ -103,13 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     worlds_options.add_worlds(worlds.add_argument)
     compare = commands.add_parser(
         "compare",
-        help="two results of worlds on the same scenes, with paired intervals",
-        description=worlds_options.COMPARE,
+        help="two results of worlds, or of videos, on the same clips, with paired intervals",
+        description=compare_options.COMPARE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    compare.set_defaults(command=worlds_options.run_compare)
-    worlds_options.add_compare(compare.add_argument)
+    compare.set_defaults(command=compare_options.run_compare)
+    compare_options.add_compare(compare.add_argument)
     return parser
 
 

@@ -1,0 +1,77 @@
+"""``evaluate compare``: which kind of results there are, and their comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.files.json_file import read_json
+
+_COMPARED = ("videos", "worlds")
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What to compare.
+
+    Attributes:
+        first, second: folders of ``evaluate worlds`` or of ``evaluate videos``, or their ``results.json``.
+        rows: of worlds, the row of each to compare, as its results name it ("32 steps, camera 2, text 1");
+            None takes equal ones, or the only one of each.
+    """
+
+    first: Path
+    second: Path
+    rows: tuple[str, str] | None = None
+
+
+def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
+    """Paired differences, second minus first, over what both results have; plain values, and a page.
+
+    Raises:
+        UserError: no such results, results of two kinds or of two protocols, nothing in common.
+    """
+    paths = (settings.first, settings.second)
+    names = (str(settings.first), str(settings.second))
+    results = [read_json(path / "results.json" if path.is_dir() else path) for path in paths]
+    kinds = [_kind(result, name) for result, name in zip(results, names, strict=True)]
+    if kinds[0] != kinds[1]:
+        raise InvalidValue(
+            f"{names[0]} is of evaluate {kinds[0]} and {names[1]} of evaluate {kinds[1]}: they measure other "
+            "clips by other means, and do not compare."
+        )
+    # Only one of them, and late: the other's imports are not needed.
+    if kinds[0] == "videos":
+        from camctrl_jax.evaluate.videos.comparing import compare_videos, videos_comparison_markdown
+
+        if settings.rows is not None:
+            raise InvalidValue(
+                "--rows is for results of evaluate worlds; those of evaluate videos have none."
+            )
+        found = compare_videos(results[0], results[1], names)
+        return found, videos_comparison_markdown(found)
+    from camctrl_jax.evaluate.worlds import comparing as worlds
+
+    found = worlds.compare_results(worlds.CompareSettings(settings.first, settings.second, settings.rows))
+    return found, worlds.comparison_markdown(found)
+
+
+def _kind(result: Mapping[str, Any], name: str) -> str:
+    if "per_scene" in result:
+        return "worlds"
+    if result.get("kind") == "videos":
+        return "videos"
+    if "samples" in result and "reconstruction" in result:
+        raise InvalidValue(
+            f"{name} is of evaluate checkpoint: name one of the folders measures/.../seed_N inside it, which "
+            "evaluate videos wrote."
+        )
+    if "summary" in result and "clips" in result:
+        raise InvalidValue(
+            f"{name} was written before results of evaluate videos could be compared: run it again (or it is "
+            "of evaluate cameras, which does not compare)."
+        )
+    raise InvalidValue(f"{name}: no results of evaluate {' or '.join(_COMPARED)}.")
