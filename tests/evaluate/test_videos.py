@@ -1,6 +1,7 @@
 """``evaluate videos``: what is measured, what is counted as failed, and going on where it was left."""
 
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,8 @@ from camctrl_jax.camera import Cameras, preset, rotations, save_cameras
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.estimators.imported import ImportedPoses
+from camctrl_jax.estimators.process import Installation, Program
+from camctrl_jax.estimators.programs import ProgramSfm
 from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos, markdown, summarise
 from camctrl_jax.video.encoding import write_mp4
 
@@ -257,6 +260,23 @@ def test_an_estimator_that_hangs_or_dies_costs_its_part_alone(settings, reason):
     assert row["motion_px"] == pytest.approx(5.0)
     assert results["summary"]["measured_in_part"] == {"poses": 2}
     assert results["summary"]["geometric_consistency"]["mean"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("import time; time.sleep(100)", "timeout"), ("import os; os.abort()", "crashed")],
+)
+def test_a_program_that_really_hangs_or_dies_ends_with_its_clip(settings, text, reason):
+    place = Installation(sys.executable, time_limit=0.5 if reason == "timeout" else 60.0)
+    broken = ProgramSfm(Program("fake", (("{python}", "-c", text),), place))
+    known = Known()
+    results = evaluate_videos(
+        replace(settings, jobs=2), Estimators(known, known, broken, known), say=lambda line: None
+    )
+    assert results["summary"]["poses_by_reason"] == {reason: 2}
+    assert results["summary"]["geometric_consistency"]["mean"] == 0.0
+    assert results["summary"]["motion_px"]["clips"] == 2
+    assert f"a: poses: {reason}: fake" in markdown(results)
 
 
 def test_a_part_that_failed_for_want_of_time_is_tried_again(settings):
