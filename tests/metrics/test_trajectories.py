@@ -7,7 +7,13 @@ import pytest
 
 from camctrl_jax.camera import load_cameras, preset, rotations
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.metrics.trajectories import align_positions, align_rotations, path_errors, spread_ratio
+from camctrl_jax.metrics.trajectories import (
+    align_positions,
+    align_rotations,
+    path_errors,
+    roughness,
+    spread_ratio,
+)
 
 CLIPS = ("0bf152ef84195293", "0c11dbe781b1c11c", "0c9b371cc6225682", "0f47577ab3441480", "0f68374b76390082")
 STRAIGHT = ("look_left", "pan_down", "pan_left", "rotate_clockwise", "stationary", "zoom_in")
@@ -91,13 +97,67 @@ def test_a_path_with_a_bend_is_not_flagged(test_data):
     assert errors.rot_err_deg == pytest.approx(expected["sim3"]["ape_rotation_deg"]["mean"], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", CLIPS)
-def test_the_aligned_form_reads_the_noise_whatever_the_shape(test_data, name):
-    reference = load_cameras(test_data(f"re10k_cameractrl/pose_files/{name}.txt")).orthonormalised()
-    poses, generator = reference.world_from_camera, np.random.default_rng(0)
+REAL = [f"re10k_cameractrl/pose_files/{name}.txt" for name in CLIPS]
+REAL += [
+    f"motionctrl_rt/test_camera_{name}.json"
+    for name in ("018f7907401f2fef", "088b93f15ca8745d", "1424acd0007d40b5")
+]
+
+
+@pytest.mark.parametrize("path", REAL)
+def test_the_aligned_form_reads_the_noise_whatever_the_shape(test_data, path):
+    """Eight real paths of RealEstate10K, second over first singular value from 0.02 to 0.25."""
+    poses = load_cameras(test_data(path)).orthonormalised().world_from_camera
+    generator = np.random.default_rng(0)
     draws = [path_errors(noisy(poses, generator), poses) for _ in range(40)]
     assert 1.4 < np.median([errors.rot_err_aligned_deg for errors in draws]) < 1.7
     assert max(errors.rot_err_aligned_deg for errors in draws) < 2.1
+    # Noise of 2 % of the span makes none of them jitter: only its shape flags a path.
+    bent = path_errors(poses, poses).spread_ratio > 0.22
+    assert not bent or not any(errors.degenerate for errors in draws)
+    if path_errors(poses, poses).spread_ratio < 0.15:
+        assert np.median([errors.rot_err_deg for errors in draws]) > 2.5  # and the other form does not
+        assert np.mean([errors.degenerate for errors in draws]) > 0.8
+
+
+@pytest.mark.parametrize("frames", [8, 16, 49])
+@pytest.mark.parametrize("size", [1e-4, 1.0])
+def test_a_camera_on_a_tripod_is_flagged_whatever_its_jitter(frames, size):
+    generator, flagged, wrong = np.random.default_rng(frames), 0, []
+    for _ in range(50):
+        poses = preset("pan_left", frames).world_from_camera.copy()
+        poses[:, :3, 3] = generator.normal(size=(frames, 3)) * size
+        estimate = poses.copy()
+        estimate[:, :3, 3] = generator.normal(size=(frames, 3)) * size
+        errors = path_errors(estimate, poses)
+        flagged += errors.degenerate
+        wrong.append(errors.rot_err_deg)
+        assert errors.rot_err_aligned_deg == pytest.approx(0.0, abs=1e-6)
+    assert flagged >= 49
+    assert np.median(wrong) > 20.0  # what is not to be read
+
+
+def test_a_small_smooth_sway_needs_the_depth_of_the_scene_to_be_flagged():
+    poses = preset("orbit_left", 25, degrees=120.0).world_from_camera.copy()
+    poses[:, :3, 3] *= 1e-3
+    extent = np.linalg.norm(poses[:, :3, 3] - poses[:, :3, 3].mean(axis=0), axis=1).max()
+    assert not path_errors(poses, poses).degenerate
+    assert path_errors(poses, poses, scene_depth=51.0 * extent).degenerate
+    assert not path_errors(poses, poses, scene_depth=49.0 * extent).degenerate
+
+
+def test_roughness_of_motion_and_of_noise():
+    line = np.arange(16.0)[:, None] * np.array([1.0, 2.0, 3.0])
+    variance = (16**2 - 1) / 12  # of 0 .. 15
+    assert roughness(line) == pytest.approx(1.0 / variance)
+    assert roughness(1e-6 * line + 5.0) == pytest.approx(1.0 / variance, rel=1e-6)
+    there_and_back = np.concatenate([line[::2], line[::-2]])
+    assert roughness(there_and_back) < 0.3
+    assert roughness(np.random.default_rng(0).normal(size=(2000, 3))) == pytest.approx(2.0, abs=0.1)
+    assert roughness(np.ones((9, 3))) == 0.0
+    bends = np.array([[[0, 0, 0], [1.0, 0, 0], [1, y, 0]] for y in (0.3, 1.0, 3.0)])
+    assert min(roughness(bend) for bend in bends) >= 1.5  # three poses: jitter, for all that is known
+    assert path_errors(*[np.tile(np.eye(4), (3, 1, 1))] * 2).degenerate
 
 
 @pytest.mark.parametrize("name", ["orbit_left", "spiral_in", "dolly_in", "pan_left", "static"])
