@@ -48,14 +48,18 @@ class Limits:
 
 DEFAULT = Limits()
 
+DOUBTS = (
+    *("no_model", "unregistered", "gap", "end_missing", "fragments", "few_points", "short_tracks"),
+    *("few_observations", "reprojection", "small_angles", "field_of_view", "distortion", "jump"),
+)
+"""The words of :func:`doubts`."""
+
 
 def doubts(result: SfmResult, image_size: tuple[int, int], limits: Limits = DEFAULT) -> tuple[str, ...]:
     """Short fixed words, one for each check that fails; empty of a model without doubts.
 
-    ``no_model``, or of: ``unregistered``, ``gap``, ``end_missing``, ``fragments``, ``few_points``,
-    ``short_tracks``, ``few_observations``, ``reprojection``, ``field_of_view``, ``distortion``,
-    ``small_angles``, ``jump``. Poses without points (imported ones, or of an estimator that gives none) are
-    judged by themselves alone.
+    ``no_model`` alone, or of the others of :data:`DOUBTS`. Poses without points (imported ones, or of an
+    estimator that gives none) are judged by themselves alone.
 
     Args:
         image_size: (height, width) of the frames.

@@ -1,6 +1,8 @@
 """``evaluate videos``: what is measured, what is counted as failed, and going on where it was left."""
 
+import inspect
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -10,7 +12,8 @@ import pytest
 
 from camctrl_jax.camera import Cameras, preset, rotations, save_cameras
 from camctrl_jax.errors import ClipError, UserError
-from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult
+from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult, checks
+from camctrl_jax.estimators.checks import DOUBTS
 from camctrl_jax.estimators.imported import ImportedPoses
 from camctrl_jax.estimators.process import Installation, Program
 from camctrl_jax.estimators.programs import ProgramSfm
@@ -163,7 +166,11 @@ def test_doubts_are_named_and_counted(settings):
     assert found["doubts"] == {"jump": 2}
     assert (found["geometric_consistency"]["mean"], found["geometric_consistency_strict"]["mean"]) == (1, 0)
     assert results["settings"]["doubts"]["jump"] == 5.0
-    assert "jump 2" in markdown(results)
+    page = markdown(results)
+    assert "jump 2" in page
+    assert all(f"{doubt}," in page or f"{doubt} (" in page for doubt in DOUBTS)
+    given = re.findall(r'append\("(\w+)"\)', inspect.getsource(checks))
+    assert {*given, "no_model"} == set(DOUBTS)
 
 
 def test_clips_at_a_time_change_nothing(settings):

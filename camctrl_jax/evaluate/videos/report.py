@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.estimators.checks import DOUBTS
 from camctrl_jax.metrics.intervals import Interval, interval
 from camctrl_jax.metrics.motion import MotionStrength
 
@@ -156,8 +157,9 @@ def _doubts(results: Mapping[str, Any]) -> list[str]:
     found = results["summary"]["doubts"]
     told = ", ".join(f"{name} {count}" for name, count in sorted(found.items(), key=lambda one: -one[1]))
     return [
-        "Doubts that strict consistency counts (camctrl_jax.estimators.checks, limits under settings.doubts "
-        f"of results.json), and how many clips have them: {told or 'none'}.",
+        f"Strict consistency counts each of these doubts: {', '.join(DOUBTS)} (those of points only where "
+        "the estimator gives points; limits in results.json, settings.doubts). How many clips have which: "
+        f"{told or 'none'}.",
     ]
 
 
