@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.metrics.appearance import appearance_consistency, first_picture_consistency
 from camctrl_jax.metrics.distribution import Spread, energy_score
-from camctrl_jax.metrics.intervals import interval, paired
+from camctrl_jax.metrics.intervals import interval, paired, share_interval
 from camctrl_jax.metrics.sharpness import gradient_energy
 
 
@@ -100,18 +101,48 @@ def test_intervals_hold_the_mean_and_count_the_failed():
     values = np.array([1.0, 2.0, np.nan, 3.0])
     found = interval(values)
     assert (found.mean, found.clips, found.failed) == (2.0, 3, 1)
-    assert 1.0 <= found.low < 2.0 < found.high <= 3.0
+    assert found.low < 2.0 < found.high
     assert interval(np.array([np.nan])) is None
     alone = interval(np.array([4.0, np.nan]))
     assert (alone.mean, alone.low, alone.clips, alone.failed) == (4.0, None, 1, 1)
 
 
-def test_intervals_cover_about_19_times_in_20():
+@pytest.mark.parametrize("clips", [5, 10, 13, 30])
+@pytest.mark.parametrize("kind", ["normal", "of skewness 1"])
+def test_intervals_cover_about_19_times_in_20(clips, kind):
     generator = np.random.default_rng(0)
-    inside = [
-        (found := interval(generator.normal(size=60), draws=400)).low < 0 < found.high for _ in range(200)
-    ]
-    assert 0.88 < np.mean(inside) < 0.99
+    draws = (
+        generator.normal(4.0, size=(3000, clips))
+        if kind == "normal"
+        else generator.gamma(4.0, size=(3000, clips))
+    )
+    found = [interval(values) for values in draws]
+    assert 0.925 < np.mean([one.low < 4.0 < one.high for one in found]) < 0.97
+
+
+def test_the_interval_of_a_mean_is_that_of_student():
+    values = np.random.default_rng(0).normal(size=13)
+    low, high = stats.t.interval(0.95, 12, values.mean(), stats.sem(values))
+    found = interval(values)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.parametrize(("successes", "clips"), [(15, 15), (0, 15), (7, 13), (1, 1), (178, 180)])
+def test_the_interval_of_a_share_is_that_of_wilson(successes, clips):
+    values = np.arange(clips) < successes
+    expected = stats.binomtest(successes, clips).proportion_ci(0.95, method="wilson")
+    found = share_interval(values)
+    assert found.mean == pytest.approx(successes / clips)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.low <= found.mean <= found.high
+
+
+def test_shares_count_what_is_not_known_and_refuse_what_is_no_share():
+    found = share_interval(np.array([1.0, 0.0, np.nan]))
+    assert (found.mean, found.clips, found.failed) == (0.5, 2, 1)
+    assert share_interval(np.array([np.nan])) is None
+    with pytest.raises(InvalidValue, match="yes or no"):
+        share_interval(np.array([0.5]))
 
 
 def test_a_paired_comparison_sees_what_two_intervals_hide():

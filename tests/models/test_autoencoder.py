@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from camctrl_jax.errors import ClipError
 from camctrl_jax.models import (
     VAE,
     Autoencoder,

@@ -55,7 +55,7 @@ def compare_results(settings: CompareSettings) -> dict[str, Any]:
             np.array([_number(values[key].get(column)) for key in common])
             for values, column in zip(scenes, pair, strict=True)
         ]
-        difference = paired(*columns, draws=2000)
+        difference = paired(*columns)
         if difference is not None:
             known = np.isfinite(columns[0]) & np.isfinite(columns[1])
             differences[label] = asdict(difference) | {
