@@ -126,6 +126,9 @@ def test_every_frame_keeps_its_errors_and_their_means_are_the_clips(settings):
         assert len(of_frames[name]) == 5
         assert np.mean(of_frames[name]) == pytest.approx(row[name], rel=1e-4)
         assert row[name] > 1e-3
+    for name in ("trans_err_first_share_of_path", "rot_err_first_deg"):
+        assert of_frames[name][0] == pytest.approx(0.0, abs=1e-6)
+        assert np.mean(of_frames[name][1:]) == pytest.approx(row[name], rel=1e-4)
     assert of_frames["seconds"] == pytest.approx(np.arange(9) / 12.0, abs=1e-3)
     assert (len(of_frames["psnr_db"]), len(of_frames["appearance_to_first"])) == (9, 9)
     assert 10 ** (-row["psnr_db"] / 10) == pytest.approx(

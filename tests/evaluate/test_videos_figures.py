@@ -86,7 +86,7 @@ def test_without_matplotlib_there_are_results_and_a_message(settings, monkeypatc
 
 
 def test_clips_without_a_path_are_the_worst_and_say_why():
-    known = {"failures": {}, "doubts": [], "rot_err_aligned_deg": 1.0}
+    known = {"failures": {}, "doubts": [], "rot_err_aligned_deg": 1.0, "scale_aligned": 1.0}
     rows = {f"clip_{index}": known | {TRANS: 0.1 * index} for index in range(5)}
     rows["lost"] = {"failures": {"poses": "no_model: nothing to see"}}
     rows["broken"] = {"failed": "truncated", "message": "cut off"}

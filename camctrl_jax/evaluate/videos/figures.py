@@ -15,14 +15,14 @@ from camctrl_jax.evaluate.videos.finding import Clip
 from camctrl_jax.evaluate.videos.poses import ROT_ERR, TRANS_ERR
 from camctrl_jax.evaluate.videos.reading import reduced
 from camctrl_jax.evaluate.videos.settings import VideosSettings
-from camctrl_jax.evaluate.videos.timelines import OVER_TIME
+from camctrl_jax.evaluate.videos.timelines import OF_POSES, PANELS
 from camctrl_jax.extras import require
 from camctrl_jax.files.atomic import replaced_file
 from camctrl_jax.metrics.trajectories import align_rotations
 from camctrl_jax.video.decoding import count_frames, read_frames
 from camctrl_jax.video.pictures import shown_frames
 
-_ASKED, _ESTIMATED = "#1f5fa8", "#d7263d"
+_ASKED, _ESTIMATED, _OTHER = "#1f5fa8", "#d7263d", "#8a94a3"
 _COLUMNS = 5
 _STRIP_SIDE = 240  # pixels of a picture's longer side
 _GAP = 4
@@ -89,7 +89,8 @@ def best_and_worst(rows: Mapping[str, Mapping[str, Any]], count: int) -> list[tu
 
 def _errors(row: Mapping[str, Any]) -> str:
     doubts = f"; doubts: {', '.join(row['doubts'])}" if row["doubts"] else ""
-    return f"TransErr {row[TRANS_ERR]:.1%} of the path, RotErr {row[ROT_ERR]:.2g} degrees{doubts}"
+    away = "" if row.get("scale_aligned") else "; no scale fits: it goes another way"
+    return f"TransErr {row[TRANS_ERR]:.1%} of the path, RotErr {row[ROT_ERR]:.2g} degrees{away}{doubts}"
 
 
 def _reason(row: Mapping[str, Any]) -> str:
@@ -114,21 +115,25 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _over_time(path: Path, curves: Mapping[str, Mapping[str, Any]], clips: int) -> None:
-    shown = [(name, title) for name, title in OVER_TIME if name in curves]
-    figure = _figure(4.6 * len(shown), 3.6)
-    for place, (name, title) in enumerate(shown):
-        curve = curves[name]
-        axes = figure.add_subplot(1, len(shown), place + 1)
-        axes.plot(curve["seconds"], curve["mean"], color=_ASKED, lw=1.6)
-        if curve["low"][0] is not None:
-            low, high = (np.array(curve[key], np.float64) for key in ("low", "high"))
-            axes.fill_between(curve["seconds"], low, high, color=_ASKED, alpha=0.18, lw=0)
-        axes.set_title(f"{title}\n{max(curve['clips'])} of {clips} clips, 95 % interval", fontsize=9)
+    panels = [(title, [name for name in names if name in curves], names) for title, names in PANELS]
+    panels = [panel for panel in panels if panel[1]]
+    figure = _figure(4.6 * len(panels), 3.6)
+    for place, (title, measures, labels) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        for name, colour in zip(measures, (_ASKED, _OTHER), strict=False):
+            curve = curves[name]
+            axes.plot(curve["seconds"], curve["mean"], color=colour, lw=1.6, label=labels[name])
+            if curve["low"][0] is not None:
+                low, high = (np.array(curve[key], np.float64) for key in ("low", "high"))
+                axes.fill_between(curve["seconds"], low, high, color=colour, alpha=0.16, lw=0)
+        most = max(max(curves[name]["clips"]) for name in measures)
+        axes.set_title(f"{title}\n{most} of {clips} clips, 95 % interval", fontsize=9)
         axes.set_xlabel("seconds")
         axes.grid(alpha=0.25)
-        if name in (TRANS_ERR, ROT_ERR):
+        if measures[0] in OF_POSES:
             axes.set_ylim(bottom=0.0)
-        if name == "appearance_to_first":
+            axes.legend(fontsize=8, frameon=False)
+        if measures[0] == "appearance_to_first":
             axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
     _save(figure, path)
 
@@ -141,9 +146,9 @@ def _strips(
     paths: Mapping[str, Mapping[str, Any]],
     fps: float,
 ) -> None:
-    figure = _figure(15.0, 2.5 * len(chosen) + 0.5)
+    figure = _figure(15.0, 2.4 * len(chosen) + 0.5)
     figure.suptitle(title, fontsize=10)
-    grid = figure.add_gridspec(len(chosen), 3, width_ratios=(9.0, 3.0, 3.0))
+    grid = figure.add_gridspec(len(chosen), 3, width_ratios=(10.0, 2.4, 2.4))
     for place, shown in enumerate(chosen):
         axes = figure.add_subplot(grid[place, 0])
         axes.set_axis_off()

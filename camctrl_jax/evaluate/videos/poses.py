@@ -16,9 +16,12 @@ from camctrl_jax.estimators.protocols import SfmResult, StructureFromMotion
 from camctrl_jax.evaluate.videos.settings import LEAST_POSES, VideosSettings
 from camctrl_jax.metrics.trajectories import align_rotations, path_errors
 
-TRANS_ERR = "trans_err_aligned_share_of_path"
-ROT_ERR = "rot_err_aligned_deg"
+TRANS_ERR, ROT_ERR = "trans_err_aligned_share_of_path", "rot_err_aligned_deg"
 """Errors after alignment by rotations that are kept for each frame, too; their means have the same names."""
+
+TRANS_FIRST, ROT_FIRST = "trans_err_first_share_of_path", "rot_err_first_deg"
+"""The same with the first cameras on each other. An alignment of whole paths spreads an error that grows over
+all frames, least in the middle: only these show how it grows. Their means leave the first frame out."""
 
 
 def attempt(failures: dict[str, str], what: str, work: Callable[[], Any]) -> Any:
@@ -116,9 +119,9 @@ def _path_error(result: SfmResult, asked: Cameras, known_lens: bool) -> dict[str
     estimated, reference = result.cameras().world_from_camera, asked.world_from_camera
     errors = path_errors(estimated, reference)
     length = errors.path_length
-    turned = align_rotations(estimated, reference).poses(estimated)
-    apart = np.linalg.norm(turned[:, :3, 3] - reference[:, :3, 3], axis=1)
-    between = np.swapaxes(turned[:, :3, :3], 1, 2) @ reference[:, :3, :3]
+    similarity = align_rotations(estimated, reference)
+    aligned = _apart(similarity.poses(estimated), reference)
+    first = _apart(*_from_first(estimated, reference))
     lens = (
         {}
         if known_lens
@@ -130,11 +133,31 @@ def _path_error(result: SfmResult, asked: Cameras, known_lens: bool) -> dict[str
         **plain,
         "trans_err_share_of_path": errors.trans_err / length if length > 0 else None,
         TRANS_ERR: errors.trans_err_aligned / length if length > 0 else None,
+        TRANS_FIRST: errors.trans_err_first / length if length > 0 else None,
+        "scale_aligned": similarity.scale,
         "by_frame": {
-            TRANS_ERR: rounded(apart / length) if length > 0 else None,
-            ROT_ERR: rounded(rotations.angle_degrees(between)),
+            TRANS_ERR: rounded(aligned[0] / length) if length > 0 else None,
+            TRANS_FIRST: rounded(first[0] / length) if length > 0 else None,
+            ROT_ERR: rounded(aligned[1]),
+            ROT_FIRST: rounded(first[1]),
         },
     }
+
+
+def _apart(poses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and angles in degrees between poses [T, 4, 4], f64 [T] each."""
+    between = np.swapaxes(poses[:, :3, :3], 1, 2) @ reference[:, :3, :3]
+    distances = np.linalg.norm(poses[:, :3, 3] - reference[:, :3, 3], axis=1)
+    return distances, rotations.angle_degrees(between)
+
+
+def _from_first(estimated: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both paths as their first cameras see them, the estimate at the scale that fits best, at least 0."""
+    seen, wanted = (np.linalg.inv(poses[0]) @ poses for poses in (estimated, reference))
+    spread = float((seen[:, :3, 3] ** 2).sum())
+    if spread > 0.0:
+        seen[:, :3, 3] *= max(float((seen[:, :3, 3] * wanted[:, :3, 3]).sum()), 0.0) / spread
+    return seen, wanted
 
 
 def rounded(values: np.ndarray) -> list[float]:

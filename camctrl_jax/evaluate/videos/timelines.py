@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from camctrl_jax.evaluate.videos.poses import ROT_ERR, TRANS_ERR
+from camctrl_jax.evaluate.videos.poses import ROT_ERR, ROT_FIRST, TRANS_ERR, TRANS_FIRST
 from camctrl_jax.metrics.intervals import interval
 
-OVER_TIME = (
-    (TRANS_ERR, "Translation error, share of the path"),
-    (ROT_ERR, "Rotation error, degrees"),
-    ("psnr_db", "PSNR against the reference, dB"),
-    ("appearance_to_first", "Cosine with the first frame"),
+PANELS = (
+    ("Translation error, share of the path", {TRANS_FIRST: "first cameras joined", TRANS_ERR: "aligned"}),
+    ("Rotation error, degrees", {ROT_FIRST: "first cameras joined", ROT_ERR: "aligned"}),
+    ("PSNR against the reference, dB", {"psnr_db": ""}),
+    ("Cosine with the first frame", {"appearance_to_first": ""}),
 )
-"""Measures of single frames, and what to call them."""
+"""What is drawn against time: (title, {measure of single frames: what to call it})."""
+
+OF_POSES = (TRANS_ERR, TRANS_FIRST, ROT_ERR, ROT_FIRST)
 
 _POINTS = 33
 _ROUNDING = 1e-3  # seconds
@@ -29,7 +31,7 @@ def over_time(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     time that fewer than half of the clips reach is left out, since it would be about other clips.
     """
     found = {}
-    for name, _ in OVER_TIME:
+    for name in (name for _, names in PANELS for name in names):
         curves = [curve for row in rows.values() if (curve := _curve(row, name)) is not None]
         if not curves:
             continue
@@ -57,6 +59,6 @@ def _curve(row: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray] |
     if values is None:
         return None
     seconds = np.array(of_frames["seconds"])
-    if name in (TRANS_ERR, ROT_ERR):
+    if name in OF_POSES:
         seconds = seconds[of_frames["pose_frames"]]
     return seconds, np.array(values, np.float64)
