@@ -115,6 +115,7 @@ def test_measures_have_their_known_values(settings):
     assert results["clips"]["b"]["psnr_db"] < 20.0
     assert row["gradient_energy_to_reference"] == pytest.approx(1.0)
     assert found["geometric_consistency"]["mean"] == 1.0
+    assert found["geometric_consistency"]["low"] < 0.5  # of two clips, that says little
     assert "Geometric consistency | 1 |" in markdown(results)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from camctrl_jax.camera import preset, save_cameras
+from camctrl_jax.errors import ClipError
 from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos
-from camctrl_jax.evaluate.videos.figures import best_and_worst
+from camctrl_jax.evaluate.videos.figures import best_and_worst, strip_of
 from camctrl_jax.evaluate.videos.timelines import over_time
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.encoding import write_mp4
@@ -73,6 +74,21 @@ def test_figures_are_drawn_of_good_and_of_failed_clips(settings, monkeypatch):
     monkeypatch.setattr("camctrl_jax.evaluate.videos.figures._over_time", lambda *arguments: None)
     none = run(replace(settings, shown=0))
     assert none["files"] == ["results.json", "results.md", "error_over_time.png"]
+
+
+def test_a_broken_clip_is_shown_as_far_as_it_goes(settings):
+    path = settings.generated / "dim.mp4"
+    whole = strip_of(path, 12.0)
+    # A video that keeps its index at its front can be read up to where it is cut.
+    write_mp4(path, np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8), 12.0)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ClipError):
+        list(read_frames(path))
+    cut = strip_of(path, 12.0)
+    assert cut is not None
+    assert cut.shape[1] > 2 * 64
+    assert whole.shape == (32, 5 * 48 + 4 * 4, 3)
+    assert strip_of(None, 12.0) is None
 
 
 def test_without_matplotlib_there_are_results_and_a_message(settings, monkeypatch):

@@ -19,7 +19,7 @@ from camctrl_jax.evaluate.videos.timelines import OF_POSES, PANELS
 from camctrl_jax.extras import require
 from camctrl_jax.files.atomic import replaced_file
 from camctrl_jax.metrics.trajectories import align_rotations
-from camctrl_jax.video.decoding import count_frames, read_frames
+from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.pictures import shown_frames
 
 _ASKED, _ESTIMATED, _OTHER = "#1f5fa8", "#d7263d", "#8a94a3"
@@ -153,7 +153,7 @@ def _strips(
         axes = figure.add_subplot(grid[place, 0])
         axes.set_axis_off()
         axes.set_title(textwrap.fill(f"{shown.name}: {shown.text}", 115), fontsize=8, loc="left")
-        strip = _pictures(clips[shown.name].video, fps)
+        strip = strip_of(clips[shown.name].video, fps)
         if strip is None:
             axes.text(0.5, 0.5, "no pictures", ha="center", va="center", color="#777777", fontsize=9)
         else:
@@ -207,23 +207,21 @@ def _poses(matrices: Sequence[Any]) -> np.ndarray:
     return poses
 
 
-def _pictures(video: Path | None, fps: float) -> np.ndarray | None:
+def strip_of(video: Path | None, fps: float) -> np.ndarray | None:
     """Frames of a video side by side, u8 [H, W, 3]; of a broken one those that can be read, or None."""
     if video is None:
         return None
-    kept: dict[int, np.ndarray] = {}
+    kept: list[np.ndarray] = []
+    framing = None
     try:
-        wanted = set(shown_frames(count_frames(video), _COLUMNS).tolist())
-        framing = None
         for frame in read_frames(video, image_fps=fps):
-            if frame.index in wanted:
-                framing = framing or reduced(frame.size, _STRIP_SIDE)
-                kept[frame.index] = frame.rgb(framing)
+            framing = framing or reduced(frame.size, _STRIP_SIDE)
+            kept.append(frame.rgb(framing))
     except UserError:  # a broken clip is shown as far as it goes; its reason stands beside it
         pass
-    if not kept or len({picture.shape for picture in kept.values()}) > 1:
+    if not kept or len({picture.shape for picture in kept}) > 1:
         return None
-    pictures = [kept[index] for index in sorted(kept)]
+    pictures = [kept[index] for index in shown_frames(len(kept), _COLUMNS)]
     gap = np.full((pictures[0].shape[0], _GAP, 3), 255, np.uint8)
     parts = [part for picture in pictures for part in (picture, gap)][:-1]
     return np.concatenate(parts, axis=1)

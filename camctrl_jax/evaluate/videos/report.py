@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.estimators.checks import DOUBTS
-from camctrl_jax.metrics.intervals import Interval, interval
+from camctrl_jax.metrics.intervals import Interval, interval, share_interval
 from camctrl_jax.metrics.motion import MotionStrength
 
 MEASURES = (
@@ -90,7 +90,8 @@ def _mean(values: Iterable[float | None]) -> dict[str, Any] | None:
 
 
 def _share(successes: Iterable[bool]) -> dict[str, Any] | None:
-    return _mean(float(each) for each in successes)
+    found = share_interval(np.array(list(successes)))
+    return None if found is None else asdict(found)
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
