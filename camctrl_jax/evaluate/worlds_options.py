@@ -24,6 +24,9 @@ and cameras that stand. For every scene and sample:
   all         energy score over samples, spread over skill, variance by region; gradient energy against the
               truth and the reconstruction; Frechet distance of clip features, beside what real clips have
               among themselves. Means with 95 % intervals over scenes, by class and difficulty of path, too
+  estimated   with OpenCV: motion strength (DIS flow inside estimated masks) and appearance consistency; with
+              --poses N: cameras found by structure from motion, against the path that was asked for. True
+              renders are looked at in the same way: what they read is the floor
 
 Amounts are by the device: 256 scenes, 4 samples, 32 steps at camera guidance 2 on an accelerator; on a CPU,
 or with --laptop, the first 10 scenes (every class of paths once), 2 samples, 8 steps: under 15 minutes on two
@@ -86,7 +89,21 @@ def add_worlds(add: Any) -> None:
         default=["i2v", "t2v", "extension"],
         help="default: all three",
     )
-    add("--poses", type=int, default=0, metavar="N", help="estimate cameras of N scenes (needs pycolmap)")
+    add(
+        "--motion",
+        type=int,
+        metavar="N",
+        help="motion strength and appearance consistency of the first N scenes; 0 leaves them out (default: "
+        "64, 10 on a CPU; needs OpenCV)",
+    )
+    add(
+        "--poses",
+        type=int,
+        default=0,
+        metavar="N",
+        help="estimate the cameras of the first N scenes (needs pycolmap and OpenCV); 29 are every class of "
+        "paths at every difficulty once (default: none)",
+    )
     add(
         "--features",
         default="default",

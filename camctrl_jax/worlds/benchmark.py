@@ -139,12 +139,12 @@ def scaled_path(cameras: Cameras, factor: float) -> Cameras:
     """The path with every shift and turn since its first camera ``factor`` times as large, from 0 on."""
     first = cameras.world_from_camera[0]
     path = np.linalg.inv(first) @ cameras.world_from_camera
-    path[:, :3, :3] = from_vectors(factor * _vectors(path[:, :3, :3]))
+    path[:, :3, :3] = from_vectors(factor * to_vectors(path[:, :3, :3]))
     path[:, :3, 3] *= factor
     return dataclasses.replace(cameras, world_from_camera=first @ path)
 
 
-def _vectors(matrices: np.ndarray) -> np.ndarray:
+def to_vectors(matrices: np.ndarray) -> np.ndarray:
     """Rotation vectors [N, 3] of rotations by less than 180 degrees."""
     quaternions = rotations.to_quaternions(matrices)
     sine = np.linalg.norm(quaternions[:, :3], axis=1, keepdims=True)

@@ -562,17 +562,21 @@ def render(world: World, height: int, width: int, samples: int = 2) -> Frames:
     ``samples`` squared rays per pixel are averaged for the colours; the truth is that of the pixel centre.
     """
     _check_size(height, width, samples)
-    scene = world.scene.arrays()
-    poses, intrinsics = _camera_arrays(world)
     rgb = render_rgb([world], height, width, samples)[0]
-    depth, instances, moving, flow, occluded = _truth(scene, poses, intrinsics, height, width)
-    return Frames(
-        rgb=np.asarray(rgb),
-        depth=np.asarray(depth),
-        instances=np.asarray(instances),
-        moving=np.asarray(moving),
-        flow=np.asarray(flow[:-1]),
-        occluded=np.asarray(occluded[:-1]),
+    return Frames(np.asarray(rgb), *render_truth(world, height, width))
+
+
+def render_truth(world: World, height: int, width: int) -> tuple[np.ndarray, ...]:
+    """The fields of :class:`Frames` without ``rgb``, in their order; arrays on the host."""
+    _check_size(height, width, 1)
+    poses, intrinsics = _camera_arrays(world)
+    depth, instances, moving, flow, occluded = _truth(world.scene.arrays(), poses, intrinsics, height, width)
+    return (
+        np.asarray(depth),
+        np.asarray(instances),
+        np.asarray(moving),
+        np.asarray(flow[:-1]),
+        np.asarray(occluded[:-1]),
     )
 
 

@@ -12,24 +12,28 @@ from nano_weights import save_nano
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.clip_shape import ClipShape
-from camctrl_jax.errors import UserError
-from camctrl_jax.estimators.protocols import SfmResult
+from camctrl_jax.errors import ClipError, UserError
+from camctrl_jax.estimators.histograms import HistogramEmbedder
+from camctrl_jax.estimators.protocols import Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.worlds import (
     CompareSettings,
-    HeldOut,
     Settings,
     compare_results,
     evaluate_worlds,
     fool,
-    in_batches,
 )
+from camctrl_jax.evaluate.worlds.bench import load_features
 from camctrl_jax.evaluate.worlds.fooling import blurred, faster
-from camctrl_jax.evaluate.worlds.measuring import clip_measures, distribution_measures
-from camctrl_jax.evaluate.worlds.poses import PoseCheck
-from camctrl_jax.evaluate.worlds.running import load_features
+from camctrl_jax.evaluate.worlds.looking import Clip, Looks, worth_another_try
+from camctrl_jax.evaluate.worlds.measuring import (
+    baseline_records,
+    clip_measures,
+    distribution_measures,
+    task_record,
+)
 from camctrl_jax.evaluate.worlds.sampling import given_frames, scored_frames
-from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, distances, summarised
+from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, distances, motion_table, pose_table, summarised
 from camctrl_jax.evaluate.worlds.truth import PATH_SCALES, Truth, at_frames, cases_of, truths, warped
 from camctrl_jax.metrics.psnr import psnr
 from camctrl_jax.metrics.worlds_scores import markdown_report
@@ -76,7 +80,8 @@ def rendered():
 def test_geometry_of_many_worlds_is_that_of_each(rendered):
     world, frames = rendered
     other = sample_world(HELD_OUT_FIRST_SEED + 1, WorldsConfig(frames=9))
-    depth, instances = render_geometry([other, world], 32, 48)
+    depth, instances, seen = render_geometry([other, world], 32, 48)
+    assert seen[:, 0].all()
     np.testing.assert_allclose(depth[1], frames.depth, rtol=1e-5)
     np.testing.assert_array_equal(instances[1], frames.instances)
     assert (instances[0] != instances[1]).any()
@@ -99,7 +104,9 @@ def test_warp_moves_a_plane_by_the_pixels_that_it_should():
     depth = np.full((2, height, width), distance)
     poses = np.tile(np.eye(4), (2, 1, 1))
     poses[1, 0, 3] = 3 * distance / (focal * width)  # right by three pixels at that distance
-    video = warped(first, depth[0], depth, Cameras(poses, np.array([focal, 1.0, 0.5, 0.5])))
+    seen = np.ones(depth.shape, bool)
+    seen[1, :, -3:] = False  # what comes in at the right
+    video = warped(first, depth, seen, Cameras(poses, np.array([focal, 1.0, 0.5, 0.5])))
     np.testing.assert_array_equal(video[1][:, :-3], first[:, 3:])
 
 
@@ -113,7 +120,7 @@ def test_regions_part_the_picture_and_the_first_frame_hides_nothing(scenes):
 def test_some_frames_of_a_world_are_those_frames(rendered):
     world, frames = rendered
     part = at_frames(world, slice(2, None, 3))
-    depth, _ = render_geometry([part], 32, 48)
+    depth, _, _ = render_geometry([part], 32, 48)
     np.testing.assert_allclose(depth[0], frames.depth[2::3], rtol=1e-5)
     np.testing.assert_array_equal(part.scene.moving, world.scene.moving[2::3])
     assert part.frames == len(part.cameras) == 3
@@ -169,12 +176,25 @@ def test_collapse_has_no_spread_and_a_worse_energy_score_than_honest_samples(sce
     assert distribution_measures(honest[:1], other, slice(None)) is None
 
 
-def test_a_clip_played_faster_ends_early():
-    video = np.arange(20, dtype=np.uint8)[:, None, None, None] + np.zeros((20, 2, 2, 3), np.uint8)
-    quick = faster(video, 1.1)
-    assert quick.shape == video.shape
-    assert quick[10, 0, 0, 0] == 11
-    assert quick[-1, 0, 0, 0] == quick[-2, 0, 0, 0] == 19
+def test_a_world_whose_time_runs_faster_is_the_same_world_at_other_times(scenes):
+    world = scenes[0].case.world
+    same = faster(world, 1.0)
+    np.testing.assert_allclose(same.scene.position, world.scene.position, atol=1e-6)
+    np.testing.assert_allclose(same.cameras.world_from_camera, world.cameras.world_from_camera, atol=1e-9)
+    double = faster(world, 2.0)  # every second frame
+    np.testing.assert_allclose(double.scene.position[:5], world.scene.position[::2], atol=1e-6)
+    np.testing.assert_allclose(double.scene.rotation[:5], world.scene.rotation[::2], atol=1e-6)
+    np.testing.assert_allclose(
+        double.cameras.world_from_camera[:5], world.cameras.world_from_camera[::2], atol=1e-9
+    )
+    # The camera has arrived and rests; things go back, and do not freeze.
+    np.testing.assert_allclose(
+        double.cameras.world_from_camera[4:], world.cameras.world_from_camera[[8] * 5], atol=1e-9
+    )
+    np.testing.assert_allclose(double.scene.position[6], world.scene.position[8 - 2], atol=1e-6)
+    between = faster(world, 1.1).cameras
+    turn = between.world_from_camera[:, :3, :3]
+    np.testing.assert_allclose(turn @ np.swapaxes(turn, 1, 2), np.eye(3)[None].repeat(9, 0), atol=1e-9)
 
 
 def test_what_each_task_is_given_and_scored_on():
@@ -238,24 +258,55 @@ class _Perfect:
     """Structure from motion that knows the answer, or finds nothing, or two frames only."""
 
     def __init__(self, cameras, registered):
-        self.cameras, self.registered = cameras, registered
+        self.cameras, self.registered, self.masks = cameras, registered, None
+
+    def fingerprint(self):
+        return Fingerprint("perfect", str(self.registered))
 
     def reconstruct(self, frames, masks=None, intrinsics=None, times=None):
+        self.masks = masks
         if not self.registered:
             return SfmResult.failed(len(frames), "no_model", "nothing")
         chosen = self.cameras[::3][list(range(self.registered))]
         return SfmResult.of_cameras(chosen, range(self.registered), len(frames))
 
 
+class _Truth:
+    """Masks and flow of the renderer; the first frame moves to the right by two pixels."""
+
+    def __init__(self, moving):
+        self.moving = moving
+
+    def fingerprint(self):
+        return Fingerprint("truth", "1")
+
+    def segment(self, frames, fps):
+        if self.moving is None:
+            raise ClipError("crashed", "no masks today")
+        return MotionMasks(self.moving)
+
+    def flow(self, a, b):
+        return np.broadcast_to(np.float32([2.0, 0.0]), (*a.shape[:3], 2))
+
+
+def looks_of(truth, registered, moving=None):
+    known = _Truth(truth.moving if moving is None else moving)
+    return Looks(known, known, HistogramEmbedder(), _Perfect(truth.case.world.cameras, registered))
+
+
+def clip(truth, video=None, **options):
+    world = truth.case.world
+    return Clip(truth.video if video is None else video, world.cameras, world.fps, **options)
+
+
 def test_estimated_cameras_are_compared_and_failures_counted(scenes):
     truth = scenes[1]
-    cameras = truth.case.world.cameras
     found = {
-        registered: PoseCheck(_Perfect(cameras, registered)).of_scene(truth, {})["truth"]
+        registered: looks_of(truth, registered).of_clip(clip(truth), motion=False, poses=True)["pose"]
         for registered in (3, 2, 0)
     }
     assert found[3]["rot_err_first_deg"] == pytest.approx(0.0, abs=1e-5)
-    assert found[3]["trans_err_share"] == pytest.approx(0.0, abs=1e-6)
+    assert found[3]["trans_err_aligned_share"] == pytest.approx(0.0, abs=1e-6)
     assert found[3]["registered"] == 1.0
     assert found[2]["reason"] == "partial"
     assert "trans_err" not in found[2]  # a similarity fits two frames whatever they are
@@ -263,27 +314,108 @@ def test_estimated_cameras_are_compared_and_failures_counted(scenes):
     assert "trans_err" not in found[0]
 
 
+def test_a_camera_that_stays_has_no_path_to_be_estimated(scenes):
+    truth = scenes[0]
+    still = dataclasses.replace(
+        truth.case.world.cameras, world_from_camera=truth.case.world.cameras.world_from_camera[[0] * 9]
+    )
+    stays = dataclasses.replace(clip(truth), asked=still)
+    assert looks_of(truth, 3).of_clip(stays, motion=False, poses=True) == {}
+
+
+def test_motion_inside_estimated_and_inside_exact_masks(scenes):
+    truth = scenes[0]
+    nothing = np.zeros_like(truth.moving)
+    found = looks_of(truth, 3).of_clip(clip(truth, moving=nothing), motion=True, poses=False)
+    assert set(found) == {"motion"}
+    assert found["motion"]["motion_px"] == 2.0
+    assert found["motion"]["motion_px_exact_masks"] is None  # nothing moves in them
+    assert found["motion"]["moving_share"] == pytest.approx(truth.moving[:-1].mean())
+    still = looks_of(truth, 3).of_clip(clip(truth, truth.repeated), motion=True, poses=False)["motion"]
+    assert (still["appearance"], still["appearance_to_first"]) == pytest.approx((1.0, 1.0))
+    assert 0.5 < found["motion"]["appearance"] < 1.0
+
+
+def test_structure_from_motion_gets_the_masks_that_the_row_is_called_after(scenes):
+    truth = scenes[0]
+    everything = np.ones_like(truth.moving)
+    looks = looks_of(truth, 3, everything)
+    looks.of_clip(clip(truth), motion=False, poses=True)
+    assert looks.sfm.masks.all()
+    looks.of_clip(clip(truth, moving=np.zeros_like(everything), exact_masks=True), motion=False, poses=True)
+    assert not looks.sfm.masks.any()
+
+
+def test_an_estimator_that_fails_is_a_reason_and_ends_nothing(scenes):
+    truth = scenes[0]
+    looks = dataclasses.replace(looks_of(truth, 3), masks=_Truth(None))
+    found = looks.of_clip(clip(truth), motion=True, poses=True)
+    assert found["motion"]["failed"] == found["pose"]["reason"] == "crashed"
+    record = {"motion": {"clips": {"a": found["motion"]}, "exact": {"motion_px": 1.0, "moving_share": 0.1}}}
+    record["poses"] = {"clips": {"a": found["pose"]}}
+    assert motion_table([record])["clips"]["a"]["failed"] == {"crashed": 1}
+    assert pose_table([record])["clips"]["a"]["failed"] == {"crashed": 1}
+    assert worth_another_try(record)
+
+
+def test_keys_of_estimates_tell_settings_and_versions_apart(scenes):
+    one, other = looks_of(scenes[0], 3), looks_of(scenes[0], 2)
+    assert one.motion_key == other.motion_key
+    assert one.poses_key != other.poses_key
+    assert dataclasses.replace(one, sfm=None).poses_key is None
+    coarse = dataclasses.replace(one, embedder=HistogramEmbedder(2))
+    assert coarse.motion_key != one.motion_key
+    assert coarse.poses_key == one.poses_key
+
+
+def test_pose_table_counts_what_is_registered_strict_wrong_and_left_out():
+    def pose(off, registered=1.0, doubts=()):
+        errors = {"trans_err_aligned_share": off, "trans_err": off, "degenerate": True}
+        return {"registered": registered, "reason": "", "doubts": list(doubts)} | (
+            errors if registered == 1.0 else {"reason": "partial"}
+        )
+
+    rows = [pose(0.01), pose(0.02), pose(0.3), pose(0.4, doubts=["gap"]), pose(None, registered=0.5)]
+    records = [{"poses": {"clips": {"truth": row}}} for row in rows] + [{"poses": {"clips": {}}}]
+    found = pose_table(records)
+    assert (found["scenes"], found["stay"]) == (6, 1)
+    row = found["clips"]["truth"]
+    assert (row["clips"], row["wrong"], row["wrong_without_doubts"], row["degenerate"]) == (5, 2, 1, 4)
+    assert row["all_registered"]["mean"] == 0.8
+    assert row["without_doubts"]["mean"] == 0.6
+    assert row["failed"] == {"partial": 1}
+    assert row["trans_err_aligned_share"]["median"] == pytest.approx(0.16)
+    assert pose_table([{}]) is None
+
+
+def test_clips_that_are_not_finite_are_counted_and_have_no_values(scenes):
+    truth = scenes[0]
+    samples = np.stack([truth.video, truth.repeated, truth.warp])
+    finite = np.array([True, False, True])
+    found = task_record(samples, finite, None, truth, None, "i2v", slice(5, None), 1)
+    assert found["not_finite"] == 1
+    assert found["distribution"] is None
+    assert [one["psnr"] is None for one in found["per_sample"]] == [False, True, False]
+    assert found["mean"]["psnr"] == pytest.approx(
+        np.mean([one["psnr"] for one in found["per_sample"] if one["psnr"] is not None])
+    )
+    none = task_record(samples, finite & False, None, truth, None, "i2v", slice(5, None), 1)
+    assert none["not_finite"] == 3
+    assert set(none["mean"].values()) == {None}
+    record = {
+        "index": 0, "seed": 0, "path_class": "pan", "difficulty": "easy", "shares": {"hidden": 0.1},
+        "baselines": baseline_records(truth, None, slice(5, None)), "rows": {"row": {"i2v": none}},
+    }  # fmt: skip
+    results = summarised([record, record], [{}] * 2)
+    assert results["failed"] == {"reconstruction": {"not_finite": 2}, "row/i2v": {"not_finite": 6}}
+    assert results["measures"]["row/i2v/psnr"] is None
+    assert results["measures"]["baseline/truth/psnr"]["clips"] == 2
+
+
 # ------------------------------------------------------------------------------------------------ whole runs
 
 
-def test_batches_cover_every_row_once_and_have_one_size():
-    sizes = []
-
-    def double(rows):
-        sizes.append(len(rows))
-        return np.asarray(rows) * 2
-
-    np.testing.assert_array_equal(in_batches(double, 7, 3), np.arange(7) * 2)
-    assert sizes == [3, 3, 3]
-
-
 def test_decoy_is_the_path_of_another_world_from_the_own_first_frame(scenes):
-    worlds = tuple(sample_world(HELD_OUT_FIRST_SEED + i, WorldsConfig(frames=9)) for i in range(3))
-    decoys = HeldOut(worlds, np.zeros((3, 9, 2, 2, 3), np.uint8)).decoys()
-    for i, decoy in enumerate(decoys):
-        other = worlds[(i + 1) % 3].cameras.relative_to(0)
-        np.testing.assert_array_equal(decoy.world_from_camera, other.world_from_camera)
-        np.testing.assert_array_equal(decoy.intrinsics, worlds[i].cameras.intrinsics)
     case, following = (truth.case for truth in scenes)
     np.testing.assert_allclose(
         case.decoy.relative_to(0).world_from_camera,
@@ -465,7 +597,7 @@ def test_a_measure_that_no_scene_has_is_none_and_one_of_few_counts_the_others():
             "path_class": "pan",
             "difficulty": "easy",
             "shares": {"hidden": 0.1},
-            "baselines": {"reconstruction": measures},
+            "baselines": {"reconstruction": measures | {"not_finite": 0}},
             "rows": {},
         }
         for i, measures in enumerate(baselines)

@@ -3,19 +3,11 @@
 from camctrl_jax.evaluate.worlds.comparing import CompareSettings, compare_results, comparison_markdown
 from camctrl_jax.evaluate.worlds.fooling import fool, fooling_table
 from camctrl_jax.evaluate.worlds.report import benchmark_page
-from camctrl_jax.evaluate.worlds.running import evaluate_worlds, open_subject
-from camctrl_jax.evaluate.worlds.sampling import (
-    HeldOut,
-    held_out_worlds,
-    in_batches,
-    reconstruct,
-    sample_worlds,
-)
+from camctrl_jax.evaluate.worlds.running import evaluate_worlds
 from camctrl_jax.evaluate.worlds.settings import Settings
 
 __all__ = [
     "CompareSettings",
-    "HeldOut",
     "Settings",
     "benchmark_page",
     "compare_results",
@@ -23,9 +15,4 @@ __all__ = [
     "evaluate_worlds",
     "fool",
     "fooling_table",
-    "held_out_worlds",
-    "in_batches",
-    "open_subject",
-    "reconstruct",
-    "sample_worlds",
 ]

@@ -101,8 +101,13 @@ def _strips(
         values = scene["values"]
         level = values["baseline/reconstruction/psnr"]
         made = values.get(f"{rows[-1]}/i2v/psnr") if rows else None
-        scores.append(level if made is None else made - level)
-    order = np.argsort(scores)
+        if level is None or (made is None and f"{rows[-1] if rows else ''}/i2v/psnr" in values):
+            scores.append(np.nan)  # not finite: neither best nor worst
+        else:
+            scores.append(level if made is None else made - level)
+    order = [place for place in np.argsort(scores) if np.isfinite(scores[place])]
+    if not order:
+        return []
     shown = min(shown, max(1, len(order) // 2))
     names = []
     for name, places in (("best", order[::-1][:shown]), ("worst", order[:shown])):

@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
 
-import jax
 import numpy as np
 from scipy import ndimage
 
-from camctrl_jax.errors import file_failures
+from camctrl_jax.camera.rotations import from_vectors
+from camctrl_jax.errors import ClipError
+from camctrl_jax.evaluate.worlds.bench import Bench, Say, opened
+from camctrl_jax.evaluate.worlds.estimates_page import estimates_page
+from camctrl_jax.evaluate.worlds.looking import Clip
 from camctrl_jax.evaluate.worlds.measuring import clip_measures, distribution_measures
-from camctrl_jax.evaluate.worlds.poses import PoseCheck
-from camctrl_jax.evaluate.worlds.running import (
-    Bench,
-    Clock,
-    Pools,
-    Say,
-    describe,
-    load_bench,
-    load_features,
-    measure_scenes,
-    open_subject,
-    weights_prints,
-)
+from camctrl_jax.evaluate.worlds.running import Clock, Pools, clip_of, estimated, measure_scenes
 from camctrl_jax.evaluate.worlds.sampling import reconstruct, samples_of, scored_frames
 from camctrl_jax.evaluate.worlds.settings import Settings
-from camctrl_jax.evaluate.worlds.store import Store, fingerprint_of
-from camctrl_jax.evaluate.worlds.summary import distances, interval_of, pose_table
+from camctrl_jax.evaluate.worlds.store import Store
+from camctrl_jax.evaluate.worlds.summary import EXACT_MASKS, distances, interval_of, motion_table, pose_table
 from camctrl_jax.evaluate.worlds.truth import Truth, along, cases_of, truths
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
 from camctrl_jax.metrics.distribution import Spread
 from camctrl_jax.metrics.psnr import psnr
-from camctrl_jax.worlds import World, render_rgb
-from camctrl_jax.worlds.benchmark import scaled_path
+from camctrl_jax.worlds import Scene, World, render_rgb
+from camctrl_jax.worlds.benchmark import scaled_path, to_vectors
+from camctrl_jax.worlds.geometry import moving_now, render_geometry
+from camctrl_jax.worlds.scene import moving_mask
 
 BLURS = (0.7, 1.5, 3.0)  # pixels, standard deviation
 NOISES = (10.0, 30.0)  # grey levels, standard deviation
 FASTER = 1.1
 SCALED = 0.8
 
+_TRUE = "true render"
+_DECOY = "true render along a decoy path"
 _SHORTER = f"true render, path times {SCALED:g}"
+_FASTER = "truth played 10 % faster"
+_SAMPLES = "samples of the weights"
+_REPEATED = "one sample repeated"
 
 _COLUMNS = (
     ("psnr", "PSNR, dB", 2),
@@ -53,6 +51,8 @@ _COLUMNS = (
     ("gain_repeated", "gain over repeated, dB", 2),
     ("ssim", "SSIM", 3),
     ("alpha", "alpha*", 2),
+    ("alpha_off", "its distance from 1", 2),
+    ("alpha_bound", "share at the bound", 2),
     ("sharpness", "gradient energy / truth", 2),
     ("sharpness_kept", "/ reconstruction", 2),
     ("alive", "change in time / truth", 2),
@@ -73,27 +73,17 @@ def fool(settings: Settings, say: Say | None = None) -> dict[str, Any]:
         UserError: what cannot work, found before any expensive work.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-    settings = settings.resolved(jax.default_backend() != "cpu")
-    subject = open_subject(settings)
-    poses = PoseCheck.default() if settings.poses else None
-    features, features_name = load_features(settings.features, subject.shape, settings.count)
-    with file_failures(settings.out):
-        settings.out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    bench = load_bench(settings, subject, features, poses)
-    described = describe(settings, subject, features_name)
-    store = Store(
-        settings.out / "fooling",  # the benchmark's own records in the same folder stay
-        fingerprint_of("fooling", described["depends_on"], settings.poses, weights_prints(bench)),
-    )
-    missing = [i for i in range(settings.count) if store.read(i) is None]
-    say(f"{settings.count} scenes, {settings.count - len(missing)} of them measured already")
-    measure_scenes(bench, store, missing, say, _started)
-    records = [store.read(i) for i in range(settings.count)]
-    arrays = [store.arrays(i) for i in range(settings.count)]
-    results = described | {"seconds": round(time.monotonic() - started, 1)}
-    results |= {"scenes": len(records), "rows": _rows(records), "frechet": distances(arrays),
-                "poses": pose_table(records)}  # fmt: skip
+    begun = opened(settings, say, "fooling")  # the benchmark's own records in the same folder stay
+    measure_scenes(begun.bench, begun.store, begun.missing, say, _started)
+    records, arrays = begun.stored()
+    results = begun.described | {
+        "seconds": begun.seconds,
+        "scenes": len(records),
+        "rows": _rows(records),
+        "frechet": distances(arrays),
+        "motion": motion_table(records),
+        "poses": pose_table(records),
+    }
     write_text(settings.out / "fooling.md", fooling_table(results) + "\n")
     write_json(settings.out / "fooling.json", results)
     return results | {"files": ["fooling.json", "fooling.md"]}
@@ -112,14 +102,58 @@ def noisy(video: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarr
     return _bytes(video + level * rng.standard_normal(video.shape, np.float32))
 
 
-def faster(video: np.ndarray, factor: float) -> np.ndarray:
-    """u8 [T, H, W, 3] played ``factor`` times as fast, the nearest frame at each time; the last one stays."""
-    index = np.round(np.arange(len(video)) * factor).astype(int)
-    return video[np.minimum(index, len(video) - 1)]
+def faster(world: World, factor: float) -> World:
+    """The same world with time running ``factor`` times as fast.
+
+    The camera arrives early, and stands then, as every path of the benchmark ends at rest. Things cannot go
+    on as they would have, since their motions end with the clip: at its end they go back the way they came,
+    as fast. Between frames things and camera are on the straight way from one to the next.
+    """
+    last = world.frames - 1
+    times = factor * np.arange(world.frames + 1)
+    cameras = world.cameras
+    place = np.minimum(times[:-1], last)
+    poses = _between(cameras.world_from_camera, place)
+    # Things have one pose more than there are frames.
+    ends = last + 1
+    turned = ends - np.abs(ends - times)
+    scene = world.scene
+    things = np.zeros((*scene.position.shape[:2], 4, 4))
+    things[..., :3, :3], things[..., :3, 3], things[..., 3, 3] = scene.rotation, scene.position, 1.0
+    things = np.stack([_between(things[:, slot], turned) for slot in range(things.shape[1])], axis=1)
+    position = things[..., :3, 3].astype(np.float32)
+    rotation = things[..., :3, :3].astype(np.float32)
+    arrays = scene.arrays() | {
+        "position": position,
+        "rotation": rotation,
+        "moving": moving_mask(position, rotation),
+    }
+    cameras = dataclasses.replace(cameras, world_from_camera=poses)
+    return dataclasses.replace(world, scene=Scene(**arrays), cameras=cameras)
+
+
+def _between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Poses f64 [P, 4, 4] at fractional places among f64 [T, 4, 4]."""
+    low = np.minimum(np.floor(places + 1e-9).astype(int), len(poses) - 2)
+    share = (places - low)[:, None]
+    one, other = poses[low], poses[low + 1]
+    step = np.swapaxes(one[:, :3, :3], 1, 2) @ other[:, :3, :3]
+    found = one.copy()
+    found[:, :3, :3] = one[:, :3, :3] @ from_vectors(share * to_vectors(step))
+    found[:, :3, 3] = one[:, :3, 3] + share * (other[:, :3, 3] - one[:, :3, 3])
+    return found
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     return np.round(values).clip(0, 255).astype(np.uint8)
+
+
+def _blurs() -> dict[str, float]:
+    return {f"truth blurred by {sigma:g} px": sigma for sigma in BLURS}
+
+
+def _noises() -> dict[str, float]:
+    return {f"truth with noise of {level:g} levels": level for level in NOISES}
 
 
 def _faults(truth: Truth, seeds: int) -> dict[str, Callable[[], np.ndarray]]:
@@ -132,19 +166,16 @@ def _faults(truth: Truth, seeds: int) -> dict[str, Callable[[], np.ndarray]]:
     def each(make: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:
         return np.stack([make(np.random.default_rng([key, number])) for number in range(seeds)])
 
-    rows: dict[str, Callable[[], np.ndarray]] = {"true render": lambda: same(video)}
-    for sigma in BLURS:
-        rows[f"truth blurred by {sigma:g} px"] = lambda sigma=sigma: same(blurred(video, sigma))
-    for level in NOISES:
-        rows[f"truth with noise of {level:g} levels"] = lambda level=level: each(
-            lambda rng: noisy(video, level, rng)
-        )
+    rows: dict[str, Callable[[], np.ndarray]] = {_TRUE: lambda: same(video)}
+    for name, sigma in _blurs().items():
+        rows[name] = lambda sigma=sigma: same(blurred(video, sigma))
+    for name, level in _noises().items():
+        rows[name] = lambda level=level: each(lambda rng: noisy(video, level, rng))
     rows["pure noise"] = lambda: each(lambda rng: rng.integers(0, 256, video.shape, np.uint8))
     rows["first frame repeated"] = lambda: same(truth.repeated)
     rows["exact-geometry warp"] = lambda: same(truth.warp)
     if truth.twin is not None:
         rows["another seed's truth"] = lambda: same(truth.twin)
-    rows["truth played 10 % faster"] = lambda: same(faster(video, FASTER))
     return rows
 
 
@@ -154,25 +185,26 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
     here = truths(cases_of(settings, shape, filled), shape, settings.samples, pools.helping.map)
     clock.lap("rendering")
     worlds = [truth.case.world for truth in here]
-    video = np.stack([truth.video for truth in here])
-    kept = reconstruct(bench.vae, video, len(video))
     seeds = max(2, settings.seeds)
-    made: dict[str, np.ndarray] = {  # [S, N, T, H, W, 3]
-        "reconstruction": _copies(kept, seeds),
-        "true render along a decoy path": _copies(
-            _rendered([along(t.case.world, t.case.decoy) for t in here], bench), seeds
-        ),
-        _SHORTER: _copies(
-            _rendered([along(world, scaled_path(world.cameras, SCALED)) for world in worlds], bench), seeds
-        ),
+    others = {
+        _DECOY: [along(truth.case.world, truth.case.decoy) for truth in here],
+        _SHORTER: [along(world, scaled_path(world.cameras, SCALED)) for world in worlds],
+        _FASTER: [faster(world, FASTER) for world in worlds],
     }
+    made: dict[str, np.ndarray] = {}  # [S, N, T, H, W, 3]
+    kept = reconstruct(bench.vae, np.stack([truth.video for truth in here]))
+    if any(one is None for one in kept):
+        raise ClipError("not_finite", "the autoencoder reconstructs NaN or infinity: its rows mean nothing.")
+    made["reconstruction"] = _copies(np.stack(kept), seeds)
+    made |= {name: _copies(_rendered(moved, bench), seeds) for name, moved in others.items()}
     if bench.pipeline is not None:
         for one in samples_of(bench.pipeline, here, settings.samplings()[:1], ("i2v",), seeds):
-            made["samples of the weights"] = one.videos
-            made["one sample repeated"] = _copies(one.videos[0], seeds)
+            if not (one.finite.all() and one.decoys_finite.all()):
+                raise ClipError("not_finite", "the weights sample NaN or infinity: their rows mean nothing.")
+            made[_SAMPLES] = one.videos
+            made[_REPEATED] = _copies(one.videos[0], seeds)
             made["mean of the samples"] = _copies(_bytes(one.videos.mean(axis=0, dtype=np.float32)), seeds)
             made["samples along a decoy path"] = _copies(one.decoys, seeds)
-    decoys = made["true render along a decoy path"][0]
     faults = list(pools.helping.map(lambda truth: {n: f() for n, f in _faults(truth, seeds).items()}, here))
     made = {name: np.stack([rows[name] for rows in faults], axis=1) for name in faults[0]} | made
     clock.lap("making clips")
@@ -180,27 +212,60 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
     if bench.features is not None:
         for name, videos in made.items():
             found[f"features/{_stored(name)}"] = bench.features(videos[0]).astype(np.float32)
-
     clock.lap("features")
+    looked = [
+        estimated(bench, pools, index, here[place], _clips(bench, index, here, others, made, place))
+        for place, index in enumerate(indices)
+    ]
+    clock.lap("true motion")
 
     def work(place: int) -> None:
         truth = here[place]
-        rows = {name: _row(videos[:, place], truth, kept[place], decoys[place], bench)
+        rows = {name: _row(videos[:, place], truth, kept[place], made[_DECOY][0, place], bench)
                 for name, videos in made.items()}  # fmt: skip
         if truth.case.stands:  # a shorter path is the same path
             rows[_SHORTER] = dict.fromkeys(rows[_SHORTER])
-        record: dict[str, Any] = {"index": truth.case.index, "seed": truth.case.world.seed, "methods": rows}
-        if bench.poses is not None and indices[place] < settings.poses:
-            clips = {name: videos[0, place] for name, videos in made.items() if name != "true render"}
-            record["poses"] = bench.poses.of_scene(truth, clips)
-        store.write(indices[place], record, {name: values[place] for name, values in found.items()})
+        record = {"index": truth.case.index, "seed": truth.case.world.seed, "methods": rows}
+        store.write(
+            indices[place], record | looked[place](), {name: values[place] for name, values in found.items()}
+        )
 
     return [pools.measuring.submit(work, place) for place in range(len(indices))]
 
 
+def _clips(
+    bench: Bench,
+    index: int,
+    here: Sequence[Truth],
+    others: Mapping[str, Sequence[World]],
+    made: Mapping[str, np.ndarray],
+    place: int,
+) -> dict[str, Clip]:
+    """What estimators look at: the first clip of every row, with its true masks where these are known."""
+    truth, keys = here[place], bench.keys(index)
+    if not keys:
+        return {}
+    exact: dict[str, np.ndarray] = {}
+    if "motion" in keys:
+        size = bench.shape.height, bench.shape.width
+        exact = {
+            name: moving_now(worlds[place], render_geometry([worlds[place]], *size)[1][0])
+            for name, worlds in others.items()
+        }
+    # Pixels that are where they were: noise and blur move nothing.
+    of_truth = [_TRUE, "reconstruction", *_blurs(), *_noises()]
+    exact |= dict.fromkeys(of_truth, truth.moving)
+    clips = {name: clip_of(truth, videos[0, place], moving=exact.get(name)) for name, videos in made.items()}
+    if _REPEATED in clips:
+        clips[_REPEATED] = clips[_SAMPLES]  # its first clip is theirs
+    if "poses" in keys:
+        clips[EXACT_MASKS] = clip_of(truth, truth.video, moving=truth.moving, exact_masks=True)
+    return clips
+
+
 def _stored(name: str) -> str:
     """The names that ``summary.distances`` looks for."""
-    return {"true render": "truth", "another seed's truth": "another world"}.get(name, name)
+    return {_TRUE: "truth", "another seed's truth": "another world"}.get(name, name)
 
 
 def _copies(video: np.ndarray, seeds: int) -> np.ndarray:
@@ -263,21 +328,7 @@ def fooling_table(results: Mapping[str, Any]) -> str:
             key = _stored(name)
             cells += [_plain(frechet.get("twins", {}).get(key)), _plain(frechet["same_scenes"].get(key, 0.0))]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    if results["poses"]:
-        titles = (
-            "clips",
-            "all frames registered",
-            "and no doubts",
-            "RotErr first, degrees",
-            "RotErr",
-            "TransErr, share of path",
-        )
-        lines += ["", f"| {' | '.join(titles)} |", "|---|---|---|---|---|---|"]
-        for name, row in results["poses"].items():
-            cells = [f"{row['all_registered']} of {row['clips']}", str(row["without_doubts"])]
-            cells += [_cell(row["rot_err_first_deg"], 2), _cell(row["rot_err_deg"], 2)]
-            lines.append(f"| {name} | {' | '.join([*cells, _cell(row['trans_err_share'], 3)])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *estimates_page(results)])
 
 
 def _cell(found: Mapping[str, Any] | None, digits: int) -> str:

@@ -28,18 +28,26 @@ class ClipMeasures:
         psnr: dB against the true render, over all scored frames.
         ssim: against the true render, of every fourth scored frame.
         alpha: scale of the path whose render fits best; None where the camera stands or it was not rendered.
+        alpha_off: its distance from 1, which does not cancel over clips.
+        alpha_bound: 1 where it is the largest scale that was rendered, and may be more; 0 elsewhere.
         sharpness: gradient energy over the truth's.
         sharpness_kept: gradient energy over the reconstruction's: what the autoencoder loses is no fault of
             what works in its latents. None without a reconstruction.
         alive: mean absolute change from frame to frame over the truth's; None where that does not change.
     """
 
-    psnr: float
+    psnr: float | None
     ssim: float | None
     alpha: float | None
-    sharpness: float
+    alpha_off: float | None
+    alpha_bound: float | None
+    sharpness: float | None
     sharpness_kept: float | None
     alive: float | None
+
+
+NOTHING = ClipMeasures(*[None] * 8)
+"""Of a clip that has failed."""
 
 
 def clip_measures(
@@ -64,6 +72,8 @@ def clip_measures(
         psnr=float(psnr(one, true)),
         ssim=structure,
         alpha=alpha,
+        alpha_off=None if alpha is None else abs(alpha - 1.0),
+        alpha_bound=None if alpha is None else float(alpha == PATH_SCALES[-1]),
         sharpness=_ratio(energy, float(gradient_energy(true))),
         sharpness_kept=kept,
         alive=_ratio(_change(one), _change(true)),
@@ -111,9 +121,10 @@ def _mean(values: list[float | None]) -> float | None:
 
 def task_record(
     samples: np.ndarray,
+    finite: np.ndarray,
     decoy: np.ndarray | None,
     truth: Truth,
-    reconstruction: np.ndarray,
+    reconstruction: np.ndarray | None,
     task: str,
     scored: slice,
     given: int,
@@ -122,6 +133,8 @@ def task_record(
 
     Args:
         samples: u8 [S, T, H, W, 3].
+        finite: bool [S]; the others are counted under ``not_finite``, and have no values. The samples are
+            no distribution then.
         decoy: u8 [T, H, W, 3], of I2V.
         truth, reconstruction: of the scene.
         task: its name.
@@ -131,17 +144,24 @@ def task_record(
     # draws from a distribution applies.
     against_truth = task != "t2v"
     with_alpha = task == "i2v"
-    measured = [clip_measures(one, truth, scored, reconstruction, with_alpha=with_alpha) for one in samples]
+    measured = [
+        clip_measures(one, truth, scored, reconstruction, with_alpha=with_alpha) if sound else NOTHING
+        for one, sound in zip(samples, finite, strict=True)
+    ]
     record: dict[str, Any] = {
         "per_sample": [asdict(one) for one in measured],
         "mean": mean_of(measured),
-        "distribution": distribution_measures(samples, truth, scored),
+        "distribution": distribution_measures(samples, truth, scored) if finite.all() else None,
+        "not_finite": int((~finite).sum()),
     }
     if not against_truth:
         for values in [record["mean"], *record["per_sample"]]:
             values.update(psnr=None, ssim=None)
         return record
-    record["frame_psnr"] = np.mean([frame_psnr(one, truth.video) for one in samples], axis=0).tolist()
+    if not finite.any():
+        return record
+    sound = samples[finite]
+    record["frame_psnr"] = np.mean([frame_psnr(one, truth.video) for one in sound], axis=0).tolist()
     baselines = {"repeated": np.broadcast_to(truth.video[given - 1 : given], truth.video.shape)}
     if task == "i2v":
         baselines["warp"] = truth.warp
@@ -151,13 +171,18 @@ def task_record(
     levels = {name: float(psnr(video[scored], truth.video[scored])) for name, video in baselines.items()}
     record["baseline_psnr"] = levels
     record["gain"] = {name: record["mean"]["psnr"] - level for name, level in levels.items()}
-    if decoy is not None:  # of the same noise
+    if decoy is not None:
+        record["gain"].pop("decoy")
+    if decoy is not None and measured[0].psnr is not None:  # of the same noise
         record["gain"]["decoy"] = measured[0].psnr - levels["decoy"]
     return record
 
 
-def baseline_records(truth: Truth, reconstruction: np.ndarray, scored: slice) -> dict[str, Any]:
-    """Measures of what no model samples, by name, scored as I2V is; of the reconstruction all frames, too."""
+def baseline_records(truth: Truth, reconstruction: np.ndarray | None, scored: slice) -> dict[str, Any]:
+    """Measures of what no model samples, by name, scored as I2V is; of the reconstruction all frames, too.
+
+    A reconstruction that is not finite (None) has no values and counts 1 under ``not_finite``.
+    """
     videos = {
         "truth": truth.video,
         "reconstruction": reconstruction,
@@ -167,10 +192,12 @@ def baseline_records(truth: Truth, reconstruction: np.ndarray, scored: slice) ->
     if truth.twin is not None:
         videos["another world"] = truth.twin
     records = {
-        name: asdict(clip_measures(video, truth, scored, reconstruction)) for name, video in videos.items()
+        name: asdict(NOTHING if video is None else clip_measures(video, truth, scored, reconstruction))
+        for name, video in videos.items()
     }
-    records["reconstruction"]["psnr_all_frames"] = float(psnr(reconstruction, truth.video))
-    records["reconstruction"]["frame_psnr"] = frame_psnr(reconstruction, truth.video).tolist()
-    for name in ("first frame repeated", "exact-geometry warp"):
-        records[name]["frame_psnr"] = frame_psnr(videos[name], truth.video).tolist()
+    for name in ("reconstruction", "first frame repeated", "exact-geometry warp"):
+        if videos[name] is not None:
+            records[name]["frame_psnr"] = frame_psnr(videos[name], truth.video).tolist()
+    whole = None if reconstruction is None else float(psnr(reconstruction, truth.video))
+    records["reconstruction"] |= {"psnr_all_frames": whole, "not_finite": int(reconstruction is None)}
     return records

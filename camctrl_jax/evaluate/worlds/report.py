@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.evaluate.worlds.estimates_page import NOT_TOLD, estimates_page, table, told, told_share
 from camctrl_jax.evaluate.worlds.figures import write_figures
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
 
 _TASKS = {"i2v": "I2V", "extension": "Extension", "t2v": "T2V"}
-_NOT_TOLD = "-"
 
 
 def write_results(
@@ -44,21 +44,14 @@ def benchmark_page(results: Mapping[str, Any]) -> str:
         "",
         f"Pixels not seen in the first frame: {scenes['shares']['hidden']:.0%}; of things that move: "
         f"{scenes['shares']['moving']:.0%}.",
+        *_failed(results),
         *_baselines(results),
         *_rows(results),
         *_groups(results),
         *_frechet(results),
-        *_poses(results),
+        *estimates_page(results),
     ]
     return "\n".join(lines)
-
-
-def _told(found: Mapping[str, Any] | None, digits: int = 2) -> str:
-    if found is None:
-        return _NOT_TOLD
-    if found["low"] is None:
-        return f"{found['mean']:.{digits}f}"
-    return f"{found['mean']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
 
 def _row_names(results: Mapping[str, Any]) -> list[str]:
@@ -66,30 +59,43 @@ def _row_names(results: Mapping[str, Any]) -> list[str]:
     return [name for name in names if name != "baseline"]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
-
-
 def _baselines(results: Mapping[str, Any]) -> list[str]:
     measures = results["measures"]
     names = dict.fromkeys(name.split("/")[1] for name in measures if name.startswith("baseline/"))
     rows = []
     for name in names:
-        cells = [_told(measures.get(f"baseline/{name}/psnr"))]
-        cells += [_told(measures.get(f"baseline/{name}/ssim"), 3)]
-        cells += [_told(measures.get(f"baseline/{name}/{m}")) for m in ("alpha", "sharpness", "alive")]
+        cells = [told(measures.get(f"baseline/{name}/psnr"))]
+        cells += [told(measures.get(f"baseline/{name}/ssim"), 3)]
+        cells += [_alpha(measures, f"baseline/{name}/")]
+        cells += [told(measures.get(f"baseline/{name}/{m}")) for m in ("alpha_off", "sharpness", "alive")]
         rows.append([name, *cells])
     kept = measures["baseline/reconstruction/psnr_all_frames"]
     return [
         "",
         "## What clips are compared with",
         "",
-        f"Reconstruction by the autoencoder, all frames: **{_told(kept)} dB**. Frames 6 to the last:",
+        f"Reconstruction by the autoencoder, all frames: **{told(kept)} dB**. Frames 6 to the last:",
         "",
-        *_table(
-            ["", "PSNR, dB", "SSIM", "alpha*", "gradient energy / truth", "change in time / truth"], rows
+        *table(
+            [
+                "",
+                "PSNR, dB",
+                "SSIM",
+                "alpha*",
+                "mean of its distance from 1",
+                "gradient energy / truth",
+                "change in time / truth",
+            ],
+            rows,
         ),
     ]
+
+
+def _alpha(measures: Mapping[str, Any], of: str) -> str:
+    """alpha*, and how many clips went as far as it can tell."""
+    share = measures.get(f"{of}alpha_bound")
+    ending = f"; {share['mean']:.0%} at the bound" if share is not None and share["mean"] else ""
+    return told(measures.get(f"{of}alpha")) + ending
 
 
 def _rows(results: Mapping[str, Any]) -> list[str]:
@@ -104,20 +110,20 @@ def _rows(results: Mapping[str, Any]) -> list[str]:
             get = measures.get
             cells = [row]
             if task != "t2v":
-                cells += [_told(get(f"{of}psnr")), _told(get(f"{of}ssim"), 3)]
+                cells += [told(get(f"{of}psnr")), told(get(f"{of}ssim"), 3)]
                 for name in ("decoy", "repeated", "warp")[: 3 if task == "i2v" else 0] or ("repeated",):
                     share = won.get(f"{of}gain_{name}")
-                    ending = "" if share is None else f", won {share:.0%}"
-                    cells.append(_told(get(f"{of}gain_{name}")) + ending)
+                    ending = "" if share is None else f", won {told_share(share)}"
+                    cells.append(told(get(f"{of}gain_{name}")) + ending)
             if task == "i2v":
-                cells.append(_told(get(f"{of}alpha")))
+                cells += [_alpha(measures, of), told(get(f"{of}alpha_off"))]
             spread = spreads.get(f"{of}all")
-            cells.append(_told(get(f"{of}energy")))
-            cells.append(_NOT_TOLD if spread is None else _told(spread | {"mean": spread["value"]}))
+            cells.append(told(get(f"{of}energy")))
+            cells.append(NOT_TOLD if spread is None else told(spread | {"mean": spread["value"]}))
             cells += [
-                _told(get(f"{of}sharpness")),
-                _told(get(f"{of}sharpness_kept")),
-                _told(get(f"{of}alive")),
+                told(get(f"{of}sharpness")),
+                told(get(f"{of}sharpness_kept")),
+                told(get(f"{of}alive")),
             ]
             rows.append(cells)
         if rows:
@@ -132,10 +138,10 @@ def _rows(results: Mapping[str, Any]) -> list[str]:
                     ],
                     "extension": ["gain over last given frame repeated, dB"],
                 }[task]
-            head += ["alpha*"] if task == "i2v" else []
+            head += ["alpha*", "mean of its distance from 1"] if task == "i2v" else []
             head += ["energy score, grey levels", "spread / skill", "gradient energy / truth",
                      "/ reconstruction", "change in time / truth"]  # fmt: skip
-            lines += ["", f"## {title}", "", *_table(head, rows)]
+            lines += ["", f"## {title}", "", *table(head, rows)]
             lines += _regions(results, task)
     return lines
 
@@ -148,17 +154,17 @@ def _regions(results: Mapping[str, Any], task: str) -> list[str]:
         for region in ("hidden", "moving", "still"):
             found = spreads.get(f"{row}/{task}/{region}")
             if found is None or found["value"] is None:
-                cells += [_NOT_TOLD, _NOT_TOLD]
+                cells += [NOT_TOLD, NOT_TOLD]
             else:
-                cells += [f"{found['variance']:.0f}", _told(found | {"mean": found["value"]})]
-        if set(cells) != {_NOT_TOLD}:
+                cells += [f"{found['variance']:.0f}", told(found | {"mean": found["value"]})]
+        if set(cells) != {NOT_TOLD}:
             rows.append([row, *cells])
     if not rows or task != "i2v":
         return []
     head = ["steps, guidance"]
     for region in ("not in the first frame", "moving", "in view and still"):
         head += [f"variance: {region}", "spread / skill"]
-    return ["", "Variance over samples by region, squared grey levels:", "", *_table(head, rows)]
+    return ["", "Variance over samples by region, squared grey levels:", "", *table(head, rows)]
 
 
 def _groups(results: Mapping[str, Any]) -> list[str]:
@@ -173,10 +179,10 @@ def _groups(results: Mapping[str, Any]) -> list[str]:
                 continue
             wanted = ("i2v/psnr", "i2v/gain_decoy", "i2v/gain_repeated", "i2v/gain_warp", "i2v/alpha",
                       "extension/gain_repeated")  # fmt: skip
-            rows.append([group.replace("_", " "), *(_told(found.get(f"{row}/{name}")) for name in wanted)])
+            rows.append([group.replace("_", " "), *(told(found.get(f"{row}/{name}")) for name in wanted)])
     head = ["paths", "PSNR, dB", "gain over decoy path", "over repeated", "over warp", "alpha*",
             "extension: over repeated"]  # fmt: skip
-    return ["", f"## By class and difficulty of path ({row})", "", *_table(head, rows)]
+    return ["", f"## By class and difficulty of path ({row})", "", *table(head, rows)]
 
 
 def _frechet(results: Mapping[str, Any]) -> list[str]:
@@ -184,33 +190,30 @@ def _frechet(results: Mapping[str, Any]) -> list[str]:
     if found is None:
         return []
     lines = ["", "## Frechet distance of clip features", ""]
+    left = ", ".join(f"{count} of {name}" for name, count in found.get("left_out", {}).items())
     if "reason" in found:
         return [*lines, f"Not given for {found['clips']} clips: {found['reason']}."]
     twins = found.get("twins", {})
     rows = [
-        [name.replace("/", ", "), f"{twins[name]:.2f}" if name in twins else _NOT_TOLD, f"{value:.2f}"]
+        [name.replace("/", ", "), f"{twins[name]:.2f}" if name in twins else NOT_TOLD, f"{value:.2f}"]
         for name, value in found["same_scenes"].items()
     ]
     floor = (
         f"; the floor, true renders against other true renders, is **{found['floor']:.2f}**" if twins else ""
     )
     head = ["clips", "to other worlds with paths of the same classes", "to the same scenes"]
-    return [*lines, f"{found['clips']} clips each{floor}.", "", *_table(head, rows)]
+    without = f" Without clips that are not finite: {left}." if left else ""
+    return [*lines, f"{found['clips']} clips each{floor}.{without}", "", *table(head, rows)]
 
 
-def _poses(results: Mapping[str, Any]) -> list[str]:
-    found = results["poses"]
-    if found is None:
+def _failed(results: Mapping[str, Any]) -> list[str]:
+    """Which clips failed; they are in no mean."""
+    found = results["failed"]
+    if not found:
         return []
-    rows = []
-    for name, row in found.items():
-        failed = ", ".join(f"{count} {reason}" for reason, count in row["failed"].items()) or "none"
-        rows.append([
-            name, f"{row['all_registered']} of {row['clips']}", str(row["without_doubts"]), failed,
-            str(row["degenerate"]),
-            _told(row["rot_err_first_deg"]), _told(row["rot_err_aligned_deg"]), _told(row["rot_err_deg"]),
-            _told(row["trans_err"], 3), _told(row["trans_err_share"], 3),
-        ])  # fmt: skip
-    head = ["clips", "all frames registered", "and no doubts", "without cameras", "degenerate paths",
-            "RotErr first, degrees", "RotErr aligned", "RotErr", "TransErr, m", "share of path"]  # fmt: skip
-    return ["", "## Estimated cameras", "", *_table(head, rows)]
+    words = [
+        f"{name.replace('/', ', ')}: {count} {reason}"
+        for name, reasons in found.items()
+        for reason, count in reasons.items()
+    ]
+    return ["", f"**Failed clips**, which have no values: {'; '.join(words)}."]

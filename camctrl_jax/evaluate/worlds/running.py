@@ -5,87 +5,33 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-import camctrl_jax
-from camctrl_jax.checkpoints.clip_features import (
-    DEFAULT_SPEC,
-    default_clip_features_folder,
-    load_clip_features,
-)
-from camctrl_jax.checkpoints.pipelines import check_clip_size, load_autoencoder, load_pipeline, open_model
-from camctrl_jax.checkpoints.weights import Weights, open_weights
 from camctrl_jax.clip_shape import ClipShape
-from camctrl_jax.errors import InvalidValue, file_failures
+from camctrl_jax.evaluate.worlds.bench import LEAST_FEATURE_FRAMES, Bench, Features, Say, opened
+from camctrl_jax.evaluate.worlds.looking import Clip
 from camctrl_jax.evaluate.worlds.measuring import baseline_records, task_record
-from camctrl_jax.evaluate.worlds.poses import PoseCheck
 from camctrl_jax.evaluate.worlds.report import write_results
 from camctrl_jax.evaluate.worlds.sampling import Samples, given_frames, reconstruct, samples_of, scored_frames
 from camctrl_jax.evaluate.worlds.settings import Settings, row_name
-from camctrl_jax.evaluate.worlds.store import Store, fingerprint_of
-from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, NEW_FRAMES, summarised
+from camctrl_jax.evaluate.worlds.store import Store
+from camctrl_jax.evaluate.worlds.summary import EXACT_MASKS, NEW_FRAMES, summarised
 from camctrl_jax.evaluate.worlds.truth import Truth, cases_of, truths
 from camctrl_jax.extras import require
-from camctrl_jax.interop.described import SamplingDefaults
-from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME
-from camctrl_jax.models.autoencoder import Autoencoder, compute_dtype
-from camctrl_jax.models.fingerprint import fingerprint_of_weights
-from camctrl_jax.sampling.pipeline import Pipeline
+from camctrl_jax.metrics.motion import MotionStrength
 from camctrl_jax.video.encoding import write_mp4
 from camctrl_jax.video.pictures import shown_frames, video_grid
-
-Say = Callable[[str], None]
-Features = Callable[[np.ndarray], np.ndarray]
-"""Of clips u8 [N, T, H, W, 3], f [N, D]."""
+from camctrl_jax.worlds.geometry import true_motion
 
 Start = Callable[["Bench", Store, list[int], "Pools", "Clock"], list[Future]]
 """Makes the clips of some scenes, and starts to measure and to keep them."""
 
-LEAST_FEATURE_FRAMES = 17
 STRIP_COLUMNS = 5
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured, configurations only.
-
-    Attributes:
-        model: the transformer, or None to measure an autoencoder alone.
-        autoencoder: what encodes and decodes.
-        shape: of the clips.
-    """
-
-    model: Weights | None
-    autoencoder: Weights
-    shape: ClipShape
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Everything loaded that scenes are measured with.
-
-    Attributes:
-        settings: resolved.
-        shape: of the clips.
-        vae: the autoencoder.
-        pipeline: None to measure the autoencoder alone.
-        features: for the Frechet distance, or None.
-        poses: structure from motion, or None.
-    """
-
-    settings: Settings
-    shape: ClipShape
-    vae: Autoencoder
-    pipeline: Pipeline | None
-    features: Features | None
-    poses: PoseCheck | None
 
 
 def evaluate_worlds(settings: Settings, say: Say | None = None) -> dict[str, Any]:
@@ -102,133 +48,18 @@ def evaluate_worlds(settings: Settings, say: Say | None = None) -> dict[str, Any
     require("matplotlib", extra="eval")
     if settings.videos:
         require("av", extra="eval")
-    settings = settings.resolved(jax.default_backend() != "cpu")
-    subject = open_subject(settings)
-    poses = PoseCheck.default() if settings.poses else None
-    features, features_name = load_features(settings.features, subject.shape, settings.count)
-    with file_failures(settings.out):
-        settings.out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    bench = load_bench(settings, subject, features, poses)
-    described = describe(settings, subject, features_name)
-    store = Store(settings.out, fingerprint_of(described["depends_on"], weights_prints(bench)))
-    missing = [i for i in range(settings.count) if not _complete(store.read(i), bench, i)]
-    done = settings.count - len(missing)
-    say(f"{settings.count} scenes of {subject.shape.frames} frames, {subject.shape.height}x"
-        f"{subject.shape.width}" + (f"; {done} are measured already" if done else ""))  # fmt: skip
-    measure_scenes(bench, store, missing, say)
-    records = [store.read(i) for i in range(settings.count)]
-    arrays = [store.arrays(i) for i in range(settings.count)]
-    seconds = round(time.monotonic() - started, 1)
-    results = described | {"seconds": seconds, "measured_now": len(missing)}
+    begun = opened(settings, say)
+    measure_scenes(begun.bench, begun.store, begun.missing, say, _started)
+    records, arrays = begun.stored()
+    results = begun.described | {"seconds": begun.seconds, "measured_now": len(begun.missing)}
     results |= summarised(records, arrays)
     return write_results(settings.out, results, arrays, settings.shown)
-
-
-def load_features(spec: str, shape: ClipShape, count: int) -> tuple[Features | None, str]:
-    """Clip features by their spec, and what identifies them; None where they are left out or do not apply."""
-    if spec == "none":
-        return None, "none"
-    if spec == DEFAULT_SPEC and not default_clip_features_folder().exists():
-        return None, "none: this package has no clip features"
-    network = load_clip_features(spec)
-    least, frames = network.config.height, max(LEAST_FEATURE_FRAMES, network.config.frames)
-    if shape.frames < frames or min(shape.height, shape.width) < least:
-        return None, f"none: these features need {frames} frames of {least} pixels or more"
-    if count < LEAST_CLIPS:
-        return None, f"none: a Frechet distance needs {LEAST_CLIPS} clips"
-    return network.features, network.fingerprint()
-
-
-def load_bench(
-    settings: Settings, subject: Subject, features: Features | None, poses: PoseCheck | None
-) -> Bench:
-    """Load the networks."""
-    if subject.model is None:
-        vae = load_autoencoder(subject.autoencoder, compute_dtype(settings.float32))
-        return Bench(settings, subject.shape, vae, None, features, poses)
-    pipeline = load_pipeline(subject.model, subject.autoencoder, float32=settings.float32)
-    return Bench(settings, subject.shape, pipeline.autoencoder, pipeline, features, poses)
-
-
-def open_subject(settings: Settings) -> Subject:
-    """Look up the weights and check that they can make and measure such clips."""
-    opened = open_weights(settings.checkpoint)
-    if opened.mmdit_config is None:
-        if settings.vae is not None:
-            raise InvalidValue(
-                f"--checkpoint {settings.checkpoint} is an autoencoder itself, and so is "
-                f"--vae {settings.vae}: leave --vae out, or name a transformer with --checkpoint."
-            )
-        if opened.vae_config is None:
-            raise InvalidValue(
-                f"--checkpoint {settings.checkpoint} holds neither a transformer nor an autoencoder: there "
-                "is nothing to evaluate. Name a run of configs/stage1.py or configs/vae.py that has a "
-                "checkpoint, or a folder of weights."
-            )
-        shape = settings.shape(SamplingDefaults(frames=49, height=96, width=160))
-        shape = opened.vae_config.clip_shape(shape.frames, shape.height, shape.width).check((1, 1, 1))
-        return Subject(None, opened, _long_enough(shape))
-    model, autoencoder = open_model(settings.checkpoint, settings.vae)
-    if model.mmdit_config.camera is None:
-        raise InvalidValue(
-            f"{settings.checkpoint} has no camera input: it is a base model, and there is nothing to compare."
-            " Train one from it with configs/stage1.py."
-        )
-    return Subject(
-        model, autoencoder, _long_enough(check_clip_size(model, autoencoder, settings.shape(model.sampling)))
-    )
-
-
-def _long_enough(shape: ClipShape) -> ClipShape:
-    least = FIRST_SCORED_FRAME + 4
-    if shape.frames < least:
-        raise InvalidValue(
-            f"frames={shape.frames}: PSNR is taken from frame {FIRST_SCORED_FRAME + 1} on; take {least} or "
-            "more."
-        )
-    return shape
-
-
-def describe(settings: Settings, subject: Subject, features: str) -> dict[str, Any]:
-    """What is measured, JSON-able; ``depends_on`` is the part of the request that single scenes depend on."""
-    request = {
-        name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()
-    }
-    shape = subject.shape
-    aside = ("out", "batch_size", "shown", "videos", "laptop", "poses", "checkpoint", "vae", "features")
-    depends_on = {name: value for name, value in request.items() if name not in aside}
-    if settings.paths == "benchmark":
-        depends_on.pop("count")  # decoys of own paths wrap round; those of the benchmark do not
-    return {
-        "request": request,
-        "depends_on": depends_on
-        | {"frames": shape.frames, "height": shape.height, "width": shape.width, "features": features},
-        "weights": {"checkpoint": str((subject.model or subject.autoencoder).path),
-                    "autoencoder": str(subject.autoencoder.path)},
-        "clip": {"frames": shape.frames, "height": shape.height, "width": shape.width},
-        "versions": {"camctrl_jax": camctrl_jax.__version__, "jax": jax.__version__,
-                     "device": jax.devices()[0].device_kind, "features": features},
-    }  # fmt: skip
-
-
-def weights_prints(bench: Bench) -> list[str]:
-    prints = [bench.vae.fingerprint()]
-    if bench.pipeline is not None:
-        prints.append(fingerprint_of_weights(bench.pipeline.denoiser.config, bench.pipeline.params))
-    return prints
-
-
-def _complete(record: dict[str, Any] | None, bench: Bench, index: int) -> bool:
-    return record is not None and (bench.poses is None or index >= bench.settings.poses or "poses" in record)
 
 
 # -------------------------------------------------------------------------------------------- scene by scene
 
 
-def measure_scenes(
-    bench: Bench, store: Store, missing: Sequence[int], say: Say, start: Start | None = None
-) -> None:
+def measure_scenes(bench: Bench, store: Store, missing: Sequence[int], say: Say, start: Start) -> None:
     """Measure scenes and keep each as soon as it is done.
 
     While scenes are measured on the cores, the device makes those that come next.
@@ -237,15 +68,20 @@ def measure_scenes(
         bench, store: what to measure with, and where to keep it.
         missing: indices of the scenes.
         say: called with a line after each batch.
-        start: makes and measures a batch; None is the benchmark.
+        start: makes and measures a batch.
     """
     size, cores = bench.settings.batch_size, os.cpu_count() or 1
     clock = Clock()
-    with ThreadPoolExecutor(cores) as measuring, ThreadPoolExecutor(cores) as helping:
+    with (
+        ThreadPoolExecutor(cores) as measuring,
+        ThreadPoolExecutor(cores) as helping,
+        ThreadPoolExecutor(cores) as estimating,
+    ):
+        pools = Pools(measuring, helping, estimating)
         pending: list[Future] = []
         for first in range(0, len(missing), size):
             indices = list(missing[first : first + size])
-            started = (start or _started)(bench, store, indices, Pools(measuring, helping), clock)
+            started = start(bench, store, indices, pools, clock)
             _finish(pending, clock)
             pending = started
             done = first + len(indices)
@@ -267,10 +103,58 @@ class Pools:
     Attributes:
         measuring: for the measures of scenes, a queue that may be long.
         helping: for what the device waits for.
+        estimating: for estimators, a clip a thread; what measures a scene waits for them.
     """
 
     measuring: ThreadPoolExecutor
     helping: ThreadPoolExecutor
+    estimating: ThreadPoolExecutor
+
+
+def estimated(
+    bench: Bench, pools: Pools, index: int, truth: Truth, clips: Mapping[str, Clip]
+) -> Callable[[], dict[str, Any]]:
+    """Start to look at the clips of a scene, if that is asked for.
+
+    Args:
+        bench, pools: with what.
+        index, truth: the scene.
+        clips: by name; one that has several names is looked at once.
+
+    Returns:
+        A function that waits, and gives the parts ``motion`` and ``poses`` of the scene's record.
+    """
+    keys = bench.keys(index)
+    if not keys:
+        return dict
+    looked = {
+        clip: pools.estimating.submit(
+            bench.looks.of_clip, clip, motion="motion" in keys, poses="poses" in keys
+        )
+        for clip in dict.fromkeys(clips.values())
+    }
+    exact = MotionStrength()
+    if "motion" in keys:
+        exact = MotionStrength.of(*true_motion(truth.case.world, *truth.video.shape[1:3]))
+
+    def collected() -> dict[str, Any]:
+        found = {name: looked[clip].result() for name, clip in clips.items()}
+        parts = {
+            record: {"key": keys[record], "clips": {n: r[part] for n, r in found.items() if part in r}}
+            for record, part in (("motion", "motion"), ("poses", "pose"))
+            if record in keys
+        }
+        if "motion" in parts:
+            parts["motion"]["exact"] = {"motion_px": exact.px, "moving_share": exact.moving_share}
+        return parts
+
+    return collected
+
+
+def clip_of(truth: Truth, video: np.ndarray, **options: Any) -> Clip:
+    """A clip u8 [T, H, W, 3] of a scene, to be looked at."""
+    world = truth.case.world
+    return Clip(np.ascontiguousarray(video), world.cameras, world.fps, **options)
 
 
 class Clock:
@@ -304,7 +188,7 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
     here = truths(cases_of(settings, shape, filled), shape, settings.samples, pools.helping.map)
     clock.lap("rendering")
     video = np.stack([truth.video for truth in here])
-    kept = reconstruct(bench.vae, video, len(video))
+    kept = reconstruct(bench.vae, video)
     clock.lap("reconstructing")
     made: list[Samples] = []
     if bench.pipeline is not None:
@@ -312,12 +196,15 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
     clock.lap("sampling")
     features = _features(bench.features, here, kept, made, shape)
     clock.lap("features")
+    # Only scenes of this batch that are its own: the last one may stand there several times.
+    looked = [
+        estimated(bench, pools, indices[i], here[i], _clips(here[i], kept[i], made, i)) for i in range(count)
+    ]
+    clock.lap("true motion")
 
     def work(place: int) -> None:
         index, truth = indices[place], here[place]
-        record = _record(bench, truth, kept[place], made, place)
-        if bench.poses is not None and index < settings.poses:
-            record["poses"] = bench.poses.of_scene(truth, _i2v_samples(made, place))
+        record = _record(bench, truth, kept[place], made, place) | looked[place]()
         arrays = {name: values[place] for name, values in features.items()}
         arrays |= _strip(truth, kept[place], made, place, shape)
         if settings.videos:
@@ -329,15 +216,31 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
     return [pools.measuring.submit(work, place) for place in range(count)]
 
 
+def _clips(truth: Truth, kept: np.ndarray | None, made: Sequence[Samples], place: int) -> dict[str, Clip]:
+    """What is looked at, by name: what no model samples, and the first sample of each row and task."""
+    clips = {
+        "truth": clip_of(truth, truth.video, moving=truth.moving),
+        EXACT_MASKS: clip_of(truth, truth.video, moving=truth.moving, exact_masks=True),
+        "exact-geometry warp": clip_of(truth, truth.warp),
+    }
+    if kept is not None:
+        clips["reconstruction"] = clip_of(truth, kept, moving=truth.moving)
+    for one in made:
+        if one.finite[0, place]:
+            clips[f"{row_name(one.sampling)}/{one.task}"] = clip_of(truth, one.videos[0, place])
+    return clips
+
+
 def _record(
-    bench: Bench, truth: Truth, kept: np.ndarray, made: Sequence[Samples], place: int
+    bench: Bench, truth: Truth, kept: np.ndarray | None, made: Sequence[Samples], place: int
 ) -> dict[str, Any]:
     case, shape = truth.case, bench.shape
     rows: dict[str, Any] = {}
     for one in made:
         rows.setdefault(row_name(one.sampling), {})[one.task] = task_record(
             one.videos[:, place],
-            None if one.decoys is None else one.decoys[place],
+            one.finite[:, place],
+            one.decoy_of(place),
             truth,
             kept,
             one.task,
@@ -359,16 +262,22 @@ def _record(
 def _features(
     features: Features | None,
     here: Sequence[Truth],
-    kept: np.ndarray,
+    kept: Sequence[np.ndarray | None],
     made: Sequence[Samples],
     shape: ClipShape,
 ) -> dict[str, np.ndarray]:
-    """f32 [N, D] by what they are of: ``features/truth``, ``features/ROW/TASK/SAMPLE``, ..."""
+    """f32 [N, D] by what they are of: ``features/truth``, ``features/ROW/TASK/SAMPLE``, ...; NaN of clips
+    that are not finite."""
     if features is None:
         return {}
-    videos = {"truth": np.stack([truth.video for truth in here]), "reconstruction": kept}
-    videos["first frame repeated"] = np.stack([truth.repeated for truth in here])
-    videos["exact-geometry warp"] = np.stack([truth.warp for truth in here])
+    whole = np.array([one is not None for one in kept])
+    videos = {
+        "truth": np.stack([truth.video for truth in here]),
+        "reconstruction": np.stack([t.video if k is None else k for t, k in zip(here, kept, strict=True)]),
+        "first frame repeated": np.stack([truth.repeated for truth in here]),
+        "exact-geometry warp": np.stack([truth.warp for truth in here]),
+    }
+    finite = {"reconstruction": whole}
     if here[0].twin is not None:
         videos["another world"] = np.stack([truth.twin for truth in here])
     for one in made:
@@ -383,23 +292,26 @@ def _features(
                 if name in videos
             }
         for number, clips in enumerate(one.videos):
-            videos[f"{row_name(one.sampling)}/{one.task}/{number}"] = clips[:, new]
+            name = f"{row_name(one.sampling)}/{one.task}/{number}"
+            videos[name], finite[name] = clips[:, new], one.finite[number]
         if one.decoys is not None:
-            videos[f"{row_name(one.sampling)}/decoy/0"] = one.decoys
-    return {f"features/{name}": features(video).astype(np.float32) for name, video in videos.items()}
-
-
-def _i2v_samples(made: Sequence[Samples], place: int) -> dict[str, np.ndarray]:
-    """The first sample of every row, by the row's name."""
-    return {row_name(one.sampling): one.videos[0, place] for one in made if one.task == "i2v"}
+            name = f"{row_name(one.sampling)}/decoy/0"
+            videos[name], finite[name] = one.decoys, one.decoys_finite
+    found = {}
+    for name, video in videos.items():
+        values = np.array(features(video), np.float32)
+        values[~finite.get(name, np.ones(len(values), bool))] = np.nan
+        found[f"features/{name}"] = values
+    return found
 
 
 def _strip(
-    truth: Truth, kept: np.ndarray, made: Sequence[Samples], place: int, shape: ClipShape
+    truth: Truth, kept: np.ndarray | None, made: Sequence[Samples], place: int, shape: ClipShape
 ) -> dict[str, np.ndarray]:
     """The frames that strips show, u8 [columns, H, W, 3], of truth and the last row of the tables."""
     columns = shown_frames(shape.frames, STRIP_COLUMNS)
-    strips = {"strip/true render": truth.video[columns], "strip/reconstruction": kept[columns]}
+    shown = truth.repeated * 0 if kept is None else kept
+    strips = {"strip/true render": truth.video[columns], "strip/reconstruction": shown[columns]}
     if made:
         last = row_name(made[-1].sampling)
         for one in made:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from camctrl_jax.evaluate.worlds.truth import Truth
 from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.sampling.pipeline import ClipBatch, Pipeline
-from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
+from camctrl_jax.worlds import World
 
 CONTEXT_LATENTS = 4
 """What an extension goes on from: 13 frames; a third of shorter clips."""
@@ -47,13 +46,21 @@ class Samples:
         task: which.
         sampling: how.
         videos: u8 [S, N, T, H, W, 3], S samples of N scenes.
+        finite: bool [S, N], whether all of a clip was finite; the others mean nothing.
         decoys: u8 [N, T, H, W, 3], along decoy paths with the noise of the first sample; I2V only.
+        decoys_finite: bool [N] of these.
     """
 
     task: str
     sampling: Sampling
     videos: np.ndarray
+    finite: np.ndarray
     decoys: np.ndarray | None
+    decoys_finite: np.ndarray | None
+
+    def decoy_of(self, place: int) -> np.ndarray | None:
+        """u8 [T, H, W, 3] of a scene, if there is one."""
+        return self.decoys[place] if self.decoys is not None and self.decoys_finite[place] else None
 
 
 def samples_of(
@@ -67,14 +74,13 @@ def samples_of(
     paths = [truth.case.world.cameras for truth in truths]
     for sampling in samplings:
         for task in tasks:
-            videos = np.stack(
-                [sample_task(pipeline, truths, task, paths, sampling, number) for number in range(seeds)]
-            )
-            decoys = None
+            clips = [sample_task(pipeline, truths, task, paths, sampling, number) for number in range(seeds)]
+            videos, finite = (np.stack(parts) for parts in zip(*clips, strict=True))
+            decoys = None, None
             if task == "i2v":
                 decoy_paths = [truth.case.decoy for truth in truths]
                 decoys = sample_task(pipeline, truths, task, decoy_paths, sampling, 0)
-            yield Samples(task, sampling, videos, decoys)
+            yield Samples(task, sampling, videos, finite, *decoys)
 
 
 def sample_task(
@@ -84,8 +90,11 @@ def sample_task(
     cameras: Sequence[Cameras],
     sampling: Sampling,
     number: int,
-) -> np.ndarray:
-    """One sample of every scene along ``cameras``, u8 [N, T, H, W, 3]; ``number`` chooses the noise.
+) -> tuple[np.ndarray, np.ndarray]:
+    """One sample of every scene along ``cameras``, and whether it is finite; ``number`` chooses the noise.
+
+    Returns:
+        u8 [N, T, H, W, 3], bool [N].
 
     The frames that an extension is given are those of the truth in the result, too.
     """
@@ -100,10 +109,10 @@ def sample_task(
         cameras=cameras,
         condition=video[:, :given] if given else None,
     )
-    made = pipeline.autoencoder.decode(pipeline.sample(clips, sampling))
+    made, finite = pipeline.autoencoder.decode_checked(pipeline.sample(clips, sampling))
     if task == "extension":
         made = np.concatenate([video[:, :given], made[:, given:]], axis=1)
-    return made
+    return made, finite
 
 
 def noise_seed(world: World, number: int) -> int:
@@ -111,71 +120,7 @@ def noise_seed(world: World, number: int) -> int:
     return (world.seed + _NEXT_SAMPLE * number) % 2**32
 
 
-def reconstruct(vae: Autoencoder, video: np.ndarray, batch_size: int) -> np.ndarray:
-    """u8 [N, T, H, W, 3] through the autoencoder and back."""
-    return in_batches(lambda rows: vae.decode(vae.encode(video[rows])), len(video), batch_size)
-
-
-def in_batches(function: Callable[[list[int]], Any], count: int, batch_size: int) -> np.ndarray:
-    """``function`` of the rows 0..count-1 in batches of one size, the last filled up; on the host."""
-    batch_size = min(batch_size, count)
-    pieces = []
-    for start in range(0, count, batch_size):
-        rows = [min(row, count - 1) for row in range(start, start + batch_size)]
-        pieces.append(np.asarray(function(rows))[: count - start])
-    return np.concatenate(pieces)
-
-
-# ---------------------------------------------------------------------- held-out worlds with their own paths
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out worlds and their truth.
-
-    Attributes:
-        worlds: N of them.
-        video: u8 [N, T, H, W, 3], rendered.
-    """
-
-    worlds: tuple[World, ...]
-    video: np.ndarray
-
-    def decoys(self) -> list[Cameras]:
-        """For each world the path of the next one, from its own first frame and with its own lens."""
-        paths = [world.cameras.relative_to(0) for world in self.worlds]
-        return [
-            other.with_intrinsics(own.intrinsics)
-            for own, other in zip(paths, paths[1:] + paths[:1], strict=True)
-        ]
-
-
-def held_out_worlds(seeds: Sequence[int], shape: ClipShape, samples: int, batch_size: int) -> HeldOut:
-    """Sample and render the worlds of ``seeds`` with ``samples`` rays per pixel and axis."""
-    config = WorldsConfig(frames=shape.frames, aspect=shape.width / shape.height)
-    worlds = [sample_world(seed, config) for seed in seeds]
-    video = in_batches(
-        lambda rows: render_rgb([worlds[i] for i in rows], shape.height, shape.width, samples),
-        len(worlds),
-        batch_size,
-    )
-    return HeldOut(tuple(worlds), video)
-
-
-def sample_worlds(
-    pipeline: Pipeline, truth: HeldOut, cameras: Sequence[Cameras], sampling: Sampling, batch_size: int
-) -> np.ndarray:
-    """Image-to-video of every world along ``cameras``, u8 [N, T, H, W, 3]; the noise is the world's own."""
-    shape = ClipShape(*truth.video.shape[1:4])
-
-    def sample(rows: list[int]) -> np.ndarray:
-        clips = ClipBatch(
-            prompts=[truth.worlds[i].captions[0] for i in rows],
-            seeds=[noise_seed(truth.worlds[i], 0) for i in rows],
-            shape=shape,
-            cameras=[cameras[i] for i in rows],
-            condition=truth.video[rows, :1],
-        )
-        return pipeline.autoencoder.decode(pipeline.sample(clips, sampling))
-
-    return in_batches(sample, len(truth.worlds), batch_size)
+def reconstruct(vae: Autoencoder, video: np.ndarray) -> list[np.ndarray | None]:
+    """Each clip of u8 [N, T, H, W, 3] through the autoencoder and back; None where that is not finite."""
+    kept, finite = vae.decode_checked(vae.encode(video))
+    return [clip if sound else None for clip, sound in zip(kept, finite, strict=True)]

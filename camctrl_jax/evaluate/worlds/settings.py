@@ -29,6 +29,7 @@ class Size:
         steps: Euler steps.
         camera_guidance: weight of the camera.
         batch_size: scenes at a time.
+        motion: scenes whose motion and appearance are looked at: nearly a second of a core a clip.
     """
 
     count: int
@@ -36,10 +37,11 @@ class Size:
     steps: int
     camera_guidance: float
     batch_size: int
+    motion: int
 
 
-ACCELERATOR = Size(BENCHMARK_SCENES, 4, 32, 2.0, 32)
-LAPTOP = Size(10, 2, 8, 2.0, 1)
+ACCELERATOR = Size(BENCHMARK_SCENES, 4, 32, 2.0, 32, 64)
+LAPTOP = Size(10, 2, 8, 2.0, 1, 10)
 """Every class of paths once and a standing camera; few steps: under 15 minutes on two cores."""
 
 
@@ -64,7 +66,10 @@ class Settings:
         videos: write every scene as a video, too.
         float32: compute in float32 on an accelerator, too.
         features: spec of the clip features of the Frechet distance; "none" leaves it out.
-        poses: clips whose cameras are estimated by structure from motion.
+        motion: scenes whose motion strength and appearance consistency are estimated, the first ones; 0
+            leaves them out. None is by the device, and none where OpenCV is not installed.
+        poses: scenes whose cameras are estimated by structure from motion, the first ones: 29 are every class
+            of paths at every difficulty once, and two standing cameras; 57 are that twice, and three.
         laptop: the smaller amounts; None is by the device.
     """
 
@@ -88,6 +93,7 @@ class Settings:
     videos: bool = False
     float32: bool = False
     features: str = "default"
+    motion: int | None = None
     poses: int = 0
     laptop: bool | None = None
 
@@ -98,6 +104,7 @@ class Settings:
             ("batch_size", 1),
             ("shown", 0),
             ("poses", 0),
+            ("motion", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -147,6 +154,7 @@ class Settings:
             camera_guidance=self.camera_guidance or (size.camera_guidance,),
             batch_size=self.batch_size or batch,
             first_seed=self._first_seed if self.paths == "own" else None,
+            motion=size.motion if self.motion is None else self.motion,
             laptop=small,
         )
 

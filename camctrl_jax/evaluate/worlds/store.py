@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
+import camctrl_jax
 from camctrl_jax.errors import InvalidValue, file_failures
 from camctrl_jax.files.atomic import written_file
 from camctrl_jax.files.json_file import read_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDER = "clips"
 
 
 def fingerprint_of(*parts: Any) -> str:
-    """Of JSON-able parts, 16 hexadecimal digits."""
-    text = json.dumps([FORMAT_VERSION, *parts], sort_keys=True, default=str)
+    """Of JSON-able parts and this package's version, 16 hexadecimal digits."""
+    text = json.dumps([FORMAT_VERSION, camctrl_jax.__version__, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

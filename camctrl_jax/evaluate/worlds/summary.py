@@ -11,7 +11,7 @@ import numpy as np
 
 from camctrl_jax.metrics.distribution import Spread
 from camctrl_jax.metrics.frechet import FeatureStatistics, frechet_distance
-from camctrl_jax.metrics.intervals import interval
+from camctrl_jax.metrics.intervals import interval, share_interval, t_reach
 
 Record = Mapping[str, Any]
 
@@ -21,8 +21,22 @@ LEAST_CLIPS = 128
 NEW_FRAMES = "new frames"
 """Before the names of true clips without the frames that an extension is given: what it is compared with."""
 
-OUTCOMES = ("psnr", "ssim", "alpha", "sharpness", "sharpness_kept", "alive")
-_DRAWS = 1000
+OUTCOMES = ("psnr", "ssim", "alpha", "alpha_off", "alpha_bound", "sharpness", "sharpness_kept", "alive")
+LOOKED = ("motion_px", "moving_share", "motion_px_exact_masks", "appearance", "appearance_to_first")
+POSE_ERRORS = (
+    "trans_err",
+    "trans_err_share",
+    "trans_err_aligned_share",
+    "rot_err_deg",
+    "rot_err_aligned_deg",
+    "rot_err_first_deg",
+)
+
+EXACT_MASKS = "truth, exact masks"
+"""The true render, with true instead of estimated masks for structure from motion."""
+
+WRONG_SHARE = 0.1
+"""Of the path: a registered camera path that is farther off, aligned by rotations, is wrong."""
 
 
 def scene_values(record: Record) -> dict[str, float | None]:
@@ -50,7 +64,25 @@ def scene_values(record: Record) -> dict[str, float | None]:
                     ending = "" if region == "all" else f"_{region}"
                     values[f"{of}spread_over_skill{ending}"] = spread.spread_over_skill
                     values[f"{of}variance{ending}"] = spread.per_value
+    return values | _looked_values(record)
+
+
+def _looked_values(record: Record) -> dict[str, float | None]:
+    """What estimators saw of a scene, by the same names."""
+    values: dict[str, float | None] = {}
+    for name, found in record.get("motion", {}).get("clips", {}).items():
+        of = f"{name}/" if name.count("/") else f"baseline/{name}/"
+        values |= {of + measure: found.get(measure) for measure in LOOKED}
+    for name, found in record.get("poses", {}).get("clips", {}).items():
+        of = f"{name}/" if name.count("/") else f"baseline/{name}/"
+        values |= {of + measure: found.get(measure) for measure in POSE_ERRORS}
+        values[f"{of}registered"] = float(found["registered"] == 1.0)
+        values[f"{of}registered_strictly"] = float(_strictly(found))
     return values
+
+
+def _strictly(found: Record) -> bool:
+    return found["registered"] == 1.0 and not found["doubts"]
 
 
 def summarised(records: Sequence[Record], arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
@@ -83,6 +115,8 @@ def summarised(records: Sequence[Record], arrays: Sequence[Mapping[str, np.ndarr
         "won": _won(per_scene),
         "frechet": distances(arrays),
         "frame_psnr": _frame_psnr(records),
+        "failed": _failed(records),
+        "motion": motion_table(records),
         "poses": pose_table(records),
         "per_scene": per_scene,
     }
@@ -112,7 +146,7 @@ def interval_of(values: Sequence[float | None]) -> dict[str, Any] | None:
 
 
 def _interval(values: np.ndarray) -> dict[str, Any] | None:
-    found = interval(values, draws=_DRAWS)
+    found = interval(values)
     return None if found is None else asdict(found)
 
 
@@ -130,16 +164,29 @@ def _grouped(per_scene: Sequence[Record], key: str) -> dict[str, Any]:
     return groups
 
 
-def _won(per_scene: Sequence[Record]) -> dict[str, float]:
-    """Share of scenes with a positive gain."""
+def _won(per_scene: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Share of scenes with a positive gain, and its interval."""
     shares = {}
     for name in _names(per_scene):
         if "/gain_" in name:
             column = _column(per_scene, name)
             known = column[np.isfinite(column)]
             if len(known):
-                shares[name] = float(np.mean(known > 0))
+                shares[name] = asdict(share_interval(known > 0))
     return shares
+
+
+def _failed(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    """``ROW/TASK``, or ``reconstruction``: how many clips failed, by reason; what has none is left out."""
+    found: dict[str, int] = {
+        "reconstruction": sum(record["baselines"]["reconstruction"]["not_finite"] for record in records)
+    }
+    for record in records:
+        for row, tasks in record["rows"].items():
+            for task, measures in tasks.items():
+                name = f"{row}/{task}"
+                found[name] = found.get(name, 0) + measures["not_finite"]
+    return {name: {"not_finite": count} for name, count in found.items() if count}
 
 
 def _pooled_spreads(records: Sequence[Record]) -> dict[str, Any]:
@@ -155,21 +202,28 @@ def _pooled_spreads(records: Sequence[Record]) -> dict[str, Any]:
         whole = parts[0]
         for part in parts[1:]:
             whole = whole + part
-        table = np.array([(part.variance, part.error, part.values) for part in parts])
-        picked = np.random.default_rng(0).integers(len(parts), size=(_DRAWS, len(parts)))
-        drawn = table[picked].sum(axis=1)
-        factor = 1.0 + 1.0 / whole.samples
-        with np.errstate(divide="ignore", invalid="ignore"):
-            low, high = np.nanpercentile(np.sqrt(factor * drawn[:, 0] / drawn[:, 1]), (2.5, 97.5))
-        known = math.isfinite(low) and math.isfinite(high) and len(parts) > 1
+        low, high = _ratio_interval(
+            np.array([part.variance for part in parts]), np.array([part.error for part in parts])
+        )
+        factor = math.sqrt(1.0 + 1.0 / whole.samples)
         pooled[name] = {
             "value": whole.spread_over_skill,
-            "low": float(low) if known else None,
-            "high": float(high) if known else None,
+            "low": None if low is None else factor * low,
+            "high": None if high is None else factor * high,
             "variance": whole.per_value,
             "error": whole.error / whole.values if whole.values else None,
         }
     return pooled
+
+
+def _ratio_interval(over: np.ndarray, under: np.ndarray) -> tuple[float | None, float | None]:
+    """Of the square root of summed ``over`` by summed ``under``, over scenes: Student's t of the ratio's
+    linear part."""
+    if len(over) < 2 or not under.sum() > 0.0:
+        return None, None
+    ratio = over.sum() / under.sum()
+    reach = t_reach((over - ratio * under) / under.mean())
+    return math.sqrt(max(ratio - reach, 0.0)), math.sqrt(ratio + reach)
 
 
 def distances(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
@@ -179,18 +233,24 @@ def distances(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any] | No
         None without features. ``floor``: the true renders of the scenes against those of their twins, which
         are as real; ``twins``: of every set against the twins, to be read beside the floor;
         ``same_scenes``: against the true renders of the very same scenes, which is smaller and 0 for them.
-        ``reason`` where there are too few clips.
+        ``left_out``: clips of a set that were not finite. ``reason`` where there are too few clips.
     """
     names = [name for name in arrays[0] if name.startswith("features/")]
     if not names:
         return None
     if len(arrays) < LEAST_CLIPS:
         return {"clips": len(arrays), "reason": f"needs {LEAST_CLIPS} clips or more"}
-    sets = {
-        name.removeprefix("features/"): FeatureStatistics.of(np.stack([one[name] for one in arrays]))
-        for name in names
-    }
-    found: dict[str, Any] = {"clips": len(arrays), "same_scenes": _against(sets, "truth")}
+    sets, left_out = {}, {}
+    for name in names:
+        values = np.stack([one[name] for one in arrays])
+        sound = np.isfinite(values).all(axis=1)  # clips that were not finite have NaN
+        name = name.removeprefix("features/")
+        if not sound.all():
+            left_out[name] = int((~sound).sum())
+        if sound.sum() >= LEAST_CLIPS:
+            sets[name] = FeatureStatistics.of(values[sound])
+    found: dict[str, Any] = {"clips": len(arrays), "left_out": left_out}
+    found["same_scenes"] = _against(sets, "truth")
     if "another world" in sets:
         found["twins"] = _against(sets, "another world")
         found["floor"] = found["twins"]["truth"]
@@ -224,23 +284,64 @@ def _frame_psnr(records: Sequence[Record]) -> dict[str, list[float]]:
     return {name: np.mean(rows, axis=0).tolist() for name, rows in columns.items()}
 
 
+def motion_table(records: Sequence[Record]) -> dict[str, Any] | None:
+    """By clips: motion strength and appearance, means with intervals; None where no scene was looked at.
+
+    ``exact``: flow and masks of the renderer, what the true renders would read with perfect estimates.
+    """
+    records = [record["motion"] for record in records if "motion" in record]
+    if not records:
+        return None
+    clips: dict[str, Any] = {}
+    for name in _clip_names(records):
+        rows = [record["clips"][name] for record in records if name in record["clips"]]
+        clips[name] = {"clips": len(rows), "failed": _counts(r["failed"] for r in rows if "failed" in r)}
+        clips[name] |= {key: interval_of([row.get(key) for row in rows]) for key in LOOKED}
+    exact = {
+        key: interval_of([record["exact"][key] for record in records])
+        for key in ("motion_px", "moving_share")
+    }
+    return {"scenes": len(records), "exact": exact, "clips": clips}
+
+
 def pose_table(records: Sequence[Record]) -> dict[str, Any] | None:
-    """By clips: how many got cameras for all frames, why others did not, and errors of those that did."""
-    records = [record for record in records if "poses" in record]
+    """By clips: shares that got cameras for all frames, why others did not, and errors of those that did.
+
+    ``scenes`` were looked at, and in ``stay`` of them the camera has no path to be found: no row has these.
+    Errors are quantiles over the clips that got all cameras: a mean would be that of the worst of them.
+    """
+    records = [record["poses"] for record in records if "poses" in record]
     if not records:
         return None
     table = {}
-    for name in records[0]["poses"]:
-        rows = [record["poses"][name] for record in records]
-        errors = ("trans_err", "trans_err_share", "rot_err_deg", "rot_err_aligned_deg", "rot_err_first_deg")
+    for name in _clip_names(records):
+        rows = [record["clips"][name] for record in records if name in record["clips"]]
+        sound = np.array([row["registered"] == 1.0 for row in rows])
+        strict = np.array([_strictly(row) for row in rows])
+        off = [row.get("trans_err_aligned_share") for row in rows]
+        wrong = np.array([value is not None and value > WRONG_SHARE for value in off])
         table[name] = {
             "clips": len(rows),
-            "all_registered": sum(row["registered"] == 1.0 for row in rows),
-            "without_doubts": sum(row["registered"] == 1.0 and not row["doubts"] for row in rows),
+            "all_registered": asdict(share_interval(sound)),
+            "without_doubts": asdict(share_interval(strict)),
             "failed": _counts(row["reason"] for row in rows if "trans_err" not in row),
+            "wrong": int(wrong.sum()),
+            "wrong_without_doubts": int((wrong & strict).sum()),
             "degenerate": sum(bool(row.get("degenerate")) for row in rows),
-        } | {key: interval_of([row.get(key) for row in rows]) for key in errors}
-    return table
+        } | {key: _quantiles([row.get(key) for row in rows]) for key in POSE_ERRORS}
+    stay = sum(not record["clips"] for record in records)
+    return {"scenes": len(records), "stay": stay, "clips": table}
+
+
+def _clip_names(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record["clips"]))
+
+
+def _quantiles(values: Sequence[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {"median": float(np.median(known)), "ninetieth": float(np.quantile(known, 0.9))}
 
 
 def _for_cards(records: Sequence[Record]) -> dict[str, Any]:
@@ -252,7 +353,11 @@ def _for_cards(records: Sequence[Record]) -> dict[str, Any]:
     def error(values: list[float]) -> float:
         return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
+    # Clips that were not finite have no values; results["failed"] counts them.
     kept = [record["baselines"]["reconstruction"]["psnr_all_frames"] for record in records]
+    kept = [value for value in kept if value is not None]
+    if len(kept) < 2:
+        return {}
     found: dict[str, Any] = {
         "reconstruction": {"psnr_db": mean(kept), "standard_error": error(kept), "per_world": kept}
     }
@@ -260,6 +365,9 @@ def _for_cards(records: Sequence[Record]) -> dict[str, Any]:
     for row in records[0]["rows"]:
         tasks = [record["rows"][row].get("i2v") for record in records]
         if any(task is None for task in tasks):
+            continue
+        tasks = [task for task in tasks if "decoy" in task.get("gain", {})]
+        if len(tasks) < 2:
             continue
         steps, weight, text = (float(part.split()[-1]) if i else float(part.split()[0])
                                for i, part in enumerate(row.split(", ")))  # fmt: skip

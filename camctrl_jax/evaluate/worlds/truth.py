@@ -18,7 +18,7 @@ from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
 from camctrl_jax.worlds.benchmark import BENCHMARK_SCENES, STATIC, benchmark_scene, scaled_path
 from camctrl_jax.worlds.corruptions import static_variant
-from camctrl_jax.worlds.geometry import render_geometry
+from camctrl_jax.worlds.geometry import moving_now, render_geometry
 from camctrl_jax.worlds.scene import Scene
 
 PATH_SCALES = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.15, 1.3)
@@ -100,6 +100,7 @@ class Truth:
         video: u8 [T, H, W, 3], the true render.
         scaled: u8 [A, F, H, W, 3], rendered along the path at ``PATH_SCALES``, frames ``SCALED_FRAMES``.
         warp: u8 [T, H, W, 3], the first frame seen along the path by exact geometry (:func:`warped`).
+        moving: bool [T, H, W], what moves from this frame to the next.
         regions: bool [T, H, W] by name: "moving" pixels show what moves at any time of the clip, "hidden"
             ones what stands and is not seen in the first frame, "still" ones what stands and is.
         twin: u8 [T, H, W, 3], the render of ``case.twin``, or None.
@@ -109,6 +110,7 @@ class Truth:
     video: np.ndarray
     scaled: np.ndarray
     warp: np.ndarray
+    moving: np.ndarray
     regions: dict[str, np.ndarray]
     twin: np.ndarray | None = None
 
@@ -124,21 +126,20 @@ def truths(
     """Render scenes with ``samples`` squared rays a pixel; ``each`` maps over scenes, in threads perhaps."""
     size, worlds = (shape.height, shape.width), [case.world for case in cases]
     video = np.asarray(render_rgb(worlds, *size, samples))
-    depths, instances = render_geometry(worlds, *size)
-    at_rest, _ = render_geometry([static_variant(world) for world in worlds], *size)
+    _, instances, seen = render_geometry(worlds, *size)
+    at_rest, _, seen_at_rest = render_geometry([static_variant(world) for world in worlds], *size)
     scaled = _along_scaled(cases, size, samples)
     twins: list[np.ndarray | None] = [None] * len(cases)
     if all(case.twin is not None for case in cases):
         twins = list(np.asarray(render_rgb([case.twin for case in cases], *size, samples)))
 
     def finished(place: int) -> Truth:
-        case, depth = cases[place], depths[place]
-        cameras = case.world.cameras
+        case, known = cases[place], seen[place]
         ever = np.concatenate([[False], case.world.scene.moving.any(axis=0)])[instances[place]]
-        seen = seen_at_first(depth, depth[0], cameras)
-        regions = {"hidden": ~ever & ~seen, "moving": ever, "still": ~ever & seen}
-        warp = warped(video[place, 0], depth[0], at_rest[place], cameras)
-        return Truth(case, video[place], scaled[place], warp, regions, twins[place])
+        regions = {"hidden": ~ever & ~known, "moving": ever, "still": ~ever & known}
+        warp = warped(video[place, 0], at_rest[place], seen_at_rest[place], case.world.cameras)
+        moving = moving_now(case.world, instances[place])
+        return Truth(case, video[place], scaled[place], warp, moving, regions, twins[place])
 
     return list(each(finished, range(len(cases))))
 
@@ -174,52 +175,36 @@ def at_frames(world: World, frames: slice) -> World:
 # -------------------------------------------------------------------------------------------- exact geometry
 
 
-def seen_at_first(depth: np.ndarray, first_depth: np.ndarray, cameras: Cameras) -> np.ndarray:
-    """Which pixels show a point that the first frame shows, too, if nothing moved. Bool [T, H, W].
-
-    Args:
-        depth: f [T, H, W], z-depth of every frame, metres; the sky is infinite.
-        first_depth: f [H, W].
-        cameras: of the frames.
-    """
-    return np.stack([_seen(*_in_first(d, pose, cameras), first_depth) for d, pose in zip(
-        depth, cameras.world_from_camera, strict=True
-    )])  # fmt: skip
-
-
-def warped(first: np.ndarray, first_depth: np.ndarray, depth: np.ndarray, cameras: Cameras) -> np.ndarray:
+def warped(first: np.ndarray, depth: np.ndarray, seen: np.ndarray, cameras: Cameras) -> np.ndarray:
     """The first frame seen along a path by exact geometry: what a static scene without guessing allows.
 
     What the first frame does not show is filled with the blurred colour of the nearest pixel that it does.
 
     Args:
         first: u8 [H, W, 3].
-        first_depth: f [H, W], z-depth of the first frame.
         depth: f [T, H, W], z-depth of every frame of the scene at rest.
+        seen: bool [T, H, W], whether the first frame shows what a pixel of the scene at rest shows.
         cameras: of the frames.
 
     Returns:
         u8 [T, H, W, 3].
     """
     colours, video = first.astype(np.float32), np.empty((*depth.shape, 3), np.uint8)
-    for t, (distance, pose) in enumerate(zip(depth, cameras.world_from_camera, strict=True)):
-        row, column, z = _in_first(distance, pose, cameras)
-        image = np.stack([_sampled(colours[..., c], row, column, 1) for c in range(3)], axis=-1)
-        seen = _seen(row, column, z, first_depth)
-        if not seen.any():
+    for t, (distance, known) in enumerate(zip(depth, seen, strict=True)):
+        row, column = _in_first(distance, cameras.world_from_camera[t], cameras)
+        image = np.stack([_sampled(colours[..., c], row, column) for c in range(3)], axis=-1)
+        if not known.any():
             image = np.broadcast_to(colours.mean(axis=(0, 1)), image.shape)
-        elif not seen.all():
-            nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
+        elif not known.all():
+            nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
             fill = ndimage.gaussian_filter(image[tuple(nearest)], (_FILL_BLUR, _FILL_BLUR, 0))
-            image = np.where(seen[..., None], image, fill)
+            image = np.where(known[..., None], image, fill)
         video[t] = np.round(image).clip(0, 255)
     return video
 
 
-def _in_first(
-    depth: np.ndarray, pose: np.ndarray, cameras: Cameras
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, column, z-depth) in the first frame of what the pixels of another frame [H, W] show."""
+def _in_first(depth: np.ndarray, pose: np.ndarray, cameras: Cameras) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column) in the first frame of what the pixels of another frame [H, W] show."""
     first, lens = cameras.world_from_camera[0], cameras.intrinsics[0]
     height, width = depth.shape
     u, v = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
@@ -229,15 +214,8 @@ def _in_first(
     ahead = np.maximum(local[..., 2], 1e-3)
     column = (lens[0] * local[..., 0] / ahead + lens[2]) * width - 0.5
     row = (lens[1] * local[..., 1] / ahead + lens[3]) * height - 0.5
-    return row, column, local[..., 2]
+    return row, column
 
 
-def _seen(row: np.ndarray, column: np.ndarray, z: np.ndarray, first_depth: np.ndarray) -> np.ndarray:
-    height, width = first_depth.shape
-    inside = (abs(column - width / 2 + 0.5) < width / 2) & (abs(row - height / 2 + 0.5) < height / 2)
-    there = _sampled(np.minimum(first_depth, _FAR), row, column, 0)
-    return inside & (np.abs(there - z) < 0.1 * np.abs(z) + 0.1) & (z > 0.01)
-
-
-def _sampled(channel: np.ndarray, row: np.ndarray, column: np.ndarray, order: int) -> np.ndarray:
-    return ndimage.map_coordinates(channel, [row, column], order=order, mode="nearest")
+def _sampled(channel: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return ndimage.map_coordinates(channel, [row, column], order=1, mode="nearest")
