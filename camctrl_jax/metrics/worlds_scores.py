@@ -1,55 +1,12 @@
-"""How well a model follows the camera on held-out worlds: scores against the true render, and their table."""
+"""The table of a weights card: how well a model follows the camera on held-out worlds."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from camctrl_jax.metrics.psnr import psnr
-
 # The frames before the sixth are mostly given by the first one: every method scores high on them.
 FIRST_SCORED_FRAME = 5  # index, so the sixth frame
-
-
-def reconstruction_scores(video: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """PSNR of u8 [N, T, H, W, 3] against the truth: JSON-able, in dB, on average and per world."""
-    values = psnr(video, truth)
-    return {
-        "psnr_db": float(values.mean()),
-        "standard_error": _standard_error(values),
-        "per_world": values.tolist(),
-    }
-
-
-def camera_scores(truth: np.ndarray, true_path: np.ndarray, decoy_path: np.ndarray) -> dict[str, Any]:
-    """How much better the true path is than a decoy and than standing still.
-
-    Args:
-        truth, true_path, decoy_path: u8 [N, T, H, W, 3].
-
-    Returns:
-        JSON-able: PSNR in dB per world and on average, gains with standard errors, the share of worlds won.
-    """
-    scored = slice(FIRST_SCORED_FRAME, None)
-    still = np.broadcast_to(truth[:, :1], truth.shape)
-    videos = {"true_path": true_path, "decoy_path": decoy_path, "first_frame_repeated": still}
-    values = {name: psnr(video[:, scored], truth[:, scored]) for name, video in videos.items()}
-    scores: dict[str, Any] = {"psnr_db": {name: float(value.mean()) for name, value in values.items()}}
-    for name in ("decoy_path", "first_frame_repeated"):
-        gain = values["true_path"] - values[name]
-        scores[f"against_{name}"] = {
-            "gain_db": float(gain.mean()),
-            "standard_error": _standard_error(gain),
-            "won": float(np.mean(gain > 0)),
-        }
-    return scores | {"per_world": {name: value.tolist() for name, value in values.items()}}
-
-
-def _standard_error(values: np.ndarray) -> float:
-    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def markdown_report(results: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from held_out import HeldOut, held_out_worlds, in_batches, reconstruct, sample_worlds
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -22,13 +23,6 @@ from camctrl_jax.checkpoints.weights import open_vae
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
-from camctrl_jax.evaluate.worlds.sampling import (
-    HeldOut,
-    held_out_worlds,
-    in_batches,
-    reconstruct,
-    sample_worlds,
-)
 from camctrl_jax.metrics.frechet import FeatureStatistics, frechet_distance
 from camctrl_jax.models.autoencoder import compute_dtype
 from camctrl_jax.training.objectives.label import clip_errors, truth_of

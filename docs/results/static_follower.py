@@ -9,13 +9,14 @@ import dataclasses
 import sys
 
 import numpy as np
+from held_out import HeldOut, camera_scores
 
-from camctrl_jax.evaluate.worlds import HeldOut
-from camctrl_jax.evaluate.worlds.truth import seen_at_first, warped
+from camctrl_jax.evaluate.worlds.truth import warped
 from camctrl_jax.metrics.psnr import psnr
-from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME, camera_scores
+from camctrl_jax.metrics.worlds_scores import FIRST_SCORED_FRAME
 from camctrl_jax.worlds import World, WorldsConfig, render, sample_world
 from camctrl_jax.worlds.corruptions import static_variant
+from camctrl_jax.worlds.geometry import render_geometry
 
 HEIGHT, WIDTH = 96, 160
 
@@ -33,11 +34,11 @@ def main() -> None:
         frames_at_rest = render(still, HEIGHT, WIDTH)
         truth.append(frames.rgb)
         at_rest.append(frames_at_rest.rgb)
-        true_path.append(follow(frames, frames_at_rest, still))
-        seen = seen_at_first(frames_at_rest.depth, frames.depth[0], still.cameras)
+        video, seen = follow(frames, still)
+        true_path.append(video)
         hidden.append(1.0 - seen[FIRST_SCORED_FRAME:].mean())
         still = dataclasses.replace(still, cameras=along_decoy)
-        decoy_path.append(follow(frames, render(still, HEIGHT, WIDTH), still))
+        decoy_path.append(follow(frames, still)[0])
     truth, at_rest = np.stack(truth), np.stack(at_rest)
     scores = camera_scores(truth, np.stack(true_path), np.stack(decoy_path))
     print("warped:", {name: value for name, value in scores.items() if name != "per_world"})
@@ -46,9 +47,10 @@ def main() -> None:
     print(f"true render of the world at rest: {psnr(at_rest[:, scored], truth[:, scored]).mean():.2f} dB")
 
 
-def follow(frames, at_rest, world: World) -> np.ndarray:
-    """u8 [T, H, W, 3]: the first frame seen from every camera of ``world``."""
-    return warped(frames.rgb[0], frames.depth[0], at_rest.depth, world.cameras)
+def follow(frames, world: World) -> tuple[np.ndarray, np.ndarray]:
+    """u8 [T, H, W, 3]: the first frame seen from every camera of ``world``; bool [T, H, W]: what it shows."""
+    depth, _, seen = render_geometry([world], HEIGHT, WIDTH)
+    return warped(frames.rgb[0], depth[0], seen[0], world.cameras), seen[0]
 
 
 if __name__ == "__main__":
