@@ -55,7 +55,7 @@ class MeanColour:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        assert (frames.dtype, frames.shape) == (np.uint8, (5, 32, 48, 3))
+        assert (frames.dtype, frames.shape[1:]) == (np.uint8, (32, 48, 3))
         assert fps == pytest.approx(12.0)
         return frames.mean(axis=(0, 1, 2))
 
@@ -139,7 +139,7 @@ def test_a_clip_without_features_is_counted_with_its_reason(settings):
     results = run(settings, MeanColour())
     failures = {name: row["failures"].get("video_features", "") for name, row in results["clips"].items()}
     assert failures["a"].startswith("other_length: ")
-    assert failures["b"].startswith("too_short: 3 frames")
+    assert failures["b"].startswith("too_short: ")
     assert failures["c"].startswith("missing_reference: ")
     assert (results["frechet"]["clips"], results["frechet"]["without"]) == (3, 3)
     assert "4 or more are needed" in results["frechet"]["reason"]

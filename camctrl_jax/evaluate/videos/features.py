@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from camctrl_jax.errors import ClipError, InvalidValue
 from camctrl_jax.estimators.protocols import VideoEmbedder, for_clip
 from camctrl_jax.evaluate.videos.finding import Clip
-from camctrl_jax.evaluate.videos.reading import Pictures, read_pictures
+from camctrl_jax.evaluate.videos.reading import read_pictures
 from camctrl_jax.evaluate.videos.settings import VideosSettings
 from camctrl_jax.evaluate.videos.store import ClipFeatures, files_of, keep_features, stored_features
 from camctrl_jax.metrics.frechet import FeatureStatistics, frechet_distance
@@ -52,22 +52,16 @@ def clip_features(clip: Clip, settings: VideosSettings, embedder: VideoEmbedder)
     stored = stored_features(file, key)
     if stored is not None:
         return stored
-    made = _pictures(clip.video, settings)
-    true = _pictures(clip.reference, settings)
-    if len(made.frames) != len(true.frames) or abs(made.fps / true.fps - 1.0) > _RATES_APART:
+    # One after the other: two long clips in full size are much to hold.
+    generated, made = _features(bound["generated"], clip.video, settings)
+    reference, true = _features(bound["reference"], clip.reference, settings)
+    if made.frames != true.frames or abs(made.fps / true.fps - 1.0) > _RATES_APART:
         raise ClipError(
             "other_length",
-            f"{clip.video} has {len(made.frames)} frames at {made.fps:.4g} a second, {clip.reference} "
-            f"{len(true.frames)} at {true.fps:.4g}: features of clips of another length or rate are not "
-            "compared.",
+            f"{clip.video} has {made.frames} frames at {made.fps:.4g} a second, {clip.reference} "
+            f"{true.frames} at {true.fps:.4g}: features of clips of another length or rate are not compared.",
         )
-    found = ClipFeatures(
-        _vector(bound["generated"], made),
-        _vector(bound["reference"], true),
-        len(made.frames),
-        made.fps,
-        made.size == true.size,
-    )
+    found = ClipFeatures(generated, reference, made.frames, made.fps, made.size == true.size)
     if found.generated.shape != found.reference.shape:
         raise ClipError(
             "bad_result",
@@ -77,21 +71,28 @@ def clip_features(clip: Clip, settings: VideosSettings, embedder: VideoEmbedder)
     return found
 
 
-def _pictures(path: Path | None, settings: VideosSettings) -> Pictures:
+@dataclass(frozen=True)
+class _Shape:
+    frames: int
+    fps: float
+    size: tuple[int, int]
+
+
+def _features(
+    embedder: VideoEmbedder, path: Path | None, settings: VideosSettings
+) -> tuple[np.ndarray, _Shape]:
     assert path is not None
-    return read_pictures(path, settings.fps)
-
-
-def _vector(embedder: VideoEmbedder, seen: Pictures) -> np.ndarray:
+    seen = read_pictures(path, settings.fps)
     if len(seen.frames) < embedder.least_frames:
         raise ClipError(
             "too_short",
-            f"{len(seen.frames)} frames; these video features need {embedder.least_frames} or more.",
+            f"{path} has {len(seen.frames)} frames; these video features need {embedder.least_frames} or "
+            "more.",
         )
     vector = np.asarray(embedder.embed_video(seen.frames, seen.fps), np.float64)
     if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise ClipError("bad_result", "video features are no finite vector.")
-    return vector
+        raise ClipError("bad_result", f"video features of {path} are no finite vector.")
+    return vector, _Shape(len(seen.frames), seen.fps, seen.size)
 
 
 def frechet(features: Mapping[str, ClipFeatures], clips: int, embedder: VideoEmbedder) -> dict[str, Any]:
