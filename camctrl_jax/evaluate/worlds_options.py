@@ -1,8 +1,7 @@
-"""The command line of ``evaluate worlds`` and ``evaluate compare``: options and help, nothing heavy."""
+"""The command line of ``evaluate worlds``: options and help, nothing heavy."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,6 @@ In --out: results.json, results.md (one page), error_over_time.png, by_class.png
 --paths own takes the worlds from --first-seed on with the paths that were drawn with them, as evaluations
 before the benchmark did (--paths own --tasks i2v --count 64 --steps 2 32 --camera-guidance 1 1.5 2).
 comparison.mp4 has given way to a video a scene, strip.png to best.png and worst.png.
-"""
-
-COMPARE = """\
-Compare two results of evaluate worlds on the scenes that both have, scene by scene.
-
-  python -m camctrl_jax.evaluate compare outputs/before outputs/after
-
-Prints each measure's mean difference, second minus first, with its 95 % interval over scenes: much narrower
-than the intervals of either, since scenes differ more than models do.
 """
 
 
@@ -122,20 +112,6 @@ def add_worlds(add: Any) -> None:
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
 
 
-def add_compare(add: Any) -> None:
-    """The options of ``evaluate compare``."""
-    add("first", type=Path, help="a folder of evaluate worlds, or its results.json")
-    add("second", type=Path, help="another one")
-    add(
-        "--rows",
-        nargs=2,
-        metavar="ROW",
-        help="the row of each to compare, such as '32 steps, camera 2, text 1' (default: equal ones, or the "
-        "only one of each)",
-    )
-    add("--json", dest="as_json", action="store_true", help="print JSON")
-
-
 def run_worlds(
     fool: bool, steps: list[int] | None, camera_guidance: list[float] | None, tasks: list[str], **values: Any
 ) -> None:
@@ -157,12 +133,3 @@ def run_worlds(
         print(worlds.benchmark_page(results))
     for name in results["files"]:
         print(settings.out / name)
-
-
-def run_compare(as_json: bool, rows: list[str] | None, **values: Any) -> None:
-    """``evaluate compare`` with the options of :func:`add_compare`."""
-    from camctrl_jax.evaluate import worlds
-
-    settings = worlds.CompareSettings(rows=None if rows is None else (rows[0], rows[1]), **values)
-    comparison = worlds.compare_results(settings)
-    print(json.dumps(comparison, indent=2) if as_json else worlds.comparison_markdown(comparison))
