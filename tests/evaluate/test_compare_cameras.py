@@ -49,6 +49,21 @@ def test_time_stamps_pair_files_of_other_rates(test_data, capsys):
     assert found["rot_err_deg"] == pytest.approx(2.337933, abs=1e-6)
 
 
+def test_rotations_are_made_rotations_in_both_files(tmp_path, capsys):
+    stretched = PATH.world_from_camera.copy()
+    stretched[:, :3, :3] @= np.eye(3) + np.diag([4e-4, 0.0, -4e-4])  # nearest to the same rotation
+    loose = dataclasses.replace(PATH, world_from_camera=stretched)
+    names = [tmp_path / f"{name}.npy" for name in ("true", "loose")]
+    for name, cameras in zip(names, (PATH, loose), strict=True):
+        np.save(name, cameras.world_from_camera)
+    for reference, estimate in (names, names[::-1]):
+        status, found = as_json(capsys, "--reference", reference, "--estimate", estimate)
+        assert status == 0
+        # 1e-5 of a step, and more, where a matrix that is no rotation is inverted.
+        assert found["rpe_trans"] < 1e-9
+        assert found["rot_err_deg"] < 1e-6
+
+
 def test_a_straight_path_says_that_its_rotation_error_means_nothing(test_data, capsys):
     main(
         [
