@@ -113,9 +113,9 @@ class Poses:
 
     def _refuse_one_for_several(self) -> None:
         raise InvalidValue(
-            f"{self._option} {self.path} is one file, but {self.root} holds {len(self.sources)} sources: name a "
-            "folder with a pose file of the same name for each. (One file serves several folders of pictures "
-            "if it names their pictures, as transforms.json, COLMAP and OpenSfM do.)"
+            f"{self._option} {self.path} is one file, but {self.root} holds {len(self.sources)} sources: "
+            "name a folder with a pose file of the same name for each. (One file serves several folders of "
+            "pictures if it names their pictures, as transforms.json, COLMAP and OpenSfM do.)"
         )
 
     def locate(self, source: Path) -> Path | None:

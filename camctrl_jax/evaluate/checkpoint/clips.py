@@ -110,10 +110,12 @@ def prepare_clips(
     for number, job in enumerate(jobs, start=1):
         if settings.count is not None and len(made.clips) >= settings.count:
             break
-        _run(job, settings, embedder, made)
+        wanted = settings.per_video
+        if settings.count is not None:
+            wanted = min(wanted, settings.count - len(made.clips))
+        _run(job, wanted, settings, embedder, made)
         if number % 50 == 0:
             say(f"looked at {number} videos or clips: {len(made.clips)} clips, {len(made.failed)} failed")
-    made.clips = made.clips[: settings.count]
     if not made.clips:
         reasons = {}
         for reason, message in made.failed.values():
@@ -125,8 +127,8 @@ def prepare_clips(
         others = sorted(path.stem for path in (settings.out / folder).iterdir() if path.stem not in names)
         if others:
             raise InvalidValue(
-                f"--out {settings.out}: {folder}/ holds {len(others)} clips that are not asked for, such as "
-                f"{others[0]}: choose another folder, ask for the same clips, or delete them there."
+                f"--out {settings.out}: {folder}/ holds clips that are not asked for ({len(others)}, such "
+                f"as {others[0]}): choose another folder, or ask for the same clips and more."
             )
     return made
 
@@ -138,24 +140,27 @@ class _Job:
     Attributes:
         name: of its entry and, with a number behind it, of its clips.
         key: what its clips depend on, JSON-able; raises ClipError.
-        records: gives clips whose videos are lossless; raises ClipError.
+        records: gives at most so many clips, whose videos are lossless, and remarks to the list that it is
+            given; raises ClipError.
     """
 
     name: str
     key: Callable[[], dict[str, Any]]
-    records: Callable[[list[str]], Iterator[ClipRecord]]
+    records: Callable[[int, list[str]], Iterator[ClipRecord]]
 
 
-def _run(job: _Job, settings: CheckpointSettings, embedder: TextEmbedder, made: TrueClips) -> None:
+def _run(
+    job: _Job, wanted: int, settings: CheckpointSettings, embedder: TextEmbedder, made: TrueClips
+) -> None:
     path = settings.out / PREPARED / f"{job.name}.json"
     try:
-        key = json.loads(json.dumps(job.key()))
+        key = json.loads(json.dumps(job.key() | {"wanted": wanted}))
         entry = _kept(path, key, settings.out)
         if entry is None:
             remarks: list[str] = []
             clips = [
                 _written(record, job.name, number, settings)
-                for number, record in enumerate(job.records(remarks))
+                for number, record in enumerate(job.records(wanted, remarks))
             ]
             entry = {"key": key, "clips": [asdict(clip) for clip in clips], "remarks": remarks}
             write_json(path, entry)
@@ -200,7 +205,7 @@ def _written(record: ClipRecord, name: str, number: int, settings: CheckpointSet
         )
     name = f"{name}_{number}" if number else name
     clip = TrueClip(name, record.source, record.captions[0], record.fps, "")
-    # Seen from its first frame, in the unit of the model: what is asked of it, and estimates are held against.
+    # Seen from its first frame, in the unit of the model: what is asked of it and measured by.
     cameras = record.cameras.orthonormalised().relative_to(0).scaled(settings.camera_scale)
     with written_file(clip.video_file(settings.out)) as file:
         file.write(record.video)
@@ -273,7 +278,7 @@ def _broken(path: str, reason: str, message: str) -> _Job:
     def key() -> dict[str, Any]:
         raise ClipError(reason, message)
 
-    return _Job(Path(path).name, key, lambda remarks: iter(()))
+    return _Job(Path(path).name, key, lambda wanted, remarks: iter(()))
 
 
 def _video(
@@ -303,15 +308,14 @@ def _video(
             "reading": asdict(settings.reading),
             "poses_of": settings.poses_of,
             "camera_scale": settings.camera_scale,
-            "per_video": settings.per_video,
             "files": [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
             "captions": [""] if captions is None else captions.find(source, root),
         }
 
-    def records(remarks: list[str]) -> Iterator[ClipRecord]:
+    def records(wanted: int, remarks: list[str]) -> Iterator[ClipRecord]:
         notes, tally = SourceNotes(), SkipTally(1.0, what="videos")
         clips = cut_source(source, root, cut, notes, tally, poses=poses, captions=captions)
-        yield from itertools.islice(clips, settings.per_video)
+        yield from itertools.islice(clips, wanted)
         remarks += [*tally.remarks, *(f"{source}: {remark}" for remark in notes.media)]
 
     return _Job(name, key, records)
@@ -358,7 +362,7 @@ def _record(sets: ClipSets, number: int, name: str, shape: ClipShape, settings: 
             "captions": record.captions,
         }
 
-    def records(remarks: list[str]) -> Iterator[ClipRecord]:
+    def records(wanted: int, remarks: list[str]) -> Iterator[ClipRecord]:
         record = sets.record(number)
         size, target = (record.height, record.width), (shape.height, shape.width)
         framing = Framing.cover(size, target)

@@ -14,7 +14,7 @@ from camctrl_jax.evaluate.checkpoint.measuring import mean_of
 from camctrl_jax.extras import require
 from camctrl_jax.files.atomic import replaced_file, write_text
 from camctrl_jax.files.json_file import write_json
-from camctrl_jax.metrics.intervals import interval
+from camctrl_jax.metrics.intervals import interval, share_interval
 
 AGAINST_TRUTH = (
     ("psnr_db", "PSNR", "dB, scored frames"),
@@ -29,7 +29,7 @@ AGAINST_TRUTH = (
 ESTIMATED = (
     ("registered", "Geometric consistency", "share of clips whose every frame registers"),
     ("rot_err_aligned_deg", "RotErr, aligned", "degrees"),
-    ("rot_err_deg", "RotErr", "degrees; means nothing on nearly straight paths"),
+    ("rot_err_deg", "RotErr", "degrees, without nearly straight paths, where it means nothing"),
     ("trans_err_share_of_path", "TransErr / path", "share of the path's length"),
     ("motion_px", "Motion strength", "pixels per frame inside the masks"),
     ("moving_share", "Moving share", "of all pixels"),
@@ -103,12 +103,16 @@ def _estimated(results: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         return {}
     names = list(results["clips"])
     merged = {
-        measure: _over(
+        measure: (_share if measure == "registered" else _over)(
             mean_of([_value(seed[clip], measure) for seed in found if clip in seed]) for clip in names
         )
         for measure, _, _ in ESTIMATED
     }
-    return {measure: value for measure, value in merged.items() if value is not None}
+    curves = [seed[clip].get("exploration") for seed in found for clip in names if clip in seed]
+    curve = _curve(each and each["clip_to_first"] for each in curves)
+    return {measure: value for measure, value in merged.items() if value is not None} | (
+        {"exploration_curve": curve} if curve else {}
+    )
 
 
 def _value(row: Mapping[str, Any], measure: str) -> float | None:
@@ -121,6 +125,15 @@ def _value(row: Mapping[str, Any], measure: str) -> float | None:
 
 def _over(values: Iterable[float | None]) -> dict[str, Any] | None:
     found = interval(np.array(list(values), np.float64))
+    return None if found is None else asdict(found)
+
+
+def _share(values: Iterable[float | None]) -> dict[str, Any] | None:
+    """Of yes and no; of several seeds, of which a clip may have some registered, a mean."""
+    known = np.array(list(values), np.float64)
+    if not np.isin(known[~np.isnan(known)], (0.0, 1.0)).all():
+        return _over(known)
+    found = share_interval(known)
     return None if found is None else asdict(found)
 
 
@@ -144,8 +157,8 @@ def page(results: Mapping[str, Any]) -> str:
     failed = "".join(f"; {count} {reason}" for reason, count in results["failed_by_reason"].items())
     lines = [
         f"{results['weights']['checkpoint']} on {found['clips']} clips ({shape}). Videos or clips that could "
-        f"not be used: {found['failed']}{failed}. Samples of each clip: {results['request']['seeds']}; mean and "
-        f"95 % interval over clips. Device: {versions['device']}.",
+        f"not be used: {found['failed']}{failed}. Samples of each clip: {results['request']['seeds']}; mean "
+        f"and 95 % interval over clips. Device: {versions['device']}.",
     ]
     kept = found["reconstruction"]["psnr_db"]
     if kept is not None:
@@ -160,6 +173,7 @@ def page(results: Mapping[str, Any]) -> str:
             lines += ["", f"PSNR clip after clip (dB): {levels}"]
         if row["estimates"]:
             lines += ["", *_table(row["estimates"], ESTIMATED, found["true_clips"]), ""]
+            lines += _curves(row["estimates"], found["true_clips"])
             lines += [f"Every measure, and clips measured in part: {MEASURES}/{name}/seed_*/results.md"]
     if results["failed"]:
         lines += ["", "## Not used", ""]
@@ -176,6 +190,16 @@ def page(results: Mapping[str, Any]) -> str:
     if results["remarks"]:
         lines += ["", "## Remarks", "", *(f"* {remark}" for remark in results["remarks"])]
     return "\n".join(lines)
+
+
+def _curves(samples: Mapping[str, Any], truth: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for title, found in (("samples", samples), ("true clips", truth)):
+        if "exploration_curve" in found:
+            levels = ", ".join(f"{value:.3f}" for value in found["exploration_curve"])
+            lines.append(f"Appearance clip after clip, cosine with the first, {title}: {levels}")
+            lines.append("")
+    return lines
 
 
 def _table(

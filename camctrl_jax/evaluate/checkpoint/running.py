@@ -205,9 +205,9 @@ def reconstruct_all(bench: Bench, say: Say) -> dict[str, Any]:
     missing = [clip for clip in bench.clips if _record(path[clip.name], keys[clip.name], ()) is None]
     for batch, _, done in _batches(missing, bench.settings.batch_size):
         truth = np.stack([clip.video(out) for clip in batch])
-        kept = vae.decode(vae.encode(truth))
-        for clip, video, true in zip(batch[:done], kept, truth, strict=False):
-            found = against_truth(video, true, slice(None))
+        kept, finite = vae.decode_checked(vae.encode(truth))
+        for clip, video, true, sound in zip(batch[:done], kept, truth, finite, strict=False):
+            found = against_truth(video, true, slice(None)) if sound else {"failed": "not_finite"}
             write_json(path[clip.name], {"key": keys[clip.name], "found": found})
     if missing:
         say(f"{len(missing)} clips went through the autoencoder")
