@@ -36,6 +36,7 @@ def row(trans=None, **values):
         "frames": 49,
         "fps": 24.0,
         "size": [480, 720],
+        "lens": "asked",
         "asked": {"path_length": 2.0, "rotation_deg": 10.0},
         "failures": {},
         "registered": trans is not None,
@@ -124,6 +125,7 @@ def test_other_protocols_are_refused_with_what_differs(compared, change, said):
     ("change", "said"),
     [
         ({"fps": 12.0}, "a has 24 and 12 frames a second"),
+        ({"lens": "estimated"}, "the lens of a is asked and estimated"),
         ({"frames": 25}, "a has 49 and 25 frames"),
         ({"asked": {"path_length": 1.0, "rotation_deg": 10.0}}, "asked path of a"),
     ],

@@ -157,7 +157,7 @@ def test_means_of_motion_tell_clips_without_motion_from_clips_that_were_not_meas
         "lost": {"failures": {"masks": "crashed: gone"}},
         "failed": {"failed": "truncated", "message": ""},
     }
-    known = {"frames": 2, "fps": 12.0, "size": [2, 2]}
+    known = {"frames": 2, "fps": 12.0, "size": [2, 2], "remarks": []}
     found = summarise({name: known | row if "failures" in row else row for name, row in rows.items()})
     motion = found["motion_px"]
     assert (motion["mean"], motion["clips"], motion["failed"], motion["nothing_moves"]) == (2.0, 1, 2, 1)
@@ -224,6 +224,20 @@ def test_the_lens_that_was_asked_for_is_known_unless_it_is_to_be_estimated(setti
     row = run(replace(settings, known_lens=False), known)["clips"]["a"]
     assert known.lens is None
     assert row["focal_error"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_lens_that_stands_in_for_a_missing_one_is_not_taken_as_true(settings):
+    (settings.cameras / "a.txt").unlink()
+    save_cameras(PATH, settings.cameras / "a.txt", "kitti")  # holds poses alone
+    (settings.cameras / "b.txt").unlink()
+    known = Known()
+    results = run(settings, known)
+    assert known.lens is None
+    row = results["clips"]["a"]
+    assert row["lens"] == "estimated"
+    assert "focal_error" not in row  # of nothing
+    assert row["trans_err"] == pytest.approx(0.0, abs=1e-4)
+    assert "1 of the clips: the pose file holds no lens: it is estimated." in markdown(results)
 
 
 def test_motion_is_in_the_videos_own_pixels_however_small_estimators_see_it(settings):

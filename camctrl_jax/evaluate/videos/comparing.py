@@ -109,6 +109,8 @@ def _clips_apart(pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]
             found.setdefault("frames", f"{clip} has {one['frames']} and {other['frames']} frames")
         if abs(one["fps"] / other["fps"] - 1.0) > _RATE_APART:
             found.setdefault("fps", f"{clip} has {one['fps']:.4g} and {other['fps']:.4g} frames a second")
+        if one["lens"] != other["lens"]:
+            found.setdefault("lens", f"the lens of {clip} is {one['lens']} and {other['lens']}")
         lengths = [row["asked"]["path_length"] for row in (one, other)]
         turns = [row["asked"]["rotation_deg"] for row in (one, other)]
         if not all(

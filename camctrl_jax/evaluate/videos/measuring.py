@@ -49,6 +49,10 @@ def measure_clip(clip: Clip, settings: VideosSettings, estimators: Estimators) -
             f"{clip.video} has {len(seen.frames)} frames and {clip.cameras} {len(cameras)} poses; one pose "
             "per frame is needed.",
         )
+    has_lens = read.pose_file.intrinsics_from == "file"
+    remarks = list(read.remarks)
+    if settings.known_lens and not has_lens:
+        remarks.append("the pose file holds no lens: it is estimated")
     failures: dict[str, str] = {}
     per_frame: dict[str, Any] = {"seconds": rounded(seen.times)}
     found: dict[str, Any] = {
@@ -56,7 +60,8 @@ def measure_clip(clip: Clip, settings: VideosSettings, estimators: Estimators) -
         "fps": seen.fps,
         "size": list(seen.size),
         "asked": asked_path(cameras),
-        "remarks": list(read.remarks),
+        "remarks": remarks,
+        "lens": "asked" if settings.known_lens and has_lens else "estimated",
         "failures": failures,
         "per_frame": per_frame,
     }
@@ -71,7 +76,7 @@ def measure_clip(clip: Clip, settings: VideosSettings, estimators: Estimators) -
         found |= looks[0]
         per_frame |= looks[1]
     errors, of_frames, found["paths"] = measure_poses(
-        seen.frames, cameras, seen.times, moving, settings, estimators.sfm, failures
+        seen.frames, cameras, seen.times, moving, settings, estimators.sfm, failures, has_lens
     )
     found |= errors
     per_frame |= of_frames

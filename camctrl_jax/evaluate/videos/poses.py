@@ -48,6 +48,7 @@ def measure_poses(
     settings: VideosSettings,
     sfm: StructureFromMotion,
     failures: dict[str, str],
+    has_lens: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Errors of the estimated path, those of each frame, and the paths themselves, JSON-able.
 
@@ -59,17 +60,20 @@ def measure_poses(
         times: f64 [T], seconds.
         moving: bool [T, H, W], or None.
         failures: where the reason is put.
+        has_lens: whether ``cameras`` has a lens of its own. One that stands in for a missing one is never
+            given to the estimator as true.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, settings.pose_frames).round().astype(int))
     asked = cameras.orthonormalised()[chosen]
     of_frames = {"pose_frames": chosen.tolist()}
     paths = {"asked": _matrices(asked)}
-    none = {"registered": False, "registered_share": 0.0}
+    none: dict[str, Any] = {"registered": False, "registered_share": 0.0}
     if len(chosen) < LEAST_POSES:
         failures["poses"] = f"too_short: {len(frames)} frames; poses need {LEAST_POSES} or more."
         return none, of_frames, paths
     masks = None if moving is None else moving[chosen]
-    lens = cameras.intrinsics[chosen] if settings.known_lens else None
+    known = settings.known_lens and has_lens
+    lens = cameras.intrinsics[chosen] if known else None
     result = attempt(failures, "poses", lambda: _reconstructed(sfm, frames, chosen, masks, lens, times))
     if result is None:
         return none, of_frames, paths
@@ -84,7 +88,7 @@ def measure_poses(
         failures["poses"] = f"{result.reason or 'partial'}: {said}"
         return found, of_frames, paths
     paths["estimated"] = _matrices(result.cameras())
-    errors = attempt(failures, "poses", lambda: _path_error(result, asked, settings.known_lens))
+    errors = attempt(failures, "poses", lambda: _path_error(result, asked, has_lens and not known))
     if errors is None:
         return found, of_frames, paths
     by_frame = errors.pop("by_frame")
@@ -115,7 +119,7 @@ def _reconstructed(
     return sfm.reconstruct(frames[chosen], masks, lens, times[chosen])
 
 
-def _path_error(result: SfmResult, asked: Cameras, known_lens: bool) -> dict[str, Any]:
+def _path_error(result: SfmResult, asked: Cameras, with_focal_error: bool) -> dict[str, Any]:
     estimated, reference = result.cameras().world_from_camera, asked.world_from_camera
     errors = path_errors(estimated, reference)
     length = errors.path_length
@@ -123,9 +127,9 @@ def _path_error(result: SfmResult, asked: Cameras, known_lens: bool) -> dict[str
     aligned = _apart(similarity.poses(estimated), reference)
     first = _apart(*_from_first(estimated, reference))
     lens = (
-        {}
-        if known_lens
-        else {"focal_error": float(np.median(result.intrinsics[:, 0] / asked.intrinsics[:, 0]) - 1.0)}
+        {"focal_error": float(np.median(result.intrinsics[:, 0] / asked.intrinsics[:, 0]) - 1.0)}
+        if with_focal_error
+        else {}
     )
     plain = asdict(errors)
     return lens | {

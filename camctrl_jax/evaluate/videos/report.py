@@ -65,6 +65,7 @@ def summarise(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ),
         "degenerate_paths": sum(bool(row.get("degenerate")) for row in clips),
         "nothing_moves": still,
+        "remarks": _counted(remark for row in measured for remark in row["remarks"]),
         "doubts": _counted(doubt for row in clips for doubt in row.get("doubts", ())),
         "fps": _range(row["fps"] for row in measured),
         "frames": _range(row["frames"] for row in measured),
@@ -130,6 +131,7 @@ def markdown(results: Mapping[str, Any]) -> str:
             cells = title, f"{row['mean']:.4g}", bounds, f"{row['clips']}", without, meaning
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *_doubts(results), *_protocol(results), *_frechet(results["frechet"])]
+    lines += [f"\n{count} of the clips: {remark}." for remark, count in results["summary"]["remarks"].items()]
     if results["failed"]:
         lines += ["", "## Failed", ""]
         lines += [f"* {name}: {message}" for name, message in results["failed"].items()]
