@@ -23,8 +23,9 @@ class Limits:
         gap: most frames in a row without a pose, between or before registered ones.
         second_model: largest share of frames in a second model.
         points, track, observations: least points, median frames of a point, observations in every frame.
-        reprojection: largest mean reprojection error, picture diagonals; below ``reprojection_px`` never a
-            doubt: features of small pictures are no sharper.
+        reprojection: largest mean reprojection error, picture diagonals; None, the default, does not
+            look at it: on worlds, wrong models fit their points as well as right ones
+            (docs/results/estimators.md).
         fov_deg: horizontal field of view.
         distortion: largest |k1|.
         triangulation_deg: least median angle between the rays of a point.
@@ -37,8 +38,7 @@ class Limits:
     points: int = 100
     track: int = 3
     observations: int = 30
-    reprojection: float = 1e-3
-    reprojection_px: float = 0.5
+    reprojection: float | None = None
     fov_deg: tuple[float, float] = (20.0, 120.0)
     distortion: float = 0.3
     triangulation_deg: float = 1.5
@@ -50,9 +50,9 @@ DEFAULT = Limits()
 
 DOUBTS = (
     *("no_model", "unregistered", "gap", "end_missing", "fragments", "few_points", "short_tracks"),
-    *("few_observations", "reprojection", "small_angles", "field_of_view", "distortion", "jump"),
+    *("few_observations", "small_angles", "field_of_view", "distortion", "jump"),
 )
-"""The words of :func:`doubts`."""
+"""The words of :func:`doubts` with the default limits; ``reprojection`` is one more where a limit is set."""
 
 
 def doubts(result: SfmResult, image_size: tuple[int, int], limits: Limits = DEFAULT) -> tuple[str, ...]:
@@ -97,9 +97,8 @@ def _of_points(result: SfmResult, image_size: tuple[int, int], limits: Limits) -
         found.append("short_tracks")
     if (result.observations_per_frame[result.registered] < limits.observations).any():
         found.append("few_observations")
-    if result.mean_reprojection_error > max(
-        limits.reprojection * np.hypot(*image_size), limits.reprojection_px
-    ):
+    largest = np.inf if limits.reprojection is None else limits.reprojection * np.hypot(*image_size)
+    if result.mean_reprojection_error > largest:
         found.append("reprojection")
     if np.median(triangulation_angles(result)) < limits.triangulation_deg:
         found.append("small_angles")

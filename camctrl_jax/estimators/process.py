@@ -128,11 +128,12 @@ class Program:
                 raise MissingFile(f"{self.name}: there are no weights {path}. {self.licence}")
 
     def fingerprint(self) -> Fingerprint:
-        """Name, commands and the hash of the weights; not where they lie."""
+        """Name, commands, and the hashes of weights and of scripts that commands name; not where they lie."""
+        commands = tuple(tuple(_named(word) for word in command) for command in self.commands)
         return Fingerprint(
             self.name,
             self.version,
-            (("commands", self.commands), ("environment", self.environment + self.installation.environment)),
+            (("commands", commands), ("environment", self.environment + self.installation.environment)),
             hashed(self.installation.weights),
         )
 
@@ -219,6 +220,13 @@ def _filled(word: str, known: Mapping[str, Path | str]) -> str:
     for name, value in known.items():
         word = word.replace("{" + name + "}", str(value))
     return word
+
+
+def _named(word: str) -> str:
+    """A word of a command; of a script's whole path its name and hash: what it does, not where it lies."""
+    if not (Path(word).is_absolute() and Path(word).is_file()):
+        return word
+    return " ".join(hashed([Path(word)])[0])
 
 
 def _signal_name(number: int) -> str:

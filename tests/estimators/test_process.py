@@ -362,6 +362,11 @@ def test_fingerprints_change_with_weights_and_commands_and_not_with_places(tmp_p
     assert digest(command="other") != first
     weights.write_bytes(b"two")
     assert digest() != first
+    for folder, text in (("a", "1"), ("b", "1"), ("c", "2")):  # a script: what it does, not where it lies
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "run.py").write_text(text)
+    found = [digest(command=str(tmp_path / folder / "run.py")) for folder in "abc"]
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_time_limit_must_be_positive():

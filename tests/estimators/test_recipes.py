@@ -350,6 +350,29 @@ def test_torchvision_raft_pads_small_pictures_and_takes_the_last_flow(place, cli
         recipes.raft_torchvision(installation, size="huge")
 
 
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_torchvision_raft_of_random_weights_gives_what_the_class_gives(place, clip, size):
+    torch = pytest.importorskip("torch")
+    optical_flow = pytest.importorskip(
+        "torchvision.models.optical_flow", reason="torchvision is not installed"
+    )
+    torch.manual_seed(0)
+    model = getattr(optical_flow, f"raft_{size}")(weights=None, progress=False).eval()
+    installation = place()
+    torch.save(model.state_dict(), installation.weights[0])
+    frames = np.tile(clip, (1, 4, 2, 1))[:, :136, :128]  # multiples of 8, large enough: no padding
+    flow = recipes.raft_torchvision(installation, size=size, iterations=2).flow(frames[:1], frames[1:2])
+    pictures = torch.tensor(frames[:2] / 127.5 - 1.0, dtype=torch.float32).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = model(pictures[:1], pictures[1:], num_flow_updates=2)[-1].permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(flow, expected, atol=1e-3)
+    assert np.abs(expected).max() > 0.01
+    padded = recipes.raft_torchvision(installation, size=size, iterations=2).flow(clip[:1], clip[1:2])
+    assert padded.shape == (1, 40, 64, 2)
+
+
 DEPTH_PRO = {
     "packages/depth_pro/__init__.py": """
         import torch
@@ -442,6 +465,17 @@ def test_depth_pro_of_transformers_scales_by_the_true_focal_length(clip, tmp_pat
         found = model(pixel_values=resize(pixels, (32, 32), mode="bilinear")).predicted_depth
         inverse = resize(found[:, None] / 0.5, (40, 64), mode="bilinear")[0, 0]
     np.testing.assert_allclose(near[0], 1.0 / inverse.clamp(1e-4, 1e4), rtol=1e-3)
+    # What the library itself makes of the picture and of the output, from its own field of view.
+    try:
+        processor = transformers.DepthProImageProcessor(size={"height": 32, "width": 32})
+    except ImportError:  # it needs torchvision
+        return
+    inputs = processor(images=list(clip[:1]), return_tensors="pt")
+    with torch.no_grad():
+        theirs = processor.post_process_depth_estimation(model(**inputs), target_sizes=[(40, 64)])[0]
+    ours = depth.depth(clip[:1])
+    np.testing.assert_allclose(ours.depth[0], theirs["predicted_depth"].numpy(), rtol=1e-3)
+    assert ours.intrinsics[0, 0] * 64 == pytest.approx(float(theirs["focal_length"]), rel=1e-4)
 
 
 def test_every_recipe_says_what_it_needs_and_asks_for_a_reading_of_its_licence(place):

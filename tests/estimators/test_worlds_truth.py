@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from dataclasses import replace
 
 import colmap_files
 import numpy as np
@@ -12,7 +13,7 @@ from camctrl_jax import estimators
 from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.estimators import SfmResult, SfmStatus
-from camctrl_jax.estimators.checks import doubts, triangulation_angles
+from camctrl_jax.estimators.checks import Limits, doubts, triangulation_angles
 from camctrl_jax.estimators.colmap import Colmap
 from camctrl_jax.estimators.colmap_models import read_models
 from camctrl_jax.estimators.histograms import HistogramEmbedder
@@ -179,7 +180,10 @@ def test_jumps_fields_of_view_and_failures_are_doubts():
 def test_weak_points_are_doubts(tmp_path):
     colmap_files.small_model(tmp_path, frames=5)
     result = read_models(tmp_path, [f"{i:05d}.png" for i in range(5)], (40, 64))
-    assert set(doubts(result, (40, 64))) == {"few_points", "few_observations", "reprojection"}
+    assert set(doubts(result, (40, 64))) == {"few_points", "few_observations"}
+    strict = Limits(points=1, observations=1, reprojection=0.99 / np.hypot(40, 64))  # the error is 1 pixel
+    assert doubts(result, (40, 64), strict) == ("reprojection",)
+    assert doubts(result, (40, 64), replace(strict, reprojection=1.01 / np.hypot(40, 64))) == ()
     # From the first to the last place, 4 apart, seen from 40 away.
     np.testing.assert_allclose(triangulation_angles(result)[0], np.degrees(np.arctan(4 / 40)), rtol=1e-6)
 

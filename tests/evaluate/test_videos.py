@@ -174,7 +174,7 @@ def test_doubts_are_named_and_counted(settings):
     assert "jump 2" in page
     assert all(f"{doubt}," in page or f"{doubt} (" in page for doubt in DOUBTS)
     given = re.findall(r'append\("(\w+)"\)', inspect.getsource(checks))
-    assert {*given, "no_model"} == set(DOUBTS)
+    assert {*given, "no_model"} == {*DOUBTS, "reprojection"}  # which needs a limit to be set
 
 
 def test_clips_at_a_time_change_nothing(settings):

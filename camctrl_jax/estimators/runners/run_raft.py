@@ -7,6 +7,7 @@ Runs in RAFT's environment. Writes one npy f32 [H, W, 2] a pair, in pixels.
 """
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
 
@@ -29,7 +30,9 @@ from utils.utils import InputPadder  # noqa: E402
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 model = RAFT(argparse.Namespace(small=False, mixed_precision=False, alternate_corr=False, dropout=0.0))
-weights = torch.load(options.weights, map_location="cpu")
+# Old versions of torch cannot be told to unpickle nothing but numbers.
+numbers_only = {"weights_only": True} if "weights_only" in inspect.signature(torch.load).parameters else {}
+weights = torch.load(options.weights, map_location="cpu", **numbers_only)
 model.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
 model.to(device).eval()
 

@@ -30,7 +30,9 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # TMO(ver, aos) in later versions of the code, TMO() in the first.
 arguments = (options.backbone, False)[: len(inspect.signature(TMO.__init__).parameters) - 1]
 model = TMO(*arguments).eval()
-model.load_state_dict(torch.load(options.weights, map_location="cpu"))
+# Old versions of torch cannot be told to unpickle nothing but numbers.
+numbers_only = {"weights_only": True} if "weights_only" in inspect.signature(torch.load).parameters else {}
+model.load_state_dict(torch.load(options.weights, map_location="cpu", **numbers_only))
 model.to(device)
 
 paths = sorted(options.images.glob("*.png"))
