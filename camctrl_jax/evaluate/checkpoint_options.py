@@ -130,7 +130,7 @@ def add_checkpoint(add: Any) -> None:
     )
     add("--estimators", type=Path, metavar="FILE", help="JSON with other estimators, see evaluate videos")
     add("--fvd", type=Path, metavar="FILE", help="FVD by this I3D file, see evaluate videos")
-    add("--jobs", type=int, default=1, metavar="N", help="clips that are measured at a time (default 1)")
+    add("--jobs", type=int, metavar="N", help="clips measured at a time (default: as of evaluate videos)")
     add("--shown", type=int, default=3, help="clips on each strip, the best and the worst (default 3)")
 
 
@@ -140,6 +140,7 @@ def run_checkpoint(
     steps: list[int] | None,
     camera_guidance: list[float] | None,
     tasks: list[str],
+    jobs: int | None,
     **values: Any,
 ) -> int:
     """``evaluate checkpoint`` with the options of :func:`add_checkpoint`; status 1 where clips failed."""
@@ -147,20 +148,20 @@ def run_checkpoint(
     from camctrl_jax.camera.reading import take_reading
     from camctrl_jax.errors import InvalidValue
     from camctrl_jax.evaluate import checkpoint
-    from camctrl_jax.evaluate.videos_options import chosen_estimators
+    from camctrl_jax.evaluate.videos_options import asked_estimators, default_jobs, made_estimators
 
+    asked = asked_estimators(estimators, fvd)
     settings = checkpoint.CheckpointSettings(
         reading=take_reading(values),
         steps=None if steps is None else tuple(steps),
         camera_guidance=None if camera_guidance is None else tuple(camera_guidance),
         tasks=tuple(dict.fromkeys(tasks)),
+        jobs=default_jobs(asked) if jobs is None else jobs,
         **values,
     )
     if not settings.estimates and (estimators is not None or fvd is not None):
         raise InvalidValue("--estimators and --fvd clash with --without-estimates: leave one out.")
-    results = checkpoint.evaluate_checkpoint(
-        settings, chosen_estimators(estimators, fvd) if settings.estimates else None
-    )
+    results = checkpoint.evaluate_checkpoint(settings, made_estimators(asked) if settings.estimates else None)
     print(checkpoint.page(results))
     for name in results["files"]:
         print(settings.out / name)
