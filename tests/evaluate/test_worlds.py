@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 
@@ -23,7 +24,7 @@ from camctrl_jax.evaluate.worlds import (
     evaluate_worlds,
     fool,
 )
-from camctrl_jax.evaluate.worlds.bench import load_features
+from camctrl_jax.evaluate.worlds.bench import load_features, load_looks
 from camctrl_jax.evaluate.worlds.fooling import blurred, faster
 from camctrl_jax.evaluate.worlds.looking import Clip, Looks, worth_another_try
 from camctrl_jax.evaluate.worlds.measuring import (
@@ -35,6 +36,7 @@ from camctrl_jax.evaluate.worlds.measuring import (
 from camctrl_jax.evaluate.worlds.sampling import given_frames, scored_frames
 from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, distances, motion_table, pose_table, summarised
 from camctrl_jax.evaluate.worlds.truth import PATH_SCALES, Truth, at_frames, cases_of, truths, warped
+from camctrl_jax.extras import MissingExtra
 from camctrl_jax.metrics.psnr import psnr
 from camctrl_jax.metrics.worlds_scores import markdown_report
 from camctrl_jax.worlds import WorldsConfig, render, sample_world
@@ -44,7 +46,8 @@ from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
 
 SHAPE = ClipShape(9, 32, 48)  # of the nano weights
-SMALL = {"count": 3, "seeds": 2, "samples": 1, "features": "none", "shown": 1}
+LOOKED = 2 if importlib.util.find_spec("cv2") else 0
+SMALL = {"count": 3, "seeds": 2, "samples": 1, "features": "none", "shown": 1, "motion": 0}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def run(folder, tmp_path_factory):
     """A whole run of two rows, and the lines that it said."""
     lines = []
     out = tmp_path_factory.mktemp("run")
-    settings = Settings(out, checkpoint=str(folder), steps=(2, 1), batch_size=2, **SMALL)
+    settings = Settings(out, checkpoint=str(folder), steps=(2, 1), batch_size=2, **SMALL | {"motion": LOOKED})
     return settings, evaluate_worlds(settings, say=lines.append), lines
 
 
@@ -459,7 +462,34 @@ def test_whole_run_writes_its_results(run):
     for words in ("## I2V", "## T2V", "## Extension", row, "1 steps, camera 2", "| forward |"):
         assert words in page
     assert [entry["steps"] for entry in results["camera"]] == [2, 1]
+    assert results["failed"] == {}
+    if LOOKED:
+        looked = {"truth", "reconstruction", "exact-geometry warp", f"{row}/i2v", f"{row}/t2v"}
+        assert looked <= set(results["motion"]["clips"])
+        assert 0 < scene["values"][f"{row}/t2v/appearance"] <= 1
+        assert results["motion"]["exact"]["motion_px"]["mean"] > 0
+        assert "## Motion and appearance, estimated" in page
     assert "| 2 | 2 |" in markdown_report(results)  # what a weights card shows
+
+
+@pytest.mark.parametrize("asked", [{"motion": 2}, {"poses": 2}])
+def test_estimates_that_were_asked_for_need_their_packages_before_any_work(
+    folder, tmp_path, monkeypatch, asked
+):
+    def missing(*, with_poses):
+        raise MissingExtra("cv2 is needed here but is not installed.")
+
+    monkeypatch.setattr(Looks, "default", missing)
+    settings = Settings(tmp_path / "out", checkpoint=str(folder), **SMALL | asked)
+    with pytest.raises(UserError, match="cv2 is needed"):
+        fool(settings, say=lambda line: None)
+    assert not (tmp_path / "out").exists()
+    # Not asked for: left out with a word.
+    looks, without = load_looks(
+        Settings(tmp_path, **SMALL | {"motion": None}).resolved(False), asked_for_motion=False
+    )
+    assert looks is None
+    assert "cv2 is needed" in without
 
 
 def test_a_second_run_measures_nothing_and_a_lost_scene_alone(run, folder):
@@ -510,8 +540,14 @@ def test_autoencoder_alone_is_measured_by_reconstruction(tmp_path):
 
 
 def test_fooling_table(folder, tmp_path):
-    settings = Settings(tmp_path, checkpoint=str(folder), steps=(1,), **SMALL | {"count": 2})
-    rows = fool(settings, say=lambda line: None)["rows"]
+    settings = Settings(
+        tmp_path, checkpoint=str(folder), steps=(1,), **SMALL | {"count": 2, "motion": LOOKED}
+    )
+    results = fool(settings, say=lambda line: None)
+    rows = results["rows"]
+    if LOOKED:
+        assert set(results["motion"]["clips"]) == set(rows)
+        assert results["motion"]["clips"]["first frame repeated"]["appearance"]["mean"] == pytest.approx(1.0)
     assert len(rows) == 18
 
     def mean(name, measure):

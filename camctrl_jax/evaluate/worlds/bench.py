@@ -23,7 +23,7 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import InvalidValue, file_failures
 from camctrl_jax.evaluate.worlds.looking import Looks, worth_another_try
 from camctrl_jax.evaluate.worlds.settings import Settings
-from camctrl_jax.evaluate.worlds.store import Store, fingerprint_of
+from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
 from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS
 from camctrl_jax.extras import MissingExtra
 from camctrl_jax.interop.described import SamplingDefaults
@@ -148,6 +148,12 @@ def opened(settings: Settings, say: Say, folder: str = "") -> Opened:
     started = time.monotonic()
     bench = load_bench(settings, subject, features, looks)
     described = describe(settings, subject, features_name)
+    # What a comparison of two results must find equal: how scenes are kept, and how they were looked at.
+    described["format"] = FORMAT_VERSION
+    described["estimates"] = {
+        "motion": looks.motion_key if looks is not None and settings.motion else None,
+        "poses": None if looks is None else looks.poses_key,
+    }
     described["estimators"] = {"without": without} if looks is None else looks.described()
     store = Store(
         settings.out / folder, fingerprint_of(folder, described["depends_on"], weights_prints(bench))
