@@ -16,7 +16,8 @@ def tmo(installation: Installation, *, backbone: str = "rn101", flow: str = "ima
     backbone.
 
     Args:
-        backbone: "rn101" or "mitb1".
+        backbone: "rn101", or "mitb1", which asks the hub of Hugging Face for nvidia/mit-b1: have it in the
+            cache (HF_HOME).
         flow: what its second input is: "images", as the appendix has it (the pictures themselves).
     """
     command = ("{python}", runner("tmo"), "--repository", "{repository}", "--weights", "{weights}")

@@ -23,7 +23,9 @@ def vggsfm(
 
     Its environment: Python 3.10, torch 2.1, pycolmap 3.10.0, pyceres 2.3, CUDA; at most about 400 frames.
     Masks are images/ -> masks/ under the same name, set where pixels are to be ignored. Its model lies in
-    sparse/ itself. It leaves frames out that it finds invalid; intrinsics cannot be given to it.
+    sparse/ itself. It leaves frames out that it finds invalid; intrinsics cannot be given to it. Beside its
+    own weights it loads DINOv2 and a keypoint extractor by torch.hub: have them in TORCH_HOME. The working
+    folder must not lie below a folder called images, which it takes for its own.
 
     Args:
         sliding_window: its video_demo.py instead of demo.py, for long clips; one SIMPLE_RADIAL camera.
@@ -54,9 +56,11 @@ def vggt(
     """VGGT by its demo_colmap.py (github.com/facebookresearch/vggt), which writes sparse/*.bin.
 
     Its script takes no masks: ignored pixels are painted black, as its README advises. Nor does it take
-    weights on
-    its command line: it asks torch.hub for model.pt. The recipe points TORCH_HOME at a folder with
-    ``hub/checkpoints/model.pt``: give that folder as the weights.
+    weights on its command line: it asks torch.hub for model.pt. The recipe points TORCH_HOME at a folder with
+    ``hub/checkpoints/model.pt``: give that folder as the weights. Bundle adjustment looks there for more, and
+    fetches what is missing: the tracker of VGGSfM (``vggsfm_v2_tracker.pt``), DINOv2 (its code too, in
+    ``hub/facebookresearch_dinov2_main``), ALIKED and SuperPoint; it needs the package ``lightglue``. Without
+    bundle adjustment each frame has a lens of its own.
     """
     program = _vggt_program(installation, bundle_adjustment=bundle_adjustment, options=options)
     return ProgramSfm(program, takes_masks=False, paint=0)
@@ -129,15 +133,21 @@ def megasam(installation: Installation, *, optimise_focal: bool = True) -> Progr
 
     Its environment: Python 3.10, torch 2.0.1, CUDA 11.8, xformers, its compiled extensions. It takes no masks
     (it finds motion itself: :func:`megasam_masks`) and gives poses without points; consistent depth is not
-    run.
+    run. Its UniDepth asks the hub of Hugging Face for weights: have them in its cache (HF_HOME).
+
+    Args:
+        optimise_focal: pass ``--opt_focal``, which its first version (March 2025) does not know: it always
+            optimises, and needs False.
     """
     program = _megasam_program(installation, optimise_focal=optimise_focal)
     return ProgramSfm(program, takes_masks=False, paint=None, read=read_megasam)
 
 
 def read_megasam(work: Path, names: list[str], size: tuple[int, int], seconds: float) -> SfmResult:
-    """Poses of ``outputs/clip_droid.npz``: cam_c2w [T, 4, 4], intrinsic [3, 3] in pixels of its
-    ``images``."""
+    """Poses of ``outputs/clip_droid.npz``: cam_c2w [T, 4, 4], intrinsic [3, 3] in pixels of its working size.
+
+    Its ``images`` are that size cut to multiples of 8 at the right and below, which moves no pixel.
+    """
     path = owed_file(work, work / "outputs" / f"{_SCENE}_droid.npz", "MegaSaM")
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -145,6 +155,9 @@ def read_megasam(work: Path, names: list[str], size: tuple[int, int], seconds: f
             height, width = archive["images"].shape[1:3]
     except Exception as error:  # NumPy raises many kinds on damaged files
         raise EstimatorFailed("bad_result", f"MegaSaM: {path.name}: {error}") from error
+    shape = tuple(int(side * np.sqrt(384 * 512 / (size[0] * size[1]))) for side in size)
+    if (height, width) == tuple(side - side % 8 for side in shape):
+        height, width = shape
     if len(poses) != len(names):
         raise EstimatorFailed("bad_result", f"MegaSaM: {len(poses)} poses for {len(names)} frames.")
     fractions = np.array([lens[0, 0] / width, lens[1, 1] / height, lens[0, 2] / width, lens[1, 2] / height])

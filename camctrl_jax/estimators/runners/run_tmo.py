@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from PIL import Image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -23,6 +24,9 @@ parser.add_argument("--backbone", default="rn101")
 parser.add_argument("--flow", choices=("images",), default="images", help="what the second input is")
 options = parser.parse_args()
 
+# Its class fetches a backbone of ImageNet, which its own weights then replace: make it of random numbers.
+resnet101 = torchvision.models.resnet101
+torchvision.models.resnet101 = lambda pretrained=False, **settings: resnet101(**settings)
 sys.path.insert(0, options.repository)
 from tmo import TMO  # noqa: E402
 
