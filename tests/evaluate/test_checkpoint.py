@@ -12,6 +12,7 @@ from pattern_videos import pattern_video
 
 from camctrl_jax.camera import load_cameras, preset, save_cameras
 from camctrl_jax.camera.framing import Framing
+from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators import Fingerprint, MotionMasks, SfmResult
@@ -122,6 +123,7 @@ def test_clips_are_cut_framed_and_their_cameras_follow(run, user):
         asked, own = load_cameras(settings.out / f"cameras/{name}.txt"), preset(path, 11)[:9]
         np.testing.assert_allclose(asked.intrinsics, framing.intrinsics(own.intrinsics), atol=1e-6)
         np.testing.assert_allclose(asked.world_from_camera, own.world_from_camera, atol=1e-6)
+        np.testing.assert_allclose(asked.times, np.arange(9) / 12.0, atol=1e-6)
     assert results["clip"] == {"frames": 9, "height": 32, "width": 48, "fps": 12.0}
 
 
@@ -257,6 +259,18 @@ def test_mistakes_are_found_before_the_weights_are_read(run, user, tmp_path, mon
         change = {"checkpoint": str(save_nano(tmp_path / "other", **{change["checkpoint"]: False}))}
     with pytest.raises(UserError, match=message):
         evaluate_checkpoint(replace(run[0], out=tmp_path / "out", **change), ESTIMATORS, lambda line: None)
+
+
+def test_a_run_that_was_trained_on_the_clips_is_remarked_upon(nano, run, tmp_path, monkeypatch):
+    config = {"data": {"datasets": [str(tmp_path / "mine")], "unlabelled": []}}
+    monkeypatch.setattr(running, "load_run_config", lambda path: config)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "others").mkdir()
+    weights = replace(open_weights(str(nano)), kind="run")
+    base = {"videos": None, "cameras": None}
+    found = running.trained_on(weights, replace(run[0], dataset=tmp_path / "others/../mine", **base))
+    assert ["was trained on" in each for each in found] == [True]
+    assert running.trained_on(weights, replace(run[0], dataset=tmp_path / "others", **base)) == []
 
 
 def test_a_folder_of_other_clips_is_refused(run, monkeypatch):

@@ -207,6 +207,7 @@ def _written(record: ClipRecord, name: str, number: int, settings: CheckpointSet
     clip = TrueClip(name, record.source, record.captions[0], record.fps, "")
     # Seen from its first frame, in the unit of the model: what is asked of it and measured by.
     cameras = record.cameras.orthonormalised().relative_to(0).scaled(settings.camera_scale)
+    cameras = replace(cameras, times=np.arange(len(cameras)) / record.fps)
     with written_file(clip.video_file(settings.out)) as file:
         file.write(record.video)
     save_cameras(cameras, clip.cameras_file(settings.out))

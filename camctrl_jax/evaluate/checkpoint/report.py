@@ -73,6 +73,7 @@ def summarised(results: Mapping[str, Any]) -> dict[str, Any]:
                 **{name: _over(each.get(name) for each in found) for name, _, _ in AGAINST_TRUTH},
                 "clip_psnr_db": _curve(each.get("clip_psnr_db") for each in found),
                 "estimates": _estimated(results, f"{row}/{task}/"),
+                "frechet": _frechet(results, f"{row}/{task}/"),
             }
             for kind in ("", "decoy_", "repeated_"):
                 curve = _curve(each.get(f"{kind}frame_psnr") for each in found)
@@ -113,6 +114,16 @@ def _estimated(results: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {measure: value for measure, value in merged.items() if value is not None} | (
         {"exploration_curve": curve} if curve else {}
     )
+
+
+def _frechet(results: Mapping[str, Any], prefix: str) -> list[float]:
+    """Distances of video features to the true clips, one a seed, where they were asked for."""
+    found = [
+        result.get("frechet") or {}
+        for name, result in results.get("estimates", {}).items()
+        if name.startswith(prefix)
+    ]
+    return [each["distance"] for each in found if "distance" in each]
 
 
 def _value(row: Mapping[str, Any], measure: str) -> float | None:
@@ -174,6 +185,12 @@ def page(results: Mapping[str, Any]) -> str:
         if row["estimates"]:
             lines += ["", *_table(row["estimates"], ESTIMATED, found["true_clips"]), ""]
             lines += _curves(row["estimates"], found["true_clips"])
+            if row["frechet"]:
+                levels = ", ".join(f"{value:.4g}" for value in row["frechet"])
+                lines += [
+                    f"Frechet distance to the true clips, one a seed: {levels} (the floor: see there)",
+                    "",
+                ]
             lines += [f"Every measure, and clips measured in part: {MEASURES}/{name}/seed_*/results.md"]
     if results["failed"]:
         lines += ["", "## Not used", ""]
