@@ -40,7 +40,11 @@ from camctrl_jax.extras import MissingExtra
 from camctrl_jax.metrics.psnr import psnr
 from camctrl_jax.metrics.worlds_scores import markdown_report
 from camctrl_jax.worlds import WorldsConfig, render, sample_world
-from camctrl_jax.worlds.geometry import render_geometry
+from camctrl_jax.worlds.benchmark import benchmark_scene
+from camctrl_jax.worlds.corruptions import static_variant
+from camctrl_jax.worlds.geometry import moving_now, render_geometry, true_motion
+from camctrl_jax.worlds.rendering import render_truth
+from camctrl_jax.worlds.scene import SKY_INSTANCE
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
@@ -88,6 +92,35 @@ def test_geometry_of_many_worlds_is_that_of_each(rendered):
     np.testing.assert_allclose(depth[1], frames.depth, rtol=1e-5)
     np.testing.assert_array_equal(instances[1], frames.instances)
     assert (instances[0] != instances[1]).any()
+    np.testing.assert_array_equal(moving_now(world, instances[1]), frames.moving)
+    flow, moving = true_motion(world, 32, 48)
+    np.testing.assert_array_equal(flow, frames.flow)
+    np.testing.assert_array_equal(moving, frames.moving[:-1])
+
+
+def test_what_the_first_frame_shows_is_what_is_not_hidden_on_the_way_back_to_it(rendered):
+    world, _ = rendered
+    _, _, seen = render_geometry([world], 32, 48)
+    back = at_frames(world, slice(8, None, -8))  # the last frame, then the first one
+    np.testing.assert_array_equal(seen[0, 8], ~render_truth(back, 32, 48)[-1][0])
+    assert 0.5 < seen[0, 8].mean() < 1.0
+
+
+def test_a_camera_that_turns_on_the_spot_sees_again_all_that_its_first_frame_showed():
+    world = static_variant(benchmark_scene(2, WorldsConfig(frames=9)).world)  # a pan
+    instances, seen = (found[0] for found in render_geometry([world], 32, 48)[1:])
+    cameras = world.cameras
+    v, u = np.meshgrid((np.arange(32) + 0.5) / 32, (np.arange(48) + 0.5) / 48, indexing="ij")
+    lens = cameras.intrinsics[0]
+    rays = np.stack([(u - lens[2]) / lens[0], (v - lens[3]) / lens[1], np.ones_like(u)], axis=-1)
+    poses = cameras.world_from_camera[:, :3, :3]
+    for t in range(9):
+        turned = rays @ poses[t].T @ poses[0]
+        x, y = (turned[..., i] / turned[..., 2] * lens[i] + lens[2 + i] for i in range(2))
+        inside = (np.abs(x - 0.5) < 0.4999) & (np.abs(y - 0.5) < 0.4999)
+        np.testing.assert_array_equal(seen[t] & inside, inside)
+        assert not (seen[t] & (np.abs(x - 0.5) > 0.5001)).any()
+    assert (seen[8] & (instances[8] == SKY_INSTANCE)).any()
 
 
 def test_warp_of_the_first_frame_is_that_frame_where_the_camera_is_and_close_along_the_path(scenes):
