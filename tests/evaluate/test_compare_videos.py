@@ -135,6 +135,11 @@ def test_other_clips_of_one_name_are_refused(compared, change, said):
         compared(result({"a": row(0.1)}), result({"a": row(0.1, **change)}))
 
 
+def test_results_of_an_older_version_are_to_be_measured_again(compared):
+    with pytest.raises(InvalidValue, match="one was written by an older version"):
+        compared(result({"a": {}}, format=3), result({"a": row(0.1)}, format=4))
+
+
 def test_other_picture_sizes_leave_motion_in_pixels_out(compared):
     moving = {"motion_px": 2.0, "motion_diagonals": 0.01}
     found, _ = compared(

@@ -44,6 +44,10 @@ def compare_videos(
     if not common:
         raise InvalidValue(f"{names[0]} and {names[1]} have no clip in common: clips are paired by name.")
     pairs = {clip: (first["clips"][clip], second["clips"][clip]) for clip in common}
+    formats = [result["settings"].get("format") for result in (first, second)]
+    if formats[0] != formats[1]:
+        older = names[formats.index(min(formats, key=lambda each: each or 0))]
+        raise InvalidValue(f"{older} was written by an older version: run its command again, then compare.")
     apart = [*_protocols_apart(first["settings"], second["settings"]), *_clips_apart(pairs)]
     if apart:
         raise InvalidValue(

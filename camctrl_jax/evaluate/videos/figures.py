@@ -188,7 +188,9 @@ def _view(axes: Any, known: Mapping[str, Any], across: tuple[int, float], upward
         drawn.append(("estimated", _ESTIMATED, to_first @ align_rotations(estimated, asked).poses(estimated)))
     for label, colour, poses in drawn:
         x, y = (sign * poses[:, index, 3] for index, sign in (across, upwards))
-        axes.plot(x, y, "-o", color=colour, lw=1.3, ms=2.4, label=label, alpha=0.85)
+        # The asked path is wide, so that it shows under an estimate that lies on it.
+        width = 4.0 if label == "asked" else 1.3
+        axes.plot(x, y, "-o", color=colour, lw=width, ms=2.4, label=label, alpha=0.45 if width > 2 else 0.9)
         axes.plot(x[:1], y[:1], "s", color=colour, ms=5)
     everything = np.concatenate([poses[:, :3, 3] for _, _, poses in drawn])
     middle = 0.5 * (everything.min(axis=0) + everything.max(axis=0))
