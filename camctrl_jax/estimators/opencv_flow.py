@@ -69,6 +69,13 @@ def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
+def texture(picture: np.ndarray) -> np.ndarray:
+    """Mean gradient f32 [H, W] of the 9 x 9 neighbourhood in a picture u8 [H, W], grey levels a pixel."""
+    right = cv2.Sobel(picture, cv2.CV_32F, 1, 0) / 8.0
+    down = cv2.Sobel(picture, cv2.CV_32F, 0, 1) / 8.0
+    return cv2.blur(np.hypot(right, down), (9, 9))
+
+
 def enlarged_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """A mask bool [h, w] at [height, width]: a pixel takes the value of the one that covers it."""
     return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
