@@ -84,7 +84,7 @@ def add_worlds(add: Any) -> None:
         type=int,
         metavar="N",
         help="motion strength and appearance consistency of the first N scenes; 0 leaves them out (default: "
-        "64, 10 on a CPU; needs OpenCV)",
+        "29, 5 on a CPU; needs OpenCV)",
     )
     add(
         "--poses",

@@ -29,7 +29,8 @@ class Size:
         steps: Euler steps.
         camera_guidance: weight of the camera.
         batch_size: scenes at a time.
-        motion: scenes whose motion and appearance are looked at: nearly a second of a core a clip.
+        motion: scenes whose motion and appearance are looked at: about five seconds of a core a clip,
+            and six clips a scene.
     """
 
     count: int
@@ -40,8 +41,8 @@ class Size:
     motion: int
 
 
-ACCELERATOR = Size(BENCHMARK_SCENES, 4, 32, 2.0, 32, 64)
-LAPTOP = Size(10, 2, 8, 2.0, 1, 10)
+ACCELERATOR = Size(BENCHMARK_SCENES, 4, 32, 2.0, 32, 29)
+LAPTOP = Size(10, 2, 8, 2.0, 1, 5)
 """Every class of paths once and a standing camera; few steps: under 15 minutes on two cores."""
 
 
