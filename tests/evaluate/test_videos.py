@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from camctrl_jax.camera import Cameras, preset, rotations, save_cameras
+from camctrl_jax.camera.intrinsics import intrinsics_from_pixels
+from camctrl_jax.camera.reading import Reading, read_path
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators import EstimatorFailed, Fingerprint, MotionMasks, SfmResult, checks
 from camctrl_jax.estimators.checks import DOUBTS
@@ -18,6 +21,7 @@ from camctrl_jax.estimators.imported import ImportedPoses
 from camctrl_jax.estimators.process import Installation, Program
 from camctrl_jax.estimators.programs import ProgramSfm
 from camctrl_jax.evaluate.videos import Estimators, VideosSettings, evaluate_videos, markdown, summarise
+from camctrl_jax.evaluate.videos_options import made_estimators
 from camctrl_jax.video.encoding import write_mp4
 
 pytest.importorskip("av")
@@ -353,3 +357,22 @@ def test_folders_that_are_not_there_or_ambiguous_are_named(settings, tmp_path):
     with pytest.raises(UserError, match="holds no videos"):
         run(replace(settings, generated=empty))
     assert issubclass(EstimatorFailed, ClipError)
+
+
+@pytest.mark.slow
+def test_real_pictures_follow_their_own_cameras_and_not_those_of_another_clip(test_data, tmp_path):
+    pytest.importorskip("pycolmap")
+    pytest.importorskip("cv2")
+    own = read_path(test_data("open3d_rgbd/trajectory.log"), Reading()).pose_file.cameras
+    lens = intrinsics_from_pixels((525.0, 525.0, 320.0, 240.0), 480, 640)
+    other = read_path(test_data("re10k_cameractrl/pose_files/0bf152ef84195293.txt"), Reading())
+    save_cameras(own.with_intrinsics(lens), tmp_path / "cameras/own.txt")
+    save_cameras(other.pose_file.cameras[:5].with_intrinsics(lens), tmp_path / "cameras/other.txt")
+    for name in ("own", "other"):
+        shutil.copytree(test_data("open3d_rgbd/color"), tmp_path / "generated" / name)
+    settings = VideosSettings(tmp_path / "out", tmp_path / "generated", tmp_path / "cameras", jobs=2)
+    clips = evaluate_videos(settings, made_estimators({}), say=lambda line: None)["clips"]
+    assert [clips[name]["registered"] for name in ("own", "other")] == [True, True]
+    assert clips["own"]["trans_err_aligned_share_of_path"] < 0.02
+    assert clips["own"]["rot_err_aligned_deg"] < 0.2
+    assert clips["other"]["trans_err_aligned_share_of_path"] > 0.1

@@ -17,7 +17,11 @@ MEASURES = (
     ("trans_err_share_of_path", "TransErr / path", "share of the path's length"),
     ("rot_err_deg", "RotErr", "degrees, after alignment by positions; see the count of degenerate paths"),
     ("trans_err_aligned", "TransErr, aligned", "units of the asked path, after alignment by rotations"),
-    ("trans_err_aligned_share_of_path", "TransErr / path, aligned", "share of the path's length"),
+    (
+        "trans_err_aligned_share_of_path",
+        "TransErr / path, aligned",
+        "share of the path's length; about 0.25 on a straight path that is not followed at all",
+    ),
     ("rot_err_aligned_deg", "RotErr, aligned", "degrees, after alignment by rotations"),
     ("rot_err_first_deg", "RotErr, first", "degrees, relative to the first frame"),
     ("rpe_rot_deg", "RPE, rotation", "degrees from frame to frame"),
