@@ -77,7 +77,8 @@ def add_videos(add: Any) -> None:
         "--clip-frames",
         type=int,
         metavar="N",
-        help="longer videos are explorations of clips of so many frames: appearance from clip to clip, too",
+        help="videos at least twice as long are explorations whose clips add so many frames each: appearance "
+        "from clip to clip, too",
     )
     add("--fvd", type=Path, metavar="FILE", help="I3D as TorchScript: Frechet distance to --reference")
     add(

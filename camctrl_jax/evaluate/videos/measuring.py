@@ -120,12 +120,11 @@ def _appearance(
     if len(frames) > 1:
         found["appearance_to_first"] = first_picture_consistency(embeddings)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    if settings.clip_frames is not None and len(frames) > settings.clip_frames:
-        parts = [
-            embeddings[start : start + settings.clip_frames]
-            for start in range(0, len(frames), settings.clip_frames)
-        ]
-        whole = exploration_consistency(parts)
+    if settings.clip_frames is not None and len(frames) >= 2 * settings.clip_frames:
+        # Counted from the end: the first clip of an exploration has its context besides, and a short last one
+        # would be compared with long ones.
+        starts = range(len(frames) % settings.clip_frames, len(frames), settings.clip_frames)
+        whole = exploration_consistency(np.split(embeddings, starts[1:]))
         found |= {
             "exploration": asdict(whole),
             "exploration_to_mean": whole.to_mean,

@@ -71,8 +71,9 @@ class VideosSettings:
         known_lens: structure from motion is given the lens that was asked for: short straight paths hardly
             fix a focal length. False has it estimated, and its error reported.
         reading: how to read the pose files.
-        clip_frames: longer videos are explorations, made clip by clip, so many frames each (the last may be
-            shorter): their appearance is also measured from clip to clip. None takes none for one.
+        clip_frames: videos at least twice as long are explorations, made clip by clip, so many new frames
+            each (the first has what is left over besides): their appearance is also measured from clip to
+            clip. None takes none for one.
         jobs: clips that are measured at a time; results do not depend on it.
         shown: clips on each of ``best.png`` and ``worst.png``.
     """

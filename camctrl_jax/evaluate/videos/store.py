@@ -24,7 +24,7 @@ from camctrl_jax.evaluate.videos.settings import Estimators, VideosSettings
 from camctrl_jax.files.atomic import written_file
 from camctrl_jax.files.json_file import read_json, write_json
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _RETRIED = ("timeout:", "crashed:")  # reasons that lie in the machine, not in the clip
 
 
