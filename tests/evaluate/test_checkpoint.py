@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from camctrl_jax.camera import load_cameras, preset, save_cameras
 from camctrl_jax.camera.framing import Framing
 from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.clip_shape import ClipShape
-from camctrl_jax.errors import ClipError, UserError
+from camctrl_jax.errors import ClipError, FileFailure, UserError
 from camctrl_jax.estimators import Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.checkpoint import (
@@ -198,12 +199,15 @@ def test_the_same_command_samples_and_cuts_nothing_again(run, monkeypatch):
         evaluate_checkpoint(settings, ESTIMATORS, lambda line: None)
 
 
-def test_other_weights_are_sampled_anew_and_clips_that_fail_cost_only_themselves(run, monkeypatch):
-    settings, _, _ = run
+def test_other_weights_are_sampled_anew_and_clips_that_fail_cost_only_themselves(run, monkeypatch, tmp_path):
+    settings = replace(run[0], out=tmp_path / "out")
+    shutil.copytree(run[0].out, settings.out)
     tried = []
 
     def make(bench, unit, places, count):
         tried.append((list(places), count))
+        for place in places:  # what is there is of other weights
+            assert not list((settings.out / ROW).glob(f"*/{bench.clips[place].name}.*"))
         if 1 in places:
             raise ClipError("not_finite", "decodes to NaN")
 
@@ -216,7 +220,15 @@ def test_other_weights_are_sampled_anew_and_clips_that_fail_cost_only_themselves
     records = results["samples"]["steps1_camera2_text1"]["i2v"]
     assert [name for name, record in records.items() if "failed" in record] == ["b"]
     assert results["summary"]["sampling_failed"] == 1
-    assert "b: ClipError: decodes to NaN" in page(results)
+    assert "b: decodes to NaN" in page(results)
+    assert not list((settings.out / ROW).glob("*/b.*"))  # or an old sample would be measured in its place
+
+    def full(bench, unit, places, count):
+        raise FileFailure("cannot write: the disk is full")
+
+    monkeypatch.setattr(running, "_make", full)
+    with pytest.raises(FileFailure):  # would be so of every clip
+        evaluate_checkpoint(replace(settings, estimates=False), None, lambda line: None)
 
 
 def without_loading(monkeypatch):
@@ -234,7 +246,7 @@ def without_loading(monkeypatch):
             "None of 6 videos or clips can be used.*a clip needs at least 13",
         ),
         ({"frames": 10}, "frames=10: expected 4k"),
-        ({"tasks": ("t2v",)}, "--tasks t2v .* --captions"),
+        ({"tasks": ("t2v", "i2v")}, "--tasks t2v .* --captions"),
         ({"dataset": "paths"}, "one of the two"),
         ({"cameras": None}, "--videos needs --cameras"),
         ({"videos": "nowhere"}, "--videos .*nowhere: no such"),
@@ -242,7 +254,9 @@ def without_loading(monkeypatch):
         ({"videos": None, "cameras": None, "dataset": "paths"}, "holds no dataset of clips"),
         ({"count": 1}, "--decoys .* 2 clips or more"),
         ({"frames": 5, "clips": 2}, "--clips 2: clips of 5 frames are too short"),
-        ({"frames": 5, "tasks": ("extension",)}, "--tasks extension: clips of 5 frames"),
+        ({"frames": 5, "tasks": ("extension",), "decoys": False}, "--tasks extension: clips of 5 frames"),
+        ({"frames": 5}, "--frames 5: i2v is scored from frame 6 on; 9 or more"),
+        ({"tasks": ("extension",)}, "--decoys are paths of i2v"),
         ({"steps": (0,)}, "at least 1"),
         ({"seeds": 0}, "--seeds 0: expected 1 or more"),
         ({"camera_scale": -1.0}, "--camera-scale -1"),
@@ -282,7 +296,7 @@ def test_a_folder_of_other_clips_is_refused(run, monkeypatch):
 def test_explorations_have_the_length_that_their_clips_add_up_to():
     plan = Plan(ClipShape(49, 96, 160), clips=3)
     assert (plan.context, plan.added, plan.frames) == (13, 36, 121)
-    assert plan.windows("i2v") == [slice(1, 49), slice(49, 85), slice(85, 121)]
+    assert plan.windows("i2v") == [slice(5, 49), slice(49, 85), slice(85, 121)]  # from the first scored one
     assert plan.windows("extension")[0] == slice(13, 49)
     assert Plan(ClipShape(9, 32, 48)).frames == 9
 

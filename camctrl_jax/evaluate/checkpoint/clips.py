@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -106,7 +107,9 @@ def prepare_clips(
             of another evaluation: they would be measured as clips without a sample.
     """
     made = TrueClips()
-    jobs = _of_videos(settings, shape) if settings.videos is not None else _of_dataset(settings, shape)
+    jobs = _of_dataset(settings, shape)
+    if settings.videos is not None:
+        jobs = _of_videos(settings, shape, made.remarks)
     for number, job in enumerate(jobs, start=1):
         if settings.count is not None and len(made.clips) >= settings.count:
             break
@@ -122,15 +125,21 @@ def prepare_clips(
             reasons.setdefault(reason, message)
         first = " ".join(reasons.values())
         raise InvalidValue(f"None of {len(made.failed)} videos or clips can be used. {first}")
+    _check_folder(settings.out, made)
+    return made
+
+
+def _check_folder(out: Path, made: TrueClips) -> None:
     names = {clip.name for clip in made.clips}
     for folder in (REFERENCE, CAMERAS):
-        others = sorted(path.stem for path in (settings.out / folder).iterdir() if path.stem not in names)
+        others = sorted(path.stem for path in (out / folder).iterdir() if path.stem not in names)
         if others:
+            gone = next((name for name in others if name in made.failed), None)
+            why = "" if gone is None else f" {gone} was there and cannot be used now: {made.failed[gone][1]}"
             raise InvalidValue(
-                f"--out {settings.out}: {folder}/ holds clips that are not asked for ({len(others)}, such "
-                f"as {others[0]}): choose another folder, or ask for the same clips and more."
+                f"--out {out}: {folder}/ holds clips that are not asked for ({len(others)}, such as "
+                f"{others[0]}): choose another folder, or ask for the same clips and more.{why}"
             )
-    return made
 
 
 @dataclass(frozen=True)
@@ -152,29 +161,39 @@ class _Job:
 def _run(
     job: _Job, wanted: int, settings: CheckpointSettings, embedder: TextEmbedder, made: TrueClips
 ) -> None:
+    """Add a job's clips, or why there are none. Nothing is written of a job that fails half-way."""
     path = settings.out / PREPARED / f"{job.name}.json"
+    remarks: list[str] = []
+    records: list[ClipRecord] = []
     try:
         key = json.loads(json.dumps(job.key() | {"wanted": wanted}))
         entry = _kept(path, key, settings.out)
         if entry is None:
-            remarks: list[str] = []
-            clips = [
-                _written(record, job.name, number, settings)
-                for number, record in enumerate(job.records(wanted, remarks))
-            ]
-            entry = {"key": key, "clips": [asdict(clip) for clip in clips], "remarks": remarks}
-            write_json(path, entry)
-        clips = [TrueClip(**values) for values in entry["clips"]]
-        for clip in clips:
-            _check_caption(clip, settings, embedder)
+            records = list(job.records(wanted, remarks))
+        for record in records:
+            _check_cameras(record)
+        for caption in [record.captions[0] for record in records] + _captions(entry):
+            _check_caption(caption, job.name, settings, embedder)
     except ClipError as error:
         made.failed[job.name] = (error.reason, str(error))
         return
-    except UserError as error:
+    except (UserError, OSError) as error:
         made.failed[job.name] = ("unusable", str(error))
         return
-    made.clips += clips
+    if entry is None:
+        names = [f"{job.name}_{number}" if number else job.name for number in range(len(records))]
+        twice = next((clip.name for clip in made.clips if clip.name in names), None)
+        if twice is not None:
+            raise InvalidValue(f"two clips would share the name {twice}: rename one of their videos.")
+        clips = [_written(record, name, settings) for record, name in zip(records, names, strict=True)]
+        entry = {"key": key, "clips": [asdict(clip) for clip in clips], "remarks": remarks}
+        write_json(path, entry)
+    made.clips += [TrueClip(**values) for values in entry["clips"]]
     made.remarks += entry["remarks"]
+
+
+def _captions(entry: dict[str, Any] | None) -> list[str]:
+    return [] if entry is None else [clip["caption"] for clip in entry["clips"]]
 
 
 def _kept(path: Path, key: dict[str, Any], out: Path) -> dict[str, Any] | None:
@@ -197,13 +216,8 @@ def _digest(clip: TrueClip, out: Path) -> str:
     return digest.hexdigest()
 
 
-def _written(record: ClipRecord, name: str, number: int, settings: CheckpointSettings) -> TrueClip:
+def _written(record: ClipRecord, name: str, settings: CheckpointSettings) -> TrueClip:
     """Write the two files of a clip."""
-    if record.cameras is None:
-        raise ClipError(
-            "no_cameras", f"{record.source or record.id}: has no camera path, and the model is to follow one."
-        )
-    name = f"{name}_{number}" if number else name
     clip = TrueClip(name, record.source, record.captions[0], record.fps, "")
     # Seen from its first frame, in the unit of the model: what is asked of it and measured by.
     cameras = record.cameras.orthonormalised().relative_to(0).scaled(settings.camera_scale)
@@ -214,19 +228,27 @@ def _written(record: ClipRecord, name: str, number: int, settings: CheckpointSet
     return replace(clip, digest=_digest(clip, settings.out))
 
 
-def _check_caption(clip: TrueClip, settings: CheckpointSettings, embedder: TextEmbedder) -> None:
-    if "t2v" in settings.tasks and not clip.caption:
-        raise ClipError("no_caption", f"{clip.name}: has no caption, and --tasks t2v makes clips from one.")
+def _check_cameras(record: ClipRecord) -> None:
+    if record.cameras is None:
+        raise ClipError(
+            "no_cameras", f"{record.source or record.id}: has no camera path, and the model is to follow one."
+        )
+
+
+def _check_caption(caption: str, name: str, settings: CheckpointSettings, embedder: TextEmbedder) -> None:
+    if "t2v" in settings.tasks and not caption:
+        raise ClipError("no_caption", f"{name}: has no caption, and --tasks t2v makes clips from one.")
     try:
-        embedder.embed([clip.caption])
+        embedder.embed([caption])
     except MissingText as error:
-        raise ClipError("no_text_embedding", f"{clip.name}: {error}") from error
+        raise ClipError("no_text_embedding", f"{name}: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------- videos of a user
 
 
-def _of_videos(settings: CheckpointSettings, shape: ClipShape) -> Iterator[_Job]:
+def _of_videos(settings: CheckpointSettings, shape: ClipShape, remarks: list[str]) -> Iterator[_Job]:
+    """Jobs; ``remarks`` takes what is left out at once and, at the end, what was asked for by no video."""
     root = settings.videos
     found = find_sources(root, option="--videos")
     poses = Poses(
@@ -247,15 +269,19 @@ def _of_videos(settings: CheckpointSettings, shape: ClipShape) -> Iterator[_Job]
         image_fps=settings.image_fps,
         crf=None,
     )
-    names = _names(found.sources, root)
-    broken = [_broken(name, reason, message) for name, reason, message in found.broken]
-    return itertools.chain(
-        broken,
-        (
-            _video(source, name, root, cut, poses, captions, settings)
-            for source, name in zip(found.sources, names, strict=True)
-        ),
-    )
+    remarks += [f"{each.path}: not taken, {each.why}" for each in found.left_out]
+    remarks += [f"{copy}: has the same bytes as {first}; both count" for copy, first in found.copies]
+    remarks += [f"{folder}: {remark}" for folder, remark in found.remarks]
+    located: set[Path] = set()
+    for path, reason, message in found.broken:
+        yield _broken(path, reason, message)
+    for source, name in zip(found.sources, _names(found.sources, root), strict=True):
+        yield _video(source, name, root, cut, poses, captions, settings, located)
+    # Clips that are kept from an earlier run did not ask ``poses`` for them again.
+    within = located | {folder for each in located for folder in each.parents}
+    unused = [each for each in poses.unmatched() if Path(each) not in within]
+    unused += captions.unmatched() if captions is not None else []
+    remarks += [f"{each}: belongs to no video" for each in unused]
 
 
 def _names(sources: Sequence[Path], root: Path) -> list[str]:
@@ -264,11 +290,12 @@ def _names(sources: Sequence[Path], root: Path) -> list[str]:
     stems = [
         "__".join(place.with_suffix("").parts) if place.suffix else "__".join(place.parts) for place in places
     ]
+    count = Counter(stems)
     names = [
-        stem if stems.count(stem) == 1 else "__".join(place.parts).replace(".", "_")
+        stem if count[stem] == 1 else "__".join(place.parts).replace(".", "_")
         for stem, place in zip(stems, places, strict=True)
     ]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, number in Counter(names).items() if number > 1), None)
     if twice is not None:
         clash = [str(source) for source, name in zip(sources, names, strict=True) if name == twice]
         raise InvalidValue(f"--videos: {' and '.join(clash[:2])} would share the name {twice}: rename one.")
@@ -279,7 +306,7 @@ def _broken(path: str, reason: str, message: str) -> _Job:
     def key() -> dict[str, Any]:
         raise ClipError(reason, message)
 
-    return _Job(Path(path).name, key, lambda wanted, remarks: iter(()))
+    return _Job(path, key, lambda wanted, remarks: iter(()))  # fails before the name becomes a file's
 
 
 def _video(
@@ -290,18 +317,22 @@ def _video(
     poses: Poses,
     captions: Captions | None,
     settings: CheckpointSettings,
+    located: set[Path],
 ) -> _Job:
+    """The job of one video; ``located`` takes its pose file."""
+
     def key() -> dict[str, Any]:
-        located = poses.locate(source)
-        if located is None:
+        file = poses.locate(source)
+        if file is None:
             raise ClipError(
                 "no_cameras",
                 f"{source}: {settings.cameras} holds no pose file of its name, and the model is to follow "
                 "one.",
             )
+        located.add(file)
         files = [
             *(pictures_of(source) or [source]),
-            *_files(Path(str(located).rpartition("#")[0] or located)),
+            *_files(Path(str(file).rpartition("#")[0] or file)),
         ]
         return {
             "format": _FORMAT,
@@ -343,14 +374,15 @@ def _of_dataset(settings: CheckpointSettings, shape: ClipShape) -> Iterator[_Job
         )
     ids = sets.column("id").tolist()
     names = ["".join(c if c.isalnum() or c in "-_" else "_" for c in each).strip("_") for each in ids]
-    doubled = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    count = Counter(names)
     for number, name in enumerate(names):
-        yield _record(sets, number, f"{name}_{number}" if name in doubled else name, shape, settings)
+        yield _record(sets, number, f"{name}_{number}" if count[name] > 1 else name, shape, settings)
 
 
 def _record(sets: ClipSets, number: int, name: str, shape: ClipShape, settings: CheckpointSettings) -> _Job:
     def key() -> dict[str, Any]:
         record = sets.record(number)
+        _check_cameras(record)
         _check_record(record, shape, settings.fps)
         return {
             "format": _FORMAT,
@@ -389,8 +421,6 @@ def _record(sets: ClipSets, number: int, name: str, shape: ClipShape, settings: 
 
 def _check_record(record: ClipRecord, shape: ClipShape, fps: float) -> None:
     """As training sorts clips out: none is shortened to less, played at another rate, or enlarged."""
-    if record.cameras is None:
-        raise ClipError("no_cameras", f"{record.id}: has no camera path, and the model is to follow one.")
     if record.num_frames < shape.frames:
         raise ClipError("too_short", f"{record.id}: {record.num_frames} frames; {shape.frames} are needed.")
     if abs(record.fps / fps - 1.0) >= 0.05:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from camctrl_jax.camera import Cameras, save_cameras
 from camctrl_jax.checkpoints.pipelines import check_clip_size, load_pipeline, open_model
 from camctrl_jax.checkpoints.runs import load_run_config
 from camctrl_jax.checkpoints.weights import Weights
-from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.clip_shape import ClipShape, frames_of, latents_of
 from camctrl_jax.data.clip_sets import shared_folders
-from camctrl_jax.data.text import embedder_from_settings
+from camctrl_jax.data.text import TextEmbedder, embedder_from_settings
 from camctrl_jax.diffusion.sampler import Sampling
-from camctrl_jax.errors import ClipError, InvalidValue, UserError, file_failures
+from camctrl_jax.errors import ClipError, InvalidValue, file_failures
 from camctrl_jax.evaluate.checkpoint.clips import TrueClip, TrueClips, prepare_clips
 from camctrl_jax.evaluate.checkpoint.estimates import estimate
 from camctrl_jax.evaluate.checkpoint.measuring import against_truth, task_record
@@ -53,6 +53,7 @@ class Bench:
         pipeline: the model.
         prints: fingerprints of its networks.
         clips: the true ones.
+        keys: by name of a clip, what all of its records depend on, JSON-able.
         decoys: for each clip another one's path; None without decoys.
     """
 
@@ -61,6 +62,7 @@ class Bench:
     pipeline: Pipeline
     prints: tuple[str, str]
     clips: Sequence[TrueClip]
+    keys: Mapping[str, Mapping[str, Any]]
     decoys: Sequence[Cameras] | None
 
 
@@ -104,24 +106,28 @@ def evaluate_checkpoint(
     clips.remarks = list(dict.fromkeys([*trained_on(model, settings), *clips.remarks]))
     for remark in clips.remarks[:5]:
         say(f"note: {remark}")
-    if settings.decoys and len(clips.clips) < 2:
-        raise InvalidValue("--decoys samples each clip along another one's path: 2 clips or more are needed.")
+    decoys = decoys_of(clips.clips, settings.out) if settings.decoys else None
     say(
         f"{len(clips.clips)} clips of {plan.frames} frames, {plan.shape.height}x{plan.shape.width}, "
         f"{len(clips.failed)} failed"
     )
     pipeline = load_pipeline(model, autoencoder, float32=settings.float32)
-    bench = Bench(
-        settings,
-        plan,
-        pipeline,
-        (
-            pipeline.autoencoder.fingerprint(),
-            fingerprint_of_weights(pipeline.denoiser.config, pipeline.params),
-        ),
-        clips.clips,
-        decoy_paths([clip.cameras(settings.out) for clip in clips.clips]) if settings.decoys else None,
+    prints = (
+        pipeline.autoencoder.fingerprint(),
+        fingerprint_of_weights(pipeline.denoiser.config, pipeline.params),
     )
+    depends = {
+        "format": _FORMAT,
+        "package": camctrl_jax.__version__,
+        "weights": prints,
+        "dtype": np.dtype(pipeline.denoiser.dtype).name,
+        "plan": asdict(plan),
+    }
+    keys = {
+        clip.name: depends | {"clip": clip.digest, "text": text_digest(embedder, clip.caption)}
+        for clip in clips.clips
+    }
+    bench = Bench(settings, plan, pipeline, prints, clips.clips, keys, decoys)
     units = [Unit(sampling, task) for sampling in settings.samplings() for task in settings.tasks]
     reconstructed = reconstruct_all(bench, say)
     sampled = sample_all(bench, units, say)
@@ -149,9 +155,38 @@ def open_subject(settings: CheckpointSettings) -> tuple[Weights, Weights, Checkp
     )
     shape = check_clip_size(model, autoencoder, ClipShape(frames, height, width))
     plan = Plan(shape, settings.clips)
+    if "i2v" in settings.tasks and shape.frames <= (before := plan.scored("i2v").start):
+        least = frames_of(latents_of(before, shape.temporal_stride) + 1, shape.temporal_stride)
+        raise InvalidValue(
+            f"--frames {shape.frames}: i2v is scored from frame {before + 1} on; {least} or more are needed."
+        )
     if "extension" in settings.tasks and plan.context >= shape.frames:
         raise InvalidValue(f"--tasks extension: clips of {shape.frames} frames are too short to go on from.")
     return model, autoencoder, settings, plan
+
+
+def decoys_of(clips: Sequence[TrueClip], out: Path) -> list[Cameras]:
+    """For each clip another one's path.
+
+    Raises:
+        InvalidValue: there is none, or it is the same.
+    """
+    if len(clips) < 2:
+        raise InvalidValue("--decoys samples each clip along another one's path: 2 clips or more are needed.")
+    decoys = decoy_paths([clip.cameras(out) for clip in clips])
+    alone = [clip.name for clip, decoy in zip(clips, decoys, strict=True) if decoy is None]
+    if alone:
+        raise InvalidValue(
+            f"--decoys samples each clip along another one's path, and all others are like that of {alone[0]}"
+            ": leave --decoys out, or take clips of other paths."
+        )
+    return [decoy for decoy in decoys if decoy is not None]
+
+
+def text_digest(embedder: TextEmbedder, caption: str) -> str:
+    """Of what a model is told by a caption, and by none: precomputed embeddings may have been made anew."""
+    vectors, mask = embedder.embed([caption, ""])
+    return hashlib.sha256(vectors.tobytes() + mask.tobytes()).hexdigest()
 
 
 def trained_on(model: Weights, settings: CheckpointSettings) -> list[str]:
@@ -174,6 +209,7 @@ def describe(bench: Bench, model: Weights, autoencoder: Weights, clips: TrueClip
     for reason, _ in clips.failed.values():
         reasons[reason] = reasons.get(reason, 0) + 1
     return {
+        "kind": "checkpoint",
         "request": json.loads(json.dumps(request, default=str)),
         "weights": {
             "checkpoint": str(model.path),
@@ -187,7 +223,10 @@ def describe(bench: Bench, model: Weights, autoencoder: Weights, clips: TrueClip
             "jax": jax.__version__,
             "device": jax.devices()[0].device_kind,
         },
-        "clips": {clip.name: {"source": clip.source, "caption": clip.caption} for clip in clips.clips},
+        "clips": {
+            clip.name: {"source": clip.source, "caption": clip.caption, "digest": clip.digest}
+            for clip in clips.clips
+        },
         "failed": {name: message for name, (_, message) in clips.failed.items()},
         "failed_by_reason": reasons,
         "remarks": clips.remarks,
@@ -200,10 +239,10 @@ def describe(bench: Bench, model: Weights, autoencoder: Weights, clips: TrueClip
 def reconstruct_all(bench: Bench, say: Say) -> dict[str, Any]:
     """What the autoencoder keeps of every clip: the ceiling of every sample. Records by name."""
     out, vae = bench.settings.out, bench.pipeline.autoencoder
-    keys = {clip.name: _key(bench, clip, what=RECONSTRUCTION) for clip in bench.clips}
+    keys = {clip.name: _key(bench.keys[clip.name], what=RECONSTRUCTION) for clip in bench.clips}
     path = {clip.name: out / RECONSTRUCTION / f"{clip.name}.json" for clip in bench.clips}
     missing = [clip for clip in bench.clips if _record(path[clip.name], keys[clip.name], ()) is None]
-    for batch, _, done in _batches(missing, bench.settings.batch_size):
+    for batch, done in _batches(missing, min(bench.settings.batch_size, len(missing))):
         truth = np.stack([clip.video(out) for clip in batch])
         kept, finite = vae.decode_checked(vae.encode(truth))
         for clip, video, true, sound in zip(batch[:done], kept, truth, finite, strict=False):
@@ -221,13 +260,14 @@ def sample_all(bench: Bench, units: Sequence[Unit], say: Say) -> dict[str, Any]:
         for unit in units
     }
     total, finished, started = sum(map(len, jobs.values())), 0, time.monotonic()
+    size = min(bench.settings.batch_size, max(map(len, jobs.values())))
     kept = len(units) * len(bench.clips) - total
     if kept:
         say(f"{kept} of {kept + total} are there already")
     failed: dict[tuple[Unit, int], str] = {}
     for unit, missing in jobs.items():
-        for batch, filled, done in _batches(missing, bench.settings.batch_size):
-            failed |= {(unit, place): why for place, why in _sample(bench, unit, batch, filled, done).items()}
+        for batch, done in _batches(missing, size):
+            failed |= {(unit, place): why for place, why in _sample(bench, unit, batch, done).items()}
             finished += done
             left = (time.monotonic() - started) / finished * (total - finished)
             say(f"sampled {finished}/{total} ({unit.folder.relative_to(SAMPLES)}); {left:.0f} s left")
@@ -243,29 +283,42 @@ def sample_all(bench: Bench, units: Sequence[Unit], say: Say) -> dict[str, Any]:
     return rows
 
 
-def _batches(items: Sequence[Any], size: int) -> Iterator[tuple[list[Any], int, int]]:
-    """Batches of one size, the last filled up with its last item: (items, size, how many are not filling)."""
-    for start in range(0, len(items), size):
+def _batches(items: Sequence[Any], size: int) -> Iterator[tuple[list[Any], int]]:
+    """Batches of one size, so that one compilation serves them, and how many items of each are no filling."""
+    for start in range(0, len(items), size or 1):
         batch = list(items[start : start + size])
-        yield batch + batch[-1:] * (size - len(batch)), size, len(batch)
+        yield batch + batch[-1:] * (size - len(batch)), len(batch)
 
 
-def _sample(bench: Bench, unit: Unit, places: Sequence[int], size: int, count: int) -> dict[int, str]:
+def _sample(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> dict[int, str]:
     """Sample, write and measure a batch; returns why clips failed.
 
     Where a batch fails, each of its clips is tried alone, in a batch of the same size: one compilation, and
     one bad clip costs only itself.
     """
+    for place in places[:count]:
+        _remove(bench, unit, place)
     try:
         _make(bench, unit, places, count)
-    except (UserError, FloatingPointError) as error:
+    except ClipError as error:  # of files and of settings would be of every clip
         if count == 1:
-            return {places[0]: f"{type(error).__name__}: {error}"}
+            return {places[0]: str(error)}
         failed = {}
         for place in places[:count]:
-            failed |= _sample(bench, unit, [place] * size, size, 1)
+            failed |= _sample(bench, unit, [place] * len(places), 1)
         return failed
     return {}
+
+
+def _remove(bench: Bench, unit: Unit, place: int) -> None:
+    """What an earlier run of other weights or settings left of a clip, its record first: should this run fail
+    or be stopped, the clip is missing, and no old one is measured in its place."""
+    name, record = bench.clips[place].name, _record_path(bench, unit, place)
+    record.unlink(missing_ok=True)
+    folder = bench.settings.out / unit.folder
+    for kind in folder.iterdir() if folder.is_dir() else ():
+        for suffix in (".mp4", ".txt"):
+            (kind / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _make(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> None:
@@ -287,7 +340,7 @@ def _make(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> None:
             number,
         )
 
-    samples = np.stack([sample(paths, number) for number in range(settings.seeds)])  # [S, N, T, H, W, 3]
+    samples = [sample(paths, number) for number in range(settings.seeds)]  # S of [N, T, H, W, 3]
     decoys = None
     if bench.decoys is not None and unit.task == "i2v":
         decoys = sample([bench.decoys[place] for place in places], 0)
@@ -298,7 +351,7 @@ def _make(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> None:
         for number in range(settings.seeds):
             write_mp4(
                 folder / f"seed_{number}" / f"{clip.name}.mp4",
-                samples[number, row, judged],
+                samples[number][row, judged],
                 clip.fps,
                 crf=None,
             )
@@ -307,9 +360,10 @@ def _make(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> None:
         if unit.task == "extension":  # what is new is judged: the true clips of these frames lie beside it
             write_mp4(folder / "reference" / f"{clip.name}.mp4", truth[row, judged], clip.fps, crf=None)
             _save_cameras(paths[row][judged], folder / "cameras" / f"{clip.name}.txt")
-        side = [truth[row], *samples[:, row], *([] if decoy is None else [decoy])]
+        own = [each[row] for each in samples]
+        side = [truth[row], *own, *([] if decoy is None else [decoy])]
         write_mp4(folder / "shown" / f"{clip.name}.mp4", video_grid(np.stack(side), len(side)), clip.fps)
-        found = task_record(samples[:, row], decoy, truth[row], plan, unit.task)
+        found = task_record(own, decoy, truth[row], plan, unit.task)
         write_json(_record_path(bench, unit, place), {"key": _unit_key(bench, unit, place), "found": found})
 
 
@@ -326,7 +380,9 @@ def _is_done(bench: Bench, unit: Unit, place: int) -> bool:
     name, folder = bench.clips[place].name, bench.settings.out / unit.folder
     kinds = [f"seed_{number}" for number in range(bench.settings.seeds)]
     kinds += ["decoy"] if bench.decoys is not None and unit.task == "i2v" else []
+    kinds += ["reference"] if unit.task == "extension" else []
     files = [folder / kind / f"{name}.mp4" for kind in kinds]
+    files += [folder / "cameras" / f"{name}.txt"] if unit.task == "extension" else []
     return _record(_record_path(bench, unit, place), _unit_key(bench, unit, place), files) is not None
 
 
@@ -336,20 +392,16 @@ def _unit_key(bench: Bench, unit: Unit, place: int) -> str:
         decoy = hashlib.sha256(bench.decoys[place].world_from_camera.tobytes()).hexdigest()
     sampling = asdict(replace(unit.sampling, shift=bench.pipeline.shift(bench.plan.shape)))
     return _key(
-        bench, bench.clips[place], what=unit.task, sampling=sampling, seeds=bench.settings.seeds, decoy=decoy
+        bench.keys[bench.clips[place].name],
+        what=unit.task,
+        sampling=sampling,
+        seeds=bench.settings.seeds,
+        decoy=decoy,
     )
 
 
-def _key(bench: Bench, clip: TrueClip, **more: Any) -> str:
-    parts = {
-        "format": _FORMAT,
-        "weights": bench.prints,
-        "dtype": np.dtype(bench.pipeline.denoiser.dtype).name,
-        "clip": clip.digest,
-        "plan": asdict(bench.plan),
-        **more,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _key(depends: Mapping[str, Any], **more: Any) -> str:
+    return hashlib.sha256(json.dumps({**depends, **more}, sort_keys=True).encode()).hexdigest()
 
 
 def _record(path: Path, key: str, files: Sequence[Path]) -> dict[str, Any] | None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camctrl_jax.camera import Cameras
+from camctrl_jax.camera import Cameras, rotations
 from camctrl_jax.clip_shape import ClipShape, frames_of, latents_of
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.evaluate.worlds.sampling import given_frames
+from camctrl_jax.evaluate.worlds.sampling import given_frames, scored_frames
 from camctrl_jax.sampling.pipeline import ClipBatch, Extension, Pipeline
 
 _NEXT_SAMPLE, _NEXT_CLIP = 1_000_003, 7_368_787  # added to a clip's seed, so that no two noises are one
@@ -73,9 +73,13 @@ class Plan:
         """How many first frames a task is given."""
         return given_frames(task, self.shape)
 
+    def scored(self, task: str) -> slice:
+        """The frames that are scored."""
+        return scored_frames(task, self.shape)
+
     def windows(self, task: str) -> list[slice]:
-        """The new frames of each clip of an exploration."""
-        starts = [self.given(task), *range(self.shape.frames, self.frames, self.added)]
+        """The scored frames of each clip of an exploration: of further clips all that they add."""
+        starts = [self.scored(task).start, *range(self.shape.frames, self.frames, self.added)]
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], self.frames], strict=True)]
 
 
@@ -132,9 +136,24 @@ def sample_batch(
     return video
 
 
-def decoy_paths(paths: Sequence[Cameras]) -> list[Cameras]:
-    """For each path the next one, from the same first frame and with its own lens."""
-    return [
-        other.relative_to(0).with_intrinsics(own.intrinsics)
-        for own, other in zip(paths, [*paths[1:], *paths[:1]], strict=True)
-    ]
+def decoy_paths(paths: Sequence[Cameras]) -> list[Cameras | None]:
+    """For each path the next other one, from the same first frame and with its own lens.
+
+    Clips of one video, one after the other, often move alike, and a gain over the same path says nothing:
+    such paths are passed over. None where all others are alike.
+    """
+    joined = [path.relative_to(0) for path in paths]
+    decoys = []
+    for number, own in enumerate(joined):
+        others = [*joined[number + 1 :], *joined[:number]]
+        other = next((each for each in others if _apart(own, each)), None)
+        decoys.append(None if other is None else other.with_intrinsics(own.intrinsics))
+    return decoys
+
+
+def _apart(one: Cameras, other: Cameras) -> bool:
+    """Whether two paths from one first camera part: by 2 degrees, or a tenth of the longer path, anywhere."""
+    turns = np.swapaxes(one.world_from_camera[:, :3, :3], 1, 2) @ other.world_from_camera[:, :3, :3]
+    steps = np.linalg.norm(one.world_from_camera[:, :3, 3] - other.world_from_camera[:, :3, 3], axis=1)
+    longer = max(one.path_length, other.path_length)
+    return bool(rotations.angle_degrees(turns).max() > 2.0 or steps.max() > 0.1 * longer)

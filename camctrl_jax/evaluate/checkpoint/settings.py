@@ -51,7 +51,7 @@ class CheckpointSettings:
         steps, camera_guidance: each with each is one row of the tables.
         text_guidance: weight of the text.
         clips: more than 1 are explorations: so many clips, each going on from the one before.
-        decoys: also sample every clip along the path of the next one.
+        decoys: also sample I2V of every clip along the path of another one.
         frames, height, width, fps: of the clips.
         batch_size: clips at a time.
         float32: compute in float32 on an accelerator, too.
@@ -105,6 +105,8 @@ class CheckpointSettings:
         unknown = sorted(set(self.tasks) - set(TASKS))
         if unknown or not self.tasks:
             raise InvalidValue(f"--tasks {' '.join(unknown)}: expected some of {', '.join(TASKS)}.")
+        if self.decoys and "i2v" not in self.tasks:
+            raise InvalidValue("--decoys are paths of i2v: add i2v to --tasks, or leave --decoys out.")
         for name in ("fps", "image_fps", "camera_scale"):
             given = getattr(self, name)
             if given is not None and not 0 < given < float("inf"):
@@ -141,9 +143,9 @@ class CheckpointSettings:
         settings = dataclasses.replace(
             self,
             seeds=self.seeds or amounts.seeds,
-            steps=self.steps or (amounts.steps,),
+            steps=tuple(dict.fromkeys(self.steps or (amounts.steps,))),
             batch_size=self.batch_size or amounts.batch_size,
-            camera_guidance=self.camera_guidance or (defaults.camera_guidance,),
+            camera_guidance=tuple(dict.fromkeys(self.camera_guidance or (defaults.camera_guidance,))),
             text_guidance=defaults.text_guidance if self.text_guidance is None else self.text_guidance,
             fps=self.fps or defaults.fps,
         )
