@@ -53,10 +53,10 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
             )
         found = compare_videos(results[0], results[1], names)
         return found, videos_comparison_markdown(found)
-    from camctrl_jax.evaluate.worlds import comparing as worlds
+    from camctrl_jax.evaluate.worlds.comparing import compare_worlds, worlds_comparison_markdown
 
-    found = worlds.compare_results(worlds.CompareSettings(settings.first, settings.second, settings.rows))
-    return found, worlds.comparison_markdown(found)
+    found = compare_worlds(results[0], results[1], names, settings.rows)
+    return found, worlds_comparison_markdown(found)
 
 
 def _kind(result: Mapping[str, Any], name: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -17,14 +18,10 @@ from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.estimators.histograms import HistogramEmbedder
 from camctrl_jax.estimators.protocols import Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.evaluate.__main__ import main
-from camctrl_jax.evaluate.worlds import (
-    CompareSettings,
-    Settings,
-    compare_results,
-    evaluate_worlds,
-    fool,
-)
+from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
+from camctrl_jax.evaluate.worlds import Settings, evaluate_worlds, fool
 from camctrl_jax.evaluate.worlds.bench import load_features, load_looks
+from camctrl_jax.evaluate.worlds.estimates_page import estimates_page
 from camctrl_jax.evaluate.worlds.fooling import blurred, faster
 from camctrl_jax.evaluate.worlds.looking import Clip, Looks, worth_another_try
 from camctrl_jax.evaluate.worlds.measuring import (
@@ -33,8 +30,17 @@ from camctrl_jax.evaluate.worlds.measuring import (
     distribution_measures,
     task_record,
 )
+from camctrl_jax.evaluate.worlds.running import _pools
 from camctrl_jax.evaluate.worlds.sampling import given_frames, scored_frames
-from camctrl_jax.evaluate.worlds.summary import LEAST_CLIPS, distances, motion_table, pose_table, summarised
+from camctrl_jax.evaluate.worlds.store import Store
+from camctrl_jax.evaluate.worlds.summary import (
+    LEAST_CLIPS,
+    OUTCOMES,
+    distances,
+    motion_table,
+    pose_table,
+    summarised,
+)
 from camctrl_jax.evaluate.worlds.truth import PATH_SCALES, Truth, at_frames, cases_of, truths, warped
 from camctrl_jax.extras import MissingExtra
 from camctrl_jax.metrics.psnr import psnr
@@ -50,7 +56,7 @@ from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
 
 SHAPE = ClipShape(9, 32, 48)  # of the nano weights
-LOOKED = 2 if importlib.util.find_spec("cv2") else 0
+LOOKED = 1 if importlib.util.find_spec("cv2") else 0
 SMALL = {"count": 3, "seeds": 2, "samples": 1, "features": "none", "shown": 1, "motion": 0}
 
 
@@ -424,6 +430,35 @@ def test_pose_table_counts_what_is_registered_strict_wrong_and_left_out():
     assert pose_table([{}]) is None
 
 
+def test_shares_have_intervals_of_shares(scenes):
+    """Of four of four registered clips an interval by Student's t would be 1 to 1."""
+    pose = {"registered": 1.0, "reason": "", "doubts": [], "trans_err_aligned_share": 0.01}
+    task = {"mean": dict.fromkeys(OUTCOMES), "distribution": None, "not_finite": 0, "gain": {"repeated": 1.0}}
+    records = [
+        {
+            "index": i, "seed": i, "path_class": "pan", "difficulty": "easy", "shares": {"hidden": 0.1},
+            "baselines": {"reconstruction": {"not_finite": 0, "psnr_all_frames": 20.0}},
+            "rows": {"row": {"extension": task if i else task | {"gain": {}}}},
+            "poses": {"clips": {"truth": pose}},
+        }
+        for i in range(4)
+    ]  # fmt: skip
+    found = summarised(records, [{}] * 4)
+    registered = found["measures"]["baseline/truth/registered"]
+    assert (registered["mean"], registered["low"]) == (1.0, pytest.approx(0.51, abs=0.01))
+    won = found["won"]["row/extension/gain_repeated"]
+    assert (won["mean"], won["clips"], won["failed"]) == (1.0, 3, 1)
+
+
+def test_what_failed_is_not_told_as_nothing_that_moves():
+    looked = {"motion_px": None, "moving_share": 0.0, "appearance": 1.0, "appearance_to_first": 1.0}
+    clips = [looked, looked, looked | {"motion_px": 2.0}, {"failed": "crashed", "message": ""}]
+    exact = {"motion_px": 1.0, "moving_share": 0.1}
+    table = motion_table([{"motion": {"clips": {"truth": one}, "exact": exact}} for one in clips])
+    page = estimates_page({"motion": table, "poses": None, "estimators": {"masks": "some"}})
+    assert any("| 2 of 4; failed: 1 crashed |" in line for line in page)
+
+
 def test_clips_that_are_not_finite_are_counted_and_have_no_values(scenes):
     truth = scenes[0]
     samples = np.stack([truth.video, truth.repeated, truth.warp])
@@ -550,6 +585,45 @@ def test_a_second_run_measures_nothing_and_a_lost_scene_alone(run, folder):
     assert found["measured_now"] == 2
 
 
+def test_what_is_kept_of_a_scene_is_whole_or_measured_anew(tmp_path):
+    store = Store(tmp_path, "mine")
+    assert store.read(0) is None
+    assert not store.holds_another(0)
+    store.write(0, {"a": 1}, {"features": np.arange(50.0)})
+    assert store.read(0)["a"] == 1
+    assert Store(tmp_path, "yours").read(0) is None
+    assert Store(tmp_path, "yours").holds_another(0)
+    path = store.path(0).with_suffix(".npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    assert store.read(0) is None  # cut short
+    path.write_bytes(whole[:60] + b"x" * 40 + whole[100:])
+    with pytest.raises(UserError, match="Delete it and run the same command"):
+        store.arrays(0)
+    path.unlink()
+    assert store.read(0) is None
+
+
+def test_control_c_drops_what_waits_and_errors_keep_it():
+    for error, least, most in ((KeyboardInterrupt, 0, 2), (UserError, 6, 6)):
+        done, release = [], threading.Event()
+
+        def slow(place, done=done, release=release):
+            release.wait(10.0)
+            done.append(place)
+
+        def work(error=error, slow=slow, release=release):
+            with _pools(1) as pools:
+                for place in range(6):
+                    pools.measuring.submit(slow, place)
+                threading.Timer(0.1, release.set).start()
+                raise error
+
+        with pytest.raises(error):
+            work()
+        assert least <= len(done) <= most
+
+
 def test_worlds_with_their_own_paths_as_before_the_benchmark(folder, tmp_path):
     settings = Settings(
         tmp_path, checkpoint=str(folder), paths="own", tasks=("i2v",), steps=(1,), **SMALL | {"seeds": 1}
@@ -635,10 +709,10 @@ def test_a_paired_comparison_sees_what_the_spread_of_scenes_hides(tmp_path, caps
 def test_only_scenes_and_rows_that_both_have_are_compared(tmp_path):
     one = result(tmp_path, "one", 0.0, rows=("4 steps", "8 steps"))
     other = result(tmp_path, "other", 0.0, rows=("32 steps", "4 steps"), seeds=range(30, 60))
-    found = compare_results(CompareSettings(one, other))
+    found, _ = compare_results(CompareSettings(one, other))
     assert (found["scenes"], found["left_out"]) == (10, [30, 20])
     assert "4 steps/i2v/psnr" in found["differences"]
-    chosen = compare_results(CompareSettings(one, other, ("8 steps", "32 steps")))
+    chosen, _ = compare_results(CompareSettings(one, other, ("8 steps", "32 steps")))
     assert "8 steps -> 32 steps/i2v/psnr" in chosen["differences"]
     lone = result(tmp_path, "lone", 0.0, rows=("2 steps",))
     with pytest.raises(UserError, match="no row in common"):
@@ -653,7 +727,7 @@ def test_only_scenes_and_rows_that_both_have_are_compared(tmp_path):
         compare_results(CompareSettings(one, tmp_path / "empty"))
     shutil.copy(one / "results.json", tmp_path / "old.json")
     (tmp_path / "old.json").write_text('{"camera": []}')
-    with pytest.raises(UserError, match="no results of evaluate worlds"):
+    with pytest.raises(UserError, match="no results of evaluate videos or worlds"):
         compare_results(CompareSettings(one, tmp_path / "old.json"))
 
 
@@ -674,6 +748,35 @@ def test_a_measure_that_no_scene_has_is_none_and_one_of_few_counts_the_others():
     found = summarised(records, [{}] * 3)
     assert found["measures"]["baseline/reconstruction/alpha"]["failed"] == 1
     assert found["measures"]["baseline/reconstruction/ssim"] is None
+
+
+def changed(folder, name, **values):
+    """Results with other entries."""
+    other = folder.parent / name
+    other.mkdir()
+    content = json.loads((folder / "results.json").read_text()) | values
+    (other / "results.json").write_text(json.dumps(content))
+    return other
+
+
+def test_results_of_another_truth_are_refused_and_estimates_by_other_means_left_out(tmp_path):
+    one = result(tmp_path, "one", 0.0)
+    scenes = json.loads((one / "results.json").read_text())["per_scene"]
+    for scene in scenes:
+        scene["values"] |= {"row/i2v/motion_px": 1.0, "row/i2v/rot_err_aligned_deg": 1.0}
+    looked = {"format": 2, "request": {"samples": 2}, "per_scene": scenes}
+    one = changed(one, "first", **looked, estimates={"motion": "a", "poses": "b"})
+    same = compare_results(CompareSettings(one, one))[0]["differences"]
+    assert {"row/i2v/motion_px", "row/i2v/rot_err_aligned_deg"} <= set(same)
+    other = changed(one, "second", estimates={"motion": "a", "poses": "c"})
+    found, page = compare_results(CompareSettings(one, other))
+    assert "row/i2v/motion_px" in found["differences"]
+    assert "row/i2v/rot_err_aligned_deg" not in found["differences"]
+    assert "by other means" in page
+    assert "do so by chance" in page
+    for name, values in (("rays", {"request": {"samples": 1}}), ("format", {"format": 1})):
+        with pytest.raises(UserError, match=name):
+            compare_results(CompareSettings(one, changed(one, name, **values)))
 
 
 # -------------------------------------------------------------------------------------------------- refusals
@@ -707,6 +810,20 @@ def test_requests_that_cannot_work_are_refused_before_any_work(folder, tmp_path,
     settings = {"out": tmp_path / "out", "checkpoint": str(folder)}
     with pytest.raises(UserError, match=message):
         evaluate_worlds(Settings(**settings | changes), say=lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"paths": "own"}, "paths end at rest"),
+        ({"videos": True}, "no videos"),
+        ({"steps": (1, 2)}, "was given 2"),
+    ],
+)
+def test_fooling_refuses_what_it_would_leave_out(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        fool(Settings(tmp_path / "out", **changes), say=lambda line: None)
     assert not (tmp_path / "out").exists()
 
 

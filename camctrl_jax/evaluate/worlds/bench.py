@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import camctrl_jax
@@ -84,9 +85,12 @@ class Bench:
         }
         return {name: key for name, (count, key) in wanted.items() if index < count}
 
-    def complete(self, record: Mapping[str, Any] | None, index: int) -> bool:
-        """Whether a record holds everything of a scene that these settings ask for."""
+    def complete(self, store: Store, index: int) -> bool:
+        """Whether the store holds everything of a scene that these settings ask for."""
+        record = store.read(index)
         if record is None or ("poses" in self.keys(index) and worth_another_try(record)):
+            return False
+        if self.settings.videos and not (record.get("video") and store.video(index).exists()):
             return False
         return all(record.get(name, {}).get("key") == key for name, key in self.keys(index).items())
 
@@ -158,11 +162,13 @@ def opened(settings: Settings, say: Say, folder: str = "") -> Opened:
     store = Store(
         settings.out / folder, fingerprint_of(folder, described["depends_on"], weights_prints(bench))
     )
-    missing = [i for i in range(settings.count) if not bench.complete(store.read(i), i)]
+    missing = [i for i in range(settings.count) if not bench.complete(store, i)]
     done, shape = settings.count - len(missing), subject.shape
+    others = sum(store.holds_another(i) for i in missing)
     say(
         f"{settings.count} scenes of {shape.frames} frames, {shape.height}x{shape.width}"
         + (f"; {done} are measured already" if done else "")
+        + (f"; {others} of other settings, weights or versions are measured anew" if others else "")
         + (f"; without motion and appearance: {without}" if without and settings.motion else "")
     )
     return Opened(bench, described, store, missing, started)
@@ -271,7 +277,9 @@ def describe(settings: Settings, subject: Subject, features: str) -> dict[str, A
     return {
         "request": request,
         "depends_on": depends_on
-        | {"frames": shape.frames, "height": shape.height, "width": shape.width, "features": features},
+        | {"frames": shape.frames, "height": shape.height, "width": shape.width, "features": features}
+        # A run that begins on a CPU and goes on elsewhere must not mix the two.
+        | {"compute": jnp.dtype(compute_dtype(settings.float32)).name},
         "weights": {"checkpoint": str((subject.model or subject.autoencoder).path),
                     "autoencoder": str(subject.autoencoder.path)},
         "clip": {"frames": shape.frames, "height": shape.height, "width": shape.width},

@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.files.json_file import read_json
+from camctrl_jax.evaluate.worlds.summary import LOOKED, POSE_ERRORS, YES_OR_NO
 from camctrl_jax.metrics.intervals import paired
 
 
-@dataclass(frozen=True)
-class CompareSettings:
-    """What to compare.
-
-    Attributes:
-        first, second: folders of ``evaluate worlds``, or their ``results.json``.
-        rows: the row of each to compare, as its results name it ("32 steps, camera 2, text 1"); None takes
-            equal ones, or the only one of each.
-    """
-
-    first: Path
-    second: Path
-    rows: tuple[str, str] | None = None
-
-
-def compare_results(settings: CompareSettings) -> dict[str, Any]:
+def compare_worlds(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    names: tuple[str, str],
+    rows: tuple[str, str] | None = None,
+) -> dict[str, Any]:
     """Paired differences, second minus first, over the scenes that both have.
 
+    Args:
+        first, second: what ``results.json`` of ``evaluate worlds`` holds.
+        names: what to call them.
+        rows: the row of each to compare, as its results name it; None takes equal ones, or the only one of
+            each.
+
     Raises:
-        UserError: no such results, no scene or no row in common, or clips of another size.
+        UserError: no scene or no row in common, clips of another size, or another truth.
     """
-    names = [str(settings.first), str(settings.second)]
-    results = [read_json(_file(path)) for path in (settings.first, settings.second)]
-    for name, result in zip(names, results, strict=True):
-        if "per_scene" not in result:
-            raise InvalidValue(f"{name}: no results of evaluate worlds (there is no per_scene).")
+    results = [first, second]
     if results[0]["clip"] != results[1]["clip"]:
         raise InvalidValue(
             f"{names[0]} has clips of {results[0]['clip']}, {names[1]} of {results[1]['clip']}: they are not "
             "the same clips."
         )
+    _check_truth(names, results)
+    apart = _looked_at_apart(results)
     scenes = [{_key(scene): scene["values"] for scene in result["per_scene"]} for result in results]
     common = [key for key in scenes[0] if key in scenes[1]]
     if not common:
         raise InvalidValue(f"{names[0]} and {names[1]} have no scene in common.")
     differences = {}
-    for label, pair in _columns(results, settings.rows).items():
+    for label, pair in _columns(results, rows).items():
+        if pair[0].rpartition("/")[2] in apart:
+            continue
         columns = [
             np.array([_number(values[key].get(column)) for key in common])
             for values, column in zip(scenes, pair, strict=True)
@@ -67,11 +62,35 @@ def compare_results(settings: CompareSettings) -> dict[str, Any]:
         "second": names[1],
         "scenes": len(common),
         "left_out": [len(scene) - len(common) for scene in scenes],
+        "looked_at_apart": bool(apart),
         "differences": differences,
     }
 
 
-def comparison_markdown(comparison: Mapping[str, Any]) -> str:
+def _check_truth(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse results whose scenes, called alike, were rendered or measured otherwise."""
+    for what, values in (
+        ("format of results", [result.get("format") for result in results]),
+        ("rays per pixel and axis", [result.get("request", {}).get("samples") for result in results]),
+    ):
+        if values[0] != values[1]:
+            raise InvalidValue(
+                f"{what}: {values[0]} in {names[0]}, {values[1]} in {names[1]}. They were not measured "
+                "in one way, and do not compare: evaluate one of them again."
+            )
+
+
+def _looked_at_apart(results: Sequence[Mapping[str, Any]]) -> set[str]:
+    """What estimators saw, where both results have it and other estimators saw it: it does not compare."""
+    apart: set[str] = set()
+    for kind, measures in (("motion", LOOKED), ("poses", (*POSE_ERRORS, *YES_OR_NO))):
+        keys = [(result.get("estimates") or {}).get(kind) for result in results]
+        if keys[0] != keys[1] and None not in keys:
+            apart |= set(measures)
+    return apart
+
+
+def worlds_comparison_markdown(comparison: Mapping[str, Any]) -> str:
     """The comparison as a table."""
     lines = [
         f"{comparison['scenes']} scenes that both have; left out: {comparison['left_out'][0]} of the first, "
@@ -86,11 +105,15 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
         sure = " *" if low is not None and low * high > 0 else ""
         cells = [name, f"{found['first']:.4g}", f"{found['second']:.4g}", f"{found['mean']:+.3g}{span}{sure}"]
         lines.append(f"| {' | '.join(cells)} | {found['clips']} |")
-    return "\n".join([*lines, "", "\\* the interval leaves 0 out."])
-
-
-def _file(path: Path) -> Path:
-    return path / "results.json" if path.is_dir() else path
+    count = len(comparison["differences"])
+    remark = (
+        f"\\* the interval leaves 0 out. Of {count} measures about {0.05 * count:.1f} do so by chance where "
+        "nothing differs: decide beforehand which one counts."
+    )
+    if comparison["looked_at_apart"]:
+        remark += " Estimates that were made by other means (masks, settings, versions) are left out."
+    lines += ["", remark]
+    return "\n".join(lines)
 
 
 def _key(scene: Mapping[str, Any]) -> tuple[int, int]:

@@ -51,12 +51,12 @@ def _motion(found: Mapping[str, Any]) -> list[str]:
     exact = found["exact"]
     rows = []
     for name, row in found["clips"].items():
-        without = row["clips"] - (row["motion_px"] or {"clips": 0})["clips"]
-        cells = [name.replace("/", ", "), told(row["motion_px"]), f"{without} of {row['clips']}"]
+        nothing = row["clips"] - sum(row["failed"].values()) - (row["motion_px"] or {"clips": 0})["clips"]
+        cells = [name.replace("/", ", "), told(row["motion_px"]), f"{nothing} of {row['clips']}"]
         cells += [told(row["moving_share"], 3), told(row["motion_px_exact_masks"])]
         cells += [told(row["appearance"], 3), told(row["appearance_to_first"], 3)]
         failed = ", ".join(f"{count} {reason}" for reason, count in row["failed"].items())
-        rows.append([*cells[:2], cells[2] + (f" ({failed})" if failed else ""), *cells[3:]])
+        rows.append([*cells[:2], cells[2] + (f"; failed: {failed}" if failed else ""), *cells[3:]])
     head = ["clips", "motion, px a frame", "nothing found to move", "share that moves",
             "motion in exact masks, px", "appearance, to the mean", "to the first frame"]  # fmt: skip
     return [

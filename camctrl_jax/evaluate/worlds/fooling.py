@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from camctrl_jax.camera.rotations import from_vectors
-from camctrl_jax.errors import ClipError
+from camctrl_jax.errors import ClipError, InvalidValue
 from camctrl_jax.evaluate.worlds.bench import Bench, Say, opened
 from camctrl_jax.evaluate.worlds.estimates_page import estimates_page
 from camctrl_jax.evaluate.worlds.looking import Clip
@@ -73,6 +73,7 @@ def fool(settings: Settings, say: Say | None = None) -> dict[str, Any]:
         UserError: what cannot work, found before any expensive work.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    _check(settings)
     begun = opened(settings, say, "fooling")  # the benchmark's own records in the same folder stay
     measure_scenes(begun.bench, begun.store, begun.missing, say, _started)
     records, arrays = begun.stored()
@@ -87,6 +88,23 @@ def fool(settings: Settings, say: Say | None = None) -> dict[str, Any]:
     write_text(settings.out / "fooling.md", fooling_table(results) + "\n")
     write_json(settings.out / "fooling.json", results)
     return results | {"files": ["fooling.json", "fooling.md"]}
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what would be left out without a word."""
+    if settings.paths != "benchmark":
+        raise InvalidValue(
+            f"--fool --paths {settings.paths}: clips with faults are made of the benchmark's scenes, whose "
+            "paths end at rest. Leave --paths out."
+        )
+    if settings.videos:
+        raise InvalidValue("--fool --videos: no videos are written of clips with faults. Leave --videos out.")
+    rows = settings.samplings()
+    if len(rows) > 1:
+        raise InvalidValue(
+            f"--fool takes samples of the weights in one way, and was given {len(rows)}: give one number of "
+            "--steps and one of --camera-guidance."
+        )
 
 
 # ----------------------------------------------------------------------------------------- clips with faults

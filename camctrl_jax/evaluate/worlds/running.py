@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -70,14 +71,8 @@ def measure_scenes(bench: Bench, store: Store, missing: Sequence[int], say: Say,
         say: called with a line after each batch.
         start: makes and measures a batch.
     """
-    size, cores = bench.settings.batch_size, os.cpu_count() or 1
-    clock = Clock()
-    with (
-        ThreadPoolExecutor(cores) as measuring,
-        ThreadPoolExecutor(cores) as helping,
-        ThreadPoolExecutor(cores) as estimating,
-    ):
-        pools = Pools(measuring, helping, estimating)
+    size, clock = bench.settings.batch_size, Clock()
+    with _pools(os.cpu_count() or 1) as pools:
         pending: list[Future] = []
         for first in range(0, len(missing), size):
             indices = list(missing[first : first + size])
@@ -88,6 +83,23 @@ def measure_scenes(bench: Bench, store: Store, missing: Sequence[int], say: Say,
             left = clock.total() / done * (len(missing) - done)
             say(f"{done} of {len(missing)} scenes; {_spoken(left)} left ({clock})")
         _finish(pending, clock)
+
+
+@contextlib.contextmanager
+def _pools(threads: int) -> Iterator[Pools]:
+    """Pools of so many threads each. What has begun is ended and kept, whatever goes wrong; control-C drops
+    what waits, for nobody who stops a run wants to wait for a queue of estimators."""
+    pools = Pools(*(ThreadPoolExecutor(threads) for _ in range(3)))
+    each = (pools.estimating, pools.helping, pools.measuring)
+    try:
+        yield pools
+    except KeyboardInterrupt:
+        for pool in each:
+            pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        for pool in each:
+            pool.shutdown()
 
 
 def _finish(pending: Sequence[Future], clock: Clock) -> None:
@@ -209,9 +221,8 @@ def _started(bench: Bench, store: Store, indices: list[int], pools: Pools, clock
         arrays |= _strip(truth, kept[place], made, place, shape)
         if settings.videos:
             rows = [truth.video, *(one.videos[0, place] for one in made)]
-            path = store.path(index).with_suffix(".mp4")
-            write_mp4(path, video_grid(np.stack(rows), columns=len(rows)), truth.case.world.fps)
-        store.write(index, record, arrays)
+            write_mp4(store.video(index), video_grid(np.stack(rows), columns=len(rows)), truth.case.world.fps)
+        store.write(index, record | {"video": settings.videos}, arrays)
 
     return [pools.measuring.submit(work, place) for place in range(count)]
 

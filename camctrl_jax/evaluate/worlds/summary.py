@@ -32,6 +32,8 @@ POSE_ERRORS = (
     "rot_err_first_deg",
 )
 
+YES_OR_NO = ("registered", "registered_strictly")
+
 EXACT_MASKS = "truth, exact masks"
 """The true render, with true instead of estimated masks for structure from motion."""
 
@@ -108,7 +110,7 @@ def summarised(records: Sequence[Record], arrays: Sequence[Mapping[str, np.ndarr
                 for name in records[0]["shares"]
             },
         },
-        "measures": {name: _interval(_column(per_scene, name)) for name in _names(per_scene)},
+        "measures": {name: _measure(name, _column(per_scene, name)) for name in _names(per_scene)},
         "by_class": _grouped(per_scene, "path_class"),
         "by_difficulty": _grouped(per_scene, "difficulty"),
         "spread_over_skill": _pooled_spreads(records),
@@ -150,6 +152,15 @@ def _interval(values: np.ndarray) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
 
+def _measure(name: str, values: np.ndarray) -> dict[str, Any] | None:
+    """Of one value a scene; of a yes or no Wilson's interval, since Student's t says of 29 of 29 that all
+    will."""
+    if name.rpartition("/")[2] not in YES_OR_NO:
+        return _interval(values)
+    found = share_interval(values)
+    return None if found is None else asdict(found)
+
+
 def _grouped(per_scene: Sequence[Record], key: str) -> dict[str, Any]:
     """Tables of what the pages show, for each path class or difficulty."""
     wanted = [
@@ -170,9 +181,9 @@ def _won(per_scene: Sequence[Record]) -> dict[str, dict[str, Any]]:
     for name in _names(per_scene):
         if "/gain_" in name:
             column = _column(per_scene, name)
-            known = column[np.isfinite(column)]
-            if len(known):
-                shares[name] = asdict(share_interval(known > 0))
+            found = share_interval(np.where(np.isnan(column), math.nan, column > 0))
+            if found is not None:
+                shares[name] = asdict(found)
     return shares
 
 
