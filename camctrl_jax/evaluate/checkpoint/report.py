@@ -35,11 +35,6 @@ ESTIMATED = (
     ("moving_share", "Moving share", "of all pixels"),
     ("appearance", "Appearance", "mean cosine of frames with their clip's mean"),
     ("appearance_to_first", "Appearance, first", "mean cosine of later frames with the first"),
-    (
-        "exploration_to_mean",
-        "Exploration",
-        "mean cosine of all frames with the mean of the whole exploration",
-    ),
     ("exploration_clip_to_first", "Exploration, clips", "cosine of the last clip's mean with the first's"),
     ("exploration_last_to_first", "Exploration, ends", "cosine of the last frame with the first"),
 )
@@ -65,15 +60,19 @@ def summarised(results: Mapping[str, Any]) -> dict[str, Any]:
     """Means over clips with 95 % intervals, JSON-able; a clip's value is its mean over seeds."""
     rows: dict[str, Any] = {}
     curves: dict[str, list[float]] = {}
+    true = estimated_values(results, TRUTH)
     for row, tasks in results["samples"].items():
         for task, records in tasks.items():
             found = list(records.values())
+            estimated = estimated_values(results, f"{row}/{task}")
             rows[f"{row}/{task}"] = {
                 "failed": sum("failed" in each for each in found),
                 **{name: _over(each.get(name) for each in found) for name, _, _ in AGAINST_TRUTH},
                 "clip_psnr_db": _curve(each.get("clip_psnr_db") for each in found),
-                "estimates": _estimated(results, f"{row}/{task}/"),
-                "frechet": _frechet(results, f"{row}/{task}/"),
+                "estimates": _estimated(estimated),
+                "true_clips": _estimated(_where_known(true, estimated)),
+                "exploration_curve": _exploration_curve(results, f"{row}/{task}"),
+                "frechet": _frechet(results, f"{row}/{task}"),
             }
             for kind in ("", "decoy_", "repeated_"):
                 curve = _curve(each.get(f"{kind}frame_psnr") for each in found)
@@ -87,42 +86,63 @@ def summarised(results: Mapping[str, Any]) -> dict[str, Any]:
             name: _over(each.get(name) for each in results["reconstruction"].values())
             for name in ("psnr_db", "ssim", "gradient_energy")
         },
-        "true_clips": _estimated(results, TRUTH),
+        "true_clips": _estimated(true),
+        "exploration_curve": _exploration_curve(results, TRUTH),
         "rows": rows,
         "frame_psnr_db": curves,
     }
 
 
-def _estimated(results: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Of the results of ``evaluate videos`` under a name or beginning with it: one for each seed."""
-    found = [
-        result["clips"]
-        for name, result in results.get("estimates", {}).items()
-        if name == prefix or (prefix.endswith("/") and name.startswith(prefix))
-    ]
-    if not found:
-        return {}
-    names = list(results["clips"])
-    merged = {
-        measure: (_share if measure == "registered" else _over)(
-            mean_of([_value(seed[clip], measure) for seed in found if clip in seed]) for clip in names
-        )
+Values = Mapping[str, Sequence[float | None]]
+
+
+def estimated_values(results: Mapping[str, Any], name: str) -> Values:
+    """What estimators say, by measure a value for each clip, its mean over seeds; None where there is none.
+
+    Args:
+        results: of ``evaluate checkpoint``.
+        name: ``ROW/TASK`` of samples, or ``truth``.
+    """
+    seeds = [found["clips"] for found in _of_seeds(results, name)]
+    return {
+        measure: [
+            mean_of([_value(seed[clip], measure) for seed in seeds if clip in seed])
+            for clip in results["clips"]
+        ]
         for measure, _, _ in ESTIMATED
+        if seeds
     }
-    curves = [seed[clip].get("exploration") for seed in found for clip in names if clip in seed]
-    curve = _curve(each and each["clip_to_first"] for each in curves)
-    return {measure: value for measure, value in merged.items() if value is not None} | (
-        {"exploration_curve": curve} if curve else {}
-    )
 
 
-def _frechet(results: Mapping[str, Any], prefix: str) -> list[float]:
+def _of_seeds(results: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The results of ``evaluate videos`` of this name: of samples, one for each seed."""
+    estimates = results.get("estimates", {})
+    return [found for each, found in estimates.items() if each == name or each.startswith(f"{name}/seed_")]
+
+
+def _where_known(values: Values, others: Values) -> Values:
+    """``values`` of those clips that ``others`` have a value of, too: means of other clips do not compare."""
+    return {
+        measure: [None if other is None else value for value, other in zip(row, others[measure], strict=True)]
+        for measure, row in values.items()
+        if measure in others
+    }
+
+
+def _estimated(values: Values) -> dict[str, Any]:
+    merged = {measure: (_share if measure == "registered" else _over)(row) for measure, row in values.items()}
+    return {measure: found for measure, found in merged.items() if found is not None}
+
+
+def _exploration_curve(results: Mapping[str, Any], name: str) -> list[float]:
+    clips = [seed["clips"].get(clip, {}) for seed in _of_seeds(results, name) for clip in results["clips"]]
+    explored = [clip["exploration"]["clip_to_first"] for clip in clips if "exploration" in clip]
+    return _curve(explored)
+
+
+def _frechet(results: Mapping[str, Any], name: str) -> list[float]:
     """Distances of video features to the true clips, one a seed, where they were asked for."""
-    found = [
-        result.get("frechet") or {}
-        for name, result in results.get("estimates", {}).items()
-        if name.startswith(prefix)
-    ]
+    found = [result.get("frechet") or {} for result in _of_seeds(results, name)]
     return [each["distance"] for each in found if "distance" in each]
 
 
@@ -183,8 +203,12 @@ def page(results: Mapping[str, Any]) -> str:
             levels = ", ".join(f"{value:.2f}" for value in row["clip_psnr_db"])
             lines += ["", f"PSNR clip after clip (dB): {levels}"]
         if row["estimates"]:
-            lines += ["", *_table(row["estimates"], ESTIMATED, found["true_clips"]), ""]
-            lines += _curves(row["estimates"], found["true_clips"])
+            lines += ["", *_table(row["estimates"], ESTIMATED, row["true_clips"]), ""]
+            curves = {"samples": row["exploration_curve"], "true clips": found["exploration_curve"]}
+            for title, curve in curves.items():
+                if curve:
+                    levels = ", ".join(f"{value:.3f}" for value in curve)
+                    lines += [f"Appearance clip after clip, cosine with the first, {title}: {levels}", ""]
             if row["frechet"]:
                 levels = ", ".join(f"{value:.4g}" for value in row["frechet"])
                 lines += [
@@ -209,21 +233,11 @@ def page(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _curves(samples: Mapping[str, Any], truth: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for title, found in (("samples", samples), ("true clips", truth)):
-        if "exploration_curve" in found:
-            levels = ", ".join(f"{value:.3f}" for value in found["exploration_curve"])
-            lines.append(f"Appearance clip after clip, cosine with the first, {title}: {levels}")
-            lines.append("")
-    return lines
-
-
 def _table(
     row: Mapping[str, Any], measures: Sequence[tuple[str, str, str]], truth: Mapping[str, Any] | None
 ) -> list[str]:
     beside = truth is not None
-    lines = ["| measure | samples | without |" + (" true clips |" if beside else "") + " |"]
+    lines = ["| measure | samples | without |" + (" the same true clips |" if beside else "") + " |"]
     lines.append("|---|---|---|---|" + ("---|" if beside else ""))
     for name, title, meaning in measures:
         if row.get(name) is not None:

@@ -23,6 +23,9 @@ SUCCESSES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
 _PROTOCOL = ("pose_frames", "longest_side", "known_lens", "clip_frames", "doubts")
 _OF_PIXELS = ("motion_px", "motion_paper_units")
 _RATE_APART, _PATH_APART = 0.01, 1e-3
+
+Pairs = Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""By clip, its row in each of two results."""
 _Z = 1.959963984540054
 
 
@@ -59,7 +62,7 @@ def compare_videos(
     differences = {}
     for measure, _, _ in MEASURES:
         if not (sizes and measure in _OF_PIXELS):
-            found = _difference(pairs, measure)
+            found = difference(pairs, measure)
             if found is not None:
                 differences[measure] = found
     return {
@@ -68,7 +71,7 @@ def compare_videos(
         "second": names[1],
         "clips": len(common),
         "left_out": [len(result["clips"]) - len(common) for result in (first, second)],
-        "successes": {name: _success(pairs, succeeded) for name, _, succeeded in SUCCESSES},
+        "successes": {name: success(pairs, succeeded) for name, _, succeeded in SUCCESSES},
         "differences": differences,
         "remarks": _remarks(sizes, pairs, first, second),
     }
@@ -103,7 +106,7 @@ def _estimator(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _clips_apart(pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def _clips_apart(pairs: Pairs) -> list[str]:
     """What differs between clips of one name; of each kind the first clip is named."""
     found: dict[str, str] = {}
     for clip, (one, other) in pairs.items():
@@ -130,7 +133,7 @@ def _clips_apart(pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]
 
 def _remarks(
     sizes: int,
-    pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
+    pairs: Pairs,
     first: Mapping[str, Any],
     second: Mapping[str, Any],
 ) -> list[str]:
@@ -164,9 +167,8 @@ def _remarks(
 # -------------------------------------------------------------------------------------------------- numbers
 
 
-def _difference(
-    pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], measure: str
-) -> dict[str, Any] | None:
+def difference(pairs: Pairs, measure: str) -> dict[str, Any] | None:
+    """The paired difference of one measure, and how many clips lack it; None where no pair has it."""
     columns = [
         np.array([np.nan if row[side].get(measure) is None else row[side][measure] for row in pairs.values()])
         for side in (0, 1)
@@ -196,10 +198,8 @@ def _difference(
     }
 
 
-def _success(
-    pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
-    succeeded: Callable[[Mapping[str, Any]], bool],
-) -> dict[str, Any]:
+def success(pairs: Pairs, succeeded: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
+    """Shares of clips that succeeded, their difference, and how many did in which, JSON-able."""
     outcomes = [(succeeded(one), succeeded(other)) for one, other in pairs.values()]
     first_only = sum(one and not other for one, other in outcomes)
     second_only = sum(other and not one for one, other in outcomes)
@@ -250,7 +250,7 @@ def videos_comparison_markdown(comparison: Mapping[str, Any]) -> str:
     ]
     for name, title, _ in SUCCESSES:
         found = comparison["successes"][name]
-        cells = [title, f"{found['first']:.1%}", f"{found['second']:.1%}", _span(found, 3)]
+        cells = [title, f"{found['first']:.1%}", f"{found['second']:.1%}", span(found)]
         cells += [str(found[key]) for key in ("both", "only_first", "only_second", "neither")]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
@@ -260,14 +260,15 @@ def videos_comparison_markdown(comparison: Mapping[str, Any]) -> str:
     ]
     for name, title, _ in MEASURES:
         if (found := comparison["differences"].get(name)) is not None:
-            cells = [title, f"{found['first']:.4g}", f"{found['second']:.4g}", _span(found, 3)]
+            cells = [title, f"{found['first']:.4g}", f"{found['second']:.4g}", span(found)]
             cells += [str(found[key]) for key in ("clips", "only_first", "only_second", "neither")]
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "\\* the interval leaves 0 out."]
     return "\n".join([*lines, *(f"\n{remark[0].upper()}{remark[1:]}" for remark in comparison["remarks"])])
 
 
-def _span(found: Mapping[str, Any], digits: int) -> str:
+def span(found: Mapping[str, Any]) -> str:
+    """A difference with its interval, and a star where that leaves 0 out."""
     low, high = found["low"], found["high"]
-    span = "" if low is None else f" ({low:+.{digits}g} to {high:+.{digits}g})"
-    return f"{found['mean']:+.{digits}g}{span}" + (" *" if low is not None and low * high > 0 else "")
+    bounds = "" if low is None else f" ({low:+.3g} to {high:+.3g})"
+    return f"{found['mean']:+.3g}{bounds}" + (" *" if low is not None and low * high > 0 else "")
