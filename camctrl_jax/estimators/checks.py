@@ -29,6 +29,8 @@ class Limits:
         fov_deg: horizontal field of view.
         distortion: largest |k1|.
         triangulation_deg: least median angle between the rays of a point.
+        flat: least :func:`flatness`, where the camera goes towards the points or away from them. Where it
+            passes them by, the second explanation would put some behind it, and is none.
         jump: largest step over the median step, if it is also ``jump_share`` of the path's extent.
     """
 
@@ -42,15 +44,18 @@ class Limits:
     fov_deg: tuple[float, float] = (20.0, 120.0)
     distortion: float = 0.3
     triangulation_deg: float = 1.5
+    flat: float = 0.11
     jump: float = 5.0
     jump_share: float = 0.02
 
 
 DEFAULT = Limits()
+_PLANE_ROUNDS = 20
+_TOWARDS = 0.9  # share of the points on one side of a camera that goes towards them, or away from them
 
 DOUBTS = (
     *("no_model", "unregistered", "gap", "end_missing", "fragments", "few_points", "short_tracks"),
-    *("few_observations", "small_angles", "field_of_view", "distortion", "jump"),
+    *("few_observations", "small_angles", "flat", "field_of_view", "distortion", "jump"),
 )
 """The words of :func:`doubts` with the default limits; ``reprojection`` is one more where a limit is set."""
 
@@ -102,7 +107,43 @@ def _of_points(result: SfmResult, image_size: tuple[int, int], limits: Limits) -
         found.append("reprojection")
     if np.median(triangulation_angles(result)) < limits.triangulation_deg:
         found.append("small_angles")
+    if flatness(result) < limits.flat and _one_side(result) >= _TOWARDS:
+        found.append("flat")
     return found
+
+
+def flatness(result: SfmResult) -> float:
+    """How far the points are from lying on one plane: the 90 % quantile of their distances from it, each over
+    the point's distance from the middle of the path. Infinite for fewer than four points, which tell nothing.
+
+    Pictures of a plane taken along a straight line have a second explanation, as good as the first to first
+    order: direction of travel and normal of the plane change places, and a slow turn makes up the rest
+    (Longuet-Higgins 1986). A camera that moves ahead over flat ground may be found to rise before a wall,
+    with small errors, all points in front of it and wide angles between their rays.
+    """
+    points = result.points - result.cameras().positions.mean(axis=0)
+    if len(points) < 4:
+        return float("inf")
+    away = np.maximum(np.linalg.norm(points, axis=1), 1e-12)
+    off, weights = np.zeros(len(points)), away**-2
+    # Robust, since the points of one thing that stands on the plane must not tilt it: Cauchy's weights.
+    for _ in range(_PLANE_ROUNDS):
+        middle = np.average(points, axis=0, weights=weights)
+        centred = points - middle
+        normal = np.linalg.eigh((centred * weights[:, None]).T @ centred)[1][:, 0]
+        off = np.abs(centred @ normal) / away
+        scale = max(1.4826 * float(np.median(off)), 1e-9)
+        weights = 1.0 / (1.0 + (off / scale) ** 2) / away**2
+    return float(np.quantile(off, 0.9))
+
+
+def _one_side(result: SfmResult) -> float:
+    """Share of the points that lie before the camera as it travels, or behind it if these are more."""
+    positions = result.cameras().positions
+    middle = positions.mean(axis=0)
+    travel = np.linalg.svd(positions - middle)[2][0]
+    ahead = float(((result.points - middle) @ travel > 0).mean())
+    return max(ahead, 1.0 - ahead)
 
 
 def triangulation_angles(result: SfmResult) -> np.ndarray:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from camctrl_jax import estimators
-from camctrl_jax.camera import Cameras
+from camctrl_jax.camera import Cameras, rotations
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.estimators import SfmResult, SfmStatus
-from camctrl_jax.estimators.checks import Limits, doubts, triangulation_angles
+from camctrl_jax.estimators.checks import Limits, doubts, flatness, triangulation_angles
 from camctrl_jax.estimators.colmap import Colmap
 from camctrl_jax.estimators.colmap_models import read_models
 from camctrl_jax.estimators.histograms import HistogramEmbedder
@@ -186,6 +186,62 @@ def test_weak_points_are_doubts(tmp_path):
     assert doubts(result, (40, 64), replace(strict, reprojection=1.01 / np.hypot(40, 64))) == ()
     # From the first to the last place, 4 apart, seen from 40 away.
     np.testing.assert_allclose(triangulation_angles(result)[0], np.degrees(np.arctan(4 / 40)), rtol=1e-6)
+
+
+def over_ground(direction, *, standing=0.0):
+    """Ten cameras that look along z over the ground y = 1; a share of the points stands on it, to y = -1."""
+    random = np.random.default_rng(0)
+    poses = np.tile(np.eye(4), (10, 1, 1))
+    poses[:, :3, 3] = np.linspace(0.0, 1.0, 10)[:, None] * direction
+    points = random.uniform((-3.0, 1.0, 4.0), (3.0, 1.0, 9.0), (400, 3))
+    points[:, 1] -= random.uniform(0.0, 2.0, 400) * (random.uniform(size=400) < standing)
+    lens = np.array([0.8, 1.3, 0.5, 0.5])
+    cameras = Cameras(poses, lens)
+    frames, seen = (grid.ravel() for grid in np.mgrid[:10, :400])
+    local = points[seen] - poses[frames, :3, 3]
+    xy = (local[:, :2] / local[:, 2:] * lens[:2] + lens[2:]) * (160, 96)
+    found = SfmResult.of_cameras(cameras)
+    return replace(
+        found, points=points, observation_frame=frames, observation_point=seen, observation_xy=xy,
+        mean_reprojection_error=0.1,
+    )  # fmt: skip
+
+
+def test_flat_ground_that_the_camera_goes_towards_is_a_doubt():
+    forward, right = np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0])
+    limits = Limits(triangulation_deg=0.1)
+    assert flatness(over_ground(forward)) == pytest.approx(0.0, abs=1e-9)
+    assert doubts(over_ground(forward), (96, 160), limits) == ("flat",)
+    assert doubts(over_ground(-forward), (96, 160), limits) == ("flat",)
+    assert doubts(over_ground(right), (96, 160), limits) == ()
+    # A few things that stand on it tilt no plane, many make it none.
+    assert doubts(over_ground(forward, standing=0.05), (96, 160), limits) == ("flat",)
+    assert doubts(over_ground(forward, standing=0.5), (96, 160), limits) == ()
+    # It has no unit, and no world of its own.
+    model = over_ground(forward, standing=0.3)
+    turn = rotations.about(np.array([1.0, 2.0, 3.0]) / 14**0.5, np.array([0.7]))[0]
+    poses = model.camera_from_world.copy()
+    poses[:, :, :3] = poses[:, :, :3] @ turn.T
+    poses[:, :, 3] *= 50.0
+    other = replace(model, camera_from_world=poses, points=50.0 * model.points @ turn.T)
+    assert flatness(other) == pytest.approx(flatness(model), rel=1e-6)
+    assert flatness(replace(model, points=model.points[:3])) == np.inf
+
+
+def test_pictures_of_flat_ground_have_the_explanation_that_the_check_is_for():
+    """Forward over ground: OpenCV finds as well a rise before a wall, to first order."""
+    cv2 = pytest.importorskip("cv2")
+    step, ground = np.array([0.0, 0.0, -0.05]), np.array([0.0, 1.0, 0.0])  # of points, in the camera's axes
+    homography = np.eye(3) + np.outer(step, ground)
+    _, turns, ways, normals = cv2.decomposeHomographyMat(homography, np.eye(3))
+    found = [
+        (way.ravel() / np.linalg.norm(way), normal.ravel(), turn)
+        for turn, way, normal in zip(turns, ways, normals, strict=True)
+    ]
+    assert any(abs(way[2]) > 0.999 and abs(normal[1]) > 0.999 for way, normal, _ in found)
+    other = [turn for way, normal, turn in found if abs(way[1]) > 0.99 and abs(normal[2]) > 0.99]
+    assert other
+    assert rotations.angle_degrees(other[0][None])[0] == pytest.approx(np.degrees(0.05), rel=0.05)
 
 
 def test_the_largest_of_several_models_is_taken_and_the_others_are_counted(tmp_path):
