@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     worlds_options.add_worlds(worlds.add_argument)
     compare = commands.add_parser(
         "compare",
-        help="two results of worlds, or of videos, on the same clips, with paired intervals",
+        help="two results of worlds, checkpoint or videos on the same clips, with paired intervals",
         description=compare_options.COMPARE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

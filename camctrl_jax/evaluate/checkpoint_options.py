@@ -23,20 +23,22 @@ How well a checkpoint does on your clips: it samples along their own cameras, an
 
 Tasks, for every clip and seed
   i2v         from the first frame along the clip's path; scored from frame 6 on (default)
-  extension   from the first 13 frames (a third of short clips); the new frames are scored
+  extension   from the first 13 frames, or a third of shorter clips; the new frames are scored
   t2v         from the caption and the path alone: another scene, so nothing is compared frame by frame
-With --clips K each is gone on from, clip after clip, along a long path: an exploration.
+With --clips K each is gone on from, clip after clip, along a long path: an exploration. It takes videos of
+that length, and weights that were trained to go on; the embedded ones were not.
 
 What is measured: PSNR and SSIM against the true clip, the gain over the given frame repeated and, with
---decoys, over the path of another clip; gradient energy; with two seeds or more the energy score; and all
-that evaluate videos measures, of samples and of the true clips beside them. --without-estimates leaves the
-latter out, which takes most of the time on a CPU.
+--decoys, over the path of another clip (the next one that is not alike); gradient energy; with two seeds or
+more the energy score; and all that evaluate videos measures, of samples and of the true clips beside them.
+--without-estimates leaves the latter out, which takes most of the time on a CPU.
 
 In --out: results.json, results.md, error_over_time.png; reference/ and cameras/ (the true clips, lossless,
 and their paths), samples/ROW/TASK/seed_N/ (lossless mp4: play them with mpv, VLC or ffplay), beside them
 shown/ (true clip and samples side by side, for any player); measures/ (the pages of evaluate videos). To
 measure another model on the same clips: evaluate videos --generated ITS_VIDEOS --cameras OUT/cameras
---reference OUT/reference. The same command goes on where it was stopped.
+--reference OUT/reference. The same command goes on where it was stopped. Two results on the same clips:
+evaluate compare OUT OTHER.
 """
 
 
@@ -79,7 +81,7 @@ def add_checkpoint(add: Any) -> None:
         help="default: i2v",
     )
     add("--clips", type=int, default=1, metavar="K", help="explorations of K clips each (default 1: none)")
-    add("--decoys", action="store_true", help="also sample i2v along the next clip's path")
+    add("--decoys", action="store_true", help="also sample i2v along the path of another clip")
     add("--seeds", type=int, metavar="S", help="samples of each clip and task (default: 2; 1 on a CPU)")
     add(
         "--steps",

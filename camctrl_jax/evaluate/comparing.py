@@ -10,7 +10,7 @@ from typing import Any
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.files.json_file import read_json
 
-_COMPARED = ("videos", "worlds")
+_COMPARED = ("checkpoint", "videos", "worlds")
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class CompareSettings:
     """What to compare.
 
     Attributes:
-        first, second: folders of ``evaluate worlds`` or of ``evaluate videos``, or their ``results.json``.
-        rows: of worlds, the row of each to compare, as its results name it ("32 steps, camera 2, text 1");
-            None takes equal ones, or the only one of each.
+        first, second: folders of ``evaluate worlds``, ``checkpoint`` or ``videos``, or their
+            ``results.json``.
+        rows: of worlds and checkpoints, the row of each to compare, as its results name it ("32 steps, camera
+            2, text 1", "steps32_camera2_text1"); None takes equal ones, or the only one of each.
     """
 
     first: Path
@@ -49,10 +50,18 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
         if settings.rows is not None:
             raise InvalidValue(
-                "--rows is for results of evaluate worlds; those of evaluate videos have none."
+                "--rows is for results of evaluate worlds or checkpoint; those of evaluate videos have none."
             )
         found = compare_videos(results[0], results[1], names)
         return found, videos_comparison_markdown(found)
+    if kinds[0] == "checkpoint":
+        from camctrl_jax.evaluate.checkpoint.comparing import (
+            checkpoints_comparison_markdown,
+            compare_checkpoints,
+        )
+
+        found = compare_checkpoints(results[0], results[1], names, settings.rows)
+        return found, checkpoints_comparison_markdown(found)
     from camctrl_jax.evaluate.worlds.comparing import compare_worlds, worlds_comparison_markdown
 
     found = compare_worlds(results[0], results[1], names, settings.rows)
@@ -62,16 +71,11 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 def _kind(result: Mapping[str, Any], name: str) -> str:
     if "per_scene" in result:
         return "worlds"
-    if result.get("kind") == "videos":
-        return "videos"
-    if "samples" in result and "reconstruction" in result:
-        raise InvalidValue(
-            f"{name} is of evaluate checkpoint: name one of the folders measures/.../seed_N inside it, which "
-            "evaluate videos wrote."
-        )
+    if result.get("kind") in ("checkpoint", "videos"):
+        return result["kind"]
     if "summary" in result and "clips" in result:
         raise InvalidValue(
-            f"{name} was written before results of evaluate videos could be compared: run it again (or it is "
-            "of evaluate cameras, which does not compare)."
+            f"{name} was written before such results could be compared: run its command again (or it is of "
+            "evaluate cameras, which does not compare)."
         )
     raise InvalidValue(f"{name}: no results of evaluate {' or '.join(_COMPARED)}.")

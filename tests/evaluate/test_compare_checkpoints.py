@@ -7,8 +7,10 @@ import pytest
 from scipy import stats
 
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.checkpoint.comparing import checkpoints_comparison_markdown, compare_checkpoints
 from camctrl_jax.evaluate.checkpoint.report import page, summarised
+from camctrl_jax.files.json_file import write_json
 
 ROW, OTHER, NAMES = "steps4_camera2_text1", "steps8_camera2_text1", ("one", "two")
 PROTOCOL = {"pose_frames": 16, "longest_side": 640, "estimators": {}, "with_reference": True}
@@ -101,6 +103,17 @@ def test_rows_are_paired_where_they_are_equal_alone_or_named():
     assert list(named["units"]) == [f"{ROW}/i2v -> {OTHER}/i2v"]
     with pytest.raises(InvalidValue, match="--rows: 'steps1' is not among"):
         compare_checkpoints(FIRST, other, NAMES, ("steps1", ROW))
+
+
+def test_the_command_line_takes_their_folders(tmp_path, capsys):
+    for name, content in (("one", FIRST), ("two", SECOND)):
+        write_json(tmp_path / name / "results.json", content)
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    assert main(["compare", *folders, "--rows", ROW, ROW]) == 0
+    assert f"## {ROW}/i2v" in capsys.readouterr().out
+    write_json(tmp_path / "two/results.json", {**SECOND, "kind": "videos"})
+    assert main(["compare", *folders]) == 1
+    assert "is of evaluate checkpoint and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
