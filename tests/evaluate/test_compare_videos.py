@@ -162,8 +162,8 @@ def test_two_kinds_and_what_is_no_result_are_refused(compared):
         compared(result({"a": row(0.1)}), {"per_scene": [], "clip": {}})
     with pytest.raises(InvalidValue, match="no clip in common"):
         compared(result({"a": row(0.1)}), result({"b": row(0.1)}))
-    with pytest.raises(InvalidValue, match="seed_N"):
-        compared({"samples": {}, "reconstruction": {}}, result({"a": row(0.1)}))
+    with pytest.raises(InvalidValue, match="is of evaluate checkpoint and"):
+        compared({"kind": "checkpoint"}, result({"a": row(0.1)}))
     with pytest.raises(InvalidValue, match="no results of evaluate"):
         compared({}, result({"a": row(0.1)}))
 
