@@ -208,14 +208,14 @@ def errors_of(truth, result):
 def test_known_intrinsics_give_the_path(truth_of):
     """Every frame, 0.5 degrees, 2 % of the path; known intrinsics come back as they were given."""
     truth = truth_of(HELD_OUT + 3, SMALL)
-    frames = truth.rgb
-    masks = truth.segment(frames, 4.0).dilated(2)
-    result = Colmap().reconstruct(frames, masks, truth.cameras.intrinsics[0])
+    frames, cameras = truth.rgb[::2], truth.cameras[::2]
+    masks = dilate(truth.segment(truth.rgb, 4.0).moving[::2], 2)
+    result = Colmap().reconstruct(frames, masks, cameras.intrinsics[0])
     assert result.succeeded, result.message
-    errors = errors_of(truth, result)
+    errors = path_errors(result.cameras().world_from_camera, cameras.world_from_camera)
     assert errors.rot_err_aligned_deg < 0.5
-    assert errors.trans_err < 0.02 * errors.path_length
-    np.testing.assert_allclose(result.intrinsics, truth.cameras.intrinsics, rtol=1e-9)
+    assert errors.trans_err_aligned < 0.02 * errors.path_length
+    np.testing.assert_allclose(result.intrinsics, cameras.intrinsics, rtol=1e-9)
     assert not result.metric
     assert result.mean_reprojection_error < 1.0
     assert result.observations_per_frame.min() >= 15
@@ -233,7 +233,7 @@ def test_known_intrinsics_give_the_path(truth_of):
 
 def test_results_repeat():
     clip, _ = moving_square((3, 1), (0, 0), frames=4)
-    first, second = (Colmap().reconstruct(clip, None, LENS) for _ in range(2))
+    first, second = (Colmap(enlarge_to=0).reconstruct(clip, None, LENS) for _ in range(2))
     assert first.succeeded
     np.testing.assert_array_equal(first.camera_from_world, second.camera_from_world)
     np.testing.assert_array_equal(first.points, second.points)
@@ -252,7 +252,7 @@ def test_both_mappers_at_both_sizes(truth_of, mode, size):
         result = Colmap(mode=mode).reconstruct(truth.rgb, masks, truth.cameras.intrinsics)
         if result.succeeded:
             errors = errors_of(truth, result)
-            good += errors.rot_err_aligned_deg < 3.0 and errors.trans_err < 0.05 * errors.path_length
+            good += errors.rot_err_aligned_deg < 3.0 and errors.trans_err_aligned < 0.05 * errors.path_length
     assert good >= 3
 
 
@@ -270,7 +270,7 @@ def test_unknown_intrinsics_are_estimated_or_doubted(truth_of, seed):
 
 def test_masks_matter_where_a_large_thing_moves():
     """A textured square of a third of the picture: without masks it is in the model, with them it is not."""
-    clip, moving = moving_square((3, 1), (2, 0), frames=5, side=96)
+    clip, moving = moving_square((3, 1), (2, 0), frames=4, side=96)
     seen = []
     for masks in (None, dilate(moving, 2)):
         result = Colmap().reconstruct(clip, masks, LENS)

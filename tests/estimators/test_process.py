@@ -120,7 +120,7 @@ def test_children_that_a_program_leaves_running_are_killed(program, clip, tmp_pa
         {ends}
     """
     with pytest.raises(EstimatorFailed):
-        ProgramDepth(program(text, time_limit=5.0)).depth(clip)
+        ProgramDepth(program(text, time_limit=3.0)).depth(clip)
     grandchild = int(noted.read_text())
     for _ in range(200):
         if not _alive(grandchild):

@@ -514,11 +514,20 @@ def test_every_recipe_says_what_it_needs_and_asks_for_a_reading_of_its_licence(p
             adapter.check()
 
 
-@pytest.mark.torch
-@pytest.mark.parametrize("ends", ["import time; time.sleep(1000)", "raise SystemExit('cut off')"])
-def test_a_repository_that_hangs_or_dies_inside_a_runner(place, clip, ends):
-    pytest.importorskip("torch")
-    installation = place({"tmo.py": ends}, time_limit=30.0 if "cut" in ends else 6.0)
+@pytest.mark.parametrize(
+    ("ends", "reason", "limit"),
+    [("import time; time.sleep(1000)", "timeout", 4.0), ("raise SystemExit('cut off')", "crashed", 30.0)],
+)
+def test_a_repository_that_hangs_or_dies_inside_a_runner(place, clip, ends, reason, limit):
+    """Neither torch nor torchvision is asked for anything before the repository is imported."""
+    files = {
+        "tmo.py": f"print('the repository', flush=True); {ends}",
+        "packages/torch.py": "",
+        "packages/torchvision.py": "class models: resnet101 = None",
+    }
+    packages = str(place(files).repository / "packages")
+    installation = place(environment={"PYTHONPATH": packages}, time_limit=limit)
     with pytest.raises(EstimatorFailed) as failure:
         recipes.tmo(installation).segment(clip, 12.0)
-    assert failure.value.reason == ("crashed" if "cut" in ends else "timeout")
+    assert failure.value.reason == reason
+    assert "the repository" in failure.value.log_tail
