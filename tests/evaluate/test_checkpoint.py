@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from nano_weights import save_nano
@@ -15,7 +17,7 @@ from camctrl_jax.camera import load_cameras, preset, save_cameras
 from camctrl_jax.camera.framing import Framing
 from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.clip_shape import ClipShape
-from camctrl_jax.errors import ClipError, FileFailure, UserError
+from camctrl_jax.errors import ClipError, FileFailure, InvalidValue, UserError
 from camctrl_jax.estimators import Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.checkpoint import (
@@ -259,6 +261,9 @@ def without_loading(monkeypatch):
         ({"tasks": ("extension",)}, "--decoys are paths of i2v"),
         ({"steps": (0,)}, "at least 1"),
         ({"seeds": 0}, "--seeds 0: expected 1 or more"),
+        ({"pose_frames": 2}, "--pose-frames 2: expected 3 or more"),
+        ({"jobs": 0}, "--jobs 0: expected 1 or more"),
+        ({"estimates": False}, "give both, or estimates=False and None"),
         ({"camera_scale": -1.0}, "--camera-scale -1"),
         ({"checkpoint": "camera"}, "has no camera input"),
         ({"checkpoint": "mmdit"}, "holds an autoencoder but no transformer"),
@@ -273,6 +278,26 @@ def test_mistakes_are_found_before_the_weights_are_read(run, user, tmp_path, mon
         change = {"checkpoint": str(save_nano(tmp_path / "other", **{change["checkpoint"]: False}))}
     with pytest.raises(UserError, match=message):
         evaluate_checkpoint(replace(run[0], out=tmp_path / "out", **change), ESTIMATORS, lambda line: None)
+
+
+def test_clips_too_short_for_video_features_are_refused_before_sampling(run, tmp_path, monkeypatch):
+    without_loading(monkeypatch)
+    features = replace(ESTIMATORS, video_features=SimpleNamespace(least_frames=10))
+    with pytest.raises(InvalidValue, match="need 10 frames or more, and the clips have 9"):
+        evaluate_checkpoint(replace(run[0], out=tmp_path / "out"), features, lambda line: None)
+    running.check_features(features, Plan(ClipShape(17, 32, 48)), ("i2v", "extension"))
+    with pytest.raises(InvalidValue, match="the clips have 8"):
+        running.check_features(features, Plan(ClipShape(13, 32, 48)), ("i2v", "extension"))
+
+
+def test_a_device_without_memory_for_a_batch_says_what_to_do(run, monkeypatch):
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr(running, "_make", full)
+    monkeypatch.setattr(running, "_remove", lambda *arguments: None)
+    with pytest.raises(InvalidValue, match="--batch-size 2: the device has no memory"):
+        running._sample(None, None, [0, 0], 1)
 
 
 def test_a_run_that_was_trained_on_the_clips_is_remarked_upon(nano, run, tmp_path, monkeypatch):

@@ -87,6 +87,8 @@ def test_a_caption_without_an_embedding_costs_its_clip_alone(settings, tmp_path)
 def test_a_clip_that_was_there_and_cannot_be_used_any_more_is_named(settings):
     add(settings, "b")
     prepared(settings)
+    (settings.out / "reference/.DS_Store").write_bytes(b"")  # such are no clips
+    prepared(settings)
     (settings.cameras / "b.txt").unlink()
     with pytest.raises(InvalidValue, match=r"such as b\).* b was there and cannot be used now: "):
         prepared(settings)

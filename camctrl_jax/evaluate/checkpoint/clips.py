@@ -132,7 +132,8 @@ def prepare_clips(
 def _check_folder(out: Path, made: TrueClips) -> None:
     names = {clip.name for clip in made.clips}
     for folder in (REFERENCE, CAMERAS):
-        others = sorted(path.stem for path in (out / folder).iterdir() if path.stem not in names)
+        there = [path.stem for path in (out / folder).iterdir() if not path.name.startswith(".")]
+        others = sorted(set(there) - names)
         if others:
             gone = next((name for name in others if name in made.failed), None)
             why = "" if gone is None else f" {gone} was there and cannot be used now: {made.failed[gone][1]}"

@@ -98,7 +98,11 @@ def evaluate_checkpoint(
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     require("av", extra="data")
     require("matplotlib", extra="eval")
+    if settings.estimates == (estimators is None):
+        raise InvalidValue("estimates are measured with estimators: give both, or estimates=False and None.")
     model, autoencoder, settings, plan = open_subject(settings)
+    if estimators is not None:
+        check_features(estimators, plan, settings.tasks)
     embedder = embedder_from_settings(model.text)
     with file_failures(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
@@ -106,6 +110,8 @@ def evaluate_checkpoint(
     clips.remarks = list(dict.fromkeys([*trained_on(model, settings), *clips.remarks]))
     for remark in clips.remarks[:5]:
         say(f"note: {remark}")
+    if len(clips.remarks) > 5:
+        say(f"note: {len(clips.remarks) - 5} more, in results.md")
     decoys = decoys_of(clips.clips, settings.out) if settings.decoys else None
     say(
         f"{len(clips.clips)} clips of {plan.frames} frames, {plan.shape.height}x{plan.shape.width}, "
@@ -133,8 +139,7 @@ def evaluate_checkpoint(
     sampled = sample_all(bench, units, say)
     results = describe(bench, model, autoencoder, clips)
     results |= {"reconstruction": reconstructed, "samples": sampled}
-    if settings.estimates:
-        assert estimators is not None
+    if estimators is not None:
         results["estimates"] = estimate(settings, plan, [unit.folder for unit in units], estimators, say)
     return write_results(settings.out, results)
 
@@ -163,6 +168,17 @@ def open_subject(settings: CheckpointSettings) -> tuple[Weights, Weights, Checkp
     if "extension" in settings.tasks and plan.context >= shape.frames:
         raise InvalidValue(f"--tasks extension: clips of {shape.frames} frames are too short to go on from.")
     return model, autoencoder, settings, plan
+
+
+def check_features(estimators: Estimators, plan: Plan, tasks: Sequence[str]) -> None:
+    """Refuse clips that are too short for the video features: found after sampling, it would be in vain."""
+    frames = min(plan.frames - (plan.given(task) if task == "extension" else 0) for task in tasks)
+    embedder = estimators.video_features
+    if embedder is not None and frames < embedder.least_frames:
+        raise InvalidValue(
+            f"video features (--fvd) need {embedder.least_frames} frames or more, and the clips have {frames}"
+            ": raise --frames, or leave the features out."
+        )
 
 
 def decoys_of(clips: Sequence[TrueClip], out: Path) -> list[Cameras]:
@@ -300,6 +316,13 @@ def _sample(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> dict
         _remove(bench, unit, place)
     try:
         _make(bench, unit, places, count)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InvalidValue(
+            f"--batch-size {len(places)}: the device has no memory for so many clips at a time; take fewer. "
+            "What is done is kept."
+        ) from error
     except ClipError as error:  # of files and of settings would be of every clip
         if count == 1:
             return {places[0]: str(error)}

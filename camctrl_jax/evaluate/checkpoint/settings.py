@@ -11,6 +11,7 @@ from camctrl_jax.camera.reading import Reading
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue, MissingFile
+from camctrl_jax.evaluate.videos.settings import LEAST
 from camctrl_jax.interop.described import SamplingDefaults
 
 TASKS = ("i2v", "t2v", "extension")
@@ -94,9 +95,9 @@ class CheckpointSettings:
     shown: int = 3
 
     def __post_init__(self) -> None:
-        least = {"count": 1, "per_video": 1, "seeds": 1, "clips": 1, "batch_size": 1, "shown": 0}
+        least = {"count": 1, "per_video": 1, "seeds": 1, "clips": 1, "batch_size": 1, **LEAST}
         for name, value in least.items():
-            given = getattr(self, name)
+            given = getattr(self, name, None)
             if given is not None and given < value:
                 raise InvalidValue(f"--{name.replace('_', '-')} {given}: expected {value} or more.")
         for name in ("steps", "camera_guidance"):

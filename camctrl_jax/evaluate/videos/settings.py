@@ -19,6 +19,9 @@ from camctrl_jax.estimators.protocols import (
 )
 
 LEAST_POSES = 3
+LEAST = {"pose_frames": LEAST_POSES, "longest_side": 64, "clip_frames": 2, "jobs": 1, "shown": 0}
+"""Of the settings that count something."""
+
 _OF_FRAMES = ("flow", "masks", "sfm", "embedder")
 
 
@@ -92,8 +95,7 @@ class VideosSettings:
     shown: int = 3
 
     def __post_init__(self) -> None:
-        least = {"pose_frames": LEAST_POSES, "longest_side": 64, "clip_frames": 2, "jobs": 1, "shown": 0}
-        for name, value in least.items():
+        for name, value in LEAST.items():
             given = getattr(self, name)
             if given is not None and given < value:
                 raise InvalidValue(f"--{name.replace('_', '-')} {given}: expected {value} or more.")
