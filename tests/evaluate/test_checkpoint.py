@@ -15,6 +15,7 @@ from pattern_videos import pattern_video
 
 from camctrl_jax.camera import load_cameras, preset, save_cameras
 from camctrl_jax.camera.framing import Framing
+from camctrl_jax.camera.reading import Reading
 from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import ClipError, FileFailure, InvalidValue, UserError
@@ -254,6 +255,16 @@ def without_loading(monkeypatch):
         ({"videos": "nowhere"}, "--videos .*nowhere: no such"),
         ({"videos": None, "dataset": "paths"}, "--cameras: belongs to --videos"),
         ({"videos": None, "cameras": None, "dataset": "paths"}, "holds no dataset of clips"),
+        (
+            {
+                "videos": None,
+                "cameras": None,
+                "dataset": "paths",
+                "per_video": 2,
+                "reading": Reading("tum"),
+            },
+            "--per-video, how to read pose files: belongs to --videos",
+        ),
         ({"count": 1}, "--decoys .* 2 clips or more"),
         ({"frames": 5, "clips": 2}, "--clips 2: clips of 5 frames are too short"),
         ({"frames": 5, "tasks": ("extension",), "decoys": False}, "--tasks extension: clips of 5 frames"),

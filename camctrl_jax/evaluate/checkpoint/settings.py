@@ -133,8 +133,11 @@ class CheckpointSettings:
             if self.captions is None and "t2v" in self.tasks:
                 raise InvalidValue("--tasks t2v makes clips from captions: name them with --captions.")
             return
-        given = [f"--{name}" for name in ("cameras", "captions") if getattr(self, name) is not None]
-        given += ["--image-fps"] if self.image_fps is not None else []
+        unset = {"cameras": None, "captions": None, "image_fps": None, "per_video": 1, "poses_of": "auto"}
+        given = [
+            f"--{name.replace('_', '-')}" for name, value in unset.items() if getattr(self, name) != value
+        ]
+        given += ["how to read pose files"] if self.reading != Reading() else []
         if given:
             raise InvalidValue(f"{', '.join(given)}: belongs to --videos; a --dataset holds its own.")
 
