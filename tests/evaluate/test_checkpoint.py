@@ -226,6 +226,10 @@ def test_other_weights_are_sampled_anew_and_clips_that_fail_cost_only_themselves
     assert "b: decodes to NaN" in page(results)
     assert not list((settings.out / ROW).glob("*/b.*"))  # or an old sample would be measured in its place
 
+    tried.clear()
+    evaluate_checkpoint(replace(settings, estimates=False, batch_size=8), None, lambda line: None)
+    assert tried[0] == ([0, 1, 2], 3)  # no place of a batch is filled up for nothing
+
     def full(bench, unit, places, count):
         raise FileFailure("cannot write: the disk is full")
 

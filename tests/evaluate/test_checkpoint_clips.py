@@ -14,6 +14,8 @@ from camctrl_jax.errors import ClipError, FileFailure, InvalidValue
 from camctrl_jax.evaluate.checkpoint import CheckpointSettings, clips, running
 from camctrl_jax.evaluate.checkpoint.measuring import task_record
 from camctrl_jax.evaluate.checkpoint.sampling import Plan, decoy_paths
+from camctrl_jax.evaluate.checkpoint.settings import row_folder
+from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.metrics.distribution import energy_score
 from camctrl_jax.metrics.psnr import frame_psnr, psnr
 from camctrl_jax.metrics.sharpness import gradient_energy
@@ -140,6 +142,15 @@ def test_decoys_are_refused_where_all_paths_are_alike(settings):
         running.decoys_of(found, settings.out)
     add(settings, "c", path="pan_left")
     assert len(running.decoys_of(prepared(settings).clips, settings.out)) == 3
+
+
+def test_a_row_that_is_asked_for_twice_is_one(settings):
+    asked = replace(settings, steps=(4, 8, 4), camera_guidance=(2.0, 2.0))
+    resolved = asked.resolved(SamplingDefaults(5, 32, 48), on_accelerator=False)
+    assert [row_folder(each) for each in resolved.samplings()] == [
+        "steps4_camera2_text1",
+        "steps8_camera2_text1",
+    ]
 
 
 def test_text_that_was_embedded_anew_is_another_text():
