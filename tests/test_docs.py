@@ -51,6 +51,23 @@ def test_commands_name_files_modules_and_options_that_exist(page, monkeypatch):
             pytest.fail(f"{page.name}: no test knows this command: {shlex.join(words)}")
 
 
+def test_a_run_takes_its_place_in_a_page_again_and_again():
+    spec = importlib.util.spec_from_file_location("paste", ROOT / "docs/results/paste.py")
+    paste = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(paste)
+    for page in ("benchmark.md", "fooling.md"):
+        text = (ROOT / "docs/results" / page).read_text("utf-8")
+        once = paste.pasted(text, "words\n\n## Frechet\n\n| a |\n")
+        assert paste.pasted(once, "words\n\n## Frechet\n\n| a |\n") == once
+        assert "### Frechet" in once.split(paste.BEGIN)[1].split(paste.END)[0]
+        assert once.split(paste.BEGIN)[0] == text.split(paste.BEGIN)[0]
+        assert once.split(paste.END)[1] == text.split(paste.END)[1]
+        with pytest.raises(SystemExit, match="not the page that a run wrote"):
+            paste.pasted(text, text)
+    with pytest.raises(SystemExit, match="needs one line"):
+        paste.pasted("# No place", "words")
+
+
 def check_options(module, arguments):
     """Every --option of a command is in the help of its (sub)command."""
     found = importlib.util.find_spec(module)
