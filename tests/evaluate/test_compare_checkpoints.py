@@ -10,6 +10,7 @@ from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.checkpoint.comparing import checkpoints_comparison_markdown, compare_checkpoints
 from camctrl_jax.evaluate.checkpoint.report import page, summarised
+from camctrl_jax.evaluate.videos.comparing import shares_apart
 from camctrl_jax.files.json_file import write_json
 
 ROW, OTHER, NAMES = "steps4_camera2_text1", "steps8_camera2_text1", ("one", "two")
@@ -103,6 +104,16 @@ def test_rows_are_paired_where_they_are_equal_alone_or_named():
     assert list(named["units"]) == [f"{ROW}/i2v -> {OTHER}/i2v"]
     with pytest.raises(InvalidValue, match="--rows: 'steps1' is not among"):
         compare_checkpoints(FIRST, other, NAMES, ("steps1", ROW))
+
+
+def test_shares_of_one_seed_each_have_the_interval_of_shares():
+    first = result(dict.fromkeys("abcd", 20.0), [{"a": 1.0, "b": None, "c": None, "d": 2.0}])
+    second = result(dict.fromkeys("abcd", 20.0), [{"a": 1.0, "b": 1.0, "c": None, "d": 2.0}])
+    shares = compare_checkpoints(first, second, NAMES)["units"][f"{ROW}/i2v"]["differences"]["registered"]
+    assert shares["mean"] == 0.25
+    assert (shares["low"], shares["high"]) == shares_apart(0, 1, 4)
+    same = compare_checkpoints(first, first, NAMES)["units"][f"{ROW}/i2v"]["differences"]["registered"]
+    assert same["low"] < 0.0 < same["high"]  # four clips that agree do not prove that all would
 
 
 def test_the_command_line_takes_their_folders(tmp_path, capsys):

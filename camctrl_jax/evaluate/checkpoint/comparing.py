@@ -8,7 +8,14 @@ from typing import Any
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.checkpoint.estimates import TRUTH
 from camctrl_jax.evaluate.checkpoint.report import AGAINST_TRUTH, ESTIMATED, estimated_values
-from camctrl_jax.evaluate.videos.comparing import compare_videos, difference, span, success
+from camctrl_jax.evaluate.videos.comparing import (
+    Pairs,
+    compare_videos,
+    difference,
+    shares_apart,
+    span,
+    success,
+)
 
 Results = Mapping[str, Any]
 
@@ -42,6 +49,7 @@ def compare_checkpoints(
             ]
             pairs = {clip: (values[0][clip], values[1][clip]) for clip in common}
             found = {name: difference(pairs, name) for name, _, _ in (*AGAINST_TRUTH, *ESTIMATED)}
+            found["registered"] = _of_shares(pairs, found["registered"])
             units[f"{one}/{task}" if one == other else f"{one}/{task} -> {other}/{task}"] = {
                 "sampled": success(pairs, lambda row: "failed" not in row),
                 "differences": {name: each for name, each in found.items() if each is not None},
@@ -104,6 +112,19 @@ def _values(results: Results, name: str) -> dict[str, dict[str, Any]]:
         values |= {measure: each[place] for measure, each in estimated.items()}
         found[clip] = values | ({"failed": record["failed"]} if "failed" in record else {})
     return found
+
+
+def _of_shares(pairs: Pairs, found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With the interval of a difference of shares where each clip registers or does not: one seed of each."""
+    known = [
+        (one["registered"], other["registered"])
+        for one, other in pairs.values()
+        if None not in (one.get("registered"), other.get("registered"))
+    ]
+    if found is None or any(value not in (0.0, 1.0) for pair in known for value in pair):
+        return found
+    low, high = shares_apart(known.count((1.0, 0.0)), known.count((0.0, 1.0)), len(known))
+    return found | {"low": low, "high": high}
 
 
 def _remarks(first: Results, second: Results) -> list[str]:
