@@ -3,8 +3,8 @@ things.
 
 1. Pictures are made grey and ``height`` pixels high; small ones are enlarged, at most twice.
 2. For each frame, once forwards and once backwards in time, the nearest other frame is taken to which the
-   median flow is ``flow_px`` or more, at least 0.08 s and at most ``longest`` away: what moves little from
-   frame to frame moves enough in half a second.
+   median flow is ``flow_px`` or more, at least 0.08 s (half of a shorter clip) and at most ``longest`` away:
+   what moves little from frame to frame moves enough in half a second.
 3. DIS flow there and back. Not judged are pixels whose way there and back does not close (they are hidden, or
    the flow is wrong), and those in a neighbourhood without texture (where flow is a guess).
 4. A fundamental matrix (MAGSAC) is fitted to a grid of judged pixels, and a homography. Where the homography
@@ -69,17 +69,19 @@ class EpipolarMasks:
     def fingerprint(self) -> Fingerprint:
         settings = tuple((k, v) for k, v in vars(self).items() if k != "flow")
         flow = self.flow.fingerprint()
-        return Fingerprint("epipolar masks", f"2, {flow.version}", (*settings, ("flow", flow.digest)))
+        return Fingerprint("epipolar masks", f"3, {flow.version}", (*settings, ("flow", flow.digest)))
 
     def segment(self, frames: np.ndarray, fps: float) -> MotionMasks:
         """See :class:`~camctrl_jax.estimators.protocols.MotionSegmenter`; one frame alone shows no motion."""
         frames = checked_frames(frames)
-        if not fps > 0:
+        if not 0 < fps < float("inf"):
             raise InvalidValue(f"fps is {fps}; expected frames per second, more than 0.")
         height, width = frames.shape[1:3]
         small = self._working_size(height, width)
         greys = [opencv_flow.resized(opencv_flow.grey(frame), *small) for frame in frames]
         steps = sorted({max(1, round(s * fps)) for s in _BASELINES if s <= self.longest}) or [1]
+        # Of a clip of a few hundredths of a second every frame has another one half of the clip away.
+        steps = sorted({min(steps[0], max(1, (len(frames) - 1) // 2)), *steps})
         flows: Flows = {}
         masks = []
         for t, grey in enumerate(greys):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from camctrl_jax.camera import rotations
+from camctrl_jax.camera.cameras import ROTATION_TOLERANCE
 from camctrl_jax.errors import InvalidValue
 
 DEGENERATE_BELOW = 0.2
@@ -152,7 +153,8 @@ def path_errors(
             a smooth small sway of a camera on a tripod cannot be told from a path.
 
     Raises:
-        InvalidValue: for other shapes, another number of frames, or values that are not finite.
+        InvalidValue: for other shapes, another number of frames, values that are not finite, or poses that
+            are no rigid motions.
     """
     estimate, reference = _checked(estimate, reference)
     similarity = align_positions(estimate[:, :3, 3], reference[:, :3, 3])
@@ -227,6 +229,15 @@ def _checked(estimate: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, n
             )
         if not np.isfinite(poses).all():
             raise InvalidValue(f"the {name} path holds NaN or infinity.")
+        turns = poses[:, :3, :3]
+        mirrored, off = np.linalg.det(turns) <= 0.0, rotations.deviation(turns) > ROTATION_TOLERANCE
+        bent = np.abs(poses[:, 3] - (0.0, 0.0, 0.0, 1.0)).max(axis=1) > ROTATION_TOLERANCE
+        wrong = np.flatnonzero(mirrored | off | bent)
+        if len(wrong):
+            raise InvalidValue(
+                f"the {name} path has {len(wrong)} poses that are no rigid motions, the first that of frame "
+                f"{wrong[0]}: scaled, mirrored, transposed or rounded too far. Angles would mean nothing."
+            )
     if len(estimate) != len(reference):
         raise InvalidValue(
             f"the estimate has {len(estimate)} poses and the reference {len(reference)}: they are compared "

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from camctrl_jax.camera import Cameras, rotations
-from camctrl_jax.camera.rotations import from_vectors
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.paths import Start, path_poses, project, surface_distance
 from camctrl_jax.worlds.sampling import sample_world
@@ -139,17 +138,9 @@ def scaled_path(cameras: Cameras, factor: float) -> Cameras:
     """The path with every shift and turn since its first camera ``factor`` times as large, from 0 on."""
     first = cameras.world_from_camera[0]
     path = np.linalg.inv(first) @ cameras.world_from_camera
-    path[:, :3, :3] = from_vectors(factor * to_vectors(path[:, :3, :3]))
+    path[:, :3, :3] = rotations.from_vectors(factor * rotations.to_vectors(path[:, :3, :3]))
     path[:, :3, 3] *= factor
     return dataclasses.replace(cameras, world_from_camera=first @ path)
-
-
-def to_vectors(matrices: np.ndarray) -> np.ndarray:
-    """Rotation vectors [N, 3] of rotations by less than 180 degrees."""
-    quaternions = rotations.to_quaternions(matrices)
-    sine = np.linalg.norm(quaternions[:, :3], axis=1, keepdims=True)
-    angle = 2.0 * np.arctan2(sine, quaternions[:, 3:])
-    return quaternions[:, :3] * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
 
 
 def _with_path(world: World, name: str, difficulty: str, config: WorldsConfig) -> World | None:

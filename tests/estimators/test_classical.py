@@ -144,6 +144,13 @@ def test_what_moves_a_quarter_pixel_a_frame_is_found_over_half_a_second():
     assert (near & truth).sum() < 0.5 * hit
 
 
+@pytest.mark.parametrize("fps", [60.0, 240.0, 1e9])
+def test_clips_shorter_than_the_least_baseline_are_judged_all_the_same(fps):
+    clip, moving = moving_square((0, 0), (4, 0), frames=4)
+    found = EpipolarMasks().segment(clip, fps).moving
+    assert ((found & moving).sum(axis=(1, 2)) > 0.5 * moving.sum(axis=(1, 2))).all()
+
+
 def test_a_wall_without_texture_is_not_judged():
     """Noise on a grey wall makes flow that means nothing."""
     clip, moving = moving_square((0, 0), (4, 0), frames=3)
@@ -182,6 +189,8 @@ def test_one_frame_and_black_frames_show_no_motion():
     assert not EpipolarMasks().segment(np.zeros((4, 64, 96, 3), np.uint8), 12.0).moving.any()
     with pytest.raises(InvalidValue, match="fps"):
         EpipolarMasks().segment(np.zeros((4, 64, 96, 3), np.uint8), 0.0)
+    with pytest.raises(InvalidValue, match="fps"):
+        EpipolarMasks().segment(np.zeros((4, 64, 96, 3), np.uint8), np.inf)
 
 
 def test_dilation_grows_by_a_square_and_stays_inside():

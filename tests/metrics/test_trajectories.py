@@ -240,3 +240,20 @@ def test_the_spread_of_a_line_a_point_and_a_square():
 def test_paths_that_cannot_be_compared_are_named(estimate, reference, message):
     with pytest.raises(InvalidValue, match=message):
         path_errors(estimate, reference)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda poses: np.diag([-1.0, 1.0, 1.0, 1.0]) @ poses,
+        lambda poses: poses * np.array([[2.0, 2.0, 2.0, 1.0]]),
+        lambda poses: np.swapaxes(poses, 1, 2),
+    ],
+    ids=["mirrored", "scaled", "transposed"],
+)
+def test_poses_that_are_no_rigid_motions_have_no_errors(break_it):
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, 0, 3] = np.arange(1.0, 6.0)
+    for pair in ((break_it(poses), poses), (poses, break_it(poses))):
+        with pytest.raises(InvalidValue, match="no rigid motions"):
+            path_errors(*pair)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from camctrl_jax.camera.rotations import from_vectors
+from camctrl_jax.camera import rotations
 from camctrl_jax.errors import ClipError, InvalidValue
 from camctrl_jax.evaluate.worlds.bench import Bench, Say, opened
 from camctrl_jax.evaluate.worlds.estimates_page import estimates_page
@@ -29,7 +29,7 @@ from camctrl_jax.files.json_file import write_json
 from camctrl_jax.metrics.distribution import Spread
 from camctrl_jax.metrics.psnr import psnr
 from camctrl_jax.worlds import Scene, World, render_rgb
-from camctrl_jax.worlds.benchmark import scaled_path, to_vectors
+from camctrl_jax.worlds.benchmark import scaled_path
 from camctrl_jax.worlds.geometry import moving_now, render_geometry
 from camctrl_jax.worlds.scene import moving_mask
 
@@ -121,12 +121,14 @@ def noisy(video: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarr
 
 
 def faster(world: World, factor: float) -> World:
-    """The same world with time running ``factor`` times as fast.
+    """The same world with time running ``factor`` times as fast, 1 to 2.
 
     The camera arrives early, and stands then, as every path of the benchmark ends at rest. Things cannot go
     on as they would have, since their motions end with the clip: at its end they go back the way they came,
     as fast. Between frames things and camera are on the straight way from one to the next.
     """
+    if not 1.0 <= factor <= 2.0:
+        raise InvalidValue(f"factor={factor}: things can go back once at most, so expected 1 to 2.")
     last = world.frames - 1
     times = factor * np.arange(world.frames + 1)
     cameras = world.cameras
@@ -152,13 +154,11 @@ def faster(world: World, factor: float) -> World:
 
 def _between(poses: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Poses f64 [P, 4, 4] at fractional places among f64 [T, 4, 4]."""
-    low = np.minimum(np.floor(places + 1e-9).astype(int), len(poses) - 2)
-    share = (places - low)[:, None]
-    one, other = poses[low], poses[low + 1]
-    step = np.swapaxes(one[:, :3, :3], 1, 2) @ other[:, :3, :3]
-    found = one.copy()
-    found[:, :3, :3] = one[:, :3, :3] @ from_vectors(share * to_vectors(step))
-    found[:, :3, 3] = one[:, :3, 3] + share * (other[:, :3, 3] - one[:, :3, 3])
+    knots = np.arange(len(poses))
+    found = np.zeros((len(places), 4, 4))
+    found[:, :3, :3] = rotations.slerp(knots, poses[:, :3, :3], places)
+    found[:, :3, 3] = np.stack([np.interp(places, knots, poses[:, axis, 3]) for axis in range(3)], axis=1)
+    found[:, 3, 3] = 1.0
     return found
 
 

@@ -154,10 +154,10 @@ class Looks:
                 "appearance": appearance_consistency(embeddings),
                 "appearance_to_first": first_picture_consistency(embeddings),
             }
+            if clip.moving is not None:
+                found["motion_px_exact_masks"] = MotionStrength.of(flow, clip.moving[:-1]).px
         except UserError as error:
             return {"failed": _reason(error), "message": str(error)}
-        if clip.moving is not None:
-            found["motion_px_exact_masks"] = MotionStrength.of(flow, clip.moving[:-1]).px
         return found
 
     def _pose(self, clip: Clip, masks: np.ndarray) -> dict[str, Any]:
