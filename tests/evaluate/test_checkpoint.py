@@ -78,11 +78,14 @@ def nano(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    """Three videos of another size and length than the model's, one broken, one without poses, one short."""
+    """Three videos of another size and length than the model's, the last at twice its rate and with another
+    lens; one broken, one without poses, one short."""
     folder = tmp_path_factory.mktemp("user")
-    for seed, (name, path) in enumerate(PATHS.items()):
-        write_mp4(folder / f"clips/{name}.mp4", pattern_video(11, 40, 80, seed), 12.0, crf=None)
-        save_cameras_in(folder / f"paths/{name}.txt", preset(path, 11))
+    for seed, name in enumerate(PATHS):
+        cameras, every = user_path(name)
+        video = pattern_video(len(cameras), 40, 80, seed)
+        write_mp4(folder / f"clips/{name}.mp4", video, 12.0 * every, crf=None)
+        save_cameras_in(folder / f"paths/{name}.txt", cameras)
     data = (folder / "clips/a.mp4").read_bytes()
     (folder / "clips/broken.mp4").write_bytes(data[: len(data) // 2])
     save_cameras_in(folder / "paths/broken.txt", preset("dolly_in", 11))
@@ -90,6 +93,13 @@ def user(tmp_path_factory):
     write_mp4(folder / "clips/short.mp4", pattern_video(5, 40, 80), 12.0)
     save_cameras_in(folder / "paths/short.txt", preset("dolly_in", 5))
     return folder
+
+
+def user_path(name):
+    """The cameras of a video, and of every how many of its frames one is taken."""
+    if name == "c":
+        return preset(PATHS[name], 22).with_intrinsics((0.7, 1.3, 0.45, 0.55)), 2
+    return preset(PATHS[name], 11), 1
 
 
 def save_cameras_in(path, cameras):
@@ -121,10 +131,12 @@ def run(nano, user, tmp_path_factory):
 def test_clips_are_cut_framed_and_their_cameras_follow(run, user):
     settings, results, _ = run
     framing = Framing.cover((40, 80), (32, 48))
-    for name, path in PATHS.items():
+    for name in PATHS:
+        cameras, every = user_path(name)
         true = read_video(settings.out / f"reference/{name}.mp4")
-        np.testing.assert_array_equal(true, read_video(user / f"clips/{name}.mp4", frames=9, framing=framing))
-        asked, own = load_cameras(settings.out / f"cameras/{name}.txt"), preset(path, 11)[:9]
+        source = read_video(user / f"clips/{name}.mp4", framing=framing)
+        np.testing.assert_array_equal(true, source[: 9 * every : every])
+        asked, own = load_cameras(settings.out / f"cameras/{name}.txt"), cameras[: 9 * every : every]
         np.testing.assert_allclose(asked.intrinsics, framing.intrinsics(own.intrinsics), atol=1e-6)
         np.testing.assert_allclose(asked.world_from_camera, own.world_from_camera, atol=1e-6)
         np.testing.assert_allclose(asked.times, np.arange(9) / 12.0, atol=1e-6)

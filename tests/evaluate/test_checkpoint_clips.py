@@ -182,6 +182,8 @@ def test_measures_frame_by_frame_are_those_of_whole_clips(task):
     assert found["repeated_frame_psnr"][given:] == pytest.approx(frame_psnr(last, truth)[given:].tolist())
     assert found["repeated_psnr_db"] == pytest.approx(float(psnr(last[scored], true)))
     windows = [slice(5, 17), slice(17, None)]
+    shares = [gradient_energy(samples[:, each]) / gradient_energy(truth[each]) for each in windows]
+    assert found["clip_gradient_energy"] == pytest.approx(np.mean(shares, axis=1).tolist())
     assert found["clip_psnr_db"] == pytest.approx(
         [np.mean([psnr(each[window], truth[window]) for each in samples]) for window in windows]
     )

@@ -23,13 +23,18 @@ _PEAK = 255.0
 def against_truth(video: np.ndarray, truth: np.ndarray, scored: slice) -> dict[str, float | None]:
     """PSNR (dB), SSIM and gradient energy (share of the truth's) of u8 [T, H, W, 3], scored frames only."""
     one, true = video[scored], truth[scored]
-    energy = over_frames(gradient_energy, true).mean()
     wide = min(video.shape[1:3]) >= _SSIM_WINDOW
     return {
         "psnr_db": clip_psnr(one, true),
         "ssim": float(over_frames(ssim, one[::SSIM_EVERY], true[::SSIM_EVERY]).mean()) if wide else None,
-        "gradient_energy": float(over_frames(gradient_energy, one).mean() / energy) if energy else None,
+        "gradient_energy": gradient_share(one, true),
     }
+
+
+def gradient_share(video: np.ndarray, truth: np.ndarray) -> float | None:
+    """Gradient energy of u8 [T, H, W, 3] as a share of the truth's; None where that has none."""
+    one, true = (over_frames(gradient_energy, each).mean() for each in (video, truth))
+    return float(one / true) if true else None
 
 
 def over_frames(measure: Callable[..., Any], *videos: np.ndarray) -> np.ndarray:
@@ -79,10 +84,14 @@ def task_record(
         record["decoy_psnr_db"], record["decoy_frame_psnr"] = _levels(decoy, truth, scored, 0)
         record["gain_decoy"] = measured[0]["psnr_db"] - record["decoy_psnr_db"]  # of the same noise
     if plan.clips > 1:
+        windows = plan.windows(task)
         record["clip_psnr_db"] = [
             float(np.mean([psnr_of_error(each[window].mean(), _PEAK) for each in errors]))
-            for window in plan.windows(task)
+            for window in windows
         ]
+        # Of the whole, one clip that blurs and one that burns would cancel.
+        shares = [[gradient_share(one[window], truth[window]) for one in samples] for window in windows]
+        record["clip_gradient_energy"] = [mean_of(each) for each in shares]
     return record
 
 

@@ -26,6 +26,12 @@ AGAINST_TRUTH = (
 )
 """(name, title, meaning)."""
 
+CLIP_AFTER_CLIP = (
+    ("clip_psnr_db", "PSNR clip after clip (dB)"),
+    ("clip_gradient_energy", "Gradient energy clip after clip (share of the true clip's)"),
+)
+"""(name, title) of what explorations have one number of for each of their clips."""
+
 ESTIMATED = (
     ("registered", "Geometric consistency", "share of clips whose every frame registers"),
     ("rot_err_aligned_deg", "RotErr, aligned", "degrees"),
@@ -68,7 +74,7 @@ def summarised(results: Mapping[str, Any]) -> dict[str, Any]:
             rows[f"{row}/{task}"] = {
                 "failed": sum("failed" in each for each in found),
                 **{name: _over(each.get(name) for each in found) for name, _, _ in AGAINST_TRUTH},
-                "clip_psnr_db": _curve(each.get("clip_psnr_db") for each in found),
+                **{name: _curve(each.get(name) for each in found) for name, _ in CLIP_AFTER_CLIP},
                 "estimates": _estimated(estimated),
                 "true_clips": _estimated(_where_known(true, estimated)),
                 "exploration_curve": _exploration_curve(results, f"{row}/{task}"),
@@ -168,8 +174,9 @@ def _share(values: Iterable[float | None]) -> dict[str, Any] | None:
     return None if found is None else asdict(found)
 
 
-def _curve(curves: Iterable[Sequence[float] | None]) -> list[float]:
-    known = [curve for curve in curves if curve]
+def _curve(curves: Iterable[Sequence[float | None] | None]) -> list[float]:
+    """The mean of those that are whole."""
+    known = [curve for curve in curves if curve and None not in curve]
     return np.mean(known, axis=0).tolist() if known else []
 
 
@@ -199,9 +206,9 @@ def page(results: Mapping[str, Any]) -> str:
         if row["failed"]:
             lines += [f"{row['failed']} clips could not be sampled.", ""]
         lines += _table(row, AGAINST_TRUTH, None)
-        if row["clip_psnr_db"]:
-            levels = ", ".join(f"{value:.2f}" for value in row["clip_psnr_db"])
-            lines += ["", f"PSNR clip after clip (dB): {levels}"]
+        for name, title in CLIP_AFTER_CLIP:
+            if row[name]:
+                lines += ["", f"{title}: {', '.join(f'{value:.2f}' for value in row[name])}"]
         if row["estimates"]:
             lines += ["", *_table(row["estimates"], ESTIMATED, row["true_clips"]), ""]
             curves = {"samples": row["exploration_curve"], "true clips": found["exploration_curve"]}

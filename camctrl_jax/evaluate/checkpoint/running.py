@@ -39,7 +39,7 @@ from camctrl_jax.video.encoding import write_mp4
 from camctrl_jax.video.pictures import video_grid
 
 Say = Callable[[str], None]
-_FORMAT = 1  # of records; counts up where the same weights and settings give other clips or measures
+_FORMAT = 2  # of records; counts up where the same weights and settings give other clips or measures
 SAMPLES, RECONSTRUCTION = "samples", "reconstruction"
 
 
