@@ -124,6 +124,15 @@ def test_what_is_left_out_is_told_on_the_first_run_and_on_the_next(settings):
         assert f"{settings.cameras / 'a.txt'}" not in said
 
 
+@pytest.mark.parametrize("kind", ["colmap", "lingbot"])
+def test_a_folder_that_is_one_pose_file_serves_the_only_video_on_every_run(settings, tmp_path, kind):
+    save_cameras(preset("dolly_in", 5), tmp_path / "model", kind, image_size=(32, 48))
+    for _ in range(2):
+        found = prepared(replace(settings, cameras=tmp_path / "model"))
+        assert [clip.name for clip in found.clips] == ["a"]
+        assert not any("belongs to no video" in remark for remark in found.remarks)
+
+
 def test_decoys_part_from_the_path_of_their_clip():
     lens = (0.7, 1.2, 0.5, 0.5)
     in_, slower, pan = preset("dolly_in", 9), preset("dolly_in", 9).scaled(1.05), preset("pan_left", 9)

@@ -280,7 +280,7 @@ def _of_videos(settings: CheckpointSettings, shape: ClipShape, remarks: list[str
         yield _video(source, name, root, cut, poses, captions, settings, located)
     # Clips that are kept from an earlier run did not ask ``poses`` for them again.
     within = located | {folder for each in located for folder in each.parents}
-    unused = [each for each in poses.unmatched() if Path(each) not in within]
+    unused = [each for each in poses.unmatched() if Path(each) not in within and poses.path not in located]
     unused += captions.unmatched() if captions is not None else []
     remarks += [f"{each}: belongs to no video" for each in unused]
 
