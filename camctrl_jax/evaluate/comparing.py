@@ -10,8 +10,6 @@ from typing import Any
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.files.json_file import read_json
 
-_COMPARED = ("checkpoint", "videos", "worlds")
-
 
 @dataclass(frozen=True)
 class CompareSettings:
@@ -78,4 +76,4 @@ def _kind(result: Mapping[str, Any], name: str) -> str:
             f"{name} was written before such results could be compared: run its command again (or it is of "
             "evaluate cameras, which does not compare)."
         )
-    raise InvalidValue(f"{name}: no results of evaluate {' or '.join(_COMPARED)}.")
+    raise InvalidValue(f"{name}: no results of evaluate checkpoint, videos or worlds.")
