@@ -32,11 +32,14 @@ class Interval:
     failed: int
 
 
-def interval(values: np.ndarray) -> Interval | None:
+def interval(values: np.ndarray, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval | None:
     """Of one value a clip, f64 [N]; NaN where a clip has none. None where no clip has one.
 
     By Student's t. Of 5 to 60 values, normal or of skewness 1, it covers the mean 93 to 96 times in 100; the
     percentile bootstrap, 81 to 94 times. For shares of yes and no see :func:`share_interval`.
+
+    ``within`` are the least and the largest mean that there can be: the interval is cut there, which costs no
+    coverage.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1:
@@ -49,7 +52,9 @@ def interval(values: np.ndarray) -> Interval | None:
     if count == 1:
         return Interval(mean, None, None, 1, failed)
     reach = t_reach(known)
-    return Interval(mean, mean - reach, mean + reach, count, failed)
+    # A mean at a bound, but for rounding, is inside its interval all the same.
+    low, high = min(max(mean - reach, within[0]), mean), max(min(mean + reach, within[1]), mean)
+    return Interval(mean, low, high, count, failed)
 
 
 def t_reach(values: np.ndarray) -> float:

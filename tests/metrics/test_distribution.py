@@ -120,6 +120,15 @@ def test_intervals_cover_about_19_times_in_20(clips, kind):
     assert 0.925 < np.mean([one.low < 4.0 < one.high for one in found]) < 0.97
 
 
+def test_an_interval_ends_where_means_end():
+    cosines = np.array([0.99, 0.9, 1.0])
+    free, cut = interval(cosines), interval(cosines, within=(0.0, 1.0))
+    assert free.high > 1.0 == cut.high
+    assert (free.low, free.mean) == (cut.low, cut.mean)
+    rounded = interval(np.full(3, 1.0 + 1e-12), within=(0.0, 1.0))
+    assert rounded.low <= rounded.mean <= rounded.high
+
+
 def test_the_interval_of_a_mean_is_that_of_student():
     values = np.random.default_rng(0).normal(size=13)
     low, high = stats.t.interval(0.95, 12, values.mean(), stats.sem(values))

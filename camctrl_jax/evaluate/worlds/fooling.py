@@ -22,7 +22,7 @@ from camctrl_jax.evaluate.worlds.running import Clock, Pools, clip_of, estimated
 from camctrl_jax.evaluate.worlds.sampling import reconstruct, samples_of, scored_frames
 from camctrl_jax.evaluate.worlds.settings import Settings
 from camctrl_jax.evaluate.worlds.store import Store
-from camctrl_jax.evaluate.worlds.summary import EXACT_MASKS, distances, interval_of, motion_table, pose_table
+from camctrl_jax.evaluate.worlds.summary import EXACT_MASKS, distances, measure_of, motion_table, pose_table
 from camctrl_jax.evaluate.worlds.truth import Truth, along, cases_of, truths
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
@@ -318,7 +318,7 @@ def _rows(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """By clips and measure, the interval over scenes."""
     return {
         name: {
-            measure: interval_of([record["methods"][name].get(measure) for record in records])
+            measure: measure_of(measure, [record["methods"][name].get(measure) for record in records])
             for measure in records[0]["methods"][name]
         }
         for name in records[0]["methods"]

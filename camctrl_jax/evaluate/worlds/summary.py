@@ -32,6 +32,16 @@ POSE_ERRORS = (
     "rot_err_first_deg",
 )
 
+RANGES = {
+    **dict.fromkeys(("psnr", "psnr_all_frames"), (0.0, 100.0)),
+    **dict.fromkeys(("moving_share", "alpha_bound", "appearance", "appearance_to_first"), (0.0, 1.0)),
+    **dict.fromkeys(("alpha", "alpha_off", "sharpness", "sharpness_kept", "alive"), (0.0, math.inf)),
+    **dict.fromkeys(("motion_px", "motion_px_exact_masks", *POSE_ERRORS), (0.0, math.inf)),
+    "ssim": (-1.0, 1.0),
+}
+"""Least and largest values of measures: of few scenes Student's t goes beyond them. (Histograms have no
+negative cosines.)"""
+
 YES_OR_NO = ("registered", "registered_strictly")
 
 EXACT_MASKS = "truth, exact masks"
@@ -110,7 +120,7 @@ def summarised(records: Sequence[Record], arrays: Sequence[Mapping[str, np.ndarr
                 for name in records[0]["shares"]
             },
         },
-        "measures": {name: _measure(name, _column(per_scene, name)) for name in _names(per_scene)},
+        "measures": {name: measure_of(name, _column(per_scene, name)) for name in _names(per_scene)},
         "by_class": _grouped(per_scene, "path_class"),
         "by_difficulty": _grouped(per_scene, "difficulty"),
         "spread_over_skill": _pooled_spreads(records),
@@ -142,22 +152,18 @@ def _column(per_scene: Sequence[Record], name: str) -> np.ndarray:
     return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
-def interval_of(values: Sequence[float | None]) -> dict[str, Any] | None:
-    """Mean and interval of one value a scene, as plain values; None where no scene has one."""
-    return _interval(np.array([math.nan if value is None else value for value in values], np.float64))
+def measure_of(name: str, values: Sequence[float | None] | np.ndarray) -> dict[str, Any] | None:
+    """Mean and interval of one value a scene, as plain values; None where no scene has one.
 
-
-def _interval(values: np.ndarray) -> dict[str, Any] | None:
-    found = interval(values)
-    return None if found is None else asdict(found)
-
-
-def _measure(name: str, values: np.ndarray) -> dict[str, Any] | None:
-    """Of one value a scene; of a yes or no Wilson's interval, since Student's t says of 29 of 29 that all
-    will."""
-    if name.rpartition("/")[2] not in YES_OR_NO:
-        return _interval(values)
-    found = share_interval(values)
+    Of a yes or no it is Wilson's interval, since Student's t says of 29 of 29 that all will; elsewhere it
+    ends where the measure of this name ends.
+    """
+    values = np.array([math.nan if value is None else value for value in values], np.float64)
+    measure = name.rpartition("/")[2]
+    if measure in YES_OR_NO:
+        found = share_interval(values)
+    else:
+        found = interval(values, within=RANGES.get(measure, (-math.inf, math.inf)))
     return None if found is None else asdict(found)
 
 
@@ -171,7 +177,7 @@ def _grouped(per_scene: Sequence[Record], key: str) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     for group in dict.fromkeys(scene[key] for scene in per_scene):
         members = [scene for scene in per_scene if scene[key] == group]
-        groups[group or "standing"] = {name: _interval(_column(members, name)) for name in wanted}
+        groups[group or "standing"] = {name: measure_of(name, _column(members, name)) for name in wanted}
     return groups
 
 
@@ -307,9 +313,9 @@ def motion_table(records: Sequence[Record]) -> dict[str, Any] | None:
     for name in _clip_names(records):
         rows = [record["clips"][name] for record in records if name in record["clips"]]
         clips[name] = {"clips": len(rows), "failed": _counts(r["failed"] for r in rows if "failed" in r)}
-        clips[name] |= {key: interval_of([row.get(key) for row in rows]) for key in LOOKED}
+        clips[name] |= {key: measure_of(key, [row.get(key) for row in rows]) for key in LOOKED}
     exact = {
-        key: interval_of([record["exact"][key] for record in records])
+        key: measure_of(key, [record["exact"][key] for record in records])
         for key in ("motion_px", "moving_share")
     }
     return {"scenes": len(records), "exact": exact, "clips": clips}
