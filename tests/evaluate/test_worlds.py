@@ -764,10 +764,14 @@ def test_results_of_another_truth_are_refused_and_estimates_by_other_means_left_
     scenes = json.loads((one / "results.json").read_text())["per_scene"]
     for scene in scenes:
         scene["values"] |= {"row/i2v/motion_px": 1.0, "row/i2v/rot_err_aligned_deg": 1.0}
+        scene["values"]["row/i2v/registered"] = 1.0
     looked = {"format": 2, "request": {"samples": 2}, "per_scene": scenes}
     one = changed(one, "first", **looked, estimates={"motion": "a", "poses": "b"})
     same = compare_results(CompareSettings(one, one))[0]["differences"]
     assert {"row/i2v/motion_px", "row/i2v/rot_err_aligned_deg"} <= set(same)
+    registered = same["row/i2v/registered"]  # all of 40 in both: no proof that none would differ
+    assert (registered["mean"], registered["high"]) == (0.0, -registered["low"])
+    assert 0.01 < registered["high"] < 0.1
     other = changed(one, "second", estimates={"motion": "a", "poses": "c"})
     found, page = compare_results(CompareSettings(one, other))
     assert "row/i2v/motion_px" in found["differences"]

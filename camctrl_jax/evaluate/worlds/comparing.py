@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.evaluate.videos.comparing import shares_apart
 from camctrl_jax.evaluate.worlds.summary import LOOKED, POSE_ERRORS, YES_OR_NO
 from camctrl_jax.metrics.intervals import paired
 
@@ -57,6 +58,10 @@ def compare_worlds(
                 "first": float(columns[0][known].mean()),
                 "second": float(columns[1][known].mean()),
             }
+            if pair[0].rpartition("/")[2] in YES_OR_NO:  # scenes that agree do not prove that all would
+                one, other = (column[known] > 0.0 for column in columns)
+                low, high = shares_apart(int((one & ~other).sum()), int((other & ~one).sum()), len(one))
+                differences[label] |= {"low": low, "high": high}
     return {
         "first": names[0],
         "second": names[1],
