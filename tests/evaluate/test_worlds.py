@@ -20,7 +20,7 @@ from camctrl_jax.estimators.protocols import Fingerprint, MotionMasks, SfmResult
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
 from camctrl_jax.evaluate.worlds import Settings, evaluate_worlds, fool
-from camctrl_jax.evaluate.worlds.bench import load_features, load_looks
+from camctrl_jax.evaluate.worlds.bench import Bench, Opened, load_features, load_looks
 from camctrl_jax.evaluate.worlds.estimates_page import estimates_page
 from camctrl_jax.evaluate.worlds.fooling import blurred, faster
 from camctrl_jax.evaluate.worlds.looking import Clip, Looks, worth_another_try
@@ -578,7 +578,11 @@ def test_a_second_run_measures_nothing_and_a_lost_scene_alone(run, folder):
         assert one["values"] == pytest.approx(
             other["values"], abs=0.02, nan_ok=True
         )  # another batch, rounding
-    # More scenes keep those that are there; other samples do not.
+    # More scenes keep those that are there; videos and other samples do not.
+    if importlib.util.find_spec("av"):
+        videos = dataclasses.replace(settings, count=2, videos=True)
+        assert [again(videos)[0]["measured_now"] for _ in range(2)] == [2, 0]
+        assert (settings.out / "clips/scene_001.mp4").exists()
     found, _ = again(dataclasses.replace(settings, count=2))
     assert found["measured_now"] == 0
     found, _ = again(dataclasses.replace(settings, count=2, steps=(1,), tasks=("i2v",)))
@@ -602,6 +606,18 @@ def test_what_is_kept_of_a_scene_is_whole_or_measured_anew(tmp_path):
         store.arrays(0)
     path.unlink()
     assert store.read(0) is None
+
+
+def test_a_scene_that_another_run_took_is_named(tmp_path):
+    bench = Bench(Settings(tmp_path, **SMALL).resolved(False), SHAPE, None, None, None, None)
+    store = Store(tmp_path, "mine")
+    for index in range(3):
+        store.write(index, {"a": 1}, {})
+    begun = Opened(bench, {}, store, [], 0.0)
+    assert len(begun.stored()[0]) == 3
+    Store(tmp_path, "yours").write(1, {"a": 2}, {})
+    with pytest.raises(UserError, match=r"scene_001\.json was measured, and is gone.*another run"):
+        begun.stored()
 
 
 def test_control_c_drops_what_waits_and_errors_keep_it():

@@ -120,9 +120,19 @@ class Opened:
 
     def stored(self) -> tuple[list[dict[str, Any]], list[dict[str, np.ndarray]]]:
         """Records and arrays of all scenes, once they are measured; estimates that are not asked for, or were
-        made in another way, are left out."""
+        made in another way, are left out.
+
+        Raises:
+            InvalidValue: a scene is gone again.
+        """
         count = self.bench.settings.count
         records = [self.store.read(index) for index in range(count)]
+        if None in records:
+            raise InvalidValue(
+                f"{self.store.path(records.index(None))} was measured, and is gone or of other settings now: "
+                "does another run write into the same folder? Give each --out a folder of its own, and run "
+                "this command again."
+            )
         for index, record in enumerate(records):
             keys = self.bench.keys(index)
             for name in ("motion", "poses"):
