@@ -321,6 +321,15 @@ class ImportedVideoFeatures(_Imported):
     def least_frames(self) -> int:
         return 1
 
+    def check(self) -> None:
+        """See :class:`_Imported`; also that clips do not share one vector."""
+        if not self.clip and _CLIP not in str(self.place):
+            raise InvalidValue(
+                f"{self.place}: all clips would have this one vector, and a Frechet distance of them would mean "
+                f"nothing. Put {_CLIP} where the names of clips stand in the path."
+            )
+        super().check()
+
     def fingerprint(self) -> Fingerprint:
         return self._described("imported video features")
 

@@ -262,6 +262,10 @@ def test_features_of_whole_clips(frames, tmp_path):
     assert vector.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(EstimatorFailed, match="NaN"):
         for_clip(features, "b").embed_video(frames, 12.0)
+    features.check()
+    for_clip(features, "a").check()
+    with pytest.raises(InvalidValue, match="all clips would have this one vector"):
+        ImportedVideoFeatures(tmp_path / "a.npy").check()
 
 
 def test_points_of_files_and_of_a_colmap_model(frames, tmp_path):
