@@ -325,7 +325,7 @@ class ImportedVideoFeatures(_Imported):
         """See :class:`_Imported`; also that clips do not share one vector."""
         if not self.clip and _CLIP not in str(self.place):
             raise InvalidValue(
-                f"{self.place}: all clips would have this one vector, and a Frechet distance of them would mean "
+                f"{self.place}: all clips would have this one vector, and their Frechet distance would mean "
                 f"nothing. Put {_CLIP} where the names of clips stand in the path."
             )
         super().check()
