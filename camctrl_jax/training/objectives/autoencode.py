@@ -17,6 +17,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from camctrl_jax.checkpoints.architecture import Architecture
 from camctrl_jax.checkpoints.weights import load_vae
@@ -44,9 +45,19 @@ from camctrl_jax.training.objective import (
 )
 from camctrl_jax.training.state import Params, Trained, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
-from camctrl_jax.training.values import require, update_of
+from camctrl_jax.training.values import ConfigError, require, update_of
 
 ADVERSARY = "adversary"  # the role of the discriminators in the state
+
+# Fields of VAEConfig that ``config.vae_sizes`` can change; None is the preset's.
+SIZES = {
+    "base_dim": int,
+    "decoder_base_dim": int,
+    "z_dim": int,
+    "dim_mult": tuple,
+    "num_res_blocks": int,
+    "frame_wise_levels": tuple,
+}
 
 
 @dataclass(frozen=True)
@@ -266,8 +277,11 @@ class Autoencode(Objective):
 
 
 def settings() -> dict[str, dict[str, Any]]:
-    """The group of ``config`` that is this objective's, with its defaults: weights of the terms."""
+    """The groups of ``config`` that are this objective's, with their defaults: sizes that the preset does not
+    give, and weights of the terms.
+    """
     return {
+        "vae_sizes": {name: placeholder(kind) for name, kind in SIZES.items()},
         "vae_loss": {
             "l1": 1.0,
             "l2": 0.5,
@@ -278,7 +292,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "adversarial_start": 0,
             "discriminator_dim": 64,
             "measure_clips": 512,  # clips over which latent mean and std are measured at the end
-        }
+        },
     }
 
 
@@ -298,7 +312,7 @@ def check(config: ConfigDict) -> None:
         "without --config.init_from= there is no trained encoder to keep",
     )
     autoencode_config(config)
-    vae_preset(config.model.preset)
+    vae_config(config)
 
 
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Autoencode:
@@ -307,13 +321,27 @@ def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) ->
     settings = autoencode_config(config)
     return Autoencode(
         update=update_of(config, () if settings.train_encoder else ENCODER_PARTS),
-        model=vae_preset(config.model.preset),
+        model=vae_config(config),
         settings=settings,
         dtype=jnp.dtype(config.dtype),
         remat=config.model.remat != "none",
         adversary_optimizer=update_of(config).optimizer,
         measure_clips=config.vae_loss.measure_clips,
     )
+
+
+def vae_config(config: ConfigDict) -> VAEConfig:
+    """The autoencoder of a configuration: the preset with the fields that ``config.vae_sizes`` gives."""
+    changes: dict[str, Any] = {name: value for name, value in config.vae_sizes.items() if value is not None}
+    for name, value in changes.items():
+        if isinstance(value, list):  # of a config that was read from JSON
+            changes[name] = tuple(value)
+    if "z_dim" in changes:  # statistics are measured at the end
+        changes |= {"latents_mean": (0.0,) * changes["z_dim"], "latents_std": (1.0,) * changes["z_dim"]}
+    try:
+        return vae_preset(config.model.preset, **changes)
+    except InvalidValue as error:
+        raise ConfigError(f"config.vae_sizes, config.model.preset: {error}") from error
 
 
 def autoencode_config(config: ConfigDict) -> AutoencodeConfig:

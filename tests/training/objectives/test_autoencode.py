@@ -18,6 +18,7 @@ from camctrl_jax.models.discriminator import (
     spectral_norm,
 )
 from camctrl_jax.models.roles import ENCODER_PARTS
+from camctrl_jax.training.config import default_config
 from camctrl_jax.training.objectives.autoencode import (
     ADVERSARY,
     Autoencode,
@@ -25,6 +26,7 @@ from camctrl_jax.training.objectives.autoencode import (
     kl_divergence,
     latent_statistics,
     structure_loss,
+    vae_config,
 )
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.update import Update
@@ -170,3 +172,17 @@ def test_hinge_losses_rest_where_scores_are_clear():
 def test_settings_that_cannot_work_are_refused_by_name(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         AutoencodeConfig(**values)
+
+
+def test_sizes_are_those_of_the_preset_unless_they_are_given():
+    config = default_config()
+    assert vae_config(config) == vae_preset("worlds")
+    config.vae_sizes.dim_mult = [1, 2, 4]  # as JSON gives it back
+    config.vae_sizes.frame_wise_levels = (0,)
+    config.vae_sizes.z_dim = 24
+    model = vae_config(config)
+    assert (model.dim_mult, model.frame_wise_levels, model.base_dim) == ((1, 2, 4), (0,), 32)
+    assert model.latent_shape(49, 96, 160) == (13, 12, 20, 24)
+    config.vae_sizes.dim_mult = (1, 2)
+    with pytest.raises(ValueError, match=r"config\.vae_sizes.*temporal_downsample"):
+        vae_config(config)
