@@ -11,9 +11,9 @@ import numpy as np
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.rendering import (
-    SKY_SLOT,
     at_frame,
     directions,
+    in_view,
     nearest_hits,
     stack_worlds,
     unpack_hit,
@@ -57,11 +57,11 @@ def _geometry(scenes, poses, intrinsics, height, width):
     def clip(scene, poses, intrinsics):
         def at(t):
             eye, axes = poses[t, :3, 3], poses[t, :3, :3]
-            packed = nearest_hits(at_frame(scene, t), eye, directions(axes, intrinsics[t], u, v))
-            depth, slot = unpack_hit(packed)
-            sky = slot == SKY_SLOT
+            here = in_view(at_frame(scene, t), poses[t], intrinsics[t], "worlds")
+            packed = nearest_hits(here, eye, directions(axes, intrinsics[t], u, v))
+            depth, slot, sky = unpack_hit(scene, packed)
             return jnp.where(sky, jnp.inf, depth), jnp.where(sky, SKY_INSTANCE, slot + 1)
 
         return jax.lax.map(at, jnp.arange(poses.shape[0]))
 
-    return jax.vmap(clip)(scenes, poses, intrinsics)
+    return jax.vmap(clip, axis_name="worlds")(scenes, poses, intrinsics)
