@@ -232,7 +232,7 @@ def unpack_hit(scene, packed):
     return depth, slot, slot == sky
 
 
-def _sunlight(scene, point):
+def sunlight(scene, point):
     """Share of sunlight at ``point``, 0 to 1, soft where the sun's ray only grazes an object."""
     point = jnp.stack(point)
     suns = _to_locals(scene, scene["sun"][0])
@@ -440,7 +440,7 @@ def _light_pass(scene, eye, direction, packed):
     _, depth, slot, _, rotation, normal_local = hit_points(scene, eye, direction, packed)
     normal, sun = rotate(rotation, normal_local), scene["sun"][0]
     point = tuple(eye[i] + depth * direction[i] for i in range(3))
-    lit = jnp.maximum(_dot(normal, sun), 0.0) * _sunlight(scene, point)
+    lit = jnp.maximum(_dot(normal, sun), 0.0) * sunlight(scene, point)
     facing = _dot(normal, direction)
     mirrored = tuple(direction[i] - 2.0 * facing * normal[i] for i in range(3))
     shine = _clip01(_dot(mirrored, sun) * jax.lax.rsqrt(_dot(direction, direction)))

@@ -38,7 +38,7 @@ def populate(site: Site, frames: int, fps: float) -> tuple[list[WorldObject], Fo
     ]
     slots = [int(slot) for slot in rng.permutation(slots)]
     objects: list[WorldObject] = []
-    covered = Footprints.none()
+    covered, fixed = Footprints.none(), site.solid.with_more(site.reserved)
     colors = rng.permutation(len(COLOR_NAMES))
     # One object for every area in turn, so that none is empty when slots run out.
     most = max(area.objects for area in site.areas)
@@ -62,10 +62,10 @@ def populate(site: Site, frames: int, fps: float) -> tuple[list[WorldObject], Fo
         if word in ("pillar", "tower"):
             name = ("rest", "rest", "rest", "spin")[rng.integers(4)]
         motion = sample_long_motion(rng, name, kind, radius, frames, fps)
-        found = _place(rng, area, motion, radius, site.solid, covered)
+        found = _place(rng, area, motion, radius, fixed, covered)
         if found is None and name != "rest":
             motion = sample_long_motion(rng, "rest", kind, radius, frames, fps)
-            found = _place(rng, area, motion, radius, site.solid, covered)
+            found = _place(rng, area, motion, radius, fixed, covered)
         if found is None:
             continue
         slots.pop()

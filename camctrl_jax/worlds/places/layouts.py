@@ -34,10 +34,11 @@ def _garden(site: Site) -> None:
     """Open ground: a landmark or two, garden walls with gates and corners, patches; objects everywhere."""
     rng, radius = site.rng, GARDEN_RADIUS
     turn = rng.uniform(-np.pi, np.pi)
+    site.monument(tuple(rng.uniform(-1.8, 1.8, 2)), rng.uniform(0.6, 1.1), rng.uniform(1.8, 3.2))
     spots = [turn + 2 * np.pi * (k + rng.uniform(-0.2, 0.2)) / 5 for k in range(5)]
-    makers = [_pavilion, _gate, _corner, _block, _gate if rng.random() < 0.5 else _block]
+    makers = [_pavilion, _gate, _corner, _block, _gate if rng.random() < 0.5 else _corner]
     for angle, make in zip(spots, [makers[i] for i in rng.permutation(5)], strict=True):
-        distance = rng.uniform(0.5, 0.8) * radius
+        distance = rng.uniform(0.6, 0.85) * radius
         make(site, np.array([np.sin(angle), np.cos(angle)]) * distance, angle + rng.normal(0.0, 0.4))
     _ring(site, radius + rng.uniform(0.8, 2.0), turn)
     _towers(site, radius + 3.5)
@@ -162,6 +163,9 @@ def _rooms(site: Site) -> None:
             half = 0.5 * (area.east - area.west), 0.01, 0.5 * (area.north - area.south)
             site.box("floor", style, surface, middle, half)
 
+    area = site.areas[rng.integers(len(site.areas))]
+    middle = 0.5 * (area.west + area.east), 0.5 * (area.south + area.north)
+    site.monument(middle, rng.uniform(0.35, 0.5), rng.uniform(1.2, 2.0))
     _towers(site, float(np.hypot(xs[-1], zs[-1])))
 
 
@@ -196,7 +200,9 @@ def _town(site: Site) -> None:
             south_, north = south[j], south[j] + depths[j]
             if i * count + j in empty:
                 site.areas.append(Area(west_ - 0.8, east + 0.8, south_ - 0.8, north + 0.8, 5))
-                site.patch((0.5 * (west_ + east), 0.5 * (south_ + north)), rng.uniform(1.0, 1.7))
+                middle = 0.5 * (west_ + east), 0.5 * (south_ + north)
+                site.patch(middle, rng.uniform(1.0, 1.7))
+                site.monument(middle, rng.uniform(0.5, 0.8), rng.uniform(1.6, 2.6))
                 continue
             _house(site, west_, east, south_, north)
     edges = (west[0] - 2.6, west[-1] + widths[-1] + 2.6), (south[0] - 2.6, south[-1] + depths[-1] + 2.6)

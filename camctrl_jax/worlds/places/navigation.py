@@ -74,12 +74,13 @@ class Map:
         graph = csr_array((weight, (start, stop)), (count, count))
         return dijkstra(graph, directed=False, indices=cell, return_predecessors=True)
 
-    def way(self, before: np.ndarray, goal: int) -> np.ndarray:
-        """Points f64 [N, 2] of the way to a cell, from what ``ways`` gave, drawn tight."""
+    def way(self, before: np.ndarray, goal: int, ahead: int = 25) -> np.ndarray:
+        """Points f64 [N, 2] of the way to a cell, from what ``ways`` gave, drawn tight: straight lines
+        replace up to ``ahead`` cells."""
         cells = [goal]
         while before[cells[-1]] >= 0:
             cells.append(before[cells[-1]])
-        return self._tight(self.cells[cells[::-1]])
+        return self._tight(self.cells[cells[::-1]], ahead)
 
     def clear(self, first: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether straight lines from a point [2] to points [N, 2] keep the distance."""
@@ -87,15 +88,21 @@ class Map:
         share = np.linspace(0.0, 1.0, count)[:, None, None]
         return self.solids.nearest(first + share * (others - first)).min(axis=0, initial=np.inf) > self.keep
 
-    def _tight(self, points: np.ndarray) -> np.ndarray:
+    def _tight(self, points: np.ndarray, most: int) -> np.ndarray:
         """Corners that straight lines make needless are left out."""
         kept, at = [points[0]], 0
         while at < len(points) - 1:
-            ahead = np.arange(at + 1, min(at + 25, len(points)))
+            ahead = np.arange(at + 1, min(at + most, len(points)))
             seen = np.flatnonzero(self.clear(points[at], points[ahead]))
             at = int(ahead[seen[-1]]) if len(seen) else at + 1
             kept.append(points[at])
         return np.array(kept)
+
+    def inside(self, points: np.ndarray) -> bool:
+        """Whether all points [N, 2] keep the distance and lie within the part that the map is of."""
+        low, high = self.cells.min(axis=0) - CELL, self.cells.max(axis=0) + CELL
+        within = ((points > low) & (points < high)).all()
+        return bool(within and self.solids.nearest(points).min() > self.keep)
 
     def nearest_cell(self, point: np.ndarray) -> int:
         return int(np.linalg.norm(self.cells - point, axis=1).argmin())

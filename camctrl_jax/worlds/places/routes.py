@@ -18,6 +18,7 @@ import numpy as np
 
 from camctrl_jax.worlds.paths import Start, path_poses, sample_moves
 from camctrl_jax.worlds.places.navigation import Map
+from camctrl_jax.worlds.places.site import RING
 from camctrl_jax.worlds.places.tracks import (
     Leg,
     Pace,
@@ -35,15 +36,16 @@ LEAST_FRAMES = {
     "clips": 1,
     "wander": 25,
     "out_and_back": 25,
-    "there_and_back": 193,
-    "detour": 145,
-    "loop": 193,
-    "around": 145,
-    "turn": 145,
+    "there_and_back": 289,
+    "detour": 241,
+    "loop": 337,
+    "around": 289,
+    "turn": 217,
 }
 """Frames that a route needs at the usual twelve a second."""
 
-_CLIP = 48  # frames of one clip of a route of clips, without its first
+_CLIP = 4.0  # seconds of one clip of a route of clips
+_TRIES = 6
 _HASTE, _IDLE = 1.3, 0.5  # a way takes between these times the seconds there are
 
 
@@ -123,9 +125,9 @@ def _chained(walker: Walker, frames: int) -> np.ndarray | None:
     """Poses of clips one after the other, each with the moves of a single-clip path."""
     rng, here = walker.rng, walker.start
     poses = [poses_of(np.array([[here.x, here.z, here.yaw]]), here.height, here.pitch, np.zeros((1, 4)))]
-    left = frames - 1
+    left, clip = frames - 1, max(1, round(_CLIP * walker.fps))
     while left > 0:
-        length = left if left < 1.5 * _CLIP else _CLIP
+        length = left if left < 1.5 * clip else clip
         for _ in range(24):
             moves, easing = sample_moves(rng, length + 1)
             if not moves or any(move.name.startswith("roll") for move in moves):
@@ -194,7 +196,7 @@ def _out_and_back(walker: Walker) -> Route | None:
             return None
         poses = walker.posed([in_time(leg, out)])
     index = np.minimum(np.arange(walker.frames), last - np.arange(walker.frames))
-    pairs = [(t, last - t) for t in range(0, out - _CLIP // 4, 8)] or [(0, last)]
+    pairs = [(t, last - t) for t in range(0, out - round(walker.fps), 8)] or [(0, last)]
     return Route(poses[index], tuple(pairs))
 
 
@@ -236,17 +238,20 @@ def _loop(walker: Walker) -> Route | None:
     grid = walker.map
     at = grid.nearest_cell(walker.start.point)
     cost, before = grid.ways(at)
-    goal = _far(walker, cost, *_reach(walker, 0.5 * walker.seconds))
-    if goal is None:
-        return None
-    there = grid.way(before, goal)
-    back = _other_way(grid, goal, at, there)
-    apart = np.linalg.norm(back[:, None] - _dense(there)[None], axis=-1).min(axis=1)
-    if len(back) < 3 or apart.max() < 1.8:
-        return None
-    points = np.concatenate([walker.start.point[None], there[1:], back[1:-1], walker.start.point[None]])
-    leg = walk(points, walker.start.yaw, walker.start.yaw, walker.pace)
-    return _joined(walker, [leg], ((0, 1),))
+    for _ in range(_TRIES):
+        goal = _far(walker, cost, *_reach(walker, 0.6 * walker.seconds))
+        if goal is None:
+            return None
+        there = grid.way(before, goal)
+        back = _other_way(grid, goal, at, there)
+        apart = np.linalg.norm(_dense(back)[:, None] - _dense(there)[None], axis=-1).min(axis=1)
+        if apart.max() < 1.8:
+            continue
+        points = np.concatenate([walker.start.point[None], there[1:], back[1:-1], walker.start.point[None]])
+        leg = walk(points, walker.start.yaw, walker.start.yaw, walker.pace)
+        if walker.fits(leg, walker.seconds):
+            return _joined(walker, [leg], ((0, 1),))
+    return None
 
 
 def _dense(points: np.ndarray) -> np.ndarray:
@@ -266,7 +271,7 @@ def _near(grid: Map, points: np.ndarray, reach: float) -> np.ndarray:
 def _other_way(grid: Map, start: int, stop: int, first: np.ndarray) -> np.ndarray:
     """A way between two cells that avoids another one where it can."""
     _, before = grid.ways(start, 1.0 + 8.0 * _near(grid, first, 1.3))
-    return grid.way(before, stop)
+    return grid.way(before, stop, ahead=6)  # drawn tighter, it would be the first way again
 
 
 def _around(walker: Walker) -> Route | None:
@@ -274,16 +279,17 @@ def _around(walker: Walker) -> Route | None:
     rng = walker.rng
     if not walker.landmarks:
         return None
-    x, z, radius = walker.landmarks[rng.integers(len(walker.landmarks))]
-    ring = radius + rng.uniform(0.9, 2.2)
-    sign = rng.choice([-1.0, 1.0])
-    angle = rng.uniform(-np.pi, np.pi) + sign * np.linspace(0.0, 2.0 * np.pi, 240)
-    points = np.stack([x + ring * np.sin(angle), z + ring * np.cos(angle)], axis=1)
-    points[-1] = points[0]
-    if walker.map.solids.nearest(points).min() < walker.map.keep:
-        return None
-    leg = timed(np.concatenate([points, (angle + np.pi)[:, None]], axis=1), walker.pace)
-    return _joined(walker, [leg], ((0, 1),), turning=2 * np.pi * sign)
+    for index in rng.permutation(len(walker.landmarks)):
+        x, z, radius = walker.landmarks[index]
+        ring = radius + rng.uniform(*RING)
+        sign = rng.choice([-1.0, 1.0])
+        angle = rng.uniform(-np.pi, np.pi) + sign * np.linspace(0.0, 2.0 * np.pi, 240)
+        points = np.stack([x + ring * np.sin(angle), z + ring * np.cos(angle)], axis=1)
+        points[-1] = points[0]
+        leg = timed(np.concatenate([points, (angle + np.pi)[:, None]], axis=1), walker.pace)
+        if walker.fits(leg, walker.seconds) and walker.map.inside(points):
+            return _joined(walker, [leg], ((0, 1),), quiet=True)
+    return None
 
 
 def _turn(walker: Walker) -> Route | None:
@@ -308,7 +314,7 @@ def _turn(walker: Walker) -> Route | None:
 
 
 def _joined(
-    walker: Walker, legs: list[Leg], same: tuple[tuple[int, int], ...], turning: float = 0.0
+    walker: Walker, legs: list[Leg], same: tuple[tuple[int, int], ...], quiet: bool = False
 ) -> Route | None:
     """The route of legs that share the time by their durations; ``same`` are joints of equal pose."""
     total = sum(leg.duration for leg in legs)
@@ -319,7 +325,7 @@ def _joined(
     if min(np.diff(joints)) < 8:
         return None
     tracks = [in_time(leg, n + 1) for leg, n in zip(legs, np.diff(joints), strict=True)]
-    poses = walker.posed(tracks, quiet=bool(turning))
+    poses = walker.posed(tracks, quiet=quiet)
     for first, later in same:
         if abs(shortest(tracks[later - 1][-1, 2] - _yaw_at(tracks, first))) > 1e-6:
             return None

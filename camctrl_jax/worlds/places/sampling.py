@@ -14,7 +14,7 @@ from camctrl_jax.worlds.places.navigation import Map
 from camctrl_jax.worlds.places.routes import LEAST_FRAMES, Route, Walker, find_route
 from camctrl_jax.worlds.places.site import Site
 from camctrl_jax.worlds.places.solids import Footprints, glance
-from camctrl_jax.worlds.places.tracks import Pace, Stand
+from camctrl_jax.worlds.places.tracks import Pace, Stand, poses_of
 from camctrl_jax.worlds.scene import (
     GROUND,
     LAYOUTS,
@@ -33,6 +33,7 @@ _STREAM = 29  # keeps the draws of places apart from those of other worlds of th
 _SCENES, _STARTS = 24, 10  # scenes tried for one seed, starts and routes tried in one scene
 _LAYOUT_SHARES = (0.4, 0.35, 0.25)
 _ROUTE_SHARES = (0.25, 0.15, 0.12, 0.1, 0.13, 0.13, 0.06, 0.06)
+_STANDS = 8  # places looked round from for one start
 _SLACK = 0.18  # metres that a way drawn tight keeps more than the clearance, for its corners to be rounded
 _LOOKS = 48  # frames between the looks that a take must stand
 
@@ -100,7 +101,7 @@ def _sample(
         walker = Walker(
             rng,
             grid,
-            _start(rng, grid),
+            _start(rng, grid, scene, intrinsics),
             Pace(rng.uniform(0.5, 0.75), np.radians(rng.uniform(15.0, 22.0))),
             frames,
             config.fps,
@@ -128,15 +129,28 @@ def _map(site: Site, covered: Footprints, clearance: float) -> Map | None:
     return Map.of(site.solid.with_more(covered), clearance + _SLACK, west, east, south, north)
 
 
-def _start(rng: np.random.Generator, grid: Map) -> Stand:
-    """A free place, rather in the middle, looking where there is room."""
+def _start(rng: np.random.Generator, grid: Map, scene: Scene, intrinsics: np.ndarray) -> Stand:
+    """A free place, rather in the middle, with objects in view before and behind if a few tries find one."""
     away = np.linalg.norm(grid.cells, axis=1)
     weight = (grid.clearance > grid.keep + 0.15) * np.exp(-0.5 * (away / 4.0) ** 2) + 1e-9
-    x, z = grid.cells[rng.choice(len(grid.cells), p=weight / weight.sum())]
-    yaws = rng.uniform(-np.pi, np.pi, 12)
-    ahead = np.array([x, z]) + 2.5 * np.stack([np.sin(yaws), np.cos(yaws)], axis=1)
-    yaw = yaws[grid.clear(np.array([x, z]), ahead).argmax()]
-    return Stand(x, z, rng.uniform(1.15, 1.7), float(yaw), np.radians(rng.uniform(-9.0, -2.0)))
+    weight /= weight.sum()
+    for _ in range(_STANDS):
+        x, z = grid.cells[rng.choice(len(grid.cells), p=weight)]
+        yaws = rng.uniform(-np.pi, np.pi, 12)
+        ahead = np.array([x, z]) + 2.5 * np.stack([np.sin(yaws), np.cos(yaws)], axis=1)
+        yaw = float(yaws[grid.clear(np.array([x, z]), ahead).argmax()])
+        stand = Stand(x, z, rng.uniform(1.15, 1.7), yaw, np.radians(rng.uniform(-9.0, -2.0)))
+        if _things(scene, stand, 0.0, intrinsics) >= 2 and _things(scene, stand, np.pi, intrinsics) >= 1:
+            break
+    return stand
+
+
+def _things(scene: Scene, stand: Stand, turn: float, intrinsics: np.ndarray) -> int:
+    """How many objects are seen from a stand, turned by an angle."""
+    track = np.array([[stand.x, stand.z, stand.yaw + turn]])
+    pose = poses_of(track, stand.height, stand.pitch, np.zeros((1, 4)))[0]
+    slots, _ = glance(scene, 0, pose, intrinsics)
+    return int((np.bincount(slots[slots >= scene.slots.first_box]) >= 3).sum())
 
 
 def _landmarks(

@@ -21,6 +21,8 @@ from camctrl_jax.worlds.surfaces import (
 )
 
 DOOR_HEIGHT = 2.15
+RING = 0.75, 1.2
+"""Metres beyond a monument at which a camera goes round it."""
 _FLAT = 0.05  # metres; what is lower is walked over
 _HEAD = 2.05  # metres; what begins higher is walked under
 
@@ -50,6 +52,7 @@ class Site:
         solid: their outlines, without what is walked over or under.
         areas: where objects go.
         landmarks: outlines (x, z, radius) of things to walk round.
+        reserved: ground on which no objects stand.
     """
 
     rng: np.random.Generator
@@ -58,6 +61,7 @@ class Site:
     solid: Footprints = field(default_factory=Footprints.none)
     areas: list[Area] = field(default_factory=list)
     landmarks: list[tuple[float, float, float]] = field(default_factory=list)
+    reserved: Footprints = field(default_factory=Footprints.none)
     _next: dict[str, int] = field(
         default_factory=lambda: {"box": FIRST_WALL, "cylinder": PLACE_SLOTS.first_cylinder}
     )
@@ -175,6 +179,16 @@ class Site:
                 top = 0.5 * (height - DOOR_HEIGHT)
                 half = 0.5 * width, top, 0.5 * thickness + 0.02
                 self.box("lintel", "", frame, tuple(begin + middle * way), half, yaw, DOOR_HEIGHT)
+
+    def monument(self, center: tuple[float, float], radius: float, height: float) -> None:
+        """A block with a smaller one on top, with free ground round it for a camera to walk on."""
+        rng, half = self.rng, 0.7 * radius
+        for size, tall, bottom in ((half, 0.4 * height, 0.0), (0.6 * half, 0.6 * height, 0.4 * height)):
+            style, surface = self.wall_look()
+            self.box("block", style, surface, center, (size, 0.5 * tall, size), rng.uniform(0.0, 1.5), bottom)
+        self.landmarks.append((*center, radius))
+        ground = Footprints.discs(np.array([center], float), radius + RING[1] + 0.65)
+        self.reserved = self.reserved.with_more(ground)
 
     def patch(self, center: tuple[float, float], size: float) -> None:
         """A round coloured patch on the ground."""
