@@ -237,6 +237,17 @@ def test_leaving_out_what_is_not_in_view_changes_no_pixel_and_saves_most(takes):
     assert np.mean(counts, axis=0)[0] < 0.45 * PLACE_SLOTS.surfaces
 
 
+def test_rays_on_the_host_meet_what_the_renderer_shows(moving_worlds, moving_frames):
+    for world, frames in zip(moving_worlds, moving_frames):
+        cameras = world.cameras
+        for t in (0, 9):
+            pose, lens = cameras.world_from_camera[t], cameras.intrinsics[t]
+            slots, depth = glance(world.scene, t, pose, lens, HEIGHT, WIDTH)
+            same = slots + 1 == frames.instances[t]
+            assert same.mean() > 0.998  # outlines differ by rounding
+            np.testing.assert_allclose(depth[same], frames.depth[t][same], rtol=2e-3)
+
+
 def test_windows_are_parts_of_the_take_in_its_axes(takes):
     take = takes[4]
     part = window(take, 50, 25)

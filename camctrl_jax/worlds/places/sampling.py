@@ -33,6 +33,7 @@ _STREAM = 29  # keeps the draws of places apart from those of other worlds of th
 _SCENES, _STARTS = 24, 10  # scenes tried for one seed, starts and routes tried in one scene
 _LAYOUT_SHARES = (0.4, 0.35, 0.25)
 _ROUTE_SHARES = (0.25, 0.15, 0.12, 0.1, 0.13, 0.13, 0.06, 0.06)
+_LEAST_ELEVATION = 0.75  # radians, of the sun
 _STANDS = 8  # places looked round from for one start
 _SLACK = 0.18  # metres that a way drawn tight keeps more than the clearance, for its corners to be rounded
 _LOOKS = 48  # frames between the looks that a take must stand
@@ -86,6 +87,7 @@ def _sample(
 ) -> World | None:
     draft = Draft.empty(frames, PLACE_SLOTS)
     light, sun, sky = lighting(rng)
+    sun = _between_walls(sun)
     ground, surface = place_ground(rng, layout)
     draft.lay_ground(surface)
     site = Site(rng, draft)
@@ -123,6 +125,15 @@ def _sample(
     return described(world)
 
 
+def _between_walls(sun: np.ndarray) -> np.ndarray:
+    """The light of an open scene for one with walls: a higher sun, and more light from below in the shade."""
+    direction = sun[0]
+    elevation = max(float(np.arcsin(-direction[1])), _LEAST_ELEVATION)
+    flat = np.hypot(direction[0], direction[2])
+    x, z = direction[[0, 2]] / flat * np.cos(elevation)
+    return np.stack([np.array([x, -np.sin(elevation), z]), sun[1], sun[2], 0.85 * sun[2]])
+
+
 def _map(site: Site, covered: Footprints, clearance: float) -> Map | None:
     west, south = (min(getattr(area, side) for area in site.areas) for side in ("west", "south"))
     east, north = (max(getattr(area, side) for area in site.areas) for side in ("east", "north"))
@@ -149,8 +160,8 @@ def _things(scene: Scene, stand: Stand, turn: float, intrinsics: np.ndarray) -> 
     """How many objects are seen from a stand, turned by an angle."""
     track = np.array([[stand.x, stand.z, stand.yaw + turn]])
     pose = poses_of(track, stand.height, stand.pitch, np.zeros((1, 4)))[0]
-    slots, _ = glance(scene, 0, pose, intrinsics)
-    return int((np.bincount(slots[slots >= scene.slots.first_box]) >= 3).sum())
+    slots, _ = glance(scene, 0, pose, intrinsics, 8, 14)
+    return int((np.bincount(slots[slots >= scene.slots.first_box]) >= 2).sum())
 
 
 def _landmarks(
@@ -175,5 +186,5 @@ def _stands(scene: Scene, route: Route, intrinsics: np.ndarray, clearance: float
         slots, depth = glance(scene, t, route.poses[t], intrinsics)
         counts = np.bincount(slots[slots >= 0], minlength=scene.slots.surfaces)
         things.append((counts[scene.slots.first_box :] >= 2).sum())
-        open_.append(np.median(depth) > 1.6)
-    return things[0] >= 2 and np.mean(open_) > 0.8 and np.mean(np.array(things) >= 1) > 0.7
+        open_.append(np.median(depth) > 1.8)
+    return things[0] >= 2 and open_[0] and np.mean(open_) > 0.8 and np.mean(np.array(things) >= 1) > 0.7

@@ -70,29 +70,18 @@ def first_hits(scene: Scene, t: int, eye: np.ndarray, rays: np.ndarray) -> tuple
 
     Returns: slots i64 [R], ``SKY`` where they meet nothing, and the ray parameter f64 [R], infinite there.
     """
-    slots = scene.slots
     present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
     half = scene.half_size[present].astype(np.float64)
     rotation = scene.rotation[t, present].astype(np.float64)
-    origin = np.einsum("kij,ki->kj", rotation, eye - scene.position[t, present])  # [K, 3]
-    ray = np.einsum("kij,ri->rkj", rotation, rays)  # [R, K, 3]
-    ray = np.where(np.abs(ray) < 1e-9, 1e-9, ray)
-    middle, reach = -origin / ray, half / np.abs(ray)
-    near, far = (middle - reach), (middle + reach)
-    box = near.max(axis=-1), far.min(axis=-1)
-    sphere = _roots((ray**2).sum(-1), (ray * origin).sum(-1), (origin**2).sum(-1) - half[:, 0] ** 2)
-    flat_ray, flat_origin = ray[..., ::2], origin[:, ::2]
-    tube = _roots(
-        (flat_ray**2).sum(-1),
-        (flat_ray * flat_origin).sum(-1),
-        (flat_origin**2).sum(-1) - half[:, 0] ** 2,
-    )
-    cylinder = np.maximum(tube[0], near[..., 1]), np.minimum(tube[1], far[..., 1])
-    is_box, is_sphere = present < slots.first_sphere, present < slots.first_cylinder
-    start, stop = (
-        np.where(is_box, a, np.where(is_sphere, b, c)) for a, b, c in zip(box, sphere, cylinder, strict=True)
-    )
-    start = np.where((start < stop) & (start > 1e-3), start, _FAR)
+    origin = ((eye - scene.position[t, present])[:, None] @ rotation)[:, 0]  # [K, 3]
+    ray = rays @ rotation  # [K, R, 3]
+    start, stop = np.empty(ray.shape[:2]), np.empty(ray.shape[:2])
+    for kind, first, last in scene.slots.kinds:
+        few = slice(*np.searchsorted(present, (first, last)))
+        start[few], stop[few] = _interval(
+            kind, origin[few].T[..., None], np.moveaxis(ray[few], -1, 0), half[few].T[..., None]
+        )
+    start = np.where((start < stop) & (start > 1e-3), start, _FAR).T
     down = rays[:, 1] > 1e-9
     ground = np.where(down, -eye[1] / np.where(down, rays[:, 1], 1.0), _FAR)
     every = np.concatenate([ground[:, None], start], axis=1)
@@ -102,8 +91,34 @@ def first_hits(scene: Scene, t: int, eye: np.ndarray, rays: np.ndarray) -> tuple
     return np.where(depth < _FAR, slot, SKY), np.where(depth < _FAR, depth, np.inf)
 
 
+def _interval(
+    kind: str, origin: np.ndarray, ray: np.ndarray, half: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays [3, K, R] from [3, K, 1] enter and leave solids, in the solids' own axes."""
+    (x, y, z), (dx, dy, dz) = origin, ray
+    if kind == "sphere":
+        return _roots(
+            dx * dx + dy * dy + dz * dz,
+            dx * x + dy * y + dz * z,
+            x * x + y * y + z * z - half[0] ** 2,
+        )
+    near_y, far_y = _slab(y, dy, half[1])
+    if kind == "cylinder":
+        near, far = _roots(dx * dx + dz * dz, dx * x + dz * z, x * x + z * z - half[0] ** 2)
+    else:
+        (near, far), (near_z, far_z) = _slab(x, dx, half[0]), _slab(z, dz, half[2])
+        near, far = np.maximum(near, near_z), np.minimum(far, far_z)
+    return np.maximum(near, near_y), np.minimum(far, far_y)
+
+
+def _slab(origin: np.ndarray, ray: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    inverse = 1.0 / np.where(np.abs(ray) < 1e-9, 1e-9, ray)
+    middle, reach = -origin * inverse, half * np.abs(inverse)
+    return middle - reach, middle + reach
+
+
 def _roots(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    root = b * b - a * c
+    root, a = b * b - a * c, np.maximum(a, 1e-18)
     spread = np.sqrt(np.maximum(root, 0.0))
     return np.where(root > 0, (-b - spread) / a, _FAR), np.where(root > 0, (spread - b) / a, -_FAR)
 
