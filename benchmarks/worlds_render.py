@@ -15,7 +15,7 @@ import time
 
 import jax
 
-from camctrl_jax.worlds import WorldsConfig, iterate_rgb, render, sample_world
+from camctrl_jax.worlds import Places, WorldsConfig, iterate_rgb, render, sample_world
 
 
 def timed(function):
@@ -45,8 +45,9 @@ def main() -> None:
         "--chunk", type=int, default=None, help="worlds rendered at once (default: by device)"
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--places", action="store_true", help="worlds to explore, which have more solids")
     arguments = parser.parse_args()
-    config = WorldsConfig(frames=arguments.frames)
+    config = WorldsConfig(frames=arguments.frames, places=Places() if arguments.places else None)
     count = max(50, arguments.clips)
     worlds = []
 

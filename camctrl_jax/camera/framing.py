@@ -61,11 +61,18 @@ def null_intrinsics(height: int, width: int) -> np.ndarray:
 def relative_to_first(world_from_camera: np.ndarray) -> np.ndarray:
     """Poses f64 [..., T, 4, 4] seen from the camera of frame 0, which becomes exactly the identity."""
     poses = np.asarray(world_from_camera, np.float64)
-    first = poses[..., :1, :, :]
+    relative = relative_to_reference(poses, poses[..., 0, :, :])
+    relative[..., 0, :, :] = np.eye(4)
+    return relative
+
+
+def relative_to_reference(world_from_camera: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Poses f64 [..., T, 4, 4] seen from a camera of pose [..., 4, 4] in the same world."""
+    poses = np.asarray(world_from_camera, np.float64)
+    first = np.asarray(reference, np.float64)[..., None, :, :]
     rotation = np.swapaxes(first[..., :3, :3], -1, -2)
     relative = np.zeros_like(poses)
     relative[..., :3, :3] = rotation @ poses[..., :3, :3]
     relative[..., :3, 3] = np.squeeze(rotation @ (poses[..., :3, 3:] - first[..., :3, 3:]), -1)
     relative[..., 3, 3] = 1.0
-    relative[..., 0, :, :] = np.eye(4)
     return relative

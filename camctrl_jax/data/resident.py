@@ -75,19 +75,24 @@ class ResidentClips:
 
     Attributes:
       arrays: ``video`` u8 [C, T, H, W, 3] or ``latents`` f16 [C, L, h, w, 16] (normalised);
-        ``world_from_camera`` f32 [C, T, 4, 4] relative to frame 0; ``intrinsics`` f32 [C, T, 4]; ``text`` f16
+        ``world_from_camera`` f32 [C, T, 4, 4] relative to frame 0 or to the reference of the take;
+        ``intrinsics`` f32 [C, T, 4]; ``text`` f16
         [C, K, N, D]; ``text_mask`` bool [C, K, N]; ``empty_text`` f16 [N, D] and ``empty_mask`` bool [N] of
         the empty prompt. Where the truth is known and asked for, ``log_depth`` and ``moving_share`` f16
         [C, T, H / 16, W / 16].
       caption_count: i32 [C] on the host, phrasings in use of the K slots.
       labelled: bool [C] on the host; clips that are not carry identity poses.
       ids: C names, for logs.
+      shared_reference: poses are relative to the first camera of a longer take, and samples that extend a
+        clip keep them so, as every clip of an exploration does; other samples begin one, and are relative to
+        their own first frame.
     """
 
     arrays: dict[str, Array]
     caption_count: np.ndarray
     labelled: np.ndarray
     ids: tuple[str, ...]
+    shared_reference: bool = False
 
     def __post_init__(self) -> None:
         arrays = self.arrays
@@ -237,6 +242,8 @@ class ResidentClips:
                 "labelled": self.labelled.tolist(),
                 "arrays": sorted(self.arrays),
             }
+            if self.shared_reference:
+                facts["shared_reference"] = True
             (partial / "clips.json").write_text(json.dumps(facts))
 
     @classmethod
@@ -252,12 +259,13 @@ class ResidentClips:
             caption_count=np.asarray(facts["caption_count"], np.int32),
             labelled=np.asarray(facts["labelled"], bool),
             ids=tuple(facts["ids"]),
+            shared_reference=facts.get("shared_reference", False),
         )
 
 
-def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
+def _gather(arrays: dict[str, Array], picks: Array, *, frames: int, shared_reference: bool = False) -> Batch:
     """One batch. ``picks`` i32 [B, 5 + L]: clip, caption, first frame, camera valid, text dropped, condition
-    mask.
+    mask. With ``shared_reference`` samples with two or more condition latents keep their stored poses.
     """
     clip, caption, start = picks[:, 0], picks[:, 1], picks[:, 2]
     latents = latents_of(frames)
@@ -282,7 +290,11 @@ def _gather(arrays: dict[str, Array], picks: Array, *, frames: int) -> Batch:
     first = (jnp.arange(frames) == 0)[None, :, None, None]
     top = jnp.concatenate([turned, moved[..., None]], axis=-1)
     bottom = jnp.broadcast_to(jnp.asarray([0.0, 0.0, 0.0, 1.0], poses.dtype), (*top.shape[:2], 1, 4))
-    batch["world_from_camera"] = jnp.where(first, jnp.eye(4), jnp.concatenate([top, bottom], axis=-2))
+    relative = jnp.where(first, jnp.eye(4), jnp.concatenate([top, bottom], axis=-2))
+    if shared_reference:
+        extends = jnp.sum(picks[:, 5 : 5 + latents], axis=1) > 1
+        relative = jnp.where(extends[:, None, None, None], poses, relative)
+    batch["world_from_camera"] = relative
     batch["intrinsics"] = window(arrays["intrinsics"], frames)
     for name in COARSE_TRUTH:
         if name in arrays:
@@ -369,7 +381,7 @@ class ResidentStream:
         self._turns = Interleaving(tuple(bucket.weight for bucket in buckets))
         self._order = functools.lru_cache(maxsize=4 * len(buckets))(self._draw_order)
         jit_options = {} if batch_sharding is None else {"out_shardings": batch_sharding}
-        self._gather = jax.jit(_gather, static_argnames="frames", **jit_options)
+        self._gather = jax.jit(_gather, static_argnames=("frames", "shared_reference"), **jit_options)
         self._step = 0
 
     def _draw_order(self, bucket: int, pool: int, epoch: int) -> np.ndarray:
@@ -407,7 +419,9 @@ class ResidentStream:
     def batch_at(self, step: int) -> Batch:
         """The batch of any step, without moving the position."""
         bucket, picks = self.picks_at(step)
-        return self._gather(self.clips.arrays, picks, frames=bucket.frames)
+        return self._gather(
+            self.clips.arrays, picks, frames=bucket.frames, shared_reference=self.clips.shared_reference
+        )
 
     def __iter__(self) -> ResidentStream:
         return self

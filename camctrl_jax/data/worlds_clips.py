@@ -30,7 +30,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from camctrl_jax import __version__
-from camctrl_jax.camera.framing import relative_to_first
+from camctrl_jax.camera.framing import relative_to_first, relative_to_reference
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.clips.record import ClipRecord
 from camctrl_jax.data.every_device import EveryDevice
@@ -129,6 +129,12 @@ class WorldsSet:
         """A name for each clip."""
         return tuple(f"world-{seed}" for seed in self.seeds)
 
+    @property
+    def windows_of_takes(self) -> bool:
+        """Whether clips are windows out of longer takes, with poses from the takes' first cameras."""
+        places = self.config.places
+        return places is not None and places.take_frames not in (None, self.config.frames)
+
     def render(self, worlds: Sequence[World]) -> Array:
         """Videos u8 [n, T, H, W, 3] of some of them, on the default device."""
         return render_rgb(worlds, self.height, self.width, self.samples)
@@ -217,6 +223,8 @@ def source_digest(package: Traversable) -> str:
     for module in sorted(package.iterdir(), key=lambda file: file.name):
         if module.name.endswith(".py"):
             digest.update(f"{module.name}\n".encode() + module.read_bytes())
+        elif module.is_dir() and module.name != "__pycache__":
+            digest.update(f"{module.name}/{source_digest(module)}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -250,11 +258,7 @@ def _build(
         seeds, worlds.config, chunk=devices.own, workers=_worker_count(workers, len(seeds))
     ):
         done = devices.add(rows, sampled)
-        poses.append(
-            relative_to_first(np.stack([world.cameras.world_from_camera for world in sampled])).astype(
-                np.float32
-            )
-        )
+        poses.append(np.stack([_relative_poses(world) for world in sampled]).astype(np.float32))
         intrinsics.append(np.stack([world.cameras.intrinsics for world in sampled]).astype(np.float32))
         texts.append(embed_captions(embedder, [world.captions for world in sampled]))
         if progress is not None:
@@ -276,8 +280,20 @@ def _build(
     }
     counts = devices.gathered(np.concatenate([text["caption_count"] for text in texts]))
     return ResidentClips(
-        arrays=arrays, caption_count=counts, labelled=np.ones(len(worlds), bool), ids=worlds.ids
+        arrays=arrays,
+        caption_count=counts,
+        labelled=np.ones(len(worlds), bool),
+        ids=worlds.ids,
+        shared_reference=worlds.windows_of_takes,
     )
+
+
+def _relative_poses(world: World) -> np.ndarray:
+    """Poses f64 [T, 4, 4] from the camera of frame 0, or from the take's, of which the world is a window."""
+    poses = world.cameras.world_from_camera
+    if world.reference is None:
+        return relative_to_first(poses)
+    return relative_to_reference(poses, world.reference)
 
 
 def _with_slots(array: np.ndarray, slots: int) -> np.ndarray:

@@ -333,8 +333,17 @@ def import_mmdit(
 
 
 def export_vae(params: Mapping) -> dict[str, np.ndarray]:
-    """Parameters of :class:`VAE` -> tensors of a stock ``AutoencoderKLWan``."""
-    return export_params(params, VAE_KEYS)
+    """Parameters of :class:`VAE` -> tensors of a stock ``AutoencoderKLWan``.
+
+    Kernels that look at one frame (``VAEConfig.frame_wise_levels``) get zeros for the two frames before it.
+    """
+    return export_params(jax.tree.map(_with_frames_before, params), VAE_KEYS)
+
+
+def _with_frames_before(leaf: Any) -> Any:
+    if leaf.ndim != 5 or leaf.shape[:3] != (1, 3, 3):
+        return leaf
+    return np.pad(np.asarray(leaf), [(2, 0)] + [(0, 0)] * 4)
 
 
 def export_mmdit(params: Mapping) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:

@@ -152,12 +152,13 @@ class ChannelNorm(nn.Module):
 
 class ResidualBlock(nn.Module):
     """norm, SiLU, conv, norm, SiLU, conv, plus the un-normalised input (through a 1x1x1 conv if widths
-    differ).
+    differ). Each convolution looks at ``time_taps`` frames.
     """
 
     features: int
     dtype: Any = jnp.float32
     form: ConvForm = "auto"
+    time_taps: int = 3
 
     @nn.compact
     def __call__(self, x: Array, past: Past = None) -> tuple[Array, Past]:
@@ -170,7 +171,8 @@ class ResidualBlock(nn.Module):
         h = x
         for i in (1, 2):
             h = nn.silu(ChannelNorm(name=f"norm{i}")(h)).astype(self.dtype)
-            conv = CausalConv3d(self.features, dtype=self.dtype, form=self.form, name=f"conv{i}")
+            kernel = (self.time_taps, 3, 3)
+            conv = CausalConv3d(self.features, kernel, self.dtype, self.form, name=f"conv{i}")
             h, future[f"conv{i}"] = conv(h, past.get(f"conv{i}"))
         return h + shortcut, future
 

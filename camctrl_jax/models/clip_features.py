@@ -219,6 +219,35 @@ class ClipFeatureNetwork(nn.Module):
         return jax.eval_shape(self.init_params, jax.random.key(0))
 
 
+# Layers whose outputs, of unit root mean square over channels, tell how alike two clips look.
+_MAPS = ("stem_norm", "halving_norm", "final_norm")
+
+
+def perceptual_distance(network: ClipFeatureNetwork, params: Any, video: Array, truth: Array) -> Array:
+    """How unlike two batches of clips look to the network: f32 [], 0 where they are equal.
+
+    The mean squared difference of its normalised maps at 1/4, 1/8 and 1/16 of height and width, mean over the
+    three, as LPIPS does with a network for photographs. Differentiable in ``video``; heads are not computed.
+
+    Args:
+        network: the module.
+        params: its trained parameters.
+        video, truth: f [B, T, H, W, 3] in [-1, 1].
+    """
+
+    def maps(clips: Array) -> dict[str, Any]:
+        kept = network.apply(
+            {"params": params},
+            clips,
+            capture_intermediates=lambda module, _: module.name in _MAPS,
+            mutable=["intermediates"],
+        )[1]["intermediates"]
+        return {name: kept[name]["__call__"][0].astype(jnp.float32) for name in _MAPS}
+
+    seen, true = maps(video), maps(truth)
+    return sum(jnp.square(seen[name] - true[name]).mean() for name in _MAPS) / len(_MAPS)
+
+
 @partial(jax.jit, static_argnames="network")
 def _looked_at(params: Any, video: Array, *, network: ClipFeatureNetwork) -> tuple[Array, ClipTruth]:
     height = network.config.height

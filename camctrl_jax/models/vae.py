@@ -12,7 +12,7 @@ causal_conv.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -56,6 +56,10 @@ class VAEConfig:
     ``temporal_downsample`` says for each halving of space whether it also halves time (diffusers spells the
     field ``temperal_downsample``); ``patch_size`` 2 moves 2x2 pixels into channels before the first
     convolution. ``latents_mean`` and ``latents_std`` are used outside the autoencoder, by :func:`normalise`.
+
+    ``frame_wise_levels`` is our own: levels (0 is the full resolution) whose 3x3x3 convolutions become 1x3x3,
+    which look at one frame at a time; the last level is also that of the middle. The stock class holds such
+    kernels with zeros for the frames before.
     """
 
     base_dim: int = 96
@@ -68,6 +72,8 @@ class VAEConfig:
     patch_size: int | None = None
     latents_mean: tuple[float, ...] = WAN21_LATENTS_MEAN
     latents_std: tuple[float, ...] = WAN21_LATENTS_STD
+    # Left out of what fingerprints are made of, so that those of earlier weights stay: kernels tell it, too.
+    frame_wise_levels: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if len(self.temporal_downsample) != len(self.dim_mult) - 1:
@@ -82,6 +88,15 @@ class VAEConfig:
                 )
         if any(std <= 0 for std in self.latents_std):
             raise InvalidValue(f"latents_std={self.latents_std} must be positive.")
+        if not set(self.frame_wise_levels) <= set(range(len(self.dim_mult))):
+            raise InvalidValue(
+                f"frame_wise_levels={self.frame_wise_levels}: there are the levels 0 to "
+                f"{len(self.dim_mult) - 1} only."
+            )
+
+    def time_taps(self, level: int) -> int:
+        """Frames that a convolution of this level looks at."""
+        return 1 if level in self.frame_wise_levels else 3
 
     @property
     def pixel_patch(self) -> int:
@@ -143,12 +158,18 @@ class _Stage(nn.Module):
     form: ConvForm
     remat: bool
 
-    def residual(self, features: int, name: str) -> ResidualBlock:
+    def residual(self, features: int, level: int, name: str) -> ResidualBlock:
         block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
-        return block(features, self.dtype, self.form, name=name)
+        return block(features, self.dtype, self.form, self.config.time_taps(level), name=name)
 
-    def conv(self, features: int, name: str) -> CausalConv3d:
-        return CausalConv3d(features, dtype=self.dtype, form=self.form, name=name)
+    def conv(self, features: int, level: int, name: str) -> CausalConv3d:
+        kernel = (self.config.time_taps(level), 3, 3)
+        return CausalConv3d(features, kernel, self.dtype, self.form, name=name)
+
+    @property
+    def lowest(self) -> int:
+        """The level of the middle."""
+        return len(self.config.dim_mult) - 1
 
 
 class MidBlock(_Stage):
@@ -157,9 +178,10 @@ class MidBlock(_Stage):
     @nn.compact
     def __call__(self, x: Array, past: Past = None) -> tuple[Array, Past]:
         past, future = past or {}, {}
-        x, future["resnets_0"] = self.residual(x.shape[-1], "resnets_0")(x, past.get("resnets_0"))
-        x = FrameAttention(self.dtype, name="attentions_0")(x)
-        x, future["resnets_1"] = self.residual(x.shape[-1], "resnets_1")(x, past.get("resnets_1"))
+        for name in ("resnets_0", "resnets_1"):
+            x, future[name] = self.residual(x.shape[-1], self.lowest, name)(x, past.get(name))
+            if name == "resnets_0":
+                x = FrameAttention(self.dtype, name="attentions_0")(x)
         return x, future
 
 
@@ -175,13 +197,13 @@ class Encoder(_Stage):
             y, future[name] = layer(x, past.get(name))
             return y
 
-        x = run(self.conv(config.base_dim, "conv_in"), "conv_in", x)
+        x = run(self.conv(config.base_dim, 0, "conv_in"), "conv_in", x)
         index, scale = 0, 1.0
         for level, multiple in enumerate(config.dim_mult):
             features = config.base_dim * multiple
             for _ in range(config.num_res_blocks):
                 name = f"down_blocks_{index}"
-                x = run(self.residual(features, name), name, x)
+                x = run(self.residual(features, level, name), name, x)
                 index += 1
                 if scale in config.attn_scales:
                     x = FrameAttention(self.dtype, name=f"down_blocks_{index}")(x)
@@ -194,7 +216,7 @@ class Encoder(_Stage):
         middle = MidBlock(config, self.dtype, self.form, self.remat, name="mid_block")
         x = run(middle, "mid_block", x)
         x = nn.silu(ChannelNorm(name="norm_out")(x)).astype(self.dtype)
-        x = run(self.conv(2 * config.z_dim, "conv_out"), "conv_out", x)
+        x = run(self.conv(2 * config.z_dim, self.lowest, "conv_out"), "conv_out", x)
         return x, future
 
 
@@ -202,6 +224,7 @@ class UpBlock(_Stage):
     """``num_res_blocks`` + 1 residual blocks, then (but for the last) an upsampling that halves the width."""
 
     features: int
+    level: int
     temporal: bool | None  # None: no upsampling
 
     @nn.compact
@@ -209,7 +232,7 @@ class UpBlock(_Stage):
         past, future = past or {}, {}
         for i in range(self.config.num_res_blocks + 1):
             name = f"resnets_{i}"
-            x, future[name] = self.residual(self.features, name)(x, past.get(name))
+            x, future[name] = self.residual(self.features, self.level, name)(x, past.get(name))
         if self.temporal is not None:
             name = "upsamplers_0"
             upsample = Upsample(self.features // 2, self.temporal, self.dtype, name=name)
@@ -230,16 +253,16 @@ class Decoder(_Stage):
             return y
 
         base = config.decoder_base_dim or config.base_dim
-        x = run(self.conv(base * config.dim_mult[-1], "conv_in"), "conv_in", x)
+        x = run(self.conv(base * config.dim_mult[-1], self.lowest, "conv_in"), "conv_in", x)
         middle = MidBlock(config, self.dtype, self.form, self.remat, name="mid_block")
         x = run(middle, "mid_block", x)
         upsampling = (*config.temporal_downsample[::-1], None)
         for i, (multiple, temporal) in enumerate(zip(config.dim_mult[::-1], upsampling)):
             name = f"up_blocks_{i}"
-            block = UpBlock(config, self.dtype, self.form, self.remat, base * multiple, temporal, name=name)
-            x = run(block, name, x)
+            sizes = (base * multiple, self.lowest - i, temporal)
+            x = run(UpBlock(config, self.dtype, self.form, self.remat, *sizes, name=name), name, x)
         x = nn.silu(ChannelNorm(name="norm_out")(x)).astype(self.dtype)
-        x = run(self.conv(VIDEO_CHANNELS * config.pixel_patch**2, "conv_out"), "conv_out", x)
+        x = run(self.conv(VIDEO_CHANNELS * config.pixel_patch**2, 0, "conv_out"), "conv_out", x)
         return x, future
 
 

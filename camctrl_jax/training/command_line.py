@@ -25,7 +25,13 @@ _SINGLE = {
     bool: (BooleanParser(), "true or false"),
 }
 # Of lists that recipes leave empty; of the others the recipe's own is the example.
-_EXAMPLES = {"profile": "10,12", "model.patch": "1,2,2", "model.rope_axes": "16,24,24"}
+_EXAMPLES = {
+    "profile": "10,12",
+    "model.patch": "1,2,2",
+    "model.rope_axes": "16,24,24",
+    "vae_sizes.dim_mult": "1,2,4",
+    "vae_sizes.frame_wise_levels": "0,2",
+}
 
 
 class Override(NamedTuple):

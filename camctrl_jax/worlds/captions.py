@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from camctrl_jax.worlds.scene import SHAPES, Move, World, WorldObject
 from camctrl_jax.worlds.surfaces import COLOR_NAMES
 
@@ -30,6 +32,7 @@ _WALL = {
     "wooden": "a wooden wall",
     "concrete": "a concrete wall",
 }
+_SETTING = {"garden": "in a garden", "rooms": "in a room", "town": "in a street"}
 _LIGHT = {
     "midday": "under a midday sun",
     "morning": "in morning light",
@@ -99,14 +102,19 @@ def _joined(parts: list[str]) -> str:
 
 def _place(world: World, light: bool) -> str:
     parts = [_GROUND[world.ground]]
+    if world.setting:
+        parts.append(_SETTING[world.setting])
     if world.wall:
-        parts.append(f"in front of {_WALL[world.wall]}")
+        parts.append(f"{'beside' if world.setting else 'in front of'} {_WALL[world.wall]}")
     if light:
         parts.append(_LIGHT[world.lighting])
     return " ".join(parts)
 
 
-def _camera(moves: tuple[Move, ...]) -> str:
+def _camera(world: World) -> str:
+    if world.setting and np.ptp(world.cameras.world_from_camera, axis=0).max() > 1e-9:
+        return "the camera moves"  # a take has no single moves
+    moves: tuple[Move, ...] = world.moves
     return "the camera " + (_joined([_MOVE[move.name] for move in moves]) if moves else "stays still")
 
 
@@ -131,7 +139,7 @@ def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
             f"a scene {_place(world, True)} with {_joined([_noun(item, False) for item in in_view[:4]])}",
         ]
     if camera:
-        phrasings = [f"{phrasing}, {_camera(world.moves)}" for phrasing in phrasings]
+        phrasings = [f"{phrasing}, {_camera(world)}" for phrasing in phrasings]
     return tuple(phrasings)
 
 
@@ -145,6 +153,7 @@ def vocabulary() -> tuple[str, ...]:
     phrases = [
         *_GROUND.values(),
         *_WALL.values(),
+        *_SETTING.values(),
         *_LIGHT.values(),
         *(phrase for pair in _DIRECTION.values() for phrase in pair),
         *_MOVE.values(),
@@ -152,6 +161,6 @@ def vocabulary() -> tuple[str, ...]:
         *_TWO_COLORS,
         *COLOR_NAMES,
         *(shape for kind in SHAPES.values() for shape in kind),
-        "a an and in front of rolls slides moves scene with the camera stays still wooden shiny",
+        "a an and in front of rolls slides moves scene beside with the camera stays still wooden shiny",
     ]
     return tuple(sorted({word for phrase in phrases for word in words(phrase)}))

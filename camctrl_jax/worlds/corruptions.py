@@ -17,7 +17,7 @@ from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.captions import caption_phrasings
 from camctrl_jax.worlds.motion import ease
 from camctrl_jax.worlds.paths import surface_distance
-from camctrl_jax.worlds.scene import FIRST_BOX, FIRST_WALL, World, moving_mask
+from camctrl_jax.worlds.scene import FIRST_WALL, World, moving_mask
 
 CENTER = np.array([0.0, 0.0, 5.0])  # about the middle of every scene, on the ground
 _CLEARANCE = 0.3
@@ -195,7 +195,7 @@ def _cut_frame(world: World, rng: np.random.Generator, at: int | None) -> int:
 def _wall_between(world: World, eye: np.ndarray) -> bool:
     """Whether a wall stands between ``eye`` and the middle of the scene."""
     points = eye + np.linspace(0.0, 1.0, 60)[:, None] * (CENTER - (0.0, 0.5, 0.0) - eye)
-    for slot in range(FIRST_WALL, FIRST_BOX):
+    for slot in range(FIRST_WALL, world.scene.slots.first_box):
         half = world.scene.half_size[slot]
         local = (points - world.scene.position[0, slot]) @ world.scene.rotation[0, slot]
         if half[0] > 0 and (np.abs(local) < half + np.array([0.0, 0.0, 0.1])).all(axis=1).any():

@@ -12,10 +12,10 @@ import numpy as np
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.rendering import (
     FAR,
-    SKY_SLOT,
     at_frame,
     directions,
     hit_points,
+    in_view,
     lookup,
     nearest_hits,
     render_truth,
@@ -67,15 +67,16 @@ def _geometry(scenes, poses, intrinsics, height, width):
     v, u = jnp.meshgrid((jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width, indexing="ij")
 
     def clip(scene, poses, intrinsics):
-        start = at_frame(scene, 0)
+        # Rays that leave the first picture may miss solids that are not in view of it; they count as unseen.
+        start = in_view(at_frame(scene, 0), poses[0], intrinsics[0], "worlds")
         first, axes_first, lens_first = poses[0, :3, 3], poses[0, :3, :3], intrinsics[0]
 
         def at(t):
-            here, eye, axes = at_frame(scene, t), poses[t, :3, 3], poses[t, :3, :3]
+            eye, axes = poses[t, :3, 3], poses[t, :3, :3]
+            here = in_view(at_frame(scene, t), poses[t], intrinsics[t], "worlds")
             direction = directions(axes, intrinsics[t], u, v)
             packed = nearest_hits(here, eye, direction)
-            depth, slot = unpack_hit(packed)
-            sky = slot == SKY_SLOT
+            depth, slot, sky = unpack_hit(scene, packed)
             # The same material point at the time of the first frame, as that camera sees it.
             _, _, _, local, _, _ = hit_points(here, eye, direction, packed)
             carried = rotate(lookup(start["rotation"], slot), local)
@@ -85,7 +86,7 @@ def _geometry(scenes, poses, intrinsics, height, width):
             ahead = z > 1e-3
             x, y = x / jnp.where(ahead, z, 1.0), y / jnp.where(ahead, z, 1.0)
             towards = tuple(axes_first[i, 0] * x + axes_first[i, 1] * y + axes_first[i, 2] for i in range(3))
-            there, _ = unpack_hit(nearest_hits(start, first, towards))
+            there, _, _ = unpack_hit(scene, nearest_hits(start, first, towards))
             hidden = there < jnp.where(sky, 0.5 * FAR, z * (1.0 - _CONTACT) - _CONTACT)
             place = lens_first[0] * x + lens_first[2], lens_first[1] * y + lens_first[3]
             inside = (place[0] >= 0) & (place[0] <= 1) & (place[1] >= 0) & (place[1] <= 1)
@@ -94,7 +95,7 @@ def _geometry(scenes, poses, intrinsics, height, width):
 
         return jax.lax.map(at, jnp.arange(poses.shape[0]))
 
-    return jax.vmap(clip)(scenes, poses, intrinsics)
+    return jax.vmap(clip, axis_name="worlds")(scenes, poses, intrinsics)
 
 
 def moving_now(world: World, instances: np.ndarray) -> np.ndarray:

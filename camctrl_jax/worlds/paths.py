@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from camctrl_jax.worlds.motion import ease
-from camctrl_jax.worlds.scene import FIRST_CYLINDER, FIRST_SPHERE, FIRST_WALL, Move, Scene
+from camctrl_jax.worlds.scene import FIRST_WALL, Move, Scene
 
 # name -> (least, largest) amplitude of scripted paths: metres or degrees.
 MOVES: dict[str, tuple[float, float]] = {
@@ -193,6 +193,7 @@ def surface_distance(scene: Scene, centers: np.ndarray) -> np.ndarray:
     when the objects are held at rest.
     """
     frames = len(centers)
+    slots = scene.slots
     present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
     nearest = -centers[:, 1]
     half = scene.half_size[present].astype(np.float64)
@@ -209,7 +210,8 @@ def surface_distance(scene: Scene, centers: np.ndarray) -> np.ndarray:
         sphere = np.linalg.norm(local, axis=-1) - half[:, 0]
         ring = np.stack([np.hypot(local[..., 0], local[..., 2]) - half[:, 0], outside[..., 1]], axis=-1)
         cylinder = np.linalg.norm(np.maximum(ring, 0.0), axis=-1) + np.minimum(ring.max(axis=-1), 0.0)
-        distance = np.where(present < FIRST_SPHERE, box, np.where(present < FIRST_CYLINDER, sphere, cylinder))
+        round_ones = np.where(present < slots.first_cylinder, sphere, cylinder)
+        distance = np.where(present < slots.first_sphere, box, round_ones)
         nearest = np.minimum(nearest, distance.min(axis=1, initial=np.inf))
     return nearest
 

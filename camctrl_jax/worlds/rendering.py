@@ -4,8 +4,11 @@ Rays are planar: a bundle of rays is three arrays, one per coordinate, of any co
 scaled so that their component along the optical axis is 1; the ray parameter is then the z-depth itself.
 
 Slots of one kind are visited by a loop whose body is one element-wise expression over the bundle; the nearest
-hit is one integer minimum, since the bits of a positive float order like integers and the lowest four can
-carry the slot. A bundle is small enough on a CPU to stay in the cache of a core.
+hit is one integer minimum, since the bits of a positive float order like integers and the lowest four (six,
+of places) can carry the slot. A bundle is small enough on a CPU to stay in the cache of a core.
+
+A place has many slots, of which a picture shows few: only those are visited that can be in it, or throw a
+shadow into it, which changes nothing in the result; see ``in_view``.
 """
 
 from __future__ import annotations
@@ -13,30 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.worlds.scene import (
-    FIRST_CYLINDER,
-    FIRST_SPHERE,
-    FIRST_WALL,
-    GROUND,
-    SKY_INSTANCE,
-    SURFACES,
-    World,
-)
-from camctrl_jax.worlds.surfaces import PATTERN
+from camctrl_jax.worlds.scene import GROUND, SKY_INSTANCE, SLOTS, Slots, World, slots_of
+from camctrl_jax.worlds.surfaces import PATTERN, PATTERN_OF_PLACES
 
 FAR = 1e9  # ray parameter of what is not hit
-SKY_SLOT = 15  # and the mask of the slot in a packed hit
 CELL = 16  # pixels of a side of what coarse truth is averaged over
 FARTHEST = 50.0  # metres, beyond which coarse depth does not tell, the sky included
 _EXPOSURE = 0.88  # white in full sun just stays below the largest value
-assert SURFACES <= SKY_SLOT  # slot 15 of the packed hit is the sky
 
 # Directions of the four waves of the slow variation, in units of the surface's frequency. No component is
 # zero, so the variation shows on a face of any orientation; lengths are incommensurate, so it does not
@@ -120,11 +112,11 @@ def _to_locals(scene, vector):
     return jnp.sum(scene["rotation"] * vector[:, None], axis=1)
 
 
-def _interval(slot, origin, direction, half):
+def _interval(kind, origin, direction, half):
     """(near, far) of a solid along a ray in its own coordinates; the ray is inside where near < far."""
-    if slot < FIRST_SPHERE:
+    if kind == "box":
         return _box_interval(origin, tuple(_reciprocal(x) for x in direction), half)
-    if slot < FIRST_CYLINDER:
+    if kind == "sphere":
         a, b, c = _dot(direction, direction), _dot(direction, origin), _dot(origin, origin)
         return _quadric_interval(a, b, c - half[0] * half[0])
     (dx, dy, dz), (ox, oy, oz) = direction, origin
@@ -133,57 +125,134 @@ def _interval(slot, origin, direction, half):
     return jnp.maximum(near, top), jnp.minimum(far, bottom)
 
 
+def scene_slots(scene) -> Slots:
+    """The slots of a scene's arrays."""
+    return slots_of(scene["half_size"].shape[-2])
+
+
+def in_view(scene, pose, lens, axis=None):
+    """The scene at one frame with lists of the slots to visit: exact for all rays within that picture.
+
+    A solid is left out when its box lies wholly beyond one side of the picture's pyramid, or behind the
+    camera; as a thrower of shadows, when that box swept away from the sun down to the ground does. Scenes
+    with few slots are returned as they are.
+
+    Args:
+        scene: of ``at_frame``.
+        pose, lens: [4, 4] and [4].
+        axis: name of the mapped axis over worlds, if there is one: all of them visit equally many slots.
+    """
+    slots = scene_slots(scene)
+    if slots == SLOTS:
+        return scene
+    eye, camera = pose[:3, 3], pose[:3, :3]
+    left, right = -lens[2] / lens[0], (1.0 - lens[2]) / lens[0]
+    top, bottom = -lens[3] / lens[1], (1.0 - lens[3]) / lens[1]
+    zero, one = jnp.zeros_like(left), jnp.ones_like(left)
+    sides = jnp.stack(
+        [
+            jnp.stack([one, zero, -left]),
+            jnp.stack([-one, zero, right]),
+            jnp.stack([zero, one, -top]),
+            jnp.stack([zero, -one, bottom]),
+            jnp.stack([zero, zero, one]),
+        ]
+    )
+    normals = jnp.sum(camera[None] * sides[:, None, :], axis=-1)  # [5, 3], pointing inwards
+    rotation, half, center = scene["rotation"], scene["half_size"], scene["position"]
+
+    def reach(way):
+        """How far the box of each slot reaches along ``way`` [..., 3] from its centre."""
+        along = jnp.sum(rotation * way[..., None, :, None], axis=-2)
+        return jnp.sum(jnp.abs(along) * half, axis=-1)
+
+    offset = center - eye
+    here = jnp.sum(normals[:, None] * offset, axis=-1)  # [5, S]
+    slack = reach(normals) + 1e-3 * (1.0 + jnp.abs(here))
+    sun = scene["sun"][0]
+    highest = center[:, 1] - reach(jnp.asarray([0.0, 1.0, 0.0]))
+    # Metres from the top of each box to the ground, away from the sun.
+    swept = jnp.maximum(-highest, 0.0) / jnp.maximum(-sun[1], 1e-2)
+    there = here - swept * jnp.sum(normals * sun, axis=-1)[:, None]
+    present = half[:, 0] > 0
+    wanted = {
+        "seen": present & (here + slack > 0).all(axis=0),
+        "shading": present & (jnp.maximum(here, there) + slack > 0).all(axis=0),
+    }
+    kind = sum((jnp.arange(slots.surfaces) >= first).astype(jnp.int32) for _, first, _ in slots.kinds)
+    lists = {}
+    for name, chosen in wanted.items():
+        order = jnp.argsort(2 * kind + ~chosen)  # stable: the chosen ones of each kind come first
+        counts = jnp.stack([jnp.sum(chosen[first:stop]) for _, first, stop in slots.kinds])
+        lists[name] = order, counts if axis is None else jax.lax.pmax(counts, axis)
+    return {**scene, **lists}
+
+
+def _visit(scene, name, body, start):
+    """Fold ``body(slot, value, kind)`` over all slots, or those that ``in_view`` listed under ``name``."""
+    value = start
+    for index, (kind, first, stop) in enumerate(scene_slots(scene).kinds):
+        if name in scene:
+            order, counts = scene[name]
+
+            def step(i, value, listed=order[first:stop], kind=kind):
+                return body(listed[i], value, kind)
+
+            value = jax.lax.fori_loop(0, counts[index], step, value)
+        else:
+            value = jax.lax.fori_loop(first, stop, partial(body, kind=kind), value)
+    return value
+
+
 def nearest_hits(scene, origin, direction):
     """Nearest surface along rays from one ``origin`` [3], packed in one int32; see ``unpack_hit``."""
+    slot_bits = scene_slots(scene).sky
     bits = partial(jax.lax.bitcast_convert_type, new_dtype=jnp.int32)
     below = direction[1] > 1e-6
     ground = jnp.where(below, -origin[1] / jnp.where(below, direction[1], 1.0), FAR)
-    best = jnp.where(below, (bits(ground) & ~SKY_SLOT) | GROUND, bits(jnp.float32(FAR)) | SKY_SLOT)
+    best = jnp.where(below, (bits(ground) & ~slot_bits) | GROUND, bits(jnp.float32(FAR)) | slot_bits)
     origins = jnp.sum(scene["rotation"] * (origin - scene["position"])[:, :, None], axis=1)  # [S, 3]
     way = jnp.stack(direction)
 
     def meet(slot, best, kind):
-        start = origin - scene["position"][slot] if kind == FIRST_SPHERE else origins[slot]
-        ray = tuple(way) if kind == FIRST_SPHERE else rotate_back(scene["rotation"][slot], way)
+        start = origin - scene["position"][slot] if kind == "sphere" else origins[slot]
+        ray = tuple(way) if kind == "sphere" else rotate_back(scene["rotation"][slot], way)
         near, far = _interval(kind, start, ray, scene["half_size"][slot])
         hit = (near < far) & (near > 1e-3)
-        return jnp.minimum(best, (bits(jnp.where(hit, near, FAR)) & ~SKY_SLOT) | slot)
+        return jnp.minimum(best, (bits(jnp.where(hit, near, FAR)) & ~slot_bits) | slot)
 
-    for first, stop in pairwise((FIRST_WALL, FIRST_SPHERE, FIRST_CYLINDER, SURFACES)):
-        best = jax.lax.fori_loop(first, stop, partial(meet, kind=first), best)
-    return best
+    return _visit(scene, "seen", meet, best)
 
 
-def unpack_hit(packed):
-    """(z-depth, slot) of a packed hit; the sky has slot ``SKY_SLOT`` and a depth of about ``FAR``."""
-    depth = jax.lax.bitcast_convert_type(packed & ~SKY_SLOT, jnp.float32)
-    return depth, jnp.where(depth < 0.5 * FAR, packed & SKY_SLOT, SKY_SLOT)
+def unpack_hit(scene, packed):
+    """(z-depth, slot, whether it is the sky) of a packed hit; the sky has a depth of about ``FAR``."""
+    sky = scene_slots(scene).sky
+    depth = jax.lax.bitcast_convert_type(packed & ~sky, jnp.float32)
+    slot = jnp.where(depth < 0.5 * FAR, packed & sky, sky)
+    return depth, slot, slot == sky
 
 
-def _sunlight(scene, point):
+def sunlight(scene, point):
     """Share of sunlight at ``point``, 0 to 1, soft where the sun's ray only grazes an object."""
     point = jnp.stack(point)
     suns = _to_locals(scene, scene["sun"][0])
 
     def shade(slot, blocked, kind):
         start, way = tuple(point[i] - scene["position"][slot, i] for i in range(3)), scene["sun"][0]
-        if kind != FIRST_SPHERE:
+        if kind != "sphere":
             start, way = rotate_back(scene["rotation"][slot], start), suns[slot]
         near, far = _interval(kind, start, way, scene["half_size"][slot])
         chord = jnp.maximum(far - jnp.maximum(near, 0.0), 0.0)
         softness = 0.5 * scene["half_size"][slot, 0] + 0.02
         return jnp.maximum(blocked, jnp.minimum(chord / softness, 1.0))
 
-    blocked = jnp.zeros_like(point[0])
-    for first, stop in pairwise((FIRST_WALL, FIRST_SPHERE, FIRST_CYLINDER, SURFACES)):
-        blocked = jax.lax.fori_loop(first, stop, partial(shade, kind=first), blocked)
-    return 1.0 - blocked
+    return 1.0 - _visit(scene, "shading", shade, jnp.zeros_like(point[0]))
 
 
 def lookup(table, slot):
     """Rows of a small table by slot: table [S, ...] -> nested tuples of planar arrays."""
     if table.ndim == 1:
-        return table.at[jnp.minimum(slot, SURFACES - 1)].get(mode="promise_in_bounds")
+        return table.at[jnp.minimum(slot, table.shape[0] - 1)].get(mode="promise_in_bounds")
     return tuple(lookup(table[:, i], slot) for i in range(table.shape[1]))
 
 
@@ -214,7 +283,9 @@ def _painting(scene, slot, local, normal, step_x, step_y):
 
     ``step_x``, ``step_y`` are the local extent of one pixel there.
     """
-    pattern = dict(zip(PATTERN, lookup(scene["pattern"], slot), strict=True))
+    zoned = scene["pattern"].shape[-1] == len(PATTERN_OF_PLACES)
+    columns = PATTERN_OF_PLACES if zoned else PATTERN
+    pattern = dict(zip(columns, lookup(scene["pattern"], slot), strict=True))
     texture, offset = lookup(scene["texture"], slot), lookup(scene["offset"], slot)
 
     # Slow variation: four waves, each bending the next; a wave fades out as its period nears two pixels.
@@ -264,7 +335,31 @@ def _painting(scene, slot, local, normal, step_x, step_y):
 
     mix = jnp.maximum(mix, dot)
     light = (1.0 + pattern["cell_shade"] * fade * (2.0 * other - 1.0)) * (1.0 + pattern["wave_shade"] * shade)
-    return mix, light * (1.0 - joint), tint
+    light = light * (1.0 - joint)
+    if zoned:
+        mix, light, tint = _zones(pattern, local, waves, step_x, step_y, mix, light, tint)
+    return mix, light, tint
+
+
+def _zones(pattern, local, waves, step_x, step_y, mix, light, tint):
+    """Mix, brightness and tint with those of the zone added: regions of several metres that differ."""
+    frequency, seed = pattern["zone_frequency"], 61.0 * pattern["seed"]
+    place = tuple(0.998 * frequency * v + 0.5 for v in local)
+    bent = pattern["zone_warp"]
+    zone = (
+        jnp.floor(place[0] + bent * (waves[0] + 0.5 * waves[2])),
+        jnp.floor(place[1]),
+        jnp.floor(place[2] + bent * (waves[1] - 0.5 * waves[3])),
+    )
+    width = sum(jnp.abs(step_x[i]) + jnp.abs(step_y[i]) for i in range(3)) * frequency
+    fade = _clip01(1.5 - 1.2 * width)
+    first = _hash(zone[0] + seed + 7.0, zone[1] + 29.0, zone[2] + 11.0)
+    second = _hash(zone[2] + 43.0, zone[0] + seed + 3.0, zone[1] + 5.0)
+    mix = mix + pattern["zone_mix"] * fade * (first - 0.5)
+    light = light * (1.0 + pattern["zone_shade"] * fade * (2.0 * second - 1.0))
+    hue = first + second
+    hue = 2.0 * (hue - jnp.floor(hue)) - 1.0
+    return mix, light, tint + pattern["zone_tint"] * (fade * hue - tint)
 
 
 def _clouds(scene, direction, length):
@@ -298,7 +393,9 @@ def _normal(scene, slot, local):
     round_length = jax.lax.rsqrt(jnp.maximum(ring + u[1] * u[1], 1e-12))
     side_length = jax.lax.rsqrt(jnp.maximum(ring, 1e-12))
     cap = u[1] * u[1] > ring
-    sphere, cylinder = (slot >= FIRST_SPHERE) & (slot < FIRST_CYLINDER), slot >= FIRST_CYLINDER
+    slots = scene_slots(scene)
+    sphere = (slot >= slots.first_sphere) & (slot < slots.first_cylinder)
+    cylinder = slot >= slots.first_cylinder
     tube = (
         jnp.where(cap, 0.0, u[0] * side_length),
         jnp.where(cap, jnp.sign(u[1]), 0.0),
@@ -311,8 +408,7 @@ def _normal(scene, slot, local):
 
 def hit_points(scene, eye, direction, packed):
     """(sky, depth, slot, local point, rotation, local normal) of packed hits; the sky stands at 10 m."""
-    depth, slot = unpack_hit(packed)
-    sky = slot == SKY_SLOT
+    depth, slot, sky = unpack_hit(scene, packed)
     depth = jnp.where(sky, 10.0, depth)
     position, rotation = lookup(scene["position"], slot), lookup(scene["rotation"], slot)
     local = rotate_back(rotation, tuple(eye[i] + depth * direction[i] - position[i] for i in range(3)))
@@ -344,7 +440,7 @@ def _light_pass(scene, eye, direction, packed):
     _, depth, slot, _, rotation, normal_local = hit_points(scene, eye, direction, packed)
     normal, sun = rotate(rotation, normal_local), scene["sun"][0]
     point = tuple(eye[i] + depth * direction[i] for i in range(3))
-    lit = jnp.maximum(_dot(normal, sun), 0.0) * _sunlight(scene, point)
+    lit = jnp.maximum(_dot(normal, sun), 0.0) * sunlight(scene, point)
     facing = _dot(normal, direction)
     mirrored = tuple(direction[i] - 2.0 * facing * normal[i] for i in range(3))
     shine = _clip01(_dot(mirrored, sun) * jax.lax.rsqrt(_dot(direction, direction)))
@@ -357,8 +453,7 @@ def _light_pass(scene, eye, direction, packed):
 
 def _color_pass(scene, direction, packed, painted, lighted):
     """Linear RGB (planar) from the packed passes."""
-    depth, slot = unpack_hit(packed)
-    sky = slot == SKY_SLOT
+    depth, slot, sky = unpack_hit(scene, packed)
     length = jnp.sqrt(_dot(direction, direction))
     clear = jnp.exp(-jnp.maximum(depth * length - 6.0, 0.0) * scene["sky"][3, 2])
     mix, light, tint = _unpack(painted, (11, 11, 10))
@@ -412,7 +507,7 @@ def directions(camera, intrinsics, u, v):
     return tuple(camera[i, 0] * x + camera[i, 1] * y + camera[i, 2] for i in range(3))
 
 
-def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
+def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands, axis):
     """RGB u8 [T, H, W, 3] of one world. ``poses`` f32 [T, 4, 4], ``intrinsics`` f32 [T, 4].
 
     Every pass is a loop of its own over bands of rows. The results of a loop are stored, so a pass that
@@ -422,7 +517,8 @@ def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
     s = (jnp.arange(samples, dtype=jnp.float32) + 0.5) / samples
 
     def frame(t):
-        here, pose, lens = at_frame(scene, t), poses[t], intrinsics[t]
+        pose, lens = poses[t], intrinsics[t]
+        here = in_view(at_frame(scene, t), pose, lens, axis)
         eye, camera = pose[:3, 3], pose[:3, :3]
         focal = (lens[0] * width, lens[1] * height)
 
@@ -450,8 +546,8 @@ def _rgb_clip(scene, poses, intrinsics, height, width, samples, bands):
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _rgb_clips(scenes, poses, intrinsics, height, width, samples, bands):
-    clip = partial(_rgb_clip, height=height, width=width, samples=samples, bands=bands)
-    return jax.vmap(clip)(scenes, poses, intrinsics)
+    clip = partial(_rgb_clip, height=height, width=width, samples=samples, bands=bands, axis="worlds")
+    return jax.vmap(clip, axis_name="worlds")(scenes, poses, intrinsics)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -466,7 +562,8 @@ def _truth(scene, poses, intrinsics, height, width):
 
     def first_hits(t):
         eye, axes, lens = camera(t)
-        return nearest_hits(at_frame(scene, t), eye, directions(axes, lens, u / width, v / height))
+        here = in_view(at_frame(scene, t), poses[t], lens)
+        return nearest_hits(here, eye, directions(axes, lens, u / width, v / height))
 
     def follow(args):
         """Ray [3, H, W] from the next frame's eye to the same material point, in that camera's axes."""
@@ -486,13 +583,14 @@ def _truth(scene, poses, intrinsics, height, width):
         t, packed, seen = args
         after = jnp.minimum(t + 1, frames - 1)
         eye, axes, lens = camera(after)
-        sky = unpack_hit(packed)[1] == SKY_SLOT
+        _, _, sky = unpack_hit(scene, packed)
         ahead = seen[2] > 1e-3
         z = jnp.where(ahead, seen[2], 1.0)
         x, y = seen[0] / z, seen[1] / z
         u_later, v_later = (lens[0] * x + lens[2]) * width, (lens[1] * y + lens[3]) * height
         towards = tuple(axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] for i in range(3))
-        depth_later, _ = unpack_hit(nearest_hits(at_frame(scene, after), eye, towards))
+        there = in_view(at_frame(scene, after), poses[after], lens)  # rays beyond the picture do not count
+        depth_later, _, _ = unpack_hit(scene, nearest_hits(there, eye, towards))
         hidden = depth_later < jnp.where(sky, 0.5 * FAR, z * (1.0 - 1e-3) - 1e-3)
         inside = (u_later >= 0) & (u_later <= width) & (v_later >= 0) & (v_later <= height)
         flow = jnp.where(ahead[..., None], jnp.stack([u_later - u, v_later - v], axis=-1), 0.0)
@@ -500,8 +598,7 @@ def _truth(scene, poses, intrinsics, height, width):
 
     def surface(args):
         t, packed = args
-        depth, slot = unpack_hit(packed)
-        sky = slot == SKY_SLOT
+        depth, slot, sky = unpack_hit(scene, packed)
         moving = lookup(scene["moving"][t], slot) & ~sky
         return jnp.where(sky, jnp.inf, depth), jnp.where(sky, SKY_INSTANCE, slot + 1), moving
 
@@ -520,9 +617,10 @@ def _coarse_truth(scenes, poses, intrinsics, height, width):
         return values.reshape(height // CELL, CELL, width // CELL, CELL).mean((1, 3))
 
     def frame(scene, pose, lens, moving):
-        packed = nearest_hits(scene, pose[:3, 3], directions(pose[:3, :3], lens, u / width, v / height))
-        depth, slot = unpack_hit(packed)
-        moves = lookup(moving, slot) & (slot != SKY_SLOT)
+        here = in_view(scene, pose, lens, "worlds")
+        packed = nearest_hits(here, pose[:3, 3], directions(pose[:3, :3], lens, u / width, v / height))
+        depth, slot, sky = unpack_hit(scene, packed)
+        moves = lookup(moving, slot) & ~sky
         return in_cells(jnp.log(jnp.minimum(depth, FARTHEST))), in_cells(moves.astype(jnp.float32))
 
     def clip(scene, poses, intrinsics):
@@ -531,7 +629,7 @@ def _coarse_truth(scenes, poses, intrinsics, height, width):
 
         return jax.lax.map(at, jnp.arange(poses.shape[0]))
 
-    return jax.vmap(clip)(scenes, poses, intrinsics)
+    return jax.vmap(clip, axis_name="worlds")(scenes, poses, intrinsics)
 
 
 def _bands(height: int, width: int, samples: int, worlds: int) -> int:
@@ -609,6 +707,8 @@ def stack_worlds(worlds: Sequence[World]) -> tuple[dict[str, np.ndarray], np.nda
         raise InvalidValue(
             f"worlds of {lengths} frames do not stack; sample them with one WorldsConfig.frames"
         )
+    if len({world.scene.slots for world in worlds}) > 1:
+        raise InvalidValue("worlds with and without places to explore do not stack; sample them alike")
     scenes = [world.scene.arrays() for world in worlds]
     poses, intrinsics = zip(*(_camera_arrays(world) for world in worlds), strict=True)
     return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,144 +10,38 @@ from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.captions import caption_phrasings
 from camctrl_jax.worlds.corruptions import static_variant
+from camctrl_jax.worlds.drafts import Draft, lighting, sample_shape
 from camctrl_jax.worlds.motion import Motion, rotations, sample_motion
 from camctrl_jax.worlds.paths import Start, path_class, path_poses, project, sample_moves, surface_distance
+from camctrl_jax.worlds.places.sampling import sample_place
 from camctrl_jax.worlds.scene import (
     FIRST_BOX,
     FIRST_CYLINDER,
     FIRST_SPHERE,
     FIRST_WALL,
-    GROUND,
-    SHAPES,
     SURFACES,
     Scene,
     World,
     WorldObject,
     WorldsConfig,
-    moving_mask,
 )
 from camctrl_jax.worlds.surfaces import (
     COLOR_NAMES,
     GROUNDS,
     MATERIALS,
-    PATTERN,
     WALL_STYLES,
-    Surface,
     contrasting,
     ground_surface,
-    linear,
     object_surface,
     wall_surface,
 )
 
-LIGHTINGS = ("midday", "evening", "overcast", "dusk", "morning")
 _PLACES = 16  # places tried at once for one object
 _PATHS = 40  # camera paths tried for one world
 _GAP = 0.15  # least gap between two objects, metres
 
 
-@dataclass
-class _Draft:
-    """Scene arrays while they are being filled."""
-
-    position: np.ndarray
-    rotation: np.ndarray
-    half_size: np.ndarray
-    texture: np.ndarray
-    offset: np.ndarray
-    colors: np.ndarray
-    pattern: np.ndarray
-
-    @classmethod
-    def empty(cls, frames: int) -> _Draft:
-        position = np.zeros((frames + 1, SURFACES, 3))
-        position[..., 1] = 50.0  # absent slots lie under the ground
-        rotation = np.zeros((frames + 1, SURFACES, 3, 3))
-        rotation[...] = np.eye(3)
-        return cls(
-            position,
-            rotation,
-            np.zeros((SURFACES, 3)),
-            np.zeros((SURFACES, 3, 3)),
-            np.full((SURFACES, 3), 0.5),
-            np.zeros((SURFACES, 3, 3)),
-            np.zeros((SURFACES, len(PATTERN))),
-        )
-
-    def paint(self, slot: int, surface: Surface) -> None:
-        self.texture[slot], self.offset[slot] = surface.texture, surface.offset
-        self.colors[slot], self.pattern[slot] = surface.colors, surface.pattern
-
-
-def _lighting(rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
-    """(name, Scene.sun, Scene.sky)."""
-    name = LIGHTINGS[rng.choice(len(LIGHTINGS), p=[0.35, 0.2, 0.15, 0.1, 0.2])]
-    # The sun stands behind the camera or beside it, so that the sides in view are mostly lit.
-    azimuth = rng.uniform(-2.0, 2.0) + np.pi
-    elevation, sun, sky_light, zenith, horizon, cloud, amount = {
-        "midday": (
-            1.0,
-            (1.0, 0.96, 0.88),
-            (0.30, 0.36, 0.46),
-            (0.30, 0.52, 0.85),
-            (0.72, 0.82, 0.92),
-            (0.97, 0.97, 0.97),
-            0.85,
-        ),
-        "morning": (
-            0.7,
-            (1.0, 0.92, 0.78),
-            (0.32, 0.36, 0.42),
-            (0.42, 0.64, 0.88),
-            (0.86, 0.88, 0.88),
-            (0.98, 0.96, 0.93),
-            0.6,
-        ),
-        "evening": (
-            0.45,
-            (1.15, 0.76, 0.48),
-            (0.30, 0.30, 0.38),
-            (0.38, 0.50, 0.72),
-            (0.95, 0.76, 0.56),
-            (0.98, 0.84, 0.70),
-            0.7,
-        ),
-        "dusk": (
-            0.42,
-            (0.85, 0.58, 0.56),
-            (0.30, 0.27, 0.38),
-            (0.38, 0.36, 0.60),
-            (0.90, 0.64, 0.62),
-            (0.80, 0.58, 0.66),
-            0.7,
-        ),
-        "overcast": (
-            0.9,
-            (0.30, 0.30, 0.30),
-            (0.66, 0.68, 0.72),
-            (0.66, 0.70, 0.75),
-            (0.82, 0.84, 0.86),
-            (0.92, 0.92, 0.93),
-            0.7,
-        ),
-    }[name]
-    elevation += rng.uniform(-0.12, 0.12)
-    direction = np.array(
-        [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-    )
-    bounce = 0.55 * np.asarray(sky_light)
-    sky = np.stack(
-        [
-            linear(zenith),
-            linear(horizon),
-            linear(cloud),
-            [amount, rng.uniform(0.0, 50.0), rng.uniform(0.008, 0.03)],
-        ]
-    )
-    return name, np.stack([direction, sun, sky_light, bounce]), sky
-
-
-def _walls(rng: np.random.Generator, draft: _Draft) -> str:
+def _walls(rng: np.random.Generator, draft: Draft) -> str:
     """Place none to three walls round the far side of the scene; returns the style of the back wall or ''."""
     number = rng.choice([0, 1, 2, 3], p=[0.12, 0.33, 0.3, 0.25])
     if number == 0:
@@ -183,30 +76,6 @@ def _walls(rng: np.random.Generator, draft: _Draft) -> str:
             look = style
         draft.paint(slot, wall_surface(rng, look, color, second))
     return style
-
-
-def _shape(rng: np.random.Generator, kind: str) -> tuple[str, np.ndarray]:
-    """(shape word, half size [3]) of a box, sphere or cylinder."""
-    if kind == "sphere":
-        return SHAPES["sphere"][0], np.full(3, rng.uniform(0.28, 0.6))
-    if kind == "box":
-        word = SHAPES["box"][rng.integers(len(SHAPES["box"]))]
-        if word == "cube":
-            half = np.full(3, rng.uniform(0.28, 0.5))
-        elif word == "bench":
-            half = np.array([rng.uniform(0.6, 0.9), rng.uniform(0.18, 0.28), rng.uniform(0.25, 0.4)])
-        elif word == "tower":
-            half = np.array([rng.uniform(0.22, 0.35), rng.uniform(0.7, 1.2), rng.uniform(0.22, 0.35)])
-        else:
-            half = rng.uniform(0.3, 0.55, 3)
-        return word, half
-    word = SHAPES["cylinder"][rng.integers(len(SHAPES["cylinder"]))]
-    radius, height = {
-        "drum": (rng.uniform(0.28, 0.5), rng.uniform(0.3, 0.5)),
-        "pillar": (rng.uniform(0.17, 0.28), rng.uniform(0.8, 1.4)),
-        "disc": (rng.uniform(0.45, 0.75), rng.uniform(0.12, 0.2)),
-    }[word]
-    return word, np.array([radius, height, radius])
 
 
 def _motion_kind(rng: np.random.Generator, kind: str, word: str) -> str:
@@ -250,7 +119,7 @@ def _direction_word(motion: Motion) -> str:
     return "away" if z > 0 else "closer"
 
 
-def _objects(rng: np.random.Generator, config: WorldsConfig, draft: _Draft) -> list[WorldObject]:
+def _objects(rng: np.random.Generator, config: WorldsConfig, draft: Draft) -> list[WorldObject]:
     target = int(rng.integers(config.min_objects, config.max_objects + 1))
     slots = [*range(FIRST_BOX, SURFACES)]
     chosen = rng.permutation(slots)[:target]
@@ -260,7 +129,7 @@ def _objects(rng: np.random.Generator, config: WorldsConfig, draft: _Draft) -> l
     colors = rng.permutation(len(COLOR_NAMES))
     for slot in chosen:
         kind = "box" if slot < FIRST_SPHERE else "sphere" if slot < FIRST_CYLINDER else "cylinder"
-        word, half = _shape(rng, kind)
+        word, half = sample_shape(rng, kind)
         radius = float(np.hypot(half[0], half[2])) if kind == "box" else float(half[0])
         place = None
         motion_kind = _motion_kind(rng, kind, word)
@@ -336,6 +205,9 @@ def sample_world(seed: int, config: WorldsConfig = WorldsConfig()) -> World:  # 
     Raises ValueError for a configuration no world can have.
     """
     config.validate()
+    if config.places is not None:
+        world = sample_place(seed, config)
+        return static_variant(world) if config.static else world
     for attempt in range(20):
         world = _sample(np.random.default_rng([int(seed), attempt]), int(seed), config)
         if world is not None:
@@ -347,27 +219,13 @@ def sample_world(seed: int, config: WorldsConfig = WorldsConfig()) -> World:  # 
 
 
 def _sample(rng: np.random.Generator, seed: int, config: WorldsConfig) -> World | None:
-    draft = _Draft.empty(config.frames)
-    lighting, sun, sky = _lighting(rng)
+    draft = Draft.empty(config.frames)
+    light, sun, sky = lighting(rng)
     ground = GROUNDS[rng.integers(len(GROUNDS))]
-    draft.position[:, GROUND] = 0.0, 0.5, 0.0
-    draft.half_size[GROUND] = 1e6, 0.5, 1e6
-    draft.paint(GROUND, ground_surface(rng, ground))
+    draft.lay_ground(ground_surface(rng, ground))
     wall = _walls(rng, draft)
     objects = _objects(rng, config, draft)
-    position, rotation = draft.position.astype(np.float32), draft.rotation.astype(np.float32)
-    scene = Scene(
-        position,
-        rotation,
-        draft.half_size.astype(np.float32),
-        moving_mask(position, rotation),
-        draft.texture.astype(np.float32),
-        draft.offset.astype(np.float32),
-        draft.colors.astype(np.float32),
-        draft.pattern.astype(np.float32),
-        sun.astype(np.float32),
-        sky.astype(np.float32),
-    )
+    scene = draft.scene(sun, sky)
     intrinsics = _intrinsics(rng, config.aspect)
     path = _path(rng, config, scene, [item.slot for item in objects], intrinsics)
     if path is None:
@@ -377,7 +235,7 @@ def _sample(rng: np.random.Generator, seed: int, config: WorldsConfig) -> World 
         poses, np.tile(intrinsics, (config.frames, 1)), np.arange(config.frames) / config.fps, metric=True
     )
     objects = _by_visibility(objects, scene, poses[0], intrinsics)
-    world = World(seed, config.fps, scene, cameras, (), name, moves, tuple(objects), ground, wall, lighting)
+    world = World(seed, config.fps, scene, cameras, (), name, moves, tuple(objects), ground, wall, light)
     return dataclasses.replace(world, captions=caption_phrasings(world))
 
 

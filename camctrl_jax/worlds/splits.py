@@ -9,6 +9,8 @@ from __future__ import annotations
 from camctrl_jax.errors import InvalidValue
 
 HELD_OUT_FIRST_SEED = 1_000_000
+EXPLORATIONS_FIRST_SEED = 4_000_000
+"""Of places in which explorations of many clips are measured; held out like all from the first one on."""
 
 
 def check_held_out(seeds: range) -> range:

@@ -28,6 +28,16 @@ PATTERN = (
     "seed",  # of the random colours of cells
 )
 
+PATTERN_OF_PLACES = (
+    *PATTERN,
+    "zone_frequency",  # zones per metre: large regions that differ, so that places are told apart
+    "zone_warp",  # how much the waves bend their borders, in zones
+    "zone_mix",  # how much a zone changes the mix of the second colour
+    "zone_shade",  # random brightness of each zone, relative
+    "zone_tint",  # how much of the tint goes by the zone instead of the slow variation
+)
+"""Columns of Scene.pattern of a place to explore."""
+
 # Names and display (sRGB-like) values.
 COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.80, 0.21, 0.17),
@@ -230,3 +240,35 @@ def wall_surface(rng: np.random.Generator, style: str, color: str, second: str) 
         row = _row(rng, cell_mix=0.8, warp=0.5, **{**waves, "wave_shade": 0.2})
     colors = np.stack([base, other, _tint(rng, base)]).astype(np.float32)
     return Surface(texture, _offsets(rng, texture), colors, row)
+
+
+_ZONE_HUES = {
+    "grass": ((0.66, 0.60, 0.28), (0.16, 0.40, 0.16), (0.50, 0.38, 0.26)),
+    "sand": ((0.86, 0.52, 0.34), (0.60, 0.60, 0.52)),
+    "snow": ((0.62, 0.76, 0.96), (0.70, 0.62, 0.56)),
+    "asphalt": ((0.62, 0.40, 0.30), (0.30, 0.40, 0.56)),
+}
+"""What large regions of natural grounds turn to; those of laid floors turn to a colour of the palette."""
+
+
+def with_zones(rng: np.random.Generator, surface: Surface, style: str, size: float) -> Surface:
+    """The surface with regions of about ``size`` metres that differ in hue, brightness and mix."""
+    natural = style in _ZONE_HUES
+    if natural:
+        hues = _ZONE_HUES[style]
+        target = linear(hues[rng.integers(len(hues))])
+    else:
+        target = linear(COLOR_NAMES[rng.integers(len(COLOR_NAMES))])
+    base = surface.colors[0]
+    colors = surface.colors.copy()
+    colors[2] = (0.5 if natural else 0.22) * (target - base)
+    zones = {
+        "zone_frequency": 1.0 / size,
+        "zone_warp": 0.22 if natural else 0.0,
+        "zone_mix": 0.5,
+        "zone_shade": 0.16 if natural else 0.22,
+        "zone_tint": 0.85,
+    }
+    added = [zones[name] for name in PATTERN_OF_PLACES[len(PATTERN) :]]
+    pattern = np.concatenate([surface.pattern, np.asarray(added, np.float32)])
+    return Surface(surface.texture, surface.offset, colors.astype(np.float32), pattern)

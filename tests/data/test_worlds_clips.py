@@ -17,9 +17,10 @@ import pytest
 from camctrl_jax.camera.framing import relative_to_first
 from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import Bucket
+from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import WordEmbedder
 from camctrl_jax.data.worlds_clips import WorldsSet, sampled_worlds, world_records, worlds_clips
-from camctrl_jax.worlds import WorldsConfig, paths, render, render_rgb, sample_world
+from camctrl_jax.worlds import Places, WorldsConfig, paths, render, render_rgb, sample_world
 from camctrl_jax.worlds.rendering import FARTHEST
 
 EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
@@ -64,6 +65,28 @@ def test_pixels_are_square_whatever_the_size(clips):
     other = WorldsSet(range(3, 8), **SIZE, config=WorldsConfig(frames=9))
     again = worlds_clips(other, EMBEDDER, chunk=2, workers=0)
     assert equal(clips, again)  # the aspect ratio of the configuration follows the size
+
+
+def test_windows_of_takes_are_seen_from_the_first_camera_of_the_take_when_they_extend(tmp_path):
+    config = replace(CONFIG, places=Places(layout="garden", take_frames=49))
+    windows = WorldsSet(range(3), **SIZE, config=config)
+    clips = worlds_clips(windows, EMBEDDER, chunk=3, workers=0, cache=tmp_path)
+    assert clips.shared_reference
+    assert equal(clips, worlds_clips(windows, EMBEDDER, chunk=3, workers=0, cache=tmp_path))
+    expected = []
+    for seed in range(3):
+        world = sample_world(seed, windows.config)
+        expected.append(np.linalg.inv(world.reference) @ world.cameras.world_from_camera)
+    np.testing.assert_allclose(clips.arrays["world_from_camera"], expected, atol=1e-6)
+    assert np.abs(np.stack(expected)[:, 0] - np.eye(4)).max() > 0.1
+    kept = TaskConfig(t2v=0, i2v=0, extension=1, extension_latents=(2, 2))
+    again = worlds_clips(windows, EMBEDDER, chunk=3, workers=0, cache=tmp_path)
+    assert again.shared_reference
+    batch = next(again.stream(batch_size=3, seed=0, tasks=kept))
+    np.testing.assert_allclose(batch["world_from_camera"], np.stack(expected)[batch["clip_index"]], atol=1e-6)
+    batch = next(again.stream(batch_size=3, seed=0, tasks=TaskConfig(t2v=0, i2v=1)))
+    own = relative_to_first(np.stack(expected)[batch["clip_index"]])
+    np.testing.assert_allclose(batch["world_from_camera"], own, atol=1e-5)
 
 
 def test_processes_sample_the_same_worlds_in_the_same_order():

@@ -7,7 +7,7 @@ import pytest
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import ClipFeatureNetwork, ClipFeatures, ClipFeaturesConfig, clip_features_preset
-from camctrl_jax.models.clip_features import ClipTruth, from_units, in_units, pooled
+from camctrl_jax.models.clip_features import ClipTruth, from_units, in_units, perceptual_distance, pooled
 
 CONFIG = clip_features_preset("nano")
 
@@ -107,3 +107,16 @@ def test_fingerprints_tell_networks_apart(network):
     other["features"]["bias"] = other["features"]["bias"] + 1e-3
     assert network.fingerprint() == ClipFeatures(CONFIG, network.params, 4).fingerprint()
     assert network.fingerprint() != ClipFeatures(CONFIG, other).fingerprint()
+
+
+def test_clips_look_alike_only_where_they_are(network):
+    module = ClipFeatureNetwork(CONFIG)
+    clip = np.random.default_rng(5).uniform(-1, 1, (1, 5, 16, 32, 3)).astype(np.float32)
+    soft = 0.5 * (clip + np.roll(clip, 1, axis=3))
+    distance = jax.jit(lambda a, b: perceptual_distance(module, network.params, a, b))
+    assert float(distance(clip, clip)) == 0.0
+    near, far = float(distance(clip, clip + 0.2 * (soft - clip))), float(distance(clip, soft))
+    assert 0 < near < far
+    slope = jax.jit(jax.grad(lambda a: perceptual_distance(module, network.params, a, soft)))(clip)
+    assert np.all(np.isfinite(slope))
+    assert np.any(slope)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from camctrl_jax.interop.keys import export_vae, import_vae
 from camctrl_jax.models import (
     VAE,
     VAEConfig,
@@ -21,6 +22,7 @@ from camctrl_jax.models import (
     vae_preset,
 )
 from camctrl_jax.models.causal_conv import ChannelNorm
+from camctrl_jax.models.fingerprint import fingerprint_of_weights
 from camctrl_jax.models.vae import channels_to_pixels, latents_within, pixels_to_channels
 
 CONFIG = dataclasses.replace(vae_preset("nano"), base_dim=4, decoder_base_dim=8)
@@ -239,3 +241,48 @@ def test_embedded_sizes_stay_within_the_package_budget():
     assert 28e6 < count < 30e6  # 60 MB in bfloat16
     config = vae.config
     assert config.latent_shape(49, 96, 160) == (13, 12, 20, 16)
+
+
+def test_frame_wise_levels_are_kernels_without_the_frames_before(video):
+    config = dataclasses.replace(CONFIG, frame_wise_levels=(0, 2))
+    rng = np.random.default_rng(3)
+    params = jax.tree.map(
+        lambda leaf: (0.3 * rng.standard_normal(leaf.shape)).astype(np.float32), VAE(config).abstract_params()
+    )
+    # The file of the stock class has full kernels, zero for the frames before: the same network without the
+    # setting, which is tested against the stock class itself.
+    full = import_vae(export_vae(params), CONFIG)
+
+    @jax.jit
+    def both(video):
+        mean, _ = VAE(config).apply({"params": params}, video, method=VAE.encode)
+        expected, _ = VAE(CONFIG).apply({"params": full}, video, method=VAE.encode)
+        decoded = VAE(config).apply({"params": params}, mean, False, method=VAE.decode)
+        streamed = decode_streaming(VAE(config), params, mean, 2, False)
+        return (
+            mean,
+            expected,
+            decoded,
+            streamed,
+            VAE(CONFIG).apply({"params": full}, mean, False, method=VAE.decode),
+        )
+
+    mean, expected, decoded, streamed, of_full = both(video)
+    np.testing.assert_allclose(mean, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(decoded, of_full, atol=1e-5 * np.abs(of_full).max())
+    np.testing.assert_allclose(streamed, of_full, atol=1e-5 * np.abs(of_full).max())
+    kernels = {
+        "/".join(k.key for k in path): leaf.shape[0] for path, leaf in jax.tree.leaves_with_path(params)
+    }
+    assert kernels["encoder/down_blocks_0/conv1/kernel"] == kernels["decoder/conv_out/kernel"] == 1
+    assert kernels["decoder/up_blocks_1/resnets_0/conv1/kernel"] == 3
+    assert kernels["decoder/mid_block/resnets_0/conv1/kernel"] == 1
+
+
+def test_a_level_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="frame_wise_levels"):
+        dataclasses.replace(CONFIG, frame_wise_levels=(3,))
+
+
+def test_fingerprints_of_earlier_weights_stay():
+    assert fingerprint_of_weights(vae_preset("worlds"), {}) == "e9a73e1556aa59b1"

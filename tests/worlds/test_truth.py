@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from camctrl_jax.worlds import render, render_rgb, sample_world
-from camctrl_jax.worlds.scene import FIRST_BOX, FIRST_CYLINDER, FIRST_SPHERE, SURFACES, moving_mask
+from camctrl_jax.worlds.scene import SURFACES, moving_mask
 
 
 def pixel_centers(shape):
@@ -60,9 +60,10 @@ def test_depth_lies_on_the_surface_that_the_instance_names(moving_worlds, moving
                     continue
                 local = np.abs((on - scene.position[t, slot]) @ scene.rotation[t, slot].astype(np.float64))
                 half = scene.half_size[slot]
-                if FIRST_SPHERE <= slot < FIRST_CYLINDER:
+                slots = scene.slots
+                if slots.first_sphere <= slot < slots.first_cylinder:
                     gap = np.linalg.norm(local, axis=1) - half[0]
-                elif slot >= FIRST_CYLINDER:
+                elif slot >= slots.first_cylinder:
                     gap = np.maximum(np.hypot(local[:, 0], local[:, 2]) - half[0], local[:, 1] - half[1])
                 else:
                     gap = (local - half).max(axis=1)
@@ -243,9 +244,9 @@ def test_moving_mask_is_true_only_while_the_object_moves(config):
     assert moves > 100
 
 
-def test_ground_walls_and_sky_never_move(moving_frames):
-    for frames in moving_frames:
-        assert not frames.moving[frames.instances < FIRST_BOX + 1].any()
+def test_ground_walls_and_sky_never_move(moving_worlds, moving_frames):
+    for world, frames in zip(moving_worlds, moving_frames):
+        assert not frames.moving[frames.instances < world.scene.slots.first_box + 1].any()
         assert frames.moving.any()
 
 

@@ -17,14 +17,17 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from camctrl_jax.checkpoints.architecture import Architecture
+from camctrl_jax.checkpoints.clip_features import open_clip_features
 from camctrl_jax.checkpoints.weights import load_vae
 from camctrl_jax.data.stream import Batch
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.metrics.psnr import psnr, psnr_of_error
-from camctrl_jax.models import VAE, VAEConfig, vae_preset
+from camctrl_jax.models import VAE, ClipFeatureNetwork, ClipFeaturesConfig, VAEConfig, vae_preset
 from camctrl_jax.models.autoencoder import Autoencoder, to_unit_range
+from camctrl_jax.models.clip_features import perceptual_distance
 from camctrl_jax.models.discriminator import (
     DiscriminatorConfig,
     PatchDiscriminator,
@@ -44,9 +47,20 @@ from camctrl_jax.training.objective import (
 )
 from camctrl_jax.training.state import Params, Trained, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
-from camctrl_jax.training.values import require, update_of
+from camctrl_jax.training.values import ConfigError, require, update_of
 
 ADVERSARY = "adversary"  # the role of the discriminators in the state
+FEATURES = "clip_features"  # the role of the frozen network that compares how clips look
+
+# Fields of VAEConfig that ``config.vae_sizes`` can change; None is the preset's.
+SIZES = {
+    "base_dim": int,
+    "decoder_base_dim": int,
+    "z_dim": int,
+    "dim_mult": tuple,
+    "num_res_blocks": int,
+    "frame_wise_levels": tuple,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class AutoencodeConfig:
         l1, l2: absolute and squared error.
         structure: error of gradients and Laplacians at several scales, the perceptual stand-in.
         structure_scales: scales, each half the size of the one before.
+        features: distance in the maps of a frozen network of clip features; 0 reads no such network.
         kl: divergence from the unit normal, mean over latent entries.
         train_encoder: False trains the decoder alone, so that latents keep their meaning for models that
             were trained on them.
@@ -69,6 +84,7 @@ class AutoencodeConfig:
     l2: float = 0.5
     structure: float = 0.5
     structure_scales: int = 3
+    features: float = 0.0
     kl: float = 1e-6
     train_encoder: bool = True
     adversarial: float = 0.0
@@ -77,7 +93,7 @@ class AutoencodeConfig:
     video: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(temporal=True))
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "structure", "kl", "adversarial"):
+        for name in ("l1", "l2", "structure", "features", "kl", "adversarial"):
             if getattr(self, name) < 0:
                 raise InvalidValue(
                     f"vae_loss.{name}={getattr(self, name)} must not be negative; 0 switches it off."
@@ -134,9 +150,9 @@ def kl_divergence(mean: Array, log_variance: Array) -> Array:
 class Autoencode(Objective):
     """Reconstruction of u8 ``video``.
 
-    Metrics beside the loss: ``l1``, ``structure``, ``kl``, ``psnr`` of the reconstruction in dB; with an
-    adversarial term also ``adversarial`` and ``discriminator``. Measured on held-out clips, the loss is
-    without the adversarial term.
+    Metrics beside the loss: ``l1``, ``structure``, ``kl``, ``psnr`` of the reconstruction in dB; ``features``
+    where it has a weight; with an adversarial term also ``adversarial`` and ``discriminator``. Measured on
+    held-out clips, the loss is without the adversarial term.
 
     Attributes:
         update: how gradients become parameters.
@@ -146,6 +162,7 @@ class Autoencode(Objective):
         remat: recompute residual blocks in the backward pass.
         adversary_optimizer: of the discriminators.
         measure_clips: clips over which latent mean and deviation are measured for a checkpoint.
+        features, features_spec: sizes and weights spec of the network that compares how clips look.
     """
 
     update: Update
@@ -155,6 +172,8 @@ class Autoencode(Objective):
     remat: bool = False
     adversary_optimizer: optax.GradientTransformation | None = None
     measure_clips: int = 512
+    features: ClipFeaturesConfig = field(default_factory=ClipFeaturesConfig)
+    features_spec: str = "default"
     reads_cameras = False
 
     @property
@@ -205,6 +224,10 @@ class Autoencode(Objective):
         }
         loss = settings.l1 * means["l1"] + settings.l2 * jnp.square(error).mean()
         loss += settings.structure * means["structure"] + settings.kl * means["kl"]
+        if settings.features:
+            network = ClipFeatureNetwork(self.features, self.dtype)
+            means["features"] = perceptual_distance(network, frozen[FEATURES], decoded, video)
+            loss += settings.features * means["features"]
         if adversary is not None:
             scores = discriminate(adversary, decoded, settings, self.dtype)
             means["adversarial"] = sum(generator_hinge(score) for score in scores) / len(scores)
@@ -237,6 +260,16 @@ class Autoencode(Objective):
         fake = discriminate(adversary, decoded, self.settings, self.dtype)
         return active * sum(discriminator_hinge(r, f) for r, f in zip(real, fake)) / len(real)
 
+    def frozen(self) -> dict[str, Params]:
+        """The network that compares how clips look, where there is such a term."""
+        return {FEATURES: open_clip_features(self.features_spec).params} if self.settings.features else {}
+
+    def frozen_shapes(self) -> dict[str, Any]:
+        """Shapes and dtypes of its parameters."""
+        return (
+            {FEATURES: ClipFeatureNetwork(self.features).abstract_params()} if self.settings.features else {}
+        )
+
     def starting_params(self, spec: str, mesh: Mesh) -> Params:
         """The autoencoder of a weights spec."""
         del mesh
@@ -266,19 +299,24 @@ class Autoencode(Objective):
 
 
 def settings() -> dict[str, dict[str, Any]]:
-    """The group of ``config`` that is this objective's, with its defaults: weights of the terms."""
+    """The groups of ``config`` that are this objective's, with their defaults: sizes that the preset does not
+    give, and weights of the terms.
+    """
     return {
+        "vae_sizes": {name: placeholder(kind) for name, kind in SIZES.items()},
         "vae_loss": {
             "l1": 1.0,
             "l2": 0.5,
             "structure": 0.5,
+            "features": 0.0,
+            "features_weights": "default",  # a weights spec of clip features, read where features is not 0
             "kl": 1e-6,
             "train_encoder": True,  # False: the decoder alone, for latents that are in use already
             "adversarial": 0.0,
             "adversarial_start": 0,
             "discriminator_dim": 64,
             "measure_clips": 512,  # clips over which latent mean and std are measured at the end
-        }
+        },
     }
 
 
@@ -298,22 +336,38 @@ def check(config: ConfigDict) -> None:
         "without --config.init_from= there is no trained encoder to keep",
     )
     autoencode_config(config)
-    vae_preset(config.model.preset)
+    vae_config(config)
 
 
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Autoencode:
     """The objective of a configuration; see ``build_objective``."""
     del mesh, placement  # convolutions are split by the compiler
-    settings = autoencode_config(config)
+    settings, spec = autoencode_config(config), config.vae_loss.features_weights
     return Autoencode(
         update=update_of(config, () if settings.train_encoder else ENCODER_PARTS),
-        model=vae_preset(config.model.preset),
+        model=vae_config(config),
         settings=settings,
         dtype=jnp.dtype(config.dtype),
         remat=config.model.remat != "none",
         adversary_optimizer=update_of(config).optimizer,
         measure_clips=config.vae_loss.measure_clips,
+        features=open_clip_features(spec).config if settings.features else ClipFeaturesConfig(),
+        features_spec=spec,
     )
+
+
+def vae_config(config: ConfigDict) -> VAEConfig:
+    """The autoencoder of a configuration: the preset with the fields that ``config.vae_sizes`` gives."""
+    changes: dict[str, Any] = {name: value for name, value in config.vae_sizes.items() if value is not None}
+    for name, value in changes.items():
+        if isinstance(value, list):  # of a config that was read from JSON
+            changes[name] = tuple(value)
+    if "z_dim" in changes:  # statistics are measured at the end
+        changes |= {"latents_mean": (0.0,) * changes["z_dim"], "latents_std": (1.0,) * changes["z_dim"]}
+    try:
+        return vae_preset(config.model.preset, **changes)
+    except InvalidValue as error:
+        raise ConfigError(f"config.vae_sizes, config.model.preset: {error}") from error
 
 
 def autoencode_config(config: ConfigDict) -> AutoencodeConfig:
@@ -323,6 +377,7 @@ def autoencode_config(config: ConfigDict) -> AutoencodeConfig:
         l1=loss.l1,
         l2=loss.l2,
         structure=loss.structure,
+        features=loss.features,
         kl=loss.kl,
         train_encoder=loss.train_encoder,
         adversarial=loss.adversarial,

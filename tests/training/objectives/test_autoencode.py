@@ -8,7 +8,7 @@ import pytest
 from nano_batches import batch_of
 
 from camctrl_jax.checkpoints.architecture import Architecture
-from camctrl_jax.models import VAE, vae_preset
+from camctrl_jax.models import VAE, ClipFeatureNetwork, clip_features_preset, vae_preset
 from camctrl_jax.models.autoencoder import to_unit_range
 from camctrl_jax.models.discriminator import (
     DiscriminatorConfig,
@@ -18,13 +18,17 @@ from camctrl_jax.models.discriminator import (
     spectral_norm,
 )
 from camctrl_jax.models.roles import ENCODER_PARTS
+from camctrl_jax.training.config import default_config
 from camctrl_jax.training.objectives.autoencode import (
     ADVERSARY,
+    FEATURES,
     Autoencode,
     AutoencodeConfig,
+    build,
     kl_divergence,
     latent_statistics,
     structure_loss,
+    vae_config,
 )
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.update import Update
@@ -71,6 +75,28 @@ def test_loss_falls_and_the_adversary_waits_for_its_start(params):
     assert np.mean(losses[-3:]) < 0.6 * losses[0]
     assert float(metrics["psnr"]) > 12
     assert {"loss", "kl", "structure", "adversarial", "discriminator", "grad_norm"} <= metrics.keys()
+
+
+def test_how_clips_look_is_a_term_of_its_own(params):
+    batch, few = jax.device_put(video_batch()), clip_features_preset("nano")
+    network = ClipFeatureNetwork(few).init_params(jax.random.key(2, impl="unsafe_rbg"))
+    plain = Autoencode(Update(OPTIMIZER), MODEL)
+    judged = Autoencode(Update(OPTIMIZER), MODEL, AutoencodeConfig(features=0.5), features=few)
+    assert plain.frozen() == {}
+    inputs = plain.examples(batch, KEY, {}).inputs
+
+    @jax.jit  # once: what both compute alike is compiled once
+    def losses(params):
+        return plain.loss(params, inputs, {})[0], judged.loss(params, inputs, {FEATURES: network})
+
+    alone, (together, aside) = losses(params)
+    assert aside.means["features"] > 0.01
+    assert float(together) == pytest.approx(float(alone + 0.5 * aside.means["features"]), rel=1e-4)
+    # Of the network that ships: sizes and parameters belong together.
+    config = default_config()
+    config.vae_loss.features = 0.1
+    built = build(config, None)
+    assert jax.tree.map(np.shape, built.frozen()) == jax.tree.map(lambda x: x.shape, built.frozen_shapes())
 
 
 def test_the_decoder_learns_alone_and_latents_stay(params):
@@ -170,3 +196,17 @@ def test_hinge_losses_rest_where_scores_are_clear():
 def test_settings_that_cannot_work_are_refused_by_name(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         AutoencodeConfig(**values)
+
+
+def test_sizes_are_those_of_the_preset_unless_they_are_given():
+    config = default_config()
+    assert vae_config(config) == vae_preset("worlds")
+    config.vae_sizes.dim_mult = [1, 2, 4]  # as JSON gives it back
+    config.vae_sizes.frame_wise_levels = (0,)
+    config.vae_sizes.z_dim = 24
+    model = vae_config(config)
+    assert (model.dim_mult, model.frame_wise_levels, model.base_dim) == ((1, 2, 4), (0,), 32)
+    assert model.latent_shape(49, 96, 160) == (13, 12, 20, 24)
+    config.vae_sizes.dim_mult = (1, 2)
+    with pytest.raises(ValueError, match=r"config\.vae_sizes.*temporal_downsample"):
+        vae_config(config)
