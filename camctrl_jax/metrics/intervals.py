@@ -102,3 +102,19 @@ def paired(first: np.ndarray, second: np.ndarray) -> Interval | None:
             f"{len(first)} and {len(second)} values: a paired comparison needs the same clips."
         )
     return interval(second - first)
+
+
+def shares_apart(first_only: int, second_only: int, count: int) -> tuple[float, float]:
+    """95 % interval of a difference of paired shares, second minus first (Agresti and Min 2005).
+
+    Half a clip is added to each of the four outcomes, so that it is no point where no clip differs.
+
+    Args:
+        first_only, second_only: clips that succeeded in one alone.
+        count: all clips, 1 or more.
+    """
+    total = count + 2.0
+    difference = (second_only - first_only) / total
+    variance = (first_only + second_only + 1.0) / total - difference**2
+    reach = _Z * math.sqrt(variance / total)
+    return max(difference - reach, -1.0), min(difference + reach, 1.0)

@@ -10,8 +10,8 @@ from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.checkpoint.comparing import checkpoints_comparison_markdown, compare_checkpoints
 from camctrl_jax.evaluate.checkpoint.report import page, summarised
-from camctrl_jax.evaluate.videos.comparing import shares_apart
 from camctrl_jax.files.json_file import write_json
+from camctrl_jax.metrics.intervals import shares_apart
 
 ROW, OTHER, NAMES = "steps4_camera2_text1", "steps8_camera2_text1", ("one", "two")
 PROTOCOL = {"pose_frames": 16, "longest_side": 640, "estimators": {}, "with_reference": True}

@@ -9,8 +9,8 @@ import pytest
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
-from camctrl_jax.evaluate.videos.comparing import shares_apart
 from camctrl_jax.files.json_file import write_json
+from camctrl_jax.metrics.intervals import shares_apart
 
 ESTIMATOR = {"name": "known", "version": "1", "parameters": [["scale", 1.0]], "weights": []}
 IMPORTED = {

@@ -12,10 +12,10 @@ from camctrl_jax.evaluate.videos.comparing import (
     Pairs,
     compare_videos,
     difference,
-    shares_apart,
     span,
     success,
 )
+from camctrl_jax.metrics.intervals import shares_apart
 
 Results = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.videos.report import MEASURES, OF_WHAT_MOVES, undoubted
-from camctrl_jax.metrics.intervals import paired
+from camctrl_jax.metrics.intervals import paired, shares_apart
 
 SUCCESSES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
     ("measured", "Clips that could be measured", lambda row: "failed" not in row),
@@ -26,7 +26,6 @@ _RATE_APART, _PATH_APART = 0.01, 1e-3
 
 Pairs = Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
 """By clip, its row in each of two results."""
-_Z = 1.959963984540054
 
 
 def compare_videos(
@@ -217,22 +216,6 @@ def success(pairs: Pairs, succeeded: Callable[[Mapping[str, Any]], bool]) -> dic
         "only_second": second_only,
         "neither": sum(not one and not other for one, other in outcomes),
     }
-
-
-def shares_apart(first_only: int, second_only: int, count: int) -> tuple[float, float]:
-    """95 % interval of a difference of paired shares, second minus first (Agresti and Min 2005).
-
-    Half a clip is added to each of the four outcomes, so that it is no point where no clip differs.
-
-    Args:
-        first_only, second_only: clips that succeeded in one alone.
-        count: all clips, 1 or more.
-    """
-    total = count + 2.0
-    difference = (second_only - first_only) / total
-    variance = (first_only + second_only + 1.0) / total - difference**2
-    reach = _Z * math.sqrt(variance / total)
-    return max(difference - reach, -1.0), min(difference + reach, 1.0)
 
 
 # ----------------------------------------------------------------------------------------------------- page

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.evaluate.videos.comparing import shares_apart
 from camctrl_jax.evaluate.worlds.summary import LOOKED, POSE_ERRORS, YES_OR_NO
-from camctrl_jax.metrics.intervals import paired
+from camctrl_jax.metrics.intervals import paired, shares_apart
 
 
 def compare_worlds(
