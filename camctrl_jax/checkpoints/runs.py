@@ -331,7 +331,8 @@ def check_same_shapes(saved: dict[str, tuple], wanted: dict[str, tuple], origin:
             f"{origin} does not fit the model of this run: {first} has shape "
             f"{saved.get(first, 'none (absent)')} there and {wanted.get(first, 'none (absent)')} here "
             f"({len(differing)} of {len(wanted)} arrays differ). "
-            "Choose the preset that it was trained with (--config.model.preset), or another --workdir."
+            "Choose the preset that it was trained with (--config.model.preset; sizes of an autoencoder are "
+            "--config.vae_sizes), or another --workdir."
         )
 
 
