@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from camctrl_jax.evaluate.common_options import add_estimating, add_model, add_rows, add_size
 from camctrl_jax.pose_options import add_reading_options
 
 CHECKPOINT = """\
@@ -45,13 +46,7 @@ evaluate compare OUT OTHER.
 def add_checkpoint(add: Any) -> None:
     """The options of ``evaluate checkpoint``; ``add`` is a parser's ``add_argument``."""
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results; created if needed")
-    add(
-        "--checkpoint",
-        default="default",
-        metavar="SPEC",
-        help="'default' (in the package), a run directory, or a weights folder",
-    )
-    add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
+    add_model(add)
     add("--videos", type=Path, metavar="PATH", help="see above")
     add("--cameras", type=Path, metavar="PATH", help="see above")
     add("--captions", type=Path, metavar="PATH", help="as of build_dataset videos (default: no text)")
@@ -83,24 +78,9 @@ def add_checkpoint(add: Any) -> None:
     add("--clips", type=int, default=1, metavar="K", help="explorations of K clips each (default 1: none)")
     add("--decoys", action="store_true", help="also sample i2v along the path of another clip")
     add("--seeds", type=int, metavar="S", help="samples of each clip and task (default: 2; 1 on a CPU)")
-    add(
-        "--steps",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="Euler steps, one or several numbers, each with every guidance weight (default: 32; 8 on a CPU)",
-    )
-    add(
-        "--camera-guidance",
-        type=float,
-        nargs="+",
-        metavar="W",
-        help="one or several weights, each a row of the tables (default: the model's; 1 is none)",
-    )
+    add_rows(add, "the model's")
     add("--text-guidance", type=float, metavar="W", help="default: the model's; 1 is none")
-    add("--frames", type=int, help="of a clip, 4k+1 (default: as the model was trained)")
-    add("--height", type=int, help="pixels (default: as the model was trained)")
-    add("--width", type=int, help="pixels (default: as the model was trained)")
+    add_size(add)
     add("--fps", type=float, help="frames per second (default: as the model was trained)")
     add("--batch-size", type=int, metavar="N", help="clips at a time (default: 8; 1 on a CPU)")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
@@ -110,30 +90,7 @@ def add_checkpoint(add: Any) -> None:
         action="store_false",
         help="no structure from motion, motion strength and appearance; evaluate videos can be run later",
     )
-    add(
-        "--pose-frames",
-        type=int,
-        default=16,
-        metavar="N",
-        help="poses are estimated for at most so many frames of a clip, evenly spread (default 16)",
-    )
-    add(
-        "--longest-side",
-        type=int,
-        default=640,
-        metavar="PX",
-        help="estimators see pictures of at most so many pixels a side (default 640)",
-    )
-    add(
-        "--estimate-lens",
-        dest="known_lens",
-        action="store_false",
-        help="estimate focal lengths too, instead of taking those of the clips as true",
-    )
-    add("--estimators", type=Path, metavar="FILE", help="JSON with other estimators, see evaluate videos")
-    add("--fvd", type=Path, metavar="FILE", help="FVD by this I3D file, see evaluate videos")
-    add("--jobs", type=int, metavar="N", help="clips measured at a time (default: as of evaluate videos)")
-    add("--shown", type=int, default=3, help="clips on each strip, the best and the worst (default 3)")
+    add_estimating(add)
 
 
 def run_checkpoint(

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from camctrl_jax.evaluate.common_options import add_estimating
 from camctrl_jax.pose_options import add_reading_options
 
 VIDEOS = """\
@@ -54,41 +55,13 @@ def add_videos(add: Any) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results; created if needed")
     add("--fps", type=float, default=12.0, metavar="F", help="rate of folders of pictures (default 12)")
     add(
-        "--pose-frames",
-        type=int,
-        default=16,
-        metavar="N",
-        help="poses are estimated for at most so many frames of a clip, evenly spread (default 16)",
-    )
-    add(
-        "--longest-side",
-        type=int,
-        default=640,
-        metavar="PX",
-        help="estimators see pictures of at most so many pixels a side (default 640)",
-    )
-    add(
-        "--estimate-lens",
-        dest="known_lens",
-        action="store_false",
-        help="estimate focal lengths too, instead of taking those of --cameras as true",
-    )
-    add(
         "--clip-frames",
         type=int,
         metavar="N",
         help="videos at least twice as long are explorations whose clips add so many frames each: appearance "
         "from clip to clip, too",
     )
-    add("--fvd", type=Path, metavar="FILE", help="I3D as TorchScript: Frechet distance to --reference")
-    add(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="clips at a time (default: one for each core, at most 8; 1 with programs of other environments)",
-    )
-    add("--shown", type=int, default=3, metavar="N", help="clips on best.png and worst.png (default 3)")
-    add("--estimators", type=Path, metavar="FILE", help="JSON with other estimators, see above")
+    add_estimating(add)
     add_reading_options(add)
 
 
@@ -168,8 +141,3 @@ def made_estimators(asked: dict[str, Any]) -> Any:
     return Estimators(
         made["flow"], made["masks"], made["sfm"], made["embeddings"], made.get("video_features")
     )
-
-
-def chosen_estimators(path: Path | None, fvd: Path | None = None) -> Any:
-    """:func:`made_estimators` of :func:`asked_estimators`."""
-    return made_estimators(asked_estimators(path, fvd))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from camctrl_jax.evaluate.common_options import add_model, add_rows, add_size
+
 WORLDS = """\
 The worlds benchmark: 256 held-out procedural scenes whose every camera path has a true render.
 
@@ -46,31 +48,12 @@ comparison.mp4 has given way to a video a scene, strip.png to best.png and worst
 def add_worlds(add: Any) -> None:
     """The options of ``evaluate worlds``; ``add`` is a parser's ``add_argument``."""
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results; created if needed")
-    add(
-        "--checkpoint",
-        default="default",
-        metavar="SPEC",
-        help="'default' (in the package), a run directory, or a weights folder",
-    )
-    add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
+    add_model(add)
     add("--laptop", action="store_true", default=None, help="the smaller amounts, on an accelerator too")
     add("--fool", action="store_true", help="measure clips with known faults instead: which fools what")
     add("--count", type=int, metavar="N", help="the first N scenes (default: 256; 10 on a CPU)")
     add("--seeds", type=int, metavar="S", help="samples of each scene and task (default: 4; 2 on a CPU)")
-    add(
-        "--steps",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="Euler steps, one or several numbers, each with every guidance weight (default: 32; 8 on a CPU)",
-    )
-    add(
-        "--camera-guidance",
-        type=float,
-        nargs="+",
-        metavar="W",
-        help="one or several weights, each a row of the tables (default: 2; 1 is none)",
-    )
+    add_rows(add, "2")
     add("--text-guidance", type=float, default=1.0, metavar="W", help="default 1: none")
     add(
         "--tasks",
@@ -102,9 +85,7 @@ def add_worlds(add: Any) -> None:
     )
     add("--paths", choices=("benchmark", "own"), default="benchmark", help="default: benchmark")
     add("--first-seed", type=int, help="with --paths own: the first world, 1000000 (the default) or above")
-    add("--frames", type=int, help="4k+1 (default: as the model was trained)")
-    add("--height", type=int, help="pixels (default: as the model was trained)")
-    add("--width", type=int, help="pixels (default: as the model was trained)")
+    add_size(add)
     add("--samples", type=int, default=2, help="rays per pixel and axis of the render (default 2)")
     add("--batch-size", type=int, metavar="N", help="scenes at a time (default: 32; 1 on a CPU)")
     add("--shown", type=int, default=3, help="scenes on each strip, the best and the worst (default 3)")
