@@ -73,6 +73,10 @@ class AutoencodeConfig:
         structure_scales: scales, each half the size of the one before.
         features: distance in the maps of a frozen network of clip features; 0 reads no such network.
         kl: divergence from the unit normal, mean over latent entries.
+        equivariance: the same errors between what the decoder makes of latents averaged over 2 x 2 and the
+            clip averaged over 2 x 2. Latents then hold less of what single positions alone tell, and are
+            easier for a diffusion model (Skorokhodov et al. 2025, arXiv 2502.14831; Kouzelis et al. 2025,
+            arXiv 2502.09509).
         train_encoder: False trains the decoder alone, so that latents keep their meaning for models that
             were trained on them.
         adversarial: weight of the adversarial term; 0 trains without discriminators.
@@ -86,6 +90,7 @@ class AutoencodeConfig:
     structure_scales: int = 3
     features: float = 0.0
     kl: float = 1e-6
+    equivariance: float = 0.0
     train_encoder: bool = True
     adversarial: float = 0.0
     adversarial_start: int = 0
@@ -93,7 +98,7 @@ class AutoencodeConfig:
     video: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(temporal=True))
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "structure", "features", "kl", "adversarial"):
+        for name in ("l1", "l2", "structure", "features", "kl", "equivariance", "adversarial"):
             if getattr(self, name) < 0:
                 raise InvalidValue(
                     f"vae_loss.{name}={getattr(self, name)} must not be negative; 0 switches it off."
@@ -136,9 +141,15 @@ def structure_loss(error: Array, scales: int) -> Array:
             terms += 1
         if error.shape[2] < 4 or error.shape[3] < 4:
             break
-        b, t, h, w, c = error.shape
-        error = error[:, :, : h // 2 * 2, : w // 2 * 2].reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
+        h, w = error.shape[2:4]
+        error = halved(error[:, :, : h // 2 * 2, : w // 2 * 2])
     return total / max(terms, 1)
+
+
+def halved(array: Array) -> Array:
+    """Means over 2 x 2 of f32 [B, T, H, W, C] with even H and W: [B, T, H / 2, W / 2, C]."""
+    b, t, h, w, c = array.shape
+    return array.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
 
 
 def kl_divergence(mean: Array, log_variance: Array) -> Array:
@@ -151,8 +162,8 @@ class Autoencode(Objective):
     """Reconstruction of u8 ``video``.
 
     Metrics beside the loss: ``l1``, ``structure``, ``kl``, ``psnr`` of the reconstruction in dB; ``features``
-    where it has a weight; with an adversarial term also ``adversarial`` and ``discriminator``. Measured on
-    held-out clips, the loss is without the adversarial term.
+    and ``equivariance`` where they have a weight; with an adversarial term also ``adversarial`` and
+    ``discriminator``. Measured on held-out clips, the loss is without the adversarial term.
 
     Attributes:
         update: how gradients become parameters.
@@ -216,14 +227,13 @@ class Autoencode(Objective):
         latents = mean + jnp.exp(0.5 * log_variance) * inputs["noise"]
         # Unclipped: a clamped pixel would have no gradient.
         decoded = vae.apply({"params": params}, latents, clip=False, method=VAE.decode)
-        error = decoded - video
-        means = {
-            "l1": jnp.abs(error).mean(),
-            "structure": structure_loss(error, settings.structure_scales),
-            "kl": kl_divergence(mean, log_variance),
-        }
-        loss = settings.l1 * means["l1"] + settings.l2 * jnp.square(error).mean()
-        loss += settings.structure * means["structure"] + settings.kl * means["kl"]
+        means = {"kl": kl_divergence(mean, log_variance)}
+        loss, means["l1"], means["structure"] = self._reconstruction(decoded - video)
+        loss += settings.kl * means["kl"]
+        if settings.equivariance:
+            smaller = vae.apply({"params": params}, halved(latents), clip=False, method=VAE.decode)
+            means["equivariance"] = self._reconstruction(smaller - halved(video))[0]
+            loss += settings.equivariance * means["equivariance"]
         if settings.features:
             network = ClipFeatureNetwork(self.features, self.dtype)
             means["features"] = perceptual_distance(network, frozen[FEATURES], decoded, video)
@@ -235,6 +245,13 @@ class Autoencode(Objective):
         shown = jnp.square(jnp.clip(decoded, -1.0, 1.0) - video).mean()
         means["psnr"] = psnr_of_error(shown, peak=2.0)
         return loss, Aside(samples=() if adversary is None else decoded, means=means)
+
+    def _reconstruction(self, error: Array) -> tuple[Array, Array, Array]:
+        """(weighted sum, absolute error, structure) of an error f32 [B, T, H, W, 3]."""
+        settings, l1 = self.settings, jnp.abs(error).mean()
+        structure = structure_loss(error, settings.structure_scales)
+        loss = settings.l1 * l1 + settings.l2 * jnp.square(error).mean() + settings.structure * structure
+        return loss, l1, structure
 
     def step(self, state: TrainState, batch: Batch, rng: Array, frozen: Frozen) -> tuple[TrainState, Metrics]:
         """One update of the autoencoder, then one of the discriminators if there are any."""
@@ -311,6 +328,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "features": 0.0,
             "features_weights": "default",  # a weights spec of clip features, read where features is not 0
             "kl": 1e-6,
+            "equivariance": 0.0,  # to averaging over 2 x 2, for latents that are easier to learn
             "train_encoder": True,  # False: the decoder alone, for latents that are in use already
             "adversarial": 0.0,
             "adversarial_start": 0,
@@ -379,6 +397,7 @@ def autoencode_config(config: ConfigDict) -> AutoencodeConfig:
         structure=loss.structure,
         features=loss.features,
         kl=loss.kl,
+        equivariance=loss.equivariance,
         train_encoder=loss.train_encoder,
         adversarial=loss.adversarial,
         adversarial_start=loss.adversarial_start,

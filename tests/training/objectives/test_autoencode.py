@@ -99,6 +99,30 @@ def test_how_clips_look_is_a_term_of_its_own(params):
     assert jax.tree.map(np.shape, built.frozen()) == jax.tree.map(lambda x: x.shape, built.frozen_shapes())
 
 
+def test_equivariance_compares_the_picture_of_averaged_latents(params):
+    video = to_unit_range(jnp.asarray(video_batch()["video"]))
+    inputs = {"video": video, "noise": jnp.zeros((2, *MODEL.latent_shape(5, 16, 16)))}
+
+    def loss(params, weight):
+        # The squared error alone, so that the term can be written down here in one line.
+        settings = AutoencodeConfig(l1=0.0, l2=1.0, structure=0.0, equivariance=weight)
+        return Autoencode(Update(OPTIMIZER), MODEL, settings).loss(params, inputs, {})
+
+    (plain, without), (with_term, terms) = loss(params, 0.0), loss(params, 3.0)
+    assert "equivariance" not in without.means
+    latents, _ = VAE_MODEL.apply({"params": params}, video, method=VAE.encode)
+    averaged = (latents[:, :, ::2] + latents[:, :, 1::2])[:, :, :, ::2] / 4
+    averaged += (latents[:, :, ::2] + latents[:, :, 1::2])[:, :, :, 1::2] / 4
+    picture = VAE_MODEL.apply({"params": params}, averaged, clip=False, method=VAE.decode)
+    wanted = np.asarray(video).reshape(2, 5, 8, 2, 8, 2, 3).mean((3, 5))
+    expected = float(jnp.mean((picture - wanted) ** 2))
+    np.testing.assert_allclose(float(terms.means["equivariance"]), expected, rtol=1e-5)
+    np.testing.assert_allclose(float(with_term - plain), 3.0 * expected, rtol=1e-4)
+    # It reaches the encoder: latents are what it shapes.
+    grads = jax.grad(lambda p: loss(p, 3.0)[0] - loss(p, 0.0)[0])(params)
+    assert all(_differ(grads[part], jax.tree.map(jnp.zeros_like, grads[part])) for part in ENCODER_PARTS)
+
+
 def test_the_decoder_learns_alone_and_latents_stay(params):
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=0), 10, frozen=ENCODER_PARTS)
     objective = Autoencode(Update(optimizer), MODEL, AutoencodeConfig(train_encoder=False))
