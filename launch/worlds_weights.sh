@@ -1,64 +1,102 @@
 #!/usr/bin/env bash
-# Make weights like those embedded in the package from nothing, on one GPU: VAE, base without a camera, camera control,
-# evaluation on held-out worlds, and the weights folder. About 26 minutes on one H200. The embedded ones come from this
-# script before the camera paths of worlds became larger (docs/decisions/013-larger-camera-paths.md).
-#   bash launch/worlds_weights.sh OUT
-# The length of each part can be changed: VAE_STEPS, BASE_STEPS, STAGE1_STEPS, WORLDS (clips), EVALUATED (held-out worlds);
-# VARIANT=nano runs every part in a minute or two. VAE=WEIGHTS leaves out the first part and takes an autoencoder that exists
-# (VAE=default: that of the package). Each part goes on where it was when the script is started again with the same OUT.
-# While the VAE trains, the steps of the other two parts are compiled in the background into the same compilation cache.
+# Make weights like those in the package from nothing, part by part, in one sitting or in several.
+#   bash launch/worlds_weights.sh OUT                    all parts, one after the other
+#   bash launch/worlds_weights.sh OUT vae decoder        these parts alone: a sitting
+# Parts, in their order:
+#   vae         the autoencoder, without an adversary
+#   decoder     its decoder alone, with the adversarial term, on latents that stay as they are
+#   base        images and videos, no camera
+#   stage1      camera control at 96x160
+#   stage2      192x320 and 96x160: extension, image to video, text to video, with frames retrieved from before
+#   evaluation  the benchmark on held-out worlds
+#   weights     the folder to ship, with the evaluation in its card
+# Every part leaves its run in OUT/PART and what other parts need of it in OUT/PART.weights, a folder of at most 60 MB: carry
+# those to another machine and go on there with the next part. A part that was stopped goes on where it was.
+# All devices of the machine work on one part. PART_STEPS (VAE_STEPS, STAGE2_STEPS ...) and PART_FLAGS (--config.KEY=VALUE ...) change a part; VARIANT=nano runs
+# every part in a minute or two. Each line of OUT/log.txt is a part with its command, seconds and commit.
 set -euo pipefail
-out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT}" && cd "$1" && pwd)"
-vae="$out/vae"
-if [ -n "${VAE:-}" ]; then
-    vae="$VAE"
-    [ ! -e "$vae" ] || vae="$(realpath "$vae")"
-fi
+out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT [PART ...]}" && cd "$1" && pwd)"
+shift
+all=(vae decoder base stage1 stage2 evaluation weights)
+parts=("${@:-${all[@]}}")
+for part in "${parts[@]}"; do
+    [[ " ${all[*]} " == *" $part "* ]] || { echo "$part is not a part; the parts are: ${all[*]}" >&2; exit 1; }
+done
 cd "$(dirname "$0")/.."
 variant="${VARIANT:-worlds}"
-worlds="${WORLDS:-30000}"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$out/jax_cache}"
-export XLA_PYTHON_CLIENT_PREALLOCATE=false # two processes share the GPU for a while
 
-part() { echo "=== $1 at $(date +%T), $SECONDS s" | tee -a "$out/times.txt"; }
+log() { echo "$(date -u +%FT%TZ) $*" | tee -a "$out/log.txt"; }
 
-become_train() { # become_train RECIPE WORKDIR [FLAG ...]: the shell that calls it turns into the training process
-    exec python3 -m camctrl_jax.train --config="configs/$1.py:$variant" --workdir="$2" "${@:3}"
+made_by() { # made_by PART: its run, or the weights that another machine made
+    if [ -d "$out/$1/checkpoints" ]; then echo "$out/$1"; elif [ -d "$out/$1.weights" ]; then echo "$out/$1.weights"; else
+        echo "part $1 is not there: run it first, or bring $out/$1.weights from where it was run" >&2
+        return 1
+    fi
 }
 
-compile_ahead() { # compile_ahead RECIPE [FLAG ...]: a few steps with the run's own settings, on few worlds
-    local scratch="$out/compile_ahead/$1" process
-    [ ! -d "$out/$1/checkpoints" ] || return 0
-    become_train "$1" "$scratch" "${@:2}" --config.vae.weights=random --config.data.worlds.seeds="(0, 256)" \
-        --config.checkpoint_every=6 --config.sample_every=0 >>"$out/compile_ahead.txt" 2>&1 &
-    process=$!
-    while kill -0 $process 2>/dev/null && [ ! -d "$scratch/checkpoints/6" ]; do sleep 1; done
-    kill -KILL $process 2>/dev/null || true
-    wait $process 2>/dev/null || true
-    rm -rf "$scratch"
+train() { # train PART RECIPE [FLAG ...]
+    local part="$1" recipe="$2" steps="${1^^}_STEPS" flags="${1^^}_FLAGS" start=$SECONDS
+    shift 2
+    set -- python3 -m camctrl_jax.train --config="$recipe" --workdir="$out/$part" "$@" \
+        ${!steps:+--config.steps="${!steps}"} ${!flags:-}
+    log "$part: $*"
+    "$@"
+    log "$part: $((SECONDS - start)) s, commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 }
 
-# What is compiled depends on the number of steps, through the learning rate schedule.
-base=(${BASE_STEPS:+--config.steps="$BASE_STEPS"} ${BASE_FLAGS:-})
-stage1=(${STAGE1_STEPS:+--config.steps="$STAGE1_STEPS"} ${STAGE1_FLAGS:-})
-evaluate=(${EVALUATE_FLAGS:-})
-[ "$variant" != nano ] || evaluate=(--frames 9 --steps 2 "${evaluate[@]}") # its clips are shorter than what is measured
-data=(--config.vae.weights="$vae" --config.data.worlds.seeds="(0, $worlds)" --config.data.worlds.cache="$out/cache")
+store() { # store PART [FLAG ...]: its weights, in place of those of an earlier run
+    rm -rf "$out/$1.weights"
+    python3 -m camctrl_jax.export weights --checkpoint "$out/$1" --out "$out/$1.weights" "${@:2}"
+}
 
-if [ -z "${VAE:-}" ]; then
-    part "vae"
-    (compile_ahead base "${base[@]}"; compile_ahead stage1 --config.init_from= "${stage1[@]}") &
-    (become_train vae "$out/vae" ${VAE_STEPS:+--config.steps="$VAE_STEPS"} ${VAE_FLAGS:-})
-    wait
-fi
-part "base"
-(become_train base "$out/base" "${data[@]}" "${base[@]}")
-part "stage 1"
-(become_train stage1 "$out/stage1" --config.init_from="$out/base" "${data[@]}" "${stage1[@]}")
-part "evaluation"
-python3 -m camctrl_jax.evaluate worlds --checkpoint "$out/stage1" --paths own --tasks i2v --seeds 1 --count "${EVALUATED:-64}" \
-    --steps 2 32 --camera-guidance 1 1.5 2 --out "$out/evaluation" "${evaluate[@]}"
-part "weights folder"
-[ -f "$out/weights/model.json" ] || python3 -m camctrl_jax.export weights --checkpoint "$out/stage1" --vae "$vae" \
-    --evaluation "$out/evaluation/results.json" --out "$out/weights"
-part "done"
+autoencoder() { made_by decoder 2>/dev/null || made_by vae; }
+
+for part in "${parts[@]}"; do
+    case "$part" in
+    vae)
+        train vae "configs/vae.py:$variant"
+        store vae
+        ;;
+    decoder)
+        decoder="worlds_decoder"
+        [ "$variant" = worlds ] || decoder="${variant}_decoder"
+        start="$(made_by vae)"
+        train decoder "configs/vae.py:$decoder" --config.init_from="$start"
+        store decoder
+        ;;
+    base)
+        vae="$(autoencoder)"
+        train base "configs/base.py:$variant" --config.vae.weights="$vae"
+        store base --vae "$vae"
+        ;;
+    stage1)
+        vae="$(autoencoder)"
+        start="$(made_by base)"
+        train stage1 "configs/stage1.py:$variant" --config.init_from="$start" --config.vae.weights="$vae"
+        store stage1 --vae "$vae"
+        ;;
+    stage2)
+        vae="$(autoencoder)"
+        start="$(made_by stage1)"
+        train stage2 "configs/stage2.py:$variant" --config.init_from="$start" --config.vae.weights="$vae"
+        store stage2 --vae "$vae"
+        ;;
+    evaluation)
+        small=()
+        [ "$variant" != nano ] || small=(--frames 9 --steps 2 --count 2 --motion 0) # its clips are shorter than those of the benchmark
+        start="$(made_by stage2)"
+        vae="$(autoencoder)"
+        python3 -m camctrl_jax.evaluate worlds --checkpoint "$start" --vae "$vae" --out "$out/evaluation" \
+            "${small[@]}" ${EVALUATION_FLAGS:-}
+        ;;
+    weights)
+        start="$(made_by stage2)"
+        vae="$(autoencoder)"
+        rm -rf "$out/weights"
+        python3 -m camctrl_jax.export weights --checkpoint "$start" --vae "$vae" --evaluation "$out/evaluation/results.json" \
+            --out "$out/weights"
+        ;;
+    esac
+    log "$part: done"
+done
