@@ -3,8 +3,12 @@
 Full size (the Wan 2.1 sizes, with discriminators), on datasets that build_dataset made:
   python -m camctrl_jax.train --config=configs/vae.py --workdir=runs/vae --config.data.unlabelled=data/videos
 
-One GPU, about seven minutes on an H200, nothing to download:
+One GPU, nothing to download. The videos take 59 GiB of its memory; on a GPU of 80 GB take half of them:
   python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae
+  python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae \\
+      --config.data.sets.worlds.worlds.seeds=0,4000 --config.data.sets.places.worlds.seeds=0,1000 \\
+      --config.data.sets.large_worlds.worlds.seeds=8000,8750 \\
+      --config.data.sets.large_places.worlds.seeds=2000,2187
 
 A laptop, about two minutes, a small autoencoder:
   python -m camctrl_jax.train --config=configs/vae.py:worlds_cpu --workdir=runs/vae_cpu
@@ -17,6 +21,7 @@ from ml_collections import ConfigDict
 
 from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
+from camctrl_jax.training.world_sets import world_set
 
 
 def get_config(variant: str = "full") -> ConfigDict:
@@ -48,10 +53,11 @@ def full(config: ConfigDict) -> None:
 
 
 def worlds(config: ConfigDict) -> None:
-    """One GPU: 96x160, whole worlds of 49 frames that stay in device memory.
+    """One GPU: worlds and windows of takes through places, at 96x160 and at 192x320, all in device memory.
 
     Windows of the length that is used later: trained on 17 frames, the model lost 5 dB towards frame 49.
-    The optimizer and the sizes are what won at equal time (docs/results/autoencoder.md).
+    A step is two clips at 192x320, or eight at 96x160, as many pixels. The optimizer and the sizes are what
+    won at equal time (docs/results/autoencoder.md).
     """
     config.optimizer.kind = "muon"
     config.optimizer.update_rms = 1.0
@@ -69,6 +75,15 @@ def worlds(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = 100
     config.optimizer.final_learning_rate = 1e-6
     config.checkpoint_every = 4750
+    places, large = (
+        {"take_frames": 193, "windows_per_take": 4},
+        {"height": 192, "width": 320, "batch_size": 2},
+    )
+    sets = config.data.sets
+    sets.worlds = world_set(config, turns=2)
+    sets.places = world_set(config, turns=2, seeds=(0, 2000), **places)
+    sets.large_worlds = world_set(config, seeds=(8000, 9500), **large)
+    sets.large_places = world_set(config, seeds=(2000, 2375), **large, **places)
 
 
 def worlds_cpu(config: ConfigDict) -> None:
@@ -92,7 +107,7 @@ def worlds_cpu(config: ConfigDict) -> None:
 
 
 def nano(config: ConfigDict) -> None:
-    """Seconds: 16x32 pixels, five frames."""
+    """Seconds: worlds of 16x32 pixels, and windows of takes through places of 32x48; five frames."""
     worlds_cpu(config)
     variants.nano_worlds(config, frames=5, worlds=8)
     config.batch_size = 2
@@ -100,3 +115,6 @@ def nano(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = 2
     config.vae_loss.measure_clips = 4
     config.sample_every = 0
+    config.data.sets.worlds = world_set(config)
+    size = {"height": 32, "width": 48, "image_turns": 0}
+    config.data.sets.places = world_set(config, seeds=(0, 3), take_frames=49, windows_per_take=2, **size)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from camctrl_jax.build_dataset.building import Building, ClipOptions, show_progress
 from camctrl_jax.data.bad_clips import SkipTally
 from camctrl_jax.data.clips.writing import check_target
-from camctrl_jax.data.worlds_clips import WorldsSet, world_records
+from camctrl_jax.data.worlds_records import world_records
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds import WorldsConfig
 
