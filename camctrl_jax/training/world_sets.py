@@ -38,7 +38,9 @@ _PREFIX = "data.sets."
 
 
 def world_set(config: ConfigDict, **changes: Any) -> ConfigDict:
-    """A set of worlds for ``config.data.sets``: that of the run so far, with some values changed.
+    """A set of worlds for ``config.data.sets``: that of the run, with some values changed.
+
+    Values that are not changed follow the run's: those of its command line, too.
 
     Args:
         config: the run's, with ``batch_size``, ``data`` and ``tasks`` as they are to be.
@@ -49,9 +51,10 @@ def world_set(config: ConfigDict, **changes: Any) -> ConfigDict:
     Raises:
         ConfigError: a set has no such value; names the nearest it has.
     """
-    made = ConfigDict({TURNS: 1, "worlds": {}})
-    for key, of_run in _OF_RUN.items():
-        _put(made, key, value_of(config, of_run))
+    made = ConfigDict({TURNS: 1, "worlds": {"places": {}}, "tasks": {}})
+    for key, of_run in _leaves_of_run(config):
+        group, _, name = of_run.rpartition(".")
+        _put(made, key, (value_of(config, group) if group else config).get_oneway_ref(name))
     homes = {key.split(".")[-1]: key for key in _leaves(made) if key != "worlds.frames"}
     homes["world_frames"] = "worlds.frames"
     if "frames" in changes:
@@ -63,6 +66,14 @@ def world_set(config: ConfigDict, **changes: Any) -> ConfigDict:
             raise ConfigError(f"a set of worlds has no {name!r}: {hint}")
         made.update_from_flattened_dict({homes[name]: value})
     return made
+
+
+def _leaves_of_run(config: ConfigDict) -> Iterator[tuple[str, str]]:
+    """(key of a set, key of the run) of every single value that a set has of its own."""
+    for key, of_run in _OF_RUN.items():
+        value = value_of(config, of_run)
+        inside = (f".{leaf}" for leaf in _leaves(value)) if isinstance(value, ConfigDict) else ("",)
+        yield from ((key + leaf, of_run + leaf) for leaf in inside)
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:

@@ -52,6 +52,9 @@ def test_a_set_begins_as_the_run_is():
     assert (places.batch_size, places.height, places.worlds.places.take_frames) == (2, 32, 49)
     places.tasks.t2v = 0.0
     assert config.tasks.t2v == ahead.tasks.t2v == 0.7
+    config.batch_size, config.tasks.t2v, config.data.worlds.seeds = 10, 0.5, (3, 7)  # of a command line
+    assert (ahead.batch_size, ahead.tasks.t2v, ahead.worlds.seeds) == (10, 0.5, (3, 7))
+    assert (places.batch_size, places.tasks.t2v, places.worlds.seeds) == (2, 0.0, (0, 3))
     assert world_set(config, frames=9).worlds.frames == 9
     assert (world_set(config, world_frames=9).frames, world_set(config, frames=9).frames) == (5, 9)
     with pytest.raises(ConfigError, match="has no 'hight': did you mean 'height'"):
