@@ -83,9 +83,10 @@ class ResidentClips:
       caption_count: i32 [C] on the host, phrasings in use of the K slots.
       labelled: bool [C] on the host; clips that are not carry identity poses.
       ids: C names, for logs.
-      shared_reference: poses are relative to the first camera of a longer take, and samples that extend a
-        clip keep them so, as every clip of an exploration does; other samples begin one, and are relative to
-        their own first frame.
+      shared_reference: poses are relative to the first camera of a take, of which clips are windows or from
+        which the stream cuts them, and samples that extend a clip keep them so, as every clip of an
+        exploration does (see ``TaskConfig.reference``); other samples begin one, and are relative to their
+        own first frame.
     """
 
     arrays: dict[str, Array]
@@ -419,9 +420,8 @@ class ResidentStream:
     def batch_at(self, step: int) -> Batch:
         """The batch of any step, without moving the position."""
         bucket, picks = self.picks_at(step)
-        return self._gather(
-            self.clips.arrays, picks, frames=bucket.frames, shared_reference=self.clips.shared_reference
-        )
+        shared = self.clips.shared_reference and self.tasks.reference == "take"
+        return self._gather(self.clips.arrays, picks, frames=bucket.frames, shared_reference=shared)
 
     def __iter__(self) -> ResidentStream:
         return self

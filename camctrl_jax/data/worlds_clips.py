@@ -163,7 +163,7 @@ def _build(
         caption_count=counts,
         labelled=np.ones(len(worlds), bool),
         ids=worlds.ids,
-        shared_reference=worlds.windows_of_takes,
+        shared_reference=worlds.shared_reference,
     )
 
 

@@ -67,6 +67,7 @@ def world_records(
                     width=worlds.width,
                     fps=config.fps,
                     cameras=None if number in hidden else world.cameras,
+                    reference=world.reference_pose if worlds.shared_reference else None,
                     captions=tuple(world.captions),
                     source=f"world of seed {world.seed}",
                     **content,

@@ -93,9 +93,9 @@ class WorldsSet:
         return tuple(f"place-{seed}-from-{start}" for seed in self.seeds for start in self._starts(seed))
 
     @property
-    def windows_of_takes(self) -> bool:
-        """Whether clips are windows out of longer takes, with poses from the takes' first cameras."""
-        return self.take_frames != self.config.frames
+    def shared_reference(self) -> bool:
+        """Whether clips are takes, or windows out of them, with poses from the takes' first cameras."""
+        return self.config.places is not None
 
     @property
     def _cuts(self) -> bool:

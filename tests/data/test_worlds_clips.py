@@ -118,6 +118,27 @@ def test_windows_of_a_take_are_cut_from_it(tmp_path):
         replace(FIVE, windows_per_take=2)
 
 
+def test_records_of_places_keep_the_first_camera_of_the_take(tmp_path):
+    windows = WorldsSet(
+        range(5, 7), **SIZE, config=replace(CONFIG, places=Places(take_frames=49)), windows_per_take=2
+    )
+    records = list(world_records(windows, chunk=4, workers=0, crf=1, unlabelled_share=0.25))
+    assert tuple(record.id for record in records) == windows.ids
+    clips = worlds_clips(windows, EMBEDDER, chunk=4, workers=0)
+    for record, expected in zip(records, np.asarray(clips.arrays["world_from_camera"])):
+        record.validate()
+        if record.labelled:
+            found = np.linalg.inv(record.reference) @ record.cameras.world_from_camera
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert sum(record.labelled for record in records) == 3
+    whole = replace(windows, config=replace(CONFIG, places=Places()), windows_per_take=1)
+    assert whole.shared_reference
+    (record, _) = world_records(whole, chunk=2, workers=0)
+    np.testing.assert_array_equal(record.reference, record.cameras.world_from_camera[0])
+    assert not FIVE.shared_reference
+    assert next(iter(world_records(FIVE, chunk=2, workers=0))).reference is None
+
+
 def test_sets_without_places_are_named_and_kept_as_ever():
     """Positions of earlier checkpoints and cached sets are found again by these."""
     assert FIVE.ids == ("world-3", "world-4", "world-5", "world-6", "world-7")
