@@ -3,8 +3,15 @@
 Full size (the Wan 2.1 sizes, with discriminators), on datasets that build_dataset made:
   python -m camctrl_jax.train --config=configs/vae.py --workdir=runs/vae --config.data.unlabelled=data/videos
 
-One GPU, about seven minutes on an H200, nothing to download:
+One GPU, nothing to download. The videos take 59 GiB of its memory; on a GPU of 80 GB take half of them:
   python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae
+  python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae \\
+      --config.data.sets.worlds.worlds.seeds=0,4000 --config.data.sets.places.worlds.seeds=0,1000 \\
+      --config.data.sets.large_worlds.worlds.seeds=8000,8750 \\
+      --config.data.sets.large_places.worlds.seeds=2000,2187
+
+The same on worlds at 96x160 alone, which is what docs/results/autoencoder.md measured, about seven minutes:
+  python -m camctrl_jax.train --config=configs/vae.py:worlds_ahead --workdir=runs/vae_ahead
 
 A laptop, about two minutes, a small autoencoder:
   python -m camctrl_jax.train --config=configs/vae.py:worlds_cpu --workdir=runs/vae_cpu
@@ -17,16 +24,17 @@ from ml_collections import ConfigDict
 
 from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
+from camctrl_jax.training.world_sets import world_set
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    """The recipe in one of its variants: full, worlds, worlds_cpu, nano."""
+    """The recipe in one of its variants: full, worlds, worlds_ahead, worlds_cpu, nano."""
     config = default_config()
     config.objective = "autoencode"
     config.optimizer.weight_decay = 0.0
     config.data.video_turns = 4
     config.data.image_turns = 1
-    choose_variant(config, variant, (full, worlds, worlds_cpu, nano))
+    choose_variant(config, variant, (full, worlds, worlds_ahead, worlds_cpu, nano))
     return config
 
 
@@ -48,6 +56,21 @@ def full(config: ConfigDict) -> None:
 
 
 def worlds(config: ConfigDict) -> None:
+    """One GPU: worlds and windows of takes through places, at 96x160 and at 192x320, all in device memory.
+
+    A step is eight clips at 96x160 or two at 192x320, as many pixels.
+    """
+    worlds_ahead(config)
+    places = {"take_frames": 193, "windows_per_take": 4}
+    large = {"height": 192, "width": 320, "batch_size": 2}
+    sets = config.data.sets
+    sets.worlds = world_set(config, turns=2)
+    sets.places = world_set(config, turns=2, seeds=(0, 2000), **places)
+    sets.large_worlds = world_set(config, seeds=(8000, 9500), **large)
+    sets.large_places = world_set(config, seeds=(2000, 2375), **large, **places)
+
+
+def worlds_ahead(config: ConfigDict) -> None:
     """One GPU: 96x160, whole worlds of 49 frames that stay in device memory.
 
     Windows of the length that is used later: trained on 17 frames, the model lost 5 dB towards frame 49.
@@ -92,7 +115,7 @@ def worlds_cpu(config: ConfigDict) -> None:
 
 
 def nano(config: ConfigDict) -> None:
-    """Seconds: 16x32 pixels, five frames."""
+    """Seconds: worlds of 16x32 pixels, and windows of takes through places of 32x48; five frames."""
     worlds_cpu(config)
     variants.nano_worlds(config, frames=5, worlds=8)
     config.batch_size = 2
@@ -100,3 +123,6 @@ def nano(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = 2
     config.vae_loss.measure_clips = 4
     config.sample_every = 0
+    config.data.sets.worlds = world_set(config)
+    size = {"height": 32, "width": 48, "image_turns": 0}
+    config.data.sets.places = world_set(config, seeds=(0, 3), take_frames=49, windows_per_take=2, **size)

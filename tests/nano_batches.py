@@ -6,8 +6,10 @@ FRAMES, LATENTS, HEIGHT, WIDTH = 9, 3, 4, 6  # latent height and width; pixels a
 TEXT_TOKENS, TEXT_DIM = 4, 64
 
 
-def batch_of(count, *, seed=0, frames=FRAMES, labelled=None, images_of=False):
-    """A batch with ``latents`` around one colour, or (``images_of``) with u8 ``video`` of fading patches."""
+def batch_of(count, *, seed=0, frames=FRAMES, labelled=None, images_of=False, retrieved=0):
+    """A batch with ``latents`` around one colour, or (``images_of``) with u8 ``video`` of fading patches; and
+    with latents of ``retrieved`` frames, seen from the first poses.
+    """
     rng = np.random.default_rng(seed)
     latents = (frames - 1) // 4 + 1
     poses = np.tile(np.eye(4, dtype=np.float32), (count, frames, 1, 1))
@@ -30,4 +32,11 @@ def batch_of(count, *, seed=0, frames=FRAMES, labelled=None, images_of=False):
         fade = np.linspace(1.0, 0.6, frames)[None, :, None, None, None]
         return batch | {"video": np.uint8(255 * video * fade)}
     content = np.sign(rng.normal(size=16)) + 0.3 * rng.normal(size=(count, latents, HEIGHT, WIDTH, 16))
-    return batch | {"latents": content.astype(np.float16)}
+    batch = batch | {"latents": content.astype(np.float16)}
+    if retrieved:
+        batch |= {
+            "retrieved_latents": rng.normal(size=(count, retrieved, HEIGHT, WIDTH, 16)).astype(np.float16),
+            "retrieved_world_from_camera": poses[:, 1 : 1 + retrieved],
+            "retrieved_intrinsics": batch["intrinsics"][:, :retrieved],
+        }
+    return batch

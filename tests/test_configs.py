@@ -19,10 +19,11 @@ from camctrl_jax.training.config import (
     load_recipe,
 )
 from camctrl_jax.training.values import ConfigError, mmdit_config, untrained_vae
+from camctrl_jax.training.world_sets import views_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = {
-    "vae": ("full", "worlds", "worlds_cpu", "nano"),
+    "vae": ("full", "worlds", "worlds_ahead", "worlds_cpu", "nano"),
     "base": ("full", "worlds", "worlds_cpu", "nano"),
     "stage1": ("full", "motif_2b", "paper_8b", "worlds", "worlds_cpu", "mixed", "nano"),
     "stage2": ("full", "motif_2b", "worlds_cpu", "nano"),
@@ -55,7 +56,7 @@ def test_the_default_is_the_largest_and_unknown_variants_are_named(name):
     assert load(name).to_dict() == load(name, largest).to_dict()
     with pytest.raises(
         ConfigError,
-        match=rf"unknown variant 'world': did you mean 'worlds(_cpu)?'\? choose one of {largest}",
+        match=rf"unknown variant 'world': did you mean 'worlds\w*'\? choose one of {largest}",
     ):
         load(name, "world")
 
@@ -91,6 +92,16 @@ def test_camera_recipes_differ_from_the_base_where_they_should():
         0.95,
         0.01,
     )
+
+
+def test_the_autoencoder_sees_worlds_and_places_of_two_sizes_in_equal_steps():
+    config = load("vae", "worlds")
+    views = views_of(config).values()
+    assert {(v.data.height, v.data.worlds.places.take_frames > 0) for v in views} == {
+        (96, False), (96, True), (192, False), (192, True),
+    }  # fmt: skip
+    assert len({v.batch_size * v.data.frames * v.data.height * v.data.width for v in views}) == 1
+    assert all(v.optimizer.to_dict() == load("vae", "worlds_ahead").optimizer.to_dict() for v in views)
 
 
 @pytest.mark.parametrize(

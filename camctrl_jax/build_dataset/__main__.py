@@ -155,6 +155,22 @@ def _add_worlds(command: argparse.ArgumentParser) -> None:
         metavar="X",
         help="hide the cameras of this share of clips, to try joint training (default 0)",
     )
+    add(
+        "--take-frames",
+        type=int,
+        default=0,
+        metavar="T",
+        help="places to explore: clips are windows of takes of T frames, up to 500 (docs/worlds.md)",
+    )
+    add(
+        "--windows-per-take",
+        type=int,
+        default=1,
+        metavar="W",
+        help="clips of each of the N takes (default 1)",
+    )
+    add("--layout", metavar="NAME", help="of places: garden, rooms or town (default: drawn)")
+    add("--route", metavar="NAME", help="of takes through places, such as loop (default: drawn)")
     add("--workers", type=int, metavar="N", help="processes that sample scenes (default: by count)")
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from camctrl_jax.build_dataset.building import Building, ClipOptions, show_progress
 from camctrl_jax.data.bad_clips import SkipTally
 from camctrl_jax.data.clips.writing import check_target
-from camctrl_jax.data.worlds_clips import WorldsSet, world_records
+from camctrl_jax.data.worlds_records import world_records
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.worlds import WorldsConfig
+from camctrl_jax.worlds import Places, WorldsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,10 @@ class WorldsOptions(ClipOptions):
         static: every object at rest.
         samples: rays per pixel and axis.
         unlabelled_share: this share of clips loses its cameras.
+        take_frames: places to explore in place of worlds that lie ahead: clips are windows of takes of so
+            many frames; 0 for none.
+        windows_per_take: clips that are cut out of each take, of which there are ``count``.
+        layout, route: of places; None draws them.
         workers: processes that sample scenes; None is by the number of clips.
     """
 
@@ -29,6 +34,10 @@ class WorldsOptions(ClipOptions):
     static: bool = False
     samples: int = 2
     unlabelled_share: float = 0.0
+    take_frames: int = 0
+    windows_per_take: int = 1
+    layout: str | None = None
+    route: str | None = None
     workers: int | None = None
 
     def __post_init__(self) -> None:
@@ -41,16 +50,28 @@ class WorldsOptions(ClipOptions):
             raise InvalidValue(f"--unlabelled-share {self.unlabelled_share:g}: expected a share from 0 to 1.")
         if self.workers is not None and self.workers < 0:
             raise InvalidValue(f"--workers {self.workers}: expected 0 (no processes) or more.")
+        if not self.take_frames:
+            for option, given in (
+                ("--layout", self.layout is not None),
+                ("--route", self.route is not None),
+                ("--windows-per-take", self.windows_per_take != 1),
+            ):
+                if given:
+                    raise InvalidValue(
+                        f"{option} is of places to explore, which --take-frames asks for: --take-frames 193"
+                    )
         self.worlds()
 
     def worlds(self) -> WorldsSet:
-        """The worlds, and how they are pictured. Raises InvalidValue for a size that clips cannot have."""
+        """The worlds, and how they are pictured. Raises InvalidValue for clips that worlds cannot have."""
+        places = Places(self.layout, self.route, self.take_frames) if self.take_frames else None
         return WorldsSet(
             range(self.seed, self.seed + self.count),
             self.height,
             self.width,
-            WorldsConfig(frames=self.frames, fps=self.fps, static=self.static),
+            WorldsConfig(frames=self.frames, fps=self.fps, static=self.static, places=places),
             self.samples,
+            windows_per_take=self.windows_per_take,
         )
 
 

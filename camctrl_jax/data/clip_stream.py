@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from camctrl_jax.camera import flip_horizontal
-from camctrl_jax.camera.framing import Framing, null_intrinsics, relative_to_first
+from camctrl_jax.camera.framing import Framing, null_intrinsics, relative_to_first, relative_to_reference
 from camctrl_jax.data.bad_clips import TooManyBadClips
 from camctrl_jax.data.clip_sets import ClipSets
 from camctrl_jax.data.eligibility import KINDS, DatasetReport, Limits, Selection, plan_of
@@ -114,9 +114,10 @@ class _MakeElement:
         failed = np.full(_REPLACEMENTS, -1, np.int32)
         draws = rng.random(5)
         tasks = draw_tasks(self.config.tasks, rng, np.asarray([self.labelled]), self.bucket.latents)
+        extends = int(tasks.condition_mask[0].sum()) > 1 and self.config.tasks.reference == "take"
         for attempt in range(_REPLACEMENTS):
             try:
-                element = self._element(int(number), draws, bool(tasks.text_dropped[0]))
+                element = self._element(int(number), draws, bool(tasks.text_dropped[0]), extends)
             except ClipError as error:
                 logging.warning("clip %s is replaced: %s", self.clips.name(int(number)), error)
                 failed[attempt], last = number, error
@@ -132,7 +133,8 @@ class _MakeElement:
             f"{_REPLACEMENTS} clips drawn one after another cannot be decoded: {names}. The last one: {last}"
         )
 
-    def _element(self, number: int, draws: np.ndarray, text_dropped: bool) -> dict[str, Any]:
+    def _element(self, number: int, draws: np.ndarray, text_dropped: bool, from_take: bool) -> dict[str, Any]:
+        """The sample of a clip; ``from_take``: poses from the first camera of its take, where it has one."""
         record = self.clips.record(number)
         frames, (height, width) = self.bucket.frames, self.size
         choose_caption, choose_start, choose_top, choose_left, choose_flip = draws
@@ -158,7 +160,12 @@ class _MakeElement:
             cameras = record.cameras[start : start + frames]
             cameras = cameras.with_intrinsics(framing.intrinsics(cameras.intrinsics))
             cameras = flip_horizontal(cameras) if flipped else cameras
-            poses = relative_to_first(cameras.world_from_camera)
+            poses = cameras.world_from_camera
+            if from_take and record.reference is not None:
+                mirror = np.diag([-1.0, 1.0, 1.0, 1.0]) if flipped else np.eye(4)  # as flip_horizontal does
+                poses = relative_to_reference(poses, mirror @ record.reference @ mirror)
+            else:
+                poses = relative_to_first(poses)
             if not np.isfinite(poses).all():
                 raise ClipError("bad_pose", f"{record.id}: a pose is not finite.")
             intrinsics = cameras.intrinsics

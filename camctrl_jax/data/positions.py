@@ -122,7 +122,7 @@ def check_same_clips(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     Raises:
       ValueError: says what differs.
     """
-    sources = {"clips": "datasets", "resident": "worlds in memory"}
+    sources = {"clips": "datasets", "resident": "worlds in memory", "sets": "several sets of worlds"}
     if saved.get("kind") != own["kind"]:
         there = sources.get(saved.get("kind"), repr(saved.get("kind")))
         differs = f"it counts in {there}, this run draws from {sources[own['kind']]}"

@@ -83,9 +83,10 @@ class ResidentClips:
       caption_count: i32 [C] on the host, phrasings in use of the K slots.
       labelled: bool [C] on the host; clips that are not carry identity poses.
       ids: C names, for logs.
-      shared_reference: poses are relative to the first camera of a longer take, and samples that extend a
-        clip keep them so, as every clip of an exploration does; other samples begin one, and are relative to
-        their own first frame.
+      shared_reference: poses are relative to the first camera of a take, of which clips are windows or from
+        which the stream cuts them, and samples that extend a clip keep them so, as every clip of an
+        exploration does (see ``TaskConfig.reference``); other samples begin one, and are relative to their
+        own first frame.
     """
 
     arrays: dict[str, Array]
@@ -419,9 +420,8 @@ class ResidentStream:
     def batch_at(self, step: int) -> Batch:
         """The batch of any step, without moving the position."""
         bucket, picks = self.picks_at(step)
-        return self._gather(
-            self.clips.arrays, picks, frames=bucket.frames, shared_reference=self.clips.shared_reference
-        )
+        shared = self.clips.shared_reference and self.tasks.reference == "take"
+        return self._gather(self.clips.arrays, picks, frames=bucket.frames, shared_reference=shared)
 
     def __iter__(self) -> ResidentStream:
         return self
@@ -431,7 +431,7 @@ class ResidentStream:
         self._step += 1
         return batch
 
-    def _drawn_by(self, batches: int) -> list[Drawn]:
+    def drawn_by(self, batches: int) -> list[Drawn]:
         """What every bucket draws in so many batches."""
         pools = {k: pool_of(p) for k, p, w in zip(self._kinds, self._pools, self._mix.weights) if w}
         drawn = []
@@ -446,7 +446,7 @@ class ResidentStream:
 
     def state(self) -> dict[str, Any]:
         """The number of the next batch, with what it is only valid for and what had been drawn by then."""
-        drawn = [each.to_json() for each in self._drawn_by(self._step)]
+        drawn = [each.to_json() for each in self.drawn_by(self._step)]
         return {**self._identity(), "step": self._step, "buckets": drawn}
 
     def restore(self, state: dict[str, Any]) -> tuple[str, ...]:
@@ -460,7 +460,7 @@ class ResidentStream:
             raise InvalidValue(f"this data position is damaged: step is {state.get('step')!r}.")
         self._step = state["step"]
         saved = [Drawn.from_json(drawn) for drawn in state.get("buckets", ())]
-        return differences_of(saved, self._drawn_by(self._step), self._step) if saved else ()
+        return differences_of(saved, self.drawn_by(self._step), self._step) if saved else ()
 
     def bad_clips(self) -> dict[str, str]:
         """None: what lives in memory was decoded before the first batch."""

@@ -15,6 +15,7 @@ import numpy as np
 from camctrl_jax.errors import InvalidValue
 
 TASK_NAMES = ("t2v", "i2v", "extension")
+REFERENCES = ("take", "clip")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class TaskConfig:
       text_dropout: share of samples whose text is replaced by the empty prompt.
       camera_dropout: share of *labelled* samples whose camera is dropped: the null branch must see labelled
         content too, otherwise guidance steers towards the labelled domain and not towards the camera.
+      reference: which camera poses of extension samples are relative to, where a clip comes from a longer
+        take whose first camera is known: 'take', that camera, as in every clip of an exploration; 'clip',
+        the sample's own first frame, an ablation of the paper. Samples of other tasks begin an exploration,
+        and always are relative to their own first frame.
     """
 
     t2v: float = 0.7
@@ -35,6 +40,7 @@ class TaskConfig:
     extension_latents: tuple[int, int] = (2, 13)
     text_dropout: float = 0.1
     camera_dropout: float = 0.1
+    reference: str = "take"
 
     def __post_init__(self) -> None:
         if min(self.t2v, self.i2v, self.extension) < 0 or self.t2v + self.i2v + self.extension <= 0:
@@ -47,6 +53,10 @@ class TaskConfig:
             raise InvalidValue(
                 f"TaskConfig.extension_latents is {self.extension_latents}; expected (smallest, largest) "
                 "with 1 <= smallest <= largest."
+            )
+        if self.reference not in REFERENCES:
+            raise InvalidValue(
+                f"TaskConfig.reference is {self.reference!r}; expected one of {', '.join(REFERENCES)}."
             )
         for name in ("text_dropout", "camera_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:

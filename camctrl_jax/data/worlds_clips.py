@@ -7,22 +7,15 @@ chunks.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
-from multiprocessing import get_context
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
@@ -31,122 +24,15 @@ from jax.sharding import Mesh
 
 from camctrl_jax import __version__
 from camctrl_jax.camera.framing import relative_to_first, relative_to_reference
-from camctrl_jax.clip_shape import ClipShape
-from camctrl_jax.data.clips.record import ClipRecord
 from camctrl_jax.data.every_device import EveryDevice
-from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.resident import ResidentClips, embed_captions
 from camctrl_jax.data.text import TextEmbedder
-from camctrl_jax.errors import FileFailure, InvalidValue, UserError
+from camctrl_jax.data.worlds_set import WorldsSet, sampled_worlds
+from camctrl_jax.errors import FileFailure
 from camctrl_jax.models.autoencoder import Autoencoder
-from camctrl_jax.video.encoding import encode_mp4
-from camctrl_jax.worlds import World, WorldsConfig, render_coarse_truth, render_rgb, sample_world
+from camctrl_jax.worlds import World
 
 Progress = Callable[[int, int], None]
-
-
-class SamplersDied(UserError):
-    """The processes that sample worlds ended without a result."""
-
-
-def _leave_devices_alone() -> None:
-    """Run in every sampling process: it shares the machine with the one that owns the accelerator."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _sample_all(seeds: Sequence[int], config: WorldsConfig) -> list[World]:
-    return [sample_world(seed, config) for seed in seeds]
-
-
-def sampled_worlds(
-    seeds: Sequence[int], config: WorldsConfig, *, chunk: int, workers: int
-) -> Iterator[list[World]]:
-    """Worlds of ``seeds`` in order, ``chunk`` at a time.
-
-    With workers, spawned processes sample ahead by at most two chunks each, so host memory stays bounded.
-    With 0 workers the calling process samples, which is as good for small numbers and needs no importable
-    main module.
-    """
-    chunks = [seeds[start : start + chunk] for start in range(0, len(seeds), chunk)]
-    if workers == 0:
-        for each in chunks:
-            yield _sample_all(each, config)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_devices_alone)
-    try:
-        waiting: deque = deque()
-        ahead = iter(chunks)
-        for each in itertools.islice(ahead, 2 * workers):
-            waiting.append(pool.submit(_sample_all, each, config))
-        while waiting:
-            done = waiting.popleft().result()
-            with contextlib.suppress(StopIteration):
-                waiting.append(pool.submit(_sample_all, next(ahead), config))
-            yield done
-    except BrokenProcessPool as error:
-        raise SamplersDied(
-            "the processes that sample worlds died. If this comes from a script, start its work under "
-            "`if __name__ == '__main__':` (the processes import the script again); or pass workers=0."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@dataclass(frozen=True)
-class WorldsSet:
-    """Which worlds, and how they are pictured.
-
-    Attributes:
-      seeds: one clip per seed; the same seed is the same clip everywhere.
-      height, width: pixels, multiples of 16.
-      config: of the worlds. Its aspect follows height and width, so that pixels are square.
-      samples: rays per pixel and axis.
-      labels: clips bring their coarse truth as well; see :meth:`truth`.
-
-    Raises:
-      InvalidValue: no seeds, or a size that clips cannot have.
-    """
-
-    seeds: range
-    height: int
-    width: int
-    config: WorldsConfig = field(default_factory=WorldsConfig)
-    samples: int = 2
-    labels: bool = False
-
-    def __post_init__(self) -> None:
-        ClipShape(self.config.frames, self.height, self.width).check()
-        if len(self.seeds) == 0:
-            raise InvalidValue(f"no world seeds in {self.seeds}; give a range such as range(0, 1000).")
-        object.__setattr__(self, "config", replace(self.config, aspect=self.width / self.height))
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """A name for each clip."""
-        return tuple(f"world-{seed}" for seed in self.seeds)
-
-    @property
-    def windows_of_takes(self) -> bool:
-        """Whether clips are windows out of longer takes, with poses from the takes' first cameras."""
-        places = self.config.places
-        return places is not None and places.take_frames not in (None, self.config.frames)
-
-    def render(self, worlds: Sequence[World]) -> Array:
-        """Videos u8 [n, T, H, W, 3] of some of them, on the default device."""
-        return render_rgb(worlds, self.height, self.width, self.samples)
-
-    def truth(self, worlds: Sequence[World]) -> dict[str, Array]:
-        """``log_depth`` and ``moving_share`` f16 [n, T, H / 16, W / 16] of some of them, if ``labels``; see
-        ``camctrl_jax.worlds.render_coarse_truth``.
-        """
-        if not self.labels:
-            return {}
-        log_depth, moving_share = render_coarse_truth(worlds, self.height, self.width)
-        return {"log_depth": log_depth.astype(jnp.float16), "moving_share": moving_share.astype(jnp.float16)}
 
 
 def worlds_clips(
@@ -174,7 +60,7 @@ def worlds_clips(
         parameters, text settings and the source of ``camctrl_jax.worlds`` are the same.
       progress: called with (clips done, clips in all) after each chunk.
 
-    Returns: ``ResidentClips`` named ``world-<seed>``.
+    Returns: ``ResidentClips`` named as ``WorldsSet.ids``.
     """
     with EveryDevice(mesh, len(worlds), chunk) as devices:
         stored = None if cache is None else Path(cache) / f"worlds-{_digest(worlds, embedder, autoencoder)}"
@@ -206,6 +92,8 @@ def _digest(worlds: WorldsSet, embedder: TextEmbedder, autoencoder: Autoencoder 
     }
     if worlds.labels:
         facts["labels"] = True
+    if worlds.windows_per_take > 1:
+        facts["windows_per_take"] = worlds.windows_per_take
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -228,13 +116,6 @@ def source_digest(package: Traversable) -> str:
     return digest.hexdigest()[:16]
 
 
-def _worker_count(workers: int | None, clips: int) -> int:
-    """Starting processes takes seconds: it pays for many clips only."""
-    if workers is not None:
-        return workers
-    return 0 if clips < 256 else min(16, os.cpu_count() or 1)
-
-
 def _build(
     worlds: WorldsSet,
     embedder: TextEmbedder,
@@ -253,10 +134,8 @@ def _build(
         return (latents or {"video": video}) | worlds.truth(sampled)
 
     poses, intrinsics, texts = [], [], []
-    seeds = [worlds.seeds[number] for number in devices.numbers]
-    for sampled in sampled_worlds(
-        seeds, worlds.config, chunk=devices.own, workers=_worker_count(workers, len(seeds))
-    ):
+    processes = worlds.workers_of(workers)
+    for sampled in sampled_worlds(worlds, devices.numbers, chunk=devices.own, workers=processes):
         done = devices.add(rows, sampled)
         poses.append(np.stack([_relative_poses(world) for world in sampled]).astype(np.float32))
         intrinsics.append(np.stack([world.cameras.intrinsics for world in sampled]).astype(np.float32))
@@ -284,7 +163,7 @@ def _build(
         caption_count=counts,
         labelled=np.ones(len(worlds), bool),
         ids=worlds.ids,
-        shared_reference=worlds.windows_of_takes,
+        shared_reference=worlds.shared_reference,
     )
 
 
@@ -299,59 +178,3 @@ def _relative_poses(world: World) -> np.ndarray:
 def _with_slots(array: np.ndarray, slots: int) -> np.ndarray:
     """[n, K, ...] padded with zeros to [n, slots, ...]."""
     return np.pad(array, [(0, 0), (0, slots - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
-
-
-def world_records(
-    worlds: WorldsSet,
-    *,
-    encoder: Autoencoder | None = None,
-    crf: float = 12.0,
-    unlabelled_share: float = 0.0,
-    text: TextEmbedder | None = None,
-    chunk: int = 8,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Iterator[ClipRecord]:
-    """Records for a dataset of worlds, one per seed and in their order.
-
-    Args:
-      worlds: which.
-      encoder: records hold its latents; None: mp4 of quality ``crf``.
-      unlabelled_share: this share of the clips loses its cameras.
-      text: store embeddings of the captions too.
-      chunk, workers, progress: as those of ``worlds_clips``.
-    """
-    seeds, config, count = worlds.seeds, worlds.config, len(worlds)
-    hidden = generator_at(seeds.start, 0).permutation(count)[: round(unlabelled_share * count)]
-    hidden_seeds = {seeds[int(index)] for index in hidden}
-    chunk = min(chunk, count)
-    done = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for sampled in sampled_worlds(seeds, config, chunk=chunk, workers=_worker_count(workers, count)):
-            # The last chunk is filled up with copies, so that one compilation serves all.
-            video = worlds.render(sampled + [sampled[-1]] * (chunk - len(sampled)))
-            if encoder is None:
-                frames = np.asarray(video)[: len(sampled)]
-                videos = threads.map(lambda clip: encode_mp4(clip, config.fps, crf=crf), frames)
-                contents = [{"video": content} for content in videos]
-            else:
-                latents = np.asarray(encoder.encode(video, dtype=jnp.float16))[: len(sampled)]
-                contents = [{"latents": clip} for clip in latents]
-            for world, content in zip(sampled, contents):
-                if text is not None:
-                    vectors, mask = text.embed(world.captions)
-                    content |= {"text": vectors.astype(np.float16), "text_mask": mask}
-                yield ClipRecord(
-                    id=f"world-{world.seed}",
-                    num_frames=config.frames,
-                    height=worlds.height,
-                    width=worlds.width,
-                    fps=config.fps,
-                    cameras=None if world.seed in hidden_seeds else world.cameras,
-                    captions=tuple(world.captions),
-                    source=f"world of seed {world.seed}",
-                    **content,
-                )
-            done += len(sampled)
-            if progress is not None:
-                progress(done, count)

@@ -1,14 +1,15 @@
 """What steers a batch of clips: text, camera, and the clean latents that are given.
 
-T2V, I2V and extension are one code path; they differ only in ``mask``.
-Axes: B batch, T frames, L = 1 + (T - 1) / 4 latent frames, h w latent height and width, C latent channels,
-N text tokens of width D.
+T2V, I2V and extension are one code path; they differ only in ``mask``. Frames that were retrieved from
+earlier in a video (``camctrl_jax.camera.retrieval``) stand before the window as further given latents, each
+encoded alone. Axes: B batch, T frames, L = 1 + (T - 1) / 4 latent frames of the window, R retrieved ones, h w
+latent height and width, C latent channels, N text tokens of width D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -39,11 +40,12 @@ class Condition:
     Attributes:
         text: f [B, N, D], embedded prompts.
         text_mask: bool [B, N], tokens in use.
-        plucker: f32 [B, L, h, w, 6], Pluecker maps on the grid that the network takes, zeros for no camera;
-            None for a network without a camera.
-        clean: f [B, L, h, w, C], normalised latents; only those of ``mask`` are read.
-        mask: bool [B, L], True where the latent frame is given: none for T2V, the first for I2V, the first
-            Lc for extension.
+        plucker: f32 [B, R + L, h, w, 6], Pluecker maps on the grid that the network takes, zeros for no
+            camera; None for a network without a camera.
+        clean: f [B, R + L, h, w, C], normalised latents; only those of ``mask`` are read.
+        mask: bool [B, R + L], True where the latent frame is given: of the window none for T2V, the first for
+            I2V, the first Lc for extension; all retrieved ones.
+        retrieved: R, a constant of a compiled program.
     """
 
     text: Array
@@ -51,6 +53,7 @@ class Condition:
     plucker: Array | None
     clean: Array
     mask: Array
+    retrieved: int = field(default=0, metadata={"static": True})
 
     def without_text(self, null: NullText) -> Condition:
         """The null branch of the text: the empty prompt for every clip.
@@ -70,15 +73,35 @@ class Condition:
         """The null branch of the camera: Pluecker maps of zeros."""
         return self if self.plucker is None else replace(self, plucker=jnp.zeros_like(self.plucker))
 
+    def without_history(self) -> Condition:
+        """The null branch of what is given, the T2V state: the window alone, nothing of it given."""
+        window = slice(self.retrieved, None)
+        return replace(
+            self,
+            plucker=None if self.plucker is None else self.plucker[:, window],
+            clean=jnp.zeros_like(self.clean[:, window]),
+            mask=jnp.zeros_like(self.mask[:, window]),
+            retrieved=0,
+        )
+
+    def noised(self, level: Array | float, noise: Array) -> Condition:
+        """What is given, blurred by noise as at time ``level`` of the flow: (1 - level) z + level noise.
+
+        Args:
+            level: f [] or [B, 1, 1, 1, 1] in [0, 1]; 0 is the condition as it is.
+            noise: f [B, R + L, h, w, C], standard normal.
+        """
+        return replace(self, clean=(1.0 - level) * self.given + level * noise)
+
     @property
     def given(self) -> Array:
-        """``clean`` where it is given, zeros elsewhere: f [B, L, h, w, C]."""
+        """``clean`` where it is given, zeros elsewhere: f [B, R + L, h, w, C]."""
         # where, not multiply: a sampler may leave anything, even NaN, in frames it has yet to generate.
         return jnp.where(self._given, self.clean, 0.0)
 
     @property
     def _given(self) -> Array:
-        return self.mask[:, :, None, None, None]  # [B, L, 1, 1, 1]
+        return self.mask[:, :, None, None, None]  # [B, R + L, 1, 1, 1]
 
     def inputs(self, noisy: Array) -> Array:
         """The network's input, [noisy | clean where it is given | mask] along channels.
@@ -87,10 +110,10 @@ class Condition:
         clean slot holds the truth.
 
         Args:
-            noisy: x_t, f [B, L, h, w, C].
+            noisy: x_t, f [B, R + L, h, w, C].
 
         Returns:
-            f [B, L, h, w, 2 C + 1] in the dtype of ``noisy``; 33 channels for C = 16.
+            f [B, R + L, h, w, 2 C + 1] in the dtype of ``noisy``; 33 channels for C = 16.
         """
         mask = jnp.broadcast_to(self._given, (*noisy.shape[:-1], 1)).astype(noisy.dtype)
         return jnp.concatenate([noisy, self.given.astype(noisy.dtype), mask], axis=-1)
@@ -102,7 +125,12 @@ def stacked(conditions: Sequence[Condition]) -> Condition:
 
 
 def camera_condition(
-    world_from_camera: Array, intrinsics: Array, camera_valid: Array, shape: ClipShape, camera: CameraConfig
+    world_from_camera: Array,
+    intrinsics: Array,
+    camera_valid: Array,
+    shape: ClipShape,
+    camera: CameraConfig,
+    retrieved: tuple[Array, Array] | None = None,
 ) -> Array:
     """Pluecker maps of the frames that stand for the latents; zeros for samples without a camera.
 
@@ -112,11 +140,16 @@ def camera_condition(
         camera_valid: bool [B]; False (unlabelled, or dropped) gives a zero map.
         shape: of the clips, T frames.
         camera: of the model; says whether the maps have a ray per latent position or per pixel.
+        retrieved: poses f32 [B, R, 4, 4] and intrinsics f32 [B, R, 4] of retrieved frames, from the same
+            reference camera; None is R = 0.
 
     Returns:
-        f32 [B, L, h, w, 6] or f32 [B, L, H, W, 6], moment first.
+        f32 [B, R + L, h, w, 6] or f32 [B, R + L, H, W, 6], moment first, retrieved frames first.
     """
     frames, size = shape.pose_frames, camera.grid(shape)
-    plucker = plucker_map(world_from_camera[:, frames], intrinsics[:, frames], *size)
+    poses, lenses = world_from_camera[:, frames], intrinsics[:, frames]
+    if retrieved is not None:
+        poses, lenses = (jnp.concatenate(pair, axis=1) for pair in zip(retrieved, (poses, lenses)))
+    plucker = plucker_map(poses, lenses, *size)
     # where, not multiply: an unlabelled clip may carry NaN poses, and NaN * 0 is NaN.
     return jnp.where(camera_valid[:, None, None, None, None], plucker, 0.0)

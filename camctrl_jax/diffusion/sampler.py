@@ -3,7 +3,11 @@
 T2V, I2V and extension are one path and differ only in ``condition_mask``, as in training: the clean condition
 latents enter through the clean slot of the input, and the noisy slot at condition positions holds the noised
 condition (1 - t) x_0 + t eps, as training does. Whatever the network answers there is ignored, and the
-returned latents hold the conditions unchanged.
+returned latents hold the conditions unchanged. Retrieved latents are conditions before the window; they are
+not returned.
+
+At condition positions the state of the loop has no use of its own; under history guidance it is that of the
+call that knows no history (``camctrl_jax.diffusion.guidance``), which begins as noise there.
 
 The same inputs and seed give the same output on the same hardware.
 """
@@ -11,7 +15,7 @@ The same inputs and seed give the same output on the same hardware.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -22,7 +26,13 @@ from jax import Array
 
 from camctrl_jax.diffusion.condition import Condition, NullText
 from camctrl_jax.diffusion.flow import interpolate, shift_time
-from camctrl_jax.diffusion.guidance import Branch, Guidance, branch_conditions, guided_velocity
+from camctrl_jax.diffusion.guidance import (
+    Branch,
+    Guidance,
+    branch_conditions,
+    guided_velocity,
+    history_guided_velocity,
+)
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.compiler import compiler_options
 
@@ -37,17 +47,26 @@ class Sampling:
     """How clips are sampled.
 
     Attributes:
-        guidance: weights of text and camera.
+        guidance: weights of text, camera and history.
         steps: Euler steps.
         shift: timestep shift of the grid; None is that of training, which whoever samples fills in.
+        condition_noise: level of noise, as a time of the flow, on the given latents that the network sees; 0
+            is off. The paper's row with noise at inference; whoever samples applies it
+            (``Condition.noised``).
     """
 
     guidance: Guidance = field(default_factory=Guidance)
     steps: int = 32
     shift: float | None = None
+    condition_noise: float = 0.0
 
     def __post_init__(self) -> None:
         time_grid(self.steps, 1.0 if self.shift is None else self.shift)
+        if not 0.0 <= self.condition_noise < 1.0:
+            raise InvalidValue(
+                f"condition_noise is {self.condition_noise}; expected a level from 0 (off) to below 1, "
+                "such as 0.05."
+            )
 
 
 def time_grid(steps: int, shift: float) -> np.ndarray:
@@ -70,7 +89,7 @@ def time_grid(steps: int, shift: float) -> np.ndarray:
     return np.asarray(shift_time(np.linspace(1.0, 0.0, steps + 1), shift), np.float32)
 
 
-def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Array:
+def initial_noise(seeds: Sequence[int], shape: Sequence[int], use: int | None = None) -> Array:
     """Standard normal noise, one independent sample per seed.
 
     Sample b is ``jax.random.normal(jax.random.key(seeds[b], impl="threefry2x32"), shape, float32)``: it
@@ -79,6 +98,7 @@ def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Array:
     Args:
         seeds: B integers in [0, 2**32).
         shape: (L, h, w, C) of one sample.
+        use: a number that is folded into the key, for noise beside that of the clip itself.
 
     Returns:
         f32 [B, L, h, w, C].
@@ -87,6 +107,8 @@ def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Array:
         if not 0 <= seed < 2**32:
             raise InvalidValue(f"seed is {seed}; expected an integer from 0 to {2**32 - 1}.")
     keys = jnp.stack([jax.random.key(seed, impl="threefry2x32") for seed in seeds])
+    if use is not None:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, use)
     return jax.vmap(lambda key: jax.random.normal(key, tuple(shape), jnp.float32))(keys)
 
 
@@ -107,7 +129,7 @@ def sample(
     Args:
         velocity: the model as a pure function of its parameters.
         params: its parameters, any pytree.
-        noise: f32 [B, L, h, w, C], see ``initial_noise``.
+        noise: f32 [B, R + L, h, w, C], see ``initial_noise``.
         condition: what the clips are steered with.
         null: the empty prompt.
         sampling: steps, guidance, and a shift, which must be given.
@@ -121,21 +143,22 @@ def sample(
         raise InvalidValue("Sampling.shift is not given; expected a positive number (1 is no shift).")
     branches = sampling.guidance.branches(camera_input=condition.plucker is not None)
     weights = np.asarray([branch.weight for branch in branches], np.float32)
-    calls = tuple(Branch(branch.text, branch.camera, 0.0) for branch in branches)  # static, without weights
+    calls = tuple(replace(branch, weight=0.0) for branch in branches)  # static, without weights
     steps = sampling.steps
     # Padded, so that another number of steps is the same program.
     grid = np.zeros(max(_GRID_LENGTH, steps + 1), np.float32)
     grid[: steps + 1] = time_grid(steps, sampling.shift)
     euler, told = _compiled_euler(jax.default_backend()), (condition, null)
     if progress is None:
-        return euler(velocity, calls, params, weights, grid, (0, steps), (noise, noise), told)
-    state = noise
-    for index in range(steps):
-        bounds = index, index + 1
-        state = euler(velocity, calls, params, weights, grid, bounds, (state, noise), told)
-        jax.block_until_ready(state)
-        progress(index + 1, steps)
-    return state
+        state = euler(velocity, calls, params, weights, grid, (0, steps), (noise, noise), told)
+    else:
+        state = noise
+        for index in range(steps):
+            bounds = index, index + 1
+            state = euler(velocity, calls, params, weights, grid, bounds, (state, noise), told)
+            jax.block_until_ready(state)
+            progress(index + 1, steps)
+    return state[:, condition.retrieved :] if condition.retrieved else state
 
 
 @cache
@@ -150,20 +173,30 @@ def _euler(
     weights: Array,  # f32 [branches]
     grid: Array,  # f32 [at least steps + 1]
     bounds: tuple[Array, Array],  # i32 []; traced, so that segments of the loop are the same program
-    start: tuple[Array, Array],  # f32 [B, L, h, w, C] before the first of these steps, and the noise
+    start: tuple[Array, Array],  # f32 [B, R + L, h, w, C] before the first of these steps, and the noise
     told: tuple[Condition, NullText],
 ) -> Array:
     (state, noise), (condition, null) = start, told
     noise = noise.astype(jnp.float32)
     clean = condition.given.astype(jnp.float32)
-    given = condition.mask[:, :, None, None, None]  # [B, L, 1, 1, 1]
+    given = condition.mask[:, :, None, None, None]  # [B, R + L, 1, 1, 1]
     conditions = branch_conditions(branches, condition, null)
+    model, window = partial(velocity, params), slice(condition.retrieved, None)
+
+    def velocity_of(state: Array, time: Array) -> Array:
+        noisy = jnp.where(given, interpolate(clean, noise, time), state)
+        if branches[-1].history:
+            return guided_velocity(model, weights, noisy, time, conditions)
+        told = branches[-1].of(condition, null)
+        guided, own = history_guided_velocity(model, weights, noisy, time, conditions, state[:, window], told)
+        return guided.at[:, window].set(jnp.where(given[:, window], own, guided[:, window]))
 
     def step(index: Array, state: Array) -> Array:
         time = jnp.broadcast_to(grid[index], noise.shape[:1])  # [B]
-        noisy = jnp.where(given, interpolate(clean, noise, time), state)
-        change = guided_velocity(partial(velocity, params), weights, noisy, time, conditions)
-        return state + (grid[index + 1] - grid[index]) * change
+        return state + (grid[index + 1] - grid[index]) * velocity_of(state, time)
 
     state = jax.lax.fori_loop(*bounds, step, state.astype(jnp.float32))
-    return jnp.where(given, clean, state)
+    if branches[-1].history:
+        return jnp.where(given, clean, state)
+    # A segment that others follow hands on the state of the call without history, too.
+    return jnp.where(given & (grid[bounds[1]] == 0.0), clean, state)

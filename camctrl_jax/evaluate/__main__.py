@@ -1,6 +1,7 @@
 """Measure what a trained model can do, and compare camera paths.
 
   python -m camctrl_jax.evaluate worlds --out outputs/benchmark
+  python -m camctrl_jax.evaluate explorations --checkpoint outputs/stage2 --out outputs/explorations
   python -m camctrl_jax.evaluate compare outputs/before outputs/after
   python -m camctrl_jax.evaluate cameras --reference true.txt --estimate estimated.txt
   python -m camctrl_jax.evaluate videos --generated clips --cameras paths --out outputs/other_model
@@ -19,7 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from camctrl_jax.errors import exit_status
-from camctrl_jax.evaluate import checkpoint_options, compare_options, videos_options, worlds_options
+from camctrl_jax.evaluate import (
+    checkpoint_options,
+    compare_options,
+    explorations_options,
+    videos_options,
+    worlds_options,
+)
 
 _CAMERAS = """\
 Compare estimated camera paths with true ones.
@@ -64,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="cameras|checkpoint|compare|videos|worlds")
+    commands = parser.add_subparsers(
+        required=True, metavar="cameras|checkpoint|compare|explorations|videos|worlds"
+    )
     cameras = commands.add_parser(
         "cameras",
         help="estimated camera paths against true ones: TransErr, RotErr, and forms that stay sound",
@@ -101,9 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     worlds.set_defaults(command=worlds_options.run_worlds)
     worlds_options.add_worlds(worlds.add_argument)
+    explorations = commands.add_parser(
+        "explorations",
+        help="clips in a row on held-out places, and what memory is worth there",
+        description=explorations_options.EXPLORATIONS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    explorations.set_defaults(command=explorations_options.run_explorations)
+    explorations_options.add_explorations(explorations.add_argument)
     compare = commands.add_parser(
         "compare",
-        help="two results of worlds, checkpoint or videos on the same clips, with paired intervals",
+        help="two results of one command on the same clips, with paired intervals",
         description=compare_options.COMPARE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 COMPARE = """\
-Compare two results on what both have: of evaluate worlds scene by scene, of evaluate checkpoint and evaluate
-videos clip by clip.
+Compare two results on what both have: of evaluate worlds and evaluate explorations scene by scene, of evaluate
+checkpoint and evaluate videos clip by clip.
 
   python -m camctrl_jax.evaluate compare outputs/before outputs/after
   python -m camctrl_jax.evaluate compare outputs/model_a outputs/model_b --json
+  python -m camctrl_jax.evaluate compare outputs/memory outputs/memory --rows last-13 retrieved-4
 
 Prints each measure's mean difference, second minus first, with its 95 % interval over scenes or clips: much
 narrower than the intervals of either, since scenes differ more than models do.
@@ -28,14 +29,18 @@ picture sizes that estimators see) are refused: their difference would not be on
 
 def add_compare(add: Any) -> None:
     """The options of ``evaluate compare``; ``add`` is a parser's ``add_argument``."""
-    add("first", type=Path, help="a folder of evaluate worlds, checkpoint or videos, or its results.json")
+    add(
+        "first",
+        type=Path,
+        help="a folder of evaluate worlds, explorations, checkpoint or videos, or its results.json",
+    )
     add("second", type=Path, help="another one, of the same kind")
     add(
         "--rows",
         nargs=2,
         metavar="ROW",
-        help="of worlds and checkpoints, the row of each to compare, such as '32 steps, camera 2, text 1' or "
-        "steps32_camera2_text1 (default: equal ones, or the only one of each)",
+        help="of all but videos, the row of each to compare, such as '32 steps, camera 2, text 1', "
+        "steps32_camera2_text1 or last-13 (default: equal ones, or the only one of each)",
     )
     add("--json", dest="as_json", action="store_true", help="print JSON")
 

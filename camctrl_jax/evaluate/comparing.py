@@ -16,10 +16,10 @@ class CompareSettings:
     """What to compare.
 
     Attributes:
-        first, second: folders of ``evaluate worlds``, ``checkpoint`` or ``videos``, or their
-            ``results.json``.
-        rows: of worlds and checkpoints, the row of each to compare, as its results name it ("32 steps, camera
-            2, text 1", "steps32_camera2_text1"); None takes equal ones, or the only one of each.
+        first, second: folders of ``evaluate worlds``, ``explorations``, ``checkpoint`` or ``videos``, or
+            their ``results.json``.
+        rows: of all but videos, the row of each to compare, as its results name it ("32 steps, camera 2,
+            text 1", "steps32_camera2_text1", "last-13"); None takes equal ones, or the only one of each.
     """
 
     first: Path
@@ -48,7 +48,8 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
         if settings.rows is not None:
             raise InvalidValue(
-                "--rows is for results of evaluate worlds or checkpoint; those of evaluate videos have none."
+                "--rows is for results of evaluate worlds, explorations or checkpoint; those of evaluate "
+                "videos have none."
             )
         found = compare_videos(results[0], results[1], names)
         return found, videos_comparison_markdown(found)
@@ -60,6 +61,7 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
         found = compare_checkpoints(results[0], results[1], names, settings.rows)
         return found, checkpoints_comparison_markdown(found)
+    # Of worlds and of explorations: both tell every value of every scene.
     from camctrl_jax.evaluate.worlds.comparing import compare_worlds, worlds_comparison_markdown
 
     found = compare_worlds(results[0], results[1], names, settings.rows)
@@ -67,6 +69,8 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
 
 def _kind(result: Mapping[str, Any], name: str) -> str:
+    if result.get("kind") == "explorations":
+        return "explorations"
     if "per_scene" in result:
         return "worlds"
     if result.get("kind") in ("checkpoint", "videos"):
@@ -76,4 +80,4 @@ def _kind(result: Mapping[str, Any], name: str) -> str:
             f"{name} was written before such results could be compared: run its command again (or it is of "
             "evaluate cameras, which does not compare)."
         )
-    raise InvalidValue(f"{name}: no results of evaluate checkpoint, videos or worlds.")
+    raise InvalidValue(f"{name}: no results of evaluate checkpoint, explorations, videos or worlds.")

@@ -37,6 +37,8 @@ class SamplingDefaults:
         fps: frames per second.
         shift: timestep shift of training, or None if it followed the number of tokens.
         text_guidance, camera_guidance: weights of ``Guidance``.
+        retrieved: earlier frames that extension was trained with beside the recent ones, at most; 0 for a
+            model that knows none.
     """
 
     frames: int
@@ -46,6 +48,7 @@ class SamplingDefaults:
     shift: float | None = None
     text_guidance: float = 1.0
     camera_guidance: float = 2.0
+    retrieved: int = 0
 
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width", "fps", "shift"):

@@ -60,12 +60,12 @@ def batch_sharding(name: str, shape: tuple[int, ...], mesh: Mesh) -> NamedShardi
     """Sharding of one batch field: samples over data and fsdp, rows of clips over context.
 
     Args:
-        name: the batch key; ``video`` and ``latents`` have rows.
+        name: the batch key; videos and latents have rows.
         shape: global shape, [B, ...].
         mesh: the mesh.
     """
     spec: list[Any] = [("data", "fsdp")]
-    if name in ("video", "latents") and shape[2] % mesh.shape["context"] == 0:
+    if name in ("video", "latents", "retrieved_latents") and shape[2] % mesh.shape["context"] == 0:
         spec += [None, "context"]
     return NamedSharding(mesh, PartitionSpec(*spec))
 

@@ -1,6 +1,7 @@
 """A trained model as a whole: text, autoencoder and transformer, from prompts and cameras to video.
 
-Axes: B batch, T = 4k + 1 frames, L = k + 1 latent frames, H, W pixels, h = H / 8, w = W / 8.
+Axes: B batch, T = 4k + 1 frames, L = k + 1 latent frames, R retrieved ones, H, W pixels, h = H / 8, w = W /
+8.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.diffusion.condition import Condition, NullText, camera_condition
@@ -32,6 +34,8 @@ from camctrl_jax.sampling.continuation import check_beginning
 Params = dict[str, Any]
 Progress = Callable[[int, int], None]
 TEXT_STEP = 64  # text tokens
+# Folded into a clip's seed for noise beside its own; the next number is that of retrieved frames.
+_RETRIEVED_NOISE, _CONDITION_NOISE = 1, 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,27 @@ class Denoiser:
             condition.text,
             condition.text_mask,
             condition.plucker,
+            retrieved=condition.retrieved,
         )
+
+
+@dataclass(frozen=True)
+class RetrievedFrames:
+    """Earlier frames of each clip's video that the network is shown beside the window, wherever they come
+    from.
+
+    Attributes:
+        video: u8 [B, R, H, W, 3], frames of the size of the clips; each is encoded alone.
+        cameras: B paths of R poses, in the world frame of the clips' paths; None where the clips have none.
+    """
+
+    video: np.ndarray
+    cameras: Sequence[Cameras] | None = None
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return self.video.shape[1]
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,7 @@ class ClipBatch:
         condition: u8 [B, T', H, W, 3], the given T' = 4k + 1 < T first frames (one: I2V), or None: T2V.
         references: B poses world_from_camera f64 [4, 4] of the reference cameras, that Pluecker maps are
             relative to; by default each path's first.
+        retrieved: earlier frames beside ``condition``, for weights that were trained with such.
     """
 
     prompts: Sequence[str]
@@ -74,19 +99,24 @@ class ClipBatch:
     cameras: Sequence[Cameras] | None = None
     condition: np.ndarray | None = None
     references: Sequence[np.ndarray] | None = None
+    retrieved: RetrievedFrames | None = None
 
 
 @dataclass(frozen=True)
 class Extension:
-    """How a video goes on: by how much, and from how much of its end.
+    """How a video goes on: by how much, from how much of its end, and with how much memory of the rest.
 
     Attributes:
         new_latents: Ln, 4 frames each.
         condition_latents: Lc; 1 conditions on the last frame alone, as I2V does.
+        retrieved: earlier frames, chosen from the video before the condition by what the coming cameras see
+            (``camctrl_jax.camera.retrieval``); 0 is off. For weights that were trained with such
+            (``SamplingDefaults.retrieved``).
     """
 
     new_latents: int = 12
     condition_latents: int = 4
+    retrieved: int = 0
 
     def __post_init__(self) -> None:
         if self.condition_latents < 1 or self.new_latents < 1:
@@ -94,6 +124,8 @@ class Extension:
                 f"condition_latents={self.condition_latents} and new_latents={self.new_latents}: expected "
                 "1 or more; 4 and 12 are usual."
             )
+        if self.retrieved < 0:
+            raise InvalidValue(f"retrieved={self.retrieved}: expected a number of frames, or 0 for none.")
 
 
 def sampling_form(config: MMDiTConfig, params: Params, dtype: Any) -> tuple[MMDiTConfig, Params]:
@@ -126,6 +158,37 @@ def used_text(
     longest = int(max(text_mask.sum(axis=1).max(), null_mask.sum(axis=1).max()))
     kept = min(text.shape[1], -(-longest // TEXT_STEP) * TEXT_STEP)
     return text[:, :kept], text_mask[:, :kept], null_text[:, :kept], null_mask[:, :kept]
+
+
+def retrieve(video: np.ndarray, paths: Sequence[Cameras], count: int, given: int) -> RetrievedFrames:
+    """The frames of videos so far that show most of what their next cameras see.
+
+    Args:
+        video: u8 [B, T', H, W, 3], all frames so far.
+        paths: B paths of more than T' poses; those beyond are the next cameras.
+        count: R, frames to choose; repeated where there are fewer.
+        given: last frames of the video that the network is shown anyway; not chosen unless there are no
+        others.
+    """
+    end = video.shape[1]
+    earlier = end - given if end > given else end
+    chosen = [
+        select_frames(path[:earlier], path[end:], count, given=path[end - given : end]) for path in paths
+    ]
+    frames = np.stack([clip[indices] for clip, indices in zip(video, chosen)])
+    return RetrievedFrames(frames, [path[indices] for path, indices in zip(paths, chosen)])
+
+
+def _seen_from(references: Sequence[np.ndarray], paths: Sequence[Cameras]) -> tuple[Array, Array]:
+    """Poses f32 [B, T, 4, 4] relative to each path's reference camera, and intrinsics f32 [B, T, 4]."""
+    # In float64: far from the origin float32 would lose the digits that tell neighbouring poses apart.
+    paths = [
+        path.transformed(np.linalg.inv(reference)) for path, reference in zip(paths, references, strict=True)
+    ]
+    return (
+        jnp.asarray(np.stack([path.world_from_camera for path in paths]), jnp.float32),
+        jnp.asarray(np.stack([path.intrinsics for path in paths]), jnp.float32),
+    )
 
 
 def _check_so_far(paths: Sequence[Cameras], so_far: Sequence[Cameras] | None, frames: int) -> None:
@@ -178,15 +241,34 @@ class Pipeline:
         Returns:
             Normalised latents, f32 [B, L, h, w, C]; ``autoencoder.decode`` makes video of them.
         """
-        shape = self._latent_shape(clips.shape)
         condition, null = self.condition(clips)
         if sampling.shift is None:
             sampling = replace(sampling, shift=self.shift(clips.shape))
-        noise = self._distributed(initial_noise(clips.seeds, shape))
-        return sample(self.denoiser, self.params, noise, condition, null, sampling, progress)
+        if clips.condition is None and clips.retrieved is None:  # nothing that history guidance could weigh
+            sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
+        noise, told = self._noise(clips), condition
+        if sampling.condition_noise:
+            blur = self._noise(clips, _CONDITION_NOISE)
+            told = condition.noised(sampling.condition_noise, blur)
+        latents = sample(self.denoiser, self.params, noise, told, null, sampling, progress)
+        if sampling.condition_noise:  # what is given comes back as it was given
+            window = slice(condition.retrieved, None)
+            given = condition.mask[:, window, None, None, None]
+            latents = jnp.where(given, condition.clean[:, window], latents)
+        return latents
+
+    def _noise(self, clips: ClipBatch, use: int | None = None) -> Array:
+        """f32 [B, R + L, h, w, C]; that of the window does not depend on R."""
+        shape = self._latent_shape(clips.shape)
+        noise = initial_noise(clips.seeds, shape, use)
+        if clips.retrieved is not None:
+            count, further = clips.retrieved.count, _RETRIEVED_NOISE if use is None else use + 1
+            noise = jnp.concatenate([initial_noise(clips.seeds, (count, *shape[1:]), further), noise], axis=1)
+        return self._distributed(noise)
 
     def condition(self, clips: ClipBatch) -> tuple[Condition, NullText]:
         """What steers a batch of clips, and the empty prompt."""
+        self._check_retrieved(clips)
         shape = self._latent_shape(clips.shape)
         batch = len(clips.prompts)
         clean, given = jnp.zeros((batch, *shape), jnp.float32), 0
@@ -199,6 +281,12 @@ class Pipeline:
                     "nothing to sample."
                 )
             clean = clean.at[:, :given].set(latents)
+        mask = jnp.broadcast_to(jnp.arange(shape[0]) < given, (batch, shape[0]))
+        retrieved = 0
+        if clips.retrieved is not None:
+            retrieved = clips.retrieved.count
+            clean = jnp.concatenate([self._encode_retrieved(clips), clean], axis=1)
+            mask = jnp.concatenate([jnp.ones((batch, retrieved), bool), mask], axis=1)
         text, text_mask, null_text, null_mask = used_text(
             *self.embedder.embed(list(clips.prompts)), *self.embedder.embed([""])
         )
@@ -207,7 +295,8 @@ class Pipeline:
             text_mask=jnp.asarray(text_mask),
             plucker=None if self.denoiser.config.camera is None else self._plucker(clips),
             clean=clean,
-            mask=jnp.broadcast_to(jnp.arange(shape[0]) < given, (batch, shape[0])),
+            mask=mask,
+            retrieved=retrieved,
         )
         null = NullText(jnp.asarray(null_text), jnp.asarray(null_mask))
         return self._distributed(condition), self._distributed(null)
@@ -229,12 +318,16 @@ class Pipeline:
         All of it is decoded, causally, and what follows the condition frames is appended. The cameras of all
         clips are seen from one reference camera: the first frame of the first clip.
 
+        With ``extension.retrieved``, frames before the condition that show what the new cameras will see are
+        chosen by path and shown to the network too. How long the video is changes no shape that is compiled.
+
         Args:
             video: u8 [B, T', H, W, 3], all frames so far, not fewer than the condition.
             clips: prompts and seeds of the new clip (give every clip another seed: equal seeds are equal
                 noise), and paths of the whole exploration, from the first frame of the first clip to the last
                 frame that this call adds (``camera.compose`` joins paths end to end), or None for no camera.
-                Its shape, condition and references follow from the video.
+                Its shape, condition and references follow from the video; where it has ``retrieved`` of its
+                own, those are shown and none are chosen.
             extension: how much is added, and what it goes on from.
             sampling, progress: as for :meth:`sample`.
             cameras_so_far: B paths of the T' frames so far, as they were sampled: the paths of ``clips`` must
@@ -245,7 +338,7 @@ class Pipeline:
 
         Raises:
             InvalidValue: a video shorter than the condition, or paths that do not end with the new frames, or
-                do not begin with those so far.
+                do not begin with those so far; retrieval without paths, or of weights that know none.
         """
         config = self.autoencoder.config
         added = config.temporal_stride * extension.new_latents
@@ -255,7 +348,7 @@ class Pipeline:
                 f"The video is {video.dtype} {list(video.shape)}: expected uint8 [B, T, H, W, 3] of at least "
                 f"{given} frames, the condition of {extension.condition_latents} latents."
             )
-        windows, references = None, None
+        windows, references, retrieved = None, None, clips.retrieved
         if clips.cameras is not None:
             for path in clips.cameras:
                 if len(path) != video.shape[1] + added:  # of a longer path, which part is meant?
@@ -266,10 +359,17 @@ class Pipeline:
             _check_so_far(clips.cameras, cameras_so_far, video.shape[1])
             windows = [path[len(path) - given - added :] for path in clips.cameras]
             references = [path.world_from_camera[0] for path in clips.cameras]
+            if retrieved is None and extension.retrieved:
+                retrieved = retrieve(video, clips.cameras, extension.retrieved, given)
         elif cameras_so_far is not None:
             raise InvalidValue(
                 "cameras_so_far tells where the video's cameras were, and clips.cameras is None: expected "
                 "the paths of the whole exploration."
+            )
+        elif retrieved is None and extension.retrieved:
+            raise InvalidValue(
+                f"Extension.retrieved={extension.retrieved} chooses frames by what the cameras see, and "
+                "clips.cameras is None: give the paths, frames of your own as clips.retrieved, or 0."
             )
         window = replace(
             clips,
@@ -277,6 +377,7 @@ class Pipeline:
             cameras=windows,
             condition=video[:, -given:],
             references=references,
+            retrieved=retrieved,
         )
         latents = self.sample(window, sampling, progress)
         return np.concatenate([video, self.autoencoder.decode(latents)[:, given:]], axis=1)
@@ -284,25 +385,53 @@ class Pipeline:
     def _latent_shape(self, shape: ClipShape) -> tuple[int, int, int, int]:
         return self.autoencoder.config.latent_shape(shape.frames, shape.height, shape.width)
 
+    def _check_retrieved(self, clips: ClipBatch) -> None:
+        """That frames retrieved for clips are of their size, and of use to these weights."""
+        frames, batch, shape = clips.retrieved, len(clips.prompts), clips.shape
+        if frames is None:
+            return
+        if self.defaults.retrieved == 0:
+            raise InvalidValue(
+                f"{frames.count} retrieved frames are given to weights that were trained without any "
+                "(SamplingDefaults.retrieved is 0): they would only disturb. Use weights that were, or none."
+            )
+        expected = (batch, frames.count, shape.height, shape.width, 3)
+        if frames.video.dtype != np.uint8 or frames.video.shape != expected or frames.count == 0:
+            raise InvalidValue(
+                f"The retrieved frames are {frames.video.dtype} {list(frames.video.shape)}: expected uint8 "
+                f"[{batch}, R, {shape.height}, {shape.width}, 3], R of 1 or more."
+            )
+        counts = None if frames.cameras is None else [len(path) for path in frames.cameras]
+        needed = None if clips.cameras is None else [frames.count] * batch
+        if counts != needed:
+            raise InvalidValue(
+                f"The retrieved frames have {counts or 'no'} poses: expected {needed or 'none'}, one for "
+                "each frame where the clips have paths."
+            )
+
+    def _encode_retrieved(self, clips: ClipBatch) -> Array:
+        """Each frame's own latent, f32 [B, R, h, w, C]."""
+        video = clips.retrieved.video
+        alone = video.reshape(-1, 1, *video.shape[2:])
+        latents = self.autoencoder.encode(self._distributed(alone))
+        return latents.reshape(*video.shape[:2], *latents.shape[2:])
+
     def _plucker(self, clips: ClipBatch) -> Array:
         camera = self.denoiser.config.camera
         batch, cameras, references = len(clips.prompts), clips.cameras, clips.references
+        frames = clips.retrieved
         if cameras is None:
             height, width = camera.grid(clips.shape)
-            return jnp.zeros((batch, clips.shape.latents, height, width, 6), jnp.float32)
+            latents = clips.shape.latents + (0 if frames is None else frames.count)
+            return jnp.zeros((batch, latents, height, width, 6), jnp.float32)
         if references is None:
             references = [path.world_from_camera[0] for path in cameras]
-        # In float64: far from the origin float32 would lose the digits that tell neighbouring poses apart.
-        paths = [
-            path.transformed(np.linalg.inv(reference))
-            for path, reference in zip(cameras, references, strict=True)
-        ]
         return camera_condition(
-            jnp.asarray(np.stack([path.world_from_camera for path in paths]), jnp.float32),
-            jnp.asarray(np.stack([path.intrinsics for path in paths]), jnp.float32),
+            *_seen_from(references, cameras),
             jnp.ones(batch, bool),
             clips.shape,
             camera,
+            None if frames is None else _seen_from(references, frames.cameras),
         )
 
     def _distributed(self, batch: Any) -> Any:

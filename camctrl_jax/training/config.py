@@ -20,12 +20,15 @@ from ml_collections.config_dict import placeholder
 
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.tasks import TaskConfig
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig
 from camctrl_jax.training.command_line import FOLDERS
 from camctrl_jax.training.objective import objective_module, objective_names
 from camctrl_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 from camctrl_jax.training.values import SIZES, ConfigError, require, value_of
+from camctrl_jax.training.world_sets import check_sets, keys_of_sets, of_set, views_of
 from camctrl_jax.worlds import WorldsConfig
+from camctrl_jax.worlds.scene import LAYOUTS, ROUTES
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 DTYPES = ("bfloat16", "float32")
@@ -87,6 +90,15 @@ def default_config() -> ConfigDict:
     config.data.worlds.labels = False  # batches hold coarse depth and motion, too
     config.data.worlds.workers = -1  # processes that sample scenes; -1 picks
     config.data.worlds.cache = ""  # folder in which rendered sets are kept between runs
+    # Worlds to explore, in place of those that lie ahead of the first camera: windows out of long takes.
+    config.data.worlds.places = ConfigDict()
+    config.data.worlds.places.take_frames = 0  # of a whole take, up to 500; 0: no places
+    config.data.worlds.places.windows_per_take = 1  # clips that are cut out of each; seeds are those of takes
+    config.data.worlds.places.layout = ""  # 'garden', 'rooms' or 'town'; '' draws one
+    config.data.worlds.places.route = ""  # such as 'loop', see docs/worlds.md; '' draws one
+    # Several sets of worlds in place of the one above, each of a size, length and kind of its own: groups
+    # that a recipe makes with camctrl_jax.training.world_sets.world_set. Each step is a batch of one set.
+    config.data.sets = ConfigDict()
     # Folders that build_dataset made; on the command line 'folder,folder', or the option once for each.
     config.data.datasets = ()  # each clip says itself whether it has a camera
     config.data.unlabelled = ()  # cameras, if there are any, are ignored
@@ -202,7 +214,8 @@ def check_config(config: ConfigDict) -> None:
     Raises:
         ConfigError: names the key, the value, and what to write instead.
     """
-    known = flat_keys(default_config())
+    usual = default_config()
+    known = [*flat_keys(usual), *keys_of_sets(config, usual)]
     for key in flat_keys(config):
         if key not in known:
             raise ConfigError(f"unknown config key {key!r}{_suggestion(key, known)}.")
@@ -210,10 +223,8 @@ def check_config(config: ConfigDict) -> None:
     check = partial(require, config)
     data = config.data
     check(config.dtype in DTYPES, "dtype", f"expected one of {DTYPES}")
-    for key in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
+    for key in ("steps", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
         check(config[key] >= 1, key, "expected at least 1")
-    for key, size in (("batch_size", config.batch_size), ("data.image_batch", data.image_batch)):
-        check(size % config.accumulate == 0, key, f"expected a multiple of accumulate={config.accumulate}")
     check(0 <= config.ema_decay < 1, "ema_decay", "expected 0 <= decay < 1")
     for key in ("sample_every", "held_out.every"):
         check(value_of(config, key) >= 0, key, "expected 0 (off) or more")
@@ -231,17 +242,25 @@ def check_config(config: ConfigDict) -> None:
         "profile",
         f"expected (first, last) of the steps 1 to {config.steps}, or () for none",
     )
+    check_sets(config)
     _check_data(config)
+    for name, view in views_of(config).items() if len(data.sets) else ():
+        try:
+            _check_data(view)
+        except InvalidValue as error:
+            raise of_set(name, error) from error
     if config.objective not in objective_names():
         objective_module(config.objective)  # says which there are
     learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
-    TaskConfig(**config.tasks)
     MeshConfig(**config.mesh)
     objective_module(config.objective).check(config)
 
 
 def _check_data(config: ConfigDict) -> None:
     data, check = config.data, partial(require, config)
+    check(config.batch_size >= 1, "batch_size", "expected at least 1")
+    for key, size in (("batch_size", config.batch_size), ("data.image_batch", data.image_batch)):
+        check(size % config.accumulate == 0, key, f"expected a multiple of accumulate={config.accumulate}")
     check(data.image_batch >= 0, "data.image_batch", "expected 0 (as batch_size) or more")
     shares = data.labelled_to_unlabelled
     check(
@@ -266,6 +285,7 @@ def _check_data(config: ConfigDict) -> None:
     check(
         data.video_turns + data.image_turns > 0, "data.video_turns", "images or clips need at least one turn"
     )
+    TaskConfig(**config.tasks)
     if data.kind == "worlds":
         seeds = data.worlds.seeds
         check(_is_range(seeds), "data.worlds.seeds", "expected (first, one past the last)")
@@ -276,6 +296,7 @@ def _check_data(config: ConfigDict) -> None:
         )
         check(data.fps == WorldsConfig().fps, "data.fps", f"worlds have {WorldsConfig().fps:g}")
         check(data.frames <= data.worlds.frames, "data.frames", "expected at most data.worlds.frames")
+        _check_places(config)
         check(
             0 <= data.worlds.unlabelled_share < 1,
             "data.worlds.unlabelled_share",
@@ -287,6 +308,24 @@ def _check_data(config: ConfigDict) -> None:
             "data.datasets",
             "expected dataset folders here or in data.unlabelled, as camctrl_jax.build_dataset makes",
         )
+
+
+def _check_places(config: ConfigDict) -> None:
+    places, frames = config.data.worlds.places, config.data.worlds.frames
+    check, key = partial(require, config), "data.worlds.places."
+    if not places.take_frames:
+        for name in ("layout", "route"):
+            check(places[name] == "", key + name, f"only places have a {name}: --config.{key}take_frames=193")
+    else:
+        check(places.take_frames >= frames, key + "take_frames", f"expected 0 or at least {frames} frames")
+        for name, values in (("layout", LAYOUTS), ("route", ROUTES)):
+            check(places[name] in ("", *values), key + name, f"expected one of {', '.join(values)}, or ''")
+    room = max(places.take_frames, frames) - frames + 1
+    check(
+        1 <= places.windows_per_take <= room,
+        key + "windows_per_take",
+        f"expected 1 to {room}: windows of {frames} frames are cut out of takes of {key}take_frames",
+    )
 
 
 def _whole(values: Iterable[Any]) -> bool:

@@ -15,18 +15,21 @@ from ml_collections import ConfigDict
 from camctrl_jax.data.clip_sets import shared_folders
 from camctrl_jax.data.clips import dataset_folders
 from camctrl_jax.data.clips.dataset import check_is_dataset
+from camctrl_jax.data.mixed import MixedStream, seed_of_set, sets_identity
 from camctrl_jax.data.positions import check_same_clips
-from camctrl_jax.data.resident import ResidentClips, check_kinds_there, clips_identity
+from camctrl_jax.data.resident import ResidentClips, ResidentStream, check_kinds_there, clips_identity
 from camctrl_jax.data.stream import Batch, BatchStream, Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import MissingText, PrecomputedText, TextEmbedder, WordEmbedder
-from camctrl_jax.data.worlds_clips import WorldsSet, worlds_clips
+from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.errors import InvalidValue, MissingFile, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.parallel.sharding import distribute_batch, sample_sharding
 from camctrl_jax.training.objective import PreviewClips
 from camctrl_jax.training.values import ConfigError, value_of
-from camctrl_jax.worlds import WorldsConfig, sample_world
+from camctrl_jax.training.world_sets import of_set, turns_of, views_of
+from camctrl_jax.worlds import Places, WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 if TYPE_CHECKING:  # it brings Grain, see _clip_stream
@@ -36,6 +39,7 @@ Progress = Callable[[int, int], None]
 
 # Of the worlds that a run measures its loss on: far from those that it shows and that evaluations take.
 _MEASURED_FIRST_SEED = HELD_OUT_FIRST_SEED + 500_000
+_MEASURED_SEEDS = 20_000  # between those of one set and of the next
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,10 @@ def check_position(config: ConfigDict, position: Mapping[str, Any]) -> None:
     """
     if config.data.kind != "worlds":
         return  # datasets are opened at once, and streams check
-    ids = _worlds_set(config, range(*config.data.worlds.seeds)).ids
-    check_same_clips(position, clips_identity(ids, config.seed))
+    sets = {name: _trained_worlds(view).ids for name, view in views_of(config).items()}
+    alone = sets.get("")
+    own = sets_identity(sets, config.seed) if alone is None else clips_identity(alone, config.seed)
+    check_same_clips(position, own)
 
 
 def held_out_remarks(config: ConfigDict) -> tuple[str, ...]:
@@ -124,37 +130,67 @@ def held_out_remarks(config: ConfigDict) -> tuple[str, ...]:
 
 def held_out_batches(
     config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool
-) -> tuple[Batch, ...]:
+) -> dict[str, tuple[Batch, ...]]:
     """Batches that are never trained on, the same in every run, on the mesh.
 
     Of the datasets ``config.held_out.datasets``, or of held-out worlds; tasks and dropout are those of
     training.
 
+    Returns:
+        By set of worlds; under the name "" where there are no sets.
+
     Raises:
         ConfigError: there are no such data, or they do not fit the config.
     """
-    held, fixed = config.held_out, config.copy_and_resolve_references()
-    fixed.seed = 0
-    fixed.data.image_turns, fixed.data.video_turns = 0, 1
     try:
-        if held.datasets:
-            fixed.data.datasets, fixed.data.unlabelled, fixed.data.workers = tuple(held.datasets), (), 0
-            # One shape, that of training clips; every clip alike.
-            stream = _clip_stream(fixed, encoder, buckets_of(fixed), shares=None)
-        else:
-            first, count = _MEASURED_FIRST_SEED, max(held.clips, config.batch_size)
-            # A share so small, or so large, that one kind would be missing among so few still has one of it.
-            share = fixed.data.worlds.unlabelled_share
-            if share > 0:
-                fixed.data.worlds.unlabelled_share = min(max(share, 1 / count), 1 - 1 / count)
-            clips = render_worlds(fixed, range(first, first + count), encoder, mesh)
-            stream = _worlds_stream(fixed, mesh, clips, cameras)
-        count = max(1, held.clips // config.batch_size)
-        batches = tuple(distribute_batch(batch, mesh) for batch in itertools.islice(stream, count))
+        if config.held_out.datasets:
+            return {"": _held_out_datasets(config, mesh, encoder)}
+        views = views_of(config)
+        return {
+            name: _held_out_worlds(
+                view, number, -(-config.held_out.clips // len(views)), mesh, encoder, cameras
+            )
+            for number, (name, view) in enumerate(views.items())
+        }
     except ConfigError:
         raise
     except UserError as error:
         raise ConfigError(f"config.held_out: {error}") from error
+
+
+def _held_out_datasets(config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None) -> tuple[Batch, ...]:
+    fixed, held = _measured(config), config.held_out
+    fixed.data.datasets, fixed.data.unlabelled, fixed.data.workers = tuple(held.datasets), (), 0
+    # One shape, that of training clips; every clip alike.
+    return _taken(_clip_stream(fixed, encoder, buckets_of(fixed), shares=None), fixed, held.clips, mesh)
+
+
+def _held_out_worlds(
+    config: ConfigDict, number: int, clips: int, mesh: Mesh, encoder: Autoencoder | None, cameras: bool
+) -> tuple[Batch, ...]:
+    """Of a set of worlds that is the ``number``-th of its run."""
+    fixed, count = _measured(config), max(clips, config.batch_size)
+    first = _MEASURED_FIRST_SEED + number * _MEASURED_SEEDS
+    worlds = fixed.data.worlds
+    worlds.places.windows_per_take = 1  # as many takes as clips: more to tell apart
+    # A share so small, or so large, that one kind would be missing among so few still has one of it.
+    if worlds.unlabelled_share > 0:
+        worlds.unlabelled_share = min(max(worlds.unlabelled_share, 1 / count), 1 - 1 / count)
+    rendered = render_worlds(fixed, range(first, first + count), encoder, mesh)
+    return _taken(_worlds_stream(fixed, mesh, rendered, cameras), fixed, clips, mesh)
+
+
+def _measured(config: ConfigDict) -> ConfigDict:
+    """The configuration with what measurements of all runs share."""
+    fixed = config.copy_and_resolve_references()
+    fixed.seed = 0
+    fixed.data.image_turns, fixed.data.video_turns = 0, 1
+    return fixed
+
+
+def _taken(stream: BatchStream, config: ConfigDict, clips: int, mesh: Mesh) -> tuple[Batch, ...]:
+    count = max(1, clips // config.batch_size)
+    batches = tuple(distribute_batch(batch, mesh) for batch in itertools.islice(stream, count))
     stream.close()
     return batches
 
@@ -243,13 +279,26 @@ def render_worlds(
 def _worlds_set(config: ConfigDict, seeds: range) -> WorldsSet:
     data = config.data
     return WorldsSet(
-        seeds, data.height, data.width, _worlds_config(config), data.worlds.samples, data.worlds.labels
+        seeds,
+        data.height,
+        data.width,
+        _worlds_config(config),
+        data.worlds.samples,
+        data.worlds.labels,
+        data.worlds.places.windows_per_take,
     )
 
 
+def _trained_worlds(config: ConfigDict) -> WorldsSet:
+    return _worlds_set(config, range(*config.data.worlds.seeds))
+
+
 def _worlds_config(config: ConfigDict) -> WorldsConfig:
-    data = config.data
-    return WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height)
+    data, asked = config.data, config.data.worlds.places
+    places = None
+    if asked.take_frames:
+        places = Places(asked.layout or None, asked.route or None, asked.take_frames)
+    return WorldsConfig(frames=data.worlds.frames, aspect=data.width / data.height, places=places)
 
 
 def _shares_of(config: ConfigDict, cameras: bool) -> tuple[int, int] | None:
@@ -262,13 +311,16 @@ def _world_shares(config: ConfigDict, cameras: bool) -> tuple[int, int] | None:
     return _shares_of(config, cameras) if config.data.worlds.unlabelled_share > 0 else None
 
 
-def _worlds_stream(config: ConfigDict, mesh: Mesh, clips: ResidentClips, cameras: bool) -> BatchStream:
+def _worlds_stream(
+    config: ConfigDict, mesh: Mesh, clips: ResidentClips, cameras: bool, name: str = ""
+) -> ResidentStream:
+    """Training batches of clips, of a set of a name where there are sets."""
     shares = _world_shares(config, cameras)
     if shares is not None:
         clips = clips.with_unlabelled(config.data.worlds.unlabelled_share, config.seed)
     return clips.stream(
         batch_size=config.batch_size,
-        seed=config.seed,
+        seed=seed_of_set(config.seed, name) if name else config.seed,
         tasks=TaskConfig(**config.tasks),
         labelled_to_unlabelled=shares,
         buckets=buckets_of(config),
@@ -281,40 +333,61 @@ def _check_world_kinds(config: ConfigDict, cameras: bool) -> None:
     shares, worlds = _shares_of(config, cameras), config.data.worlds
     if shares is None:
         return
-    count = len(range(*worlds.seeds))
+    count = len(_trained_worlds(config))
     unlabelled = round(worlds.unlabelled_share * count)
     if worlds.unlabelled_share > 0 or not shares[0]:
         check_kinds_there(shares, count - unlabelled, unlabelled)
 
 
-def _worlds_report(config: ConfigDict, shares: tuple[int, int] | None) -> tuple[str, ...]:
-    worlds = config.data.worlds
-    count = len(range(*worlds.seeds))
-    hidden = 0 if shares is None else round(worlds.unlabelled_share * count)
+def _worlds_report(config: ConfigDict, clips: ResidentClips, cameras: bool, name: str) -> str:
+    shares, count = _world_shares(config, cameras), len(clips)
+    hidden = 0 if shares is None else round(config.data.worlds.unlabelled_share * count)
     drawn = count
     if shares is not None and not all(shares):
         drawn = count - hidden if shares[0] else hidden
-    return (f"worlds: {count} clips, {count - hidden} labelled; drawn: {drawn}",)
+    report = f"worlds: {count} clips, {count - hidden} labelled; drawn: {drawn}"
+    if not name:
+        return report
+    size = sum(array.nbytes for array in clips.arrays.values()) / 2**30
+    kind = "windows of takes" if config.data.worlds.places.take_frames else "worlds"
+    shape = f"{config.data.frames} frames, {config.data.height}x{config.data.width}, {size:.2f} GiB a device"
+    return f"{name} ({kind}): {report.removeprefix('worlds: ')}; {shape}"
 
 
 def _worlds_inputs(
     config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool, progress: Progress
 ) -> Inputs:
-    _check_world_kinds(config, cameras)
-    clips = render_worlds(config, range(*config.data.worlds.seeds), encoder, mesh, progress)
+    views = views_of(config)
+    for name, view in views.items():
+        try:
+            _check_world_kinds(view, cameras)
+        except InvalidValue as error:
+            raise of_set(name, error) from error
+    clips = {
+        name: render_worlds(view, range(*view.data.worlds.seeds), encoder, mesh, progress)
+        for name, view in views.items()
+    }
 
     def probe(count: int) -> Iterator[jax.Array]:
-        # Another seed: the probe has its own order, and never moves the training stream.
-        size = min(config.batch_size, count)
-        whole = clips.stream(batch_size=size, seed=config.seed + 1, batch_sharding=sample_sharding(mesh))
-        for _ in range(-(-count // size)):
-            yield next(whole)["video"]
+        for name, view in views.items():  # of each set as many
+            yield from _probed(view, mesh, clips[name], -(-count // len(views)))
 
+    streams = {name: _worlds_stream(view, mesh, clips[name], cameras, name) for name, view in views.items()}
+    alone = streams.get("")
     return Inputs(
-        _worlds_stream(config, mesh, clips, cameras),
+        MixedStream(streams, turns_of(config), config.seed) if alone is None else alone,
         probe,
-        _worlds_report(config, _world_shares(config, cameras)),
+        tuple(_worlds_report(view, clips[name], cameras, name) for name, view in views.items()),
     )
+
+
+def _probed(config: ConfigDict, mesh: Mesh, clips: ResidentClips, count: int) -> Iterator[jax.Array]:
+    """Videos of ``count`` clips."""
+    # Another seed: the probe has its own order, and never moves the training stream.
+    size = min(config.batch_size, count)
+    whole = clips.stream(batch_size=size, seed=config.seed + 1, batch_sharding=sample_sharding(mesh))
+    for _ in range(-(-count // size)):
+        yield next(whole)["video"]
 
 
 def _dataset_inputs(config: ConfigDict, mesh: Mesh, encoder: Autoencoder | None, cameras: bool) -> Inputs:

@@ -22,6 +22,7 @@ from camctrl_jax.parallel.sharding import batch_sharding, batch_shards, sharding
 from camctrl_jax.training.objective import Objective, build_objective
 from camctrl_jax.training.state import Params, TrainState
 from camctrl_jax.training.values import ConfigError
+from camctrl_jax.training.world_sets import views_of
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,16 @@ def build_program(config: ConfigDict, mesh: Mesh, placement: Placement | None = 
 def check_batches(config: ConfigDict, mesh: Mesh) -> None:
     """Raises: ConfigError for batches that the mesh, or ``config.accumulate``, cannot split."""
     shards = batch_shards(mesh) * config.accumulate
-    for size in (config.batch_size, config.data.image_batch):
-        if size % shards:
-            times = "" if config.accumulate == 1 else f" in {config.accumulate} turns (config.accumulate)"
-            raise ConfigError(
-                f"a batch of {size} cannot be split into the {batch_shards(mesh)} parts of mesh.data x "
-                f"mesh.fsdp{times}; choose a multiple of {shards} for config.batch_size (and "
-                "data.image_batch)"
-            )
+    for name, view in views_of(config).items():
+        for size in (view.batch_size, view.data.image_batch):
+            if size % shards:
+                times = "" if config.accumulate == 1 else f" in {config.accumulate} turns (config.accumulate)"
+                keys = "config.batch_size (and data.image_batch)"
+                keys = f"config.data.sets.{name}.batch_size (and image_batch)" if name else keys
+                raise ConfigError(
+                    f"a batch of {size} cannot be split into the {batch_shards(mesh)} parts of mesh.data x "
+                    f"mesh.fsdp{times}; choose a multiple of {shards} for {keys}"
+                )
 
 
 def _key() -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -271,25 +272,32 @@ def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: A
     """The callback that measures the average on clips that are not trained on, or None.
 
     Noise and times of a batch follow from its number alone, so values of different steps, runs and seeds
-    compare.
+    compare. Where there are several sets of worlds, also of each set alone.
     """
     if not config.held_out.every:
         return None
-    batches = held_out_batches(config, program.mesh, encoder, program.objective.reads_cameras)
+    sets = held_out_batches(config, program.mesh, encoder, program.objective.reads_cameras)
     key_of = jax.jit(
         lambda number: jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), number),
         out_shardings=program.everywhere,
     )
 
-    def measure(state: TrainState) -> dict[str, float]:
-        found = [
-            jax.device_get(program.jitted_measure(state.ema, batch, key_of(number), frozen))
-            for number, batch in enumerate(batches)
-        ]
+    def means(found: list[dict[str, Any]], prefix: str) -> dict[str, float]:
         return {
-            f"held_out_{name}": float(np.nanmean([each[name] for each in found]))
+            f"{prefix}{name}": float(np.nanmean([each[name] for each in found]))
             for name in found[0]
             if not all(np.isnan(each[name]) for each in found)
         }
+
+    def measure(state: TrainState) -> dict[str, float]:
+        numbers, found, values = itertools.count(), [], {}
+        for name, batches in sets.items():
+            own = [
+                jax.device_get(program.jitted_measure(state.ema, batch, key_of(next(numbers)), frozen))
+                for batch in batches
+            ]
+            values |= means(own, f"held_out_{name}_") if name else {}
+            found += own
+        return means(found, "held_out_") | values
 
     return measure

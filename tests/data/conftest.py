@@ -8,7 +8,8 @@ from nano_weights import random_params
 
 from camctrl_jax.checkpoints.weights import expected_vae
 from camctrl_jax.data.clips import ClipDataset, open_clips, write_clips
-from camctrl_jax.data.worlds_clips import WorldsSet, world_records
+from camctrl_jax.data.worlds_records import world_records
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.models import vae_preset
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.worlds import WorldsConfig

@@ -12,8 +12,9 @@ import signal
 import numpy as np
 import pytest
 from pattern_videos import pattern_video
+from scipy.spatial.transform import Rotation
 
-from camctrl_jax.camera import plucker_map
+from camctrl_jax.camera import Cameras, plucker_map
 from camctrl_jax.camera.framing import Framing, relative_to_first
 from camctrl_jax.data.bad_clips import TooManyBadClips
 from camctrl_jax.data.clip_stream import ClipStream, ClipStreamConfig
@@ -95,6 +96,42 @@ def test_four_labelled_to_one_unlabelled_in_every_five(worlds_folder, worlds_dat
     known = worlds_dataset.index["labelled"]
     assert (np.sort(drawn[known[drawn]][:8]) == np.flatnonzero(known)).all()  # one pass: every clip once
     assert stream.describe(batch) == [f"worlds/world-{number}" for number in batch["clip_index"]]
+
+
+def take_record(frames: int = 13) -> tuple[ClipRecord, np.ndarray]:
+    """A take whose frames 100, 101, ... are the clip, and its poses from the take's first camera."""
+    turns = Rotation.from_euler("yx", np.stack([np.arange(frames) + 100, np.full(frames, 3.0)], 1) / 90)
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses[:, :3, :3], poses[:, 0, 3] = turns.as_matrix(), 5.0 + np.arange(frames)
+    reference = np.eye(4)
+    reference[:3, :3], reference[:3, 3] = Rotation.from_euler("y", 0.3).as_matrix(), (1.0, -1.0, 2.0)
+    (record,) = plain_records(1, frames, cameras=Cameras(poses, (0.6, 1.0, 0.5, 0.5)), reference=reference)
+    return record, np.linalg.inv(reference) @ poses
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_windows_that_extend_are_seen_from_the_first_camera_of_the_take(tmp_path, flip):
+    record, expected = take_record()
+    write_clips(tmp_path / "set", [record])
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0]) if flip else np.eye(4)
+    expected = mirror @ expected @ mirror
+
+    def poses(**tasks):
+        tasks = TaskConfig(text_dropout=0, camera_dropout=0, extension_latents=(2, 2), **tasks)
+        options = {"tasks": tasks, "labelled_to_unlabelled": None, "flip": flip}
+        return next(open_stream(tmp_path / "set", Bucket(9, 6), **options))["world_from_camera"]
+
+    def starts(found, windows):
+        return [int(np.abs(windows - own).max(axis=(1, 2, 3)).argmin()) for own in found]
+
+    windows = np.stack([expected[start : start + 9] for start in range(5)])
+    found = poses(t2v=0, i2v=0, extension=1)
+    np.testing.assert_allclose(found, windows[starts(found, windows)], atol=1e-6)
+    assert np.abs(found[:, 0] - np.eye(4)).max() > 0.1
+    own = relative_to_first(windows)
+    for tasks in ({"t2v": 0, "i2v": 1}, {"t2v": 0, "i2v": 0, "extension": 1, "reference": "clip"}):
+        found = poses(**tasks)
+        np.testing.assert_allclose(found, own[starts(found, own)], atol=1e-6)
 
 
 def test_rows_belong_together(worlds_folder, worlds_dataset):

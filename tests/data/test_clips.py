@@ -234,3 +234,18 @@ def test_poses_that_are_no_poses_are_refused():
     with pytest.raises(ClipError, match="frame 2") as caught:
         dataclasses.replace(record(0), cameras=Cameras(poses, (0.6, 1.0, 0.5, 0.5))).validate()
     assert caught.value.reason == "bad_pose"
+
+
+def test_the_camera_that_a_take_begins_with_is_kept(tmp_path):
+    reference = np.eye(4)
+    reference[:3, 3] = 0.1, 0.2, 1 / 3
+    records = [record(0, reference=reference), record(1), record(2, reference=reference, cameras=None)]
+    write_clips(tmp_path / "set", iter(records))
+    window, whole, hidden = open_clips(tmp_path / "set")
+    np.testing.assert_array_equal(window.reference, reference)
+    assert whole.reference is hidden.reference is None
+    earlier = {name: value for name, value in record(0).to_features().items() if name != "reference"}
+    as_read = {"id": b"x", "captions": [b""], "source": b""}
+    assert ClipRecord.from_features(earlier | as_read).reference is None
+    with pytest.raises(ClipError, match="the take's first camera"):
+        record(0, reference=2 * reference).validate()

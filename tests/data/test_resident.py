@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -239,3 +240,22 @@ def test_arrays_that_do_not_fit_together_are_refused():
             clips.labelled,
             clips.ids,
         )
+
+
+def test_windows_that_the_stream_cuts_out_of_a_take_keep_its_reference_when_they_extend():
+    clips = dataclasses.replace(make_clips(20), shared_reference=True)
+    poses = relative_to_first(make_poses(20, 13))
+
+    def drawn(**tasks):
+        tasks = TaskConfig(extension_latents=(2, 2), **tasks)
+        batch = next(clips.stream(batch_size=20, seed=1, tasks=tasks, buckets=[Bucket(9, 20)]))
+        starts = np.asarray(batch["video"][:, 0, 0, 0, 0]).astype(int) - 10 * np.asarray(batch["clip_index"])
+        assert len(set(starts.tolist())) > 2
+        windows = [poses[clip, start : start + 9] for clip, start in zip(batch["clip_index"], starts)]
+        return batch["world_from_camera"], np.stack(windows)
+
+    found, windows = drawn(t2v=0, i2v=0, extension=1)
+    np.testing.assert_allclose(found, windows, atol=1e-5)
+    for tasks in ({"t2v": 0, "i2v": 1}, {"t2v": 0, "i2v": 0, "extension": 1, "reference": "clip"}):
+        found, windows = drawn(**tasks)
+        np.testing.assert_allclose(found, relative_to_first(windows), atol=1e-4)

@@ -79,6 +79,7 @@ def test_position_alone_decides():
         ({"text_dropout": 1.5}, "text_dropout is 1.5"),
         ({"camera_dropout": -1}, "camera_dropout is -1"),
         ({"extension_latents": (5, 2)}, r"\(5, 2\)"),
+        ({"reference": "world"}, "reference is 'world'; expected one of take, clip"),
     ],
 )
 def test_impossible_settings_are_named(options, named):

@@ -19,8 +19,11 @@ from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import WorldsSet, sampled_worlds, world_records, worlds_clips
+from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_records import world_records
+from camctrl_jax.data.worlds_set import WorldsSet, sampled_worlds
 from camctrl_jax.worlds import Places, WorldsConfig, paths, render, render_rgb, sample_world
+from camctrl_jax.worlds import window as cut_window
 from camctrl_jax.worlds.rendering import FARTHEST
 
 EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
@@ -89,10 +92,63 @@ def test_windows_of_takes_are_seen_from_the_first_camera_of_the_take_when_they_e
     np.testing.assert_allclose(batch["world_from_camera"], own, atol=1e-5)
 
 
+def test_windows_of_a_take_are_cut_from_it(tmp_path):
+    config = replace(CONFIG, places=Places(layout="garden", take_frames=49))
+    windows = WorldsSet(range(5, 7), **SIZE, config=config, windows_per_take=3)
+    assert len(windows) == 6
+    starts = [int(name.rpartition("-")[2]) for name in windows.ids]
+    assert [name.rpartition("-from-")[0] for name in windows.ids] == ["place-5"] * 3 + ["place-6"] * 3
+    assert all(0 <= start <= 40 for start in starts)
+    assert all(a < 14 <= b + 1 < 29 <= c + 2 for a, b, c in (starts[:3], starts[3:]))  # one in each third
+    clips = worlds_clips(windows, EMBEDDER, chunk=4, workers=0, cache=tmp_path)  # a take over two chunks
+    assert clips.ids == windows.ids
+    for row, start in enumerate(starts):
+        take = sample_world(5 + row // 3, replace(windows.config, frames=49, places=Places(layout="garden")))
+        expected = np.linalg.inv(take.cameras.world_from_camera[0]) @ take.cameras.world_from_camera
+        poses = clips.arrays["world_from_camera"][row]
+        np.testing.assert_allclose(poses, expected[start : start + 9], atol=1e-6)
+    rendered = render(cut_window(take, starts[-1], 9), 32, 48, 1)
+    np.testing.assert_array_equal(clips.arrays["video"][-1], rendered.rgb)
+    # Another number of windows is another set, in the cache too.
+    worlds_clips(replace(windows, windows_per_take=1), EMBEDDER, chunk=4, workers=0, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ValueError, match="takes of 49 frames hold 1 to 41 windows of 9 frames"):
+        replace(windows, windows_per_take=42)
+    with pytest.raises(ValueError, match="takes of 9 frames hold 1 to 1 windows"):
+        replace(FIVE, windows_per_take=2)
+
+
+def test_records_of_places_keep_the_first_camera_of_the_take(tmp_path):
+    windows = WorldsSet(
+        range(5, 7), **SIZE, config=replace(CONFIG, places=Places(take_frames=49)), windows_per_take=2
+    )
+    records = list(world_records(windows, chunk=4, workers=0, crf=1, unlabelled_share=0.25))
+    assert tuple(record.id for record in records) == windows.ids
+    clips = worlds_clips(windows, EMBEDDER, chunk=4, workers=0)
+    for record, expected in zip(records, np.asarray(clips.arrays["world_from_camera"])):
+        record.validate()
+        if record.labelled:
+            found = np.linalg.inv(record.reference) @ record.cameras.world_from_camera
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert sum(record.labelled for record in records) == 3
+    whole = replace(windows, config=replace(CONFIG, places=Places()), windows_per_take=1)
+    assert whole.shared_reference
+    (record, _) = world_records(whole, chunk=2, workers=0)
+    np.testing.assert_array_equal(record.reference, record.cameras.world_from_camera[0])
+    assert not FIVE.shared_reference
+    assert next(iter(world_records(FIVE, chunk=2, workers=0))).reference is None
+
+
+def test_sets_without_places_are_named_and_kept_as_ever():
+    """Positions of earlier checkpoints and cached sets are found again by these."""
+    assert FIVE.ids == ("world-3", "world-4", "world-5", "world-6", "world-7")
+    assert replace(FIVE, config=replace(CONFIG, places=Places())).ids[0] == "place-3"
+
+
 def test_processes_sample_the_same_worlds_in_the_same_order():
-    # Seeds of three chunks over two processes.
-    alone = [world for chunk in sampled_worlds(range(5), CONFIG, chunk=2, workers=0) for world in chunk]
-    shared = [world for chunk in sampled_worlds(range(5), CONFIG, chunk=2, workers=2) for world in chunk]
+    five = WorldsSet(range(5), **SIZE, config=CONFIG)  # three chunks over two processes
+    alone = [world for chunk in sampled_worlds(five, range(5), chunk=2, workers=0) for world in chunk]
+    shared = [world for chunk in sampled_worlds(five, range(5), chunk=2, workers=2) for world in chunk]
     assert [world.seed for world in shared] == [0, 1, 2, 3, 4]
     for one, other in zip(alone, shared):
         assert one.captions == other.captions

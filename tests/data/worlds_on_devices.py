@@ -18,7 +18,8 @@ from nano_weights import random_params
 
 from camctrl_jax.checkpoints.weights import expected_vae
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import WorldsSet, worlds_clips
+from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.models import vae_preset
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh

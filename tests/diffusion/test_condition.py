@@ -7,6 +7,7 @@ import numpy as np
 from camctrl_jax.camera import plucker_map
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.condition import Condition, camera_condition
+from camctrl_jax.diffusion.flow import interpolate
 from camctrl_jax.models import CameraConfig
 
 
@@ -63,3 +64,49 @@ def test_an_image_has_one_camera():
     assert found.shape == (2, 1, 2, 4, 6)
     found = camera_condition(matrices, intrinsics, valid, shape, CameraConfig("pixel"))
     assert found.shape == (2, 1, 16, 32, 6)
+
+
+def test_retrieved_frames_stand_before_the_window_with_maps_of_their_own_poses():
+    matrices, intrinsics = poses(9)
+    valid, shape = jnp.asarray([True, False]), ClipShape(9, 48, 80)
+    own = matrices[:, 3:5] @ matrices[:, 8:9], intrinsics[:, :2] * 1.1
+    found = camera_condition(matrices, intrinsics, valid, shape, CameraConfig(), own)
+    assert found.shape == (2, 2 + 3, 6, 10, 6)
+    np.testing.assert_array_equal(found[:1, :2], plucker_map(*(x[:1] for x in own), 6, 10))
+    alone = camera_condition(matrices, intrinsics, valid, shape, CameraConfig())
+    np.testing.assert_array_equal(found[:, 2:], alone)
+    np.testing.assert_array_equal(found[1], 0.0)
+
+
+def with_history(retrieved=2, window=3):
+    latents = retrieved + window
+    mask = jnp.broadcast_to(jnp.arange(latents) < retrieved + 1, (2, latents))
+    clean = normal(1, 2, latents, 2, 2, 16)
+    return Condition(
+        normal(2, 2, 1, 4), jnp.ones((2, 1), bool), normal(3, 2, latents, 2, 2, 6), clean, mask, retrieved
+    )
+
+
+def test_without_history_is_text_to_video_of_the_window():
+    condition = with_history()
+    bare, noisy = condition.without_history(), normal(4, 2, 3, 2, 2, 16)
+    assert bare.retrieved == 0
+    np.testing.assert_array_equal(bare.plucker, condition.plucker[:, 2:])
+    inputs = bare.inputs(noisy)
+    np.testing.assert_array_equal(inputs[..., :16], noisy)
+    np.testing.assert_array_equal(inputs[..., 16:], 0.0)
+
+
+def test_noised_conditions_are_those_of_the_flow_at_that_time():
+    condition, noise = with_history(), normal(5, 2, 5, 2, 2, 16)
+    found = condition.noised(0.25, noise)
+    expected = interpolate(condition.clean, noise, jnp.full(2, 0.25))
+    np.testing.assert_allclose(found.given[:, :3], expected[:, :3], rtol=1e-6)
+    np.testing.assert_array_equal(found.given[:, 3:], 0.0)
+
+
+def test_how_many_are_retrieved_is_a_constant_of_a_compiled_program():
+    leaves, tree = jax.tree.flatten(with_history())
+    assert len(leaves) == 5
+    assert jax.tree.unflatten(tree, leaves).retrieved == 2
+    assert tree != jax.tree.structure(with_history(retrieved=1))

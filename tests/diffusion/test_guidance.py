@@ -113,6 +113,10 @@ def test_zero_weights_are_the_unconditional_call():
         (Guidance(text=2.0, camera=2.0), 2, 2),
         (Guidance(text=3.0, camera=2.0), 3, 2),
         (Guidance(text=3.0, camera=2.0, camera_without_text=1.0), 4, 2),
+        (Guidance(history=1.5), 2, 2),
+        (Guidance(text=3.0, camera=2.0, history=1.5), 4, 3),
+        (Guidance(text=2.0, camera=0.0, history=1.5), 3, 3),  # the fullest call has no camera
+        (Guidance(text=3.0, camera=2.0, camera_without_text=1.0, history=0.5), 5, 3),
     ],
 )
 def test_only_branches_with_a_weight_are_evaluated(guidance, evaluations, without_camera):

@@ -183,3 +183,143 @@ def test_progress_is_reported_per_step_and_changes_nothing():
     stepwise = sample(curved, jnp.float32(1), **inputs, **run, progress=lambda *done: calls.append(done))
     np.testing.assert_array_equal(stepwise, whole)
     assert calls == [(i, 5) for i in range(1, 6)]
+
+
+def remembering(retrieved: int = 2, conditions: int = 1) -> dict:
+    """Arguments of ``sample`` with retrieved latents before the window."""
+    inputs, rng = make_inputs(conditions), np.random.default_rng(7)
+
+    def before(window):
+        return jnp.concatenate([rng.normal(size=(B, retrieved, *window.shape[2:])), window], 1, jnp.float32)
+
+    condition = inputs["condition"]
+    return inputs | {
+        "noise": before(inputs["noise"]),
+        "condition": dataclasses.replace(
+            condition,
+            clean=before(condition.clean),
+            plucker=before(condition.plucker),
+            mask=jnp.concatenate([jnp.ones((B, retrieved), bool), condition.mask], 1),
+            retrieved=retrieved,
+        ),
+    }
+
+
+def attending(params, noisy, time, condition):
+    """A smooth velocity where every latent sees all others: their mean."""
+    inputs = condition.inputs(noisy)
+    seen = jnp.tanh(inputs[..., :C] + inputs[..., C : 2 * C] + 0.3 * inputs[..., -1:])
+    seen = seen + 0.5 * jnp.mean(seen, axis=1, keepdims=True)
+    return params * seen + 0.1 * jnp.sum(condition.plucker, -1, keepdims=True)
+
+
+def test_retrieved_latents_are_seen_and_not_returned():
+    inputs, run = remembering(), {"sampling": Sampling(Guidance(3.0, 2.0), 3, 2.0)}
+    found = sample(attending, jnp.float32(1), **inputs, **run)
+    assert found.shape == (B, *SHAPE)
+    np.testing.assert_array_equal(found[:, 0], inputs["condition"].clean[:, 2])
+    stepwise = sample(attending, jnp.float32(1), **inputs, **run, progress=lambda *done: None)
+    np.testing.assert_array_equal(stepwise, found)
+    other = changed(inputs, clean=inputs["condition"].clean.at[:, 1].add(1.0))
+    moved = sample(attending, jnp.float32(1), **other, **run)
+    assert float(jnp.min(jnp.max(jnp.abs(moved - found)[:, 1:], axis=(2, 3, 4)))) > 1e-3
+
+
+HISTORY = Sampling(Guidance(3.0, 2.0, history=1.7), 3, 2.0)
+
+
+def test_history_guidance_is_its_formula_with_a_text_to_video_run_beside():
+    """By hand: the same steps with calls one by one, and a window of its own for the call without history."""
+    inputs = remembering()
+    condition, null, noise = inputs["condition"], inputs["null"], inputs["noise"]
+    given = condition.mask[:, :, None, None, None]
+    bare = dataclasses.replace(
+        condition,
+        plucker=condition.plucker[:, 2:],
+        clean=jnp.full((B, *SHAPE), jnp.nan),
+        mask=jnp.zeros((B, L), bool),
+        retrieved=0,
+    )
+    state, own = noise, noise[:, 2:]
+    grid = time_grid(3, 2.0)
+    for start, stop in zip(grid[:-1], grid[1:]):
+        time = jnp.full(B, start)
+        noisy = jnp.where(given, interpolate(condition.clean, noise, time), state)
+        calls = (condition.without_text(null).without_camera(), condition.without_camera(), condition)
+        none, text, both = (attending(1.0, noisy, time, call) for call in calls)
+        window = jnp.where(given[:, 2:], own, state[:, 2:])
+        free = attending(1.0, window, time, bare)
+        guided = none + 3.0 * (text - none) + 2.0 * (both - text)
+        guided = guided[:, 2:] + 0.7 * (both[:, 2:] - free)
+        own = own + (stop - start) * free
+        state = state.at[:, 2:].add((stop - start) * guided)
+    expected = jnp.where(given, condition.clean, state)[:, 2:]
+    found = sample(attending, jnp.float32(1), **inputs, sampling=HISTORY)
+    assert jnp.linalg.norm(found - expected) <= 1e-5 * jnp.linalg.norm(expected)
+    stepwise = sample(attending, jnp.float32(1), **inputs, sampling=HISTORY, progress=lambda *done: None)
+    np.testing.assert_array_equal(stepwise, found)
+
+
+def test_the_call_without_history_knows_nothing_of_it():
+    """Of two runs that differ in the history only, it is told the same in the first step, everywhere."""
+    seen = []
+
+    def recorder(params, noisy, time, condition):
+        seen.append((noisy, condition))
+        return jnp.ones_like(noisy)
+
+    inputs = remembering(conditions=2)
+    plain = inputs["condition"]
+    other = plain.clean.at[:, :4].set(5.0), plain.plucker.at[:, :2].set(5.0)
+    with jax.disable_jit():
+        for clean, plucker in ((plain.clean, plain.plucker), other):
+            one_step = dataclasses.replace(HISTORY, steps=1)
+            sample(recorder, None, **changed(inputs, clean=clean, plucker=plucker), sampling=one_step)
+    assert [noisy.shape[:2] for noisy, _ in seen] == [(3 * B, 2 + L), (B, L)] * 2
+    (_, first), (_, second) = ((seen[i][0], seen[i][1].inputs(seen[i][0])) for i in (0, 2))
+    assert not np.array_equal(first, second)  # the calls that know it see the difference
+    (noisy, told), (again, told_again) = seen[1], seen[3]
+    np.testing.assert_array_equal(told.inputs(noisy), told_again.inputs(again))
+    jax.tree.map(np.testing.assert_array_equal, told, told_again)
+    np.testing.assert_array_equal(noisy, inputs["noise"][:, 2:])
+    assert not told.mask.any()
+
+
+def test_the_call_without_history_never_meets_the_noised_truth():
+    """In later steps its given positions hold what itself made of noise, and no trace of what is given."""
+    seen = []
+
+    def recorder(params, noisy, time, condition):
+        seen.append((noisy, time))
+        return jnp.ones_like(noisy)
+
+    inputs = remembering(conditions=2)
+    with jax.disable_jit():
+        sample(recorder, None, **inputs, sampling=HISTORY)
+    for (_, _), (window, time) in zip(seen[::2], seen[1::2]):
+        made = inputs["noise"][:, 2:4] - (1.0 - time[0])  # noise, moved along a velocity of ones
+        np.testing.assert_allclose(window[:, :2], made, atol=1e-5)
+
+
+def test_other_weights_of_history_reuse_the_compiled_loop_and_one_is_off():
+    inputs = make_inputs()
+    sample(curved, jnp.float32(1), **inputs, sampling=HISTORY)
+    compiled = sampler._compiled_euler("cpu")._cache_size()
+    sample(curved, jnp.float32(1), **inputs, sampling=Sampling(Guidance(2.0, 3.0, history=1.2), 5, 2.0))
+    assert sampler._compiled_euler("cpu")._cache_size() == compiled
+    off = sample(curved, jnp.float32(1), **inputs, sampling=Sampling(Guidance(3.0, 2.0, history=1.0), 3, 2.0))
+    plain = sample(curved, jnp.float32(1), **inputs, sampling=Sampling(Guidance(3.0, 2.0), 3, 2.0))
+    np.testing.assert_array_equal(off, plain)
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.0])
+def test_impossible_levels_of_noise_are_refused(level):
+    with pytest.raises(ValueError, match="condition_noise is"):
+        Sampling(condition_noise=level)
+
+
+def test_noise_beside_that_of_a_clip_is_other_noise_of_the_same_seed():
+    own, beside = initial_noise([7], SHAPE), initial_noise([7], SHAPE, 1)
+    assert float(jnp.max(jnp.abs(own - beside))) > 1.0
+    key = jax.random.fold_in(jax.random.key(7, impl="threefry2x32"), 1)
+    np.testing.assert_array_equal(beside[0], jax.random.normal(key, SHAPE, jnp.float32))

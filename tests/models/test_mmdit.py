@@ -21,6 +21,7 @@ from camctrl_jax.models import (
 )
 from camctrl_jax.models.attention import attention, choose_implementation
 from camctrl_jax.models.mmdit.layers import (
+    RETRIEVED_TIME,
     apply_rope,
     patches,
     rope_tables,
@@ -70,8 +71,9 @@ def fresh_params():
 
 def run(config, params, inputs, dtype=jnp.float32, **changes):
     inputs = {**inputs, **changes}
-    network = MMDiT(config, dtype=dtype)
-    return np.asarray(jax.jit(lambda p, x: network.apply({"params": p}, **x))(params, inputs))
+    network, retrieved = MMDiT(config, dtype=dtype), inputs.pop("retrieved", 0)
+    apply = jax.jit(lambda p, x: network.apply({"params": p}, **x, retrieved=retrieved))
+    return np.asarray(apply(params, inputs))
 
 
 def without_camera(params: dict) -> dict:
@@ -362,6 +364,37 @@ def test_rotary_embedding_is_a_rotation_of_interleaved_pairs():
     np.testing.assert_allclose(rotated[:, 0::2] + 1j * rotated[:, 1::2], as_complex, atol=1e-6)
 
 
+def test_retrieved_latents_have_times_of_their_own_and_leave_the_window_where_it_was():
+    grid, axes, theta = (3, 2, 2), (4, 6, 2), 100.0
+    alone = rope_tables(grid, axes, theta)
+    both = rope_tables((2 + 3, 2, 2), axes, theta, retrieved=2)
+    earlier = 2 * 4  # tokens
+    for table, window in zip(both, alone):
+        np.testing.assert_array_equal(table[earlier:], window)
+    x = np.random.default_rng(0).standard_normal((1, 20, 1, 12)).astype(np.float32)
+    as_complex = x[..., 0::2] + 1j * x[..., 1::2]
+    rotated = np.asarray(apply_rope(jnp.asarray(x), *both))
+    for token, time in ((0, RETRIEVED_TIME), (4, RETRIEVED_TIME - 1), (8, 0)):
+        turned = as_complex[0, token, 0, :2] * np.exp(1j * time / theta ** (np.arange(0, 4, 2) / 4))
+        found = rotated[0, token, 0]
+        np.testing.assert_allclose(found[0:4:2] + 1j * found[1:4:2], turned, atol=1e-6)
+
+
+def test_what_was_retrieved_reaches_the_window_whatever_the_form_of_the_layers(params, inputs):
+    config = dataclasses.replace(CONFIG, num_single=4, num_decoder=2)
+    params, scanned = random_params(config), dataclasses.replace(config, scan_layers=True)
+    found = run(config, params, inputs | {"retrieved": 1})
+    assert found.shape == (2, 3, 4, 6, 16)
+    stacked = run(scanned, stack_layers(params, config), inputs | {"retrieved": 1})
+    assert np.linalg.norm(found - stacked) <= 1e-5 * np.linalg.norm(found)
+    other = inputs["latents"].copy()
+    other[:, 0] += 1.0
+    moved = run(config, params, inputs | {"retrieved": 1, "latents": other})
+    assert np.linalg.norm((moved - found)[:, 1:]) > 1e-3 * np.linalg.norm(found)
+    # Its place in time is not that of a window's first latent.
+    assert np.linalg.norm((run(config, params, inputs) - found)[:, 1:]) > 1e-3 * np.linalg.norm(found)
+
+
 def test_patches_round_trip_in_the_order_of_the_tokens():
     x = np.random.default_rng(0).standard_normal((1, 2, 4, 6, 3)).astype(np.float32)
     tokens = patches(x, (1, 2, 2))
@@ -399,6 +432,8 @@ def test_faulty_inputs_and_settings_are_named(params, inputs):
         call(text=np.zeros((2, 5, 7), np.float32))
     with pytest.raises(ValueError, match="Pluecker map has shape"):
         call(plucker=inputs["plucker"][:, :2])
+    with pytest.raises(ValueError, match="3 of 3 latent frames are said to be retrieved"):
+        call(retrieved=3)
     with pytest.raises(ValueError, match="without camera"):
         MMDiT(dataclasses.replace(CONFIG, camera=None)).apply({"params": without_camera(params)}, **inputs)
     with pytest.raises(ValueError, match="width=50"):

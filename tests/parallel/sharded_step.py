@@ -47,6 +47,8 @@ CAMERA = dataclasses.replace(HEADS, camera=CameraConfig(encoder="deep", injectio
 one = MeshConfig()
 mesh = partial(MeshConfig, data=1)
 
+RETRIEVED = 2  # frames beside the windows of the cases that are named so
+
 # name -> (model, mesh, parts of an accumulated batch)
 CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
     "dual": (DUAL, one, 1),
@@ -61,6 +63,12 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
     "heads, all axes, ulysses, scanned, accumulated": (
         dataclasses.replace(HEADS, scan_layers=True, remat="full"),
         mesh(fsdp=2, context=2, tensor=2, context_attention="ulysses"),
+        2,
+    ),
+    "retrieved": (HEADS, one, 1),
+    "retrieved, all axes, scanned, accumulated": (
+        dataclasses.replace(HEADS, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
         2,
     ),
     "camera": (CAMERA, one, 1),
@@ -91,7 +99,9 @@ def random_params(config: MMDiTConfig) -> dict:
     )
 
 
-def updated(config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int) -> tuple[np.ndarray, float, int]:
+def updated(
+    config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int, retrieved: int
+) -> tuple[np.ndarray, float, int]:
     """(parameter changes of one step, one entry per layer; its loss; entries that one device holds)."""
     # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
     optimizer = optax.sgd(0.1)
@@ -106,7 +116,8 @@ def updated(config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int) -> tu
     shardings = shardings_of(state, mesh)
     state = jax.device_put(state, shardings)
     step = jax.jit(objective.step, out_shardings=(shardings, None))
-    state, metrics = step(state, distribute_batch(batch_of(8), mesh), jax.random.key(5), {})
+    batch = distribute_batch(batch_of(8, retrieved=retrieved), mesh)
+    state, metrics = step(state, batch, jax.random.key(5), {})
     held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
     after = unstack_layers(state.params, config) if config.scan_layers else state.params
     return flat(after) - flat(params), float(metrics["loss"]), held
@@ -115,7 +126,7 @@ def updated(config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int) -> tu
 def main() -> None:
     references = {}
     for name, case in CASES.items():
-        update, loss, held = updated(*case)
+        update, loss, held = updated(*case, RETRIEVED if name.startswith("retrieved") else 0)
         plain = references.setdefault(name.split(",")[0], (update, loss, held))
         distance = float(np.linalg.norm(update - plain[0]) / np.linalg.norm(plain[0]))
         print(

@@ -31,6 +31,7 @@ CASES = [
     "dual, accumulated, data, fsdp and tensor",
     "heads, all axes, allgather",
     "heads, all axes, ulysses, scanned, accumulated",
+    "retrieved, all axes, scanned, accumulated",
     "camera, all axes, scanned",
 ]
 

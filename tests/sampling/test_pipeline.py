@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax.camera import compose, resolve_path
+from camctrl_jax.camera import compose, plucker_map, resolve_path
+from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.flow import shift_for_tokens
@@ -18,7 +20,14 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.sampling.continuation import check_beginning
-from camctrl_jax.sampling.pipeline import ClipBatch, Denoiser, Extension, sampling_form, used_text
+from camctrl_jax.sampling.pipeline import (
+    ClipBatch,
+    Denoiser,
+    Extension,
+    RetrievedFrames,
+    sampling_form,
+    used_text,
+)
 
 SHAPE = ClipShape(9, 32, 48)
 RUN = Sampling(Guidance(2.0, 3.0), steps=2)
@@ -266,3 +275,126 @@ def test_decoded_video_is_u8_of_the_asked_size(pipeline):
     video = pipeline.autoencoder.decode(np.zeros((2, 3, 4, 6, 16), np.float32))
     assert video.shape == (2, 9, 32, 48, 3)
     assert video.dtype == np.uint8
+
+
+@pytest.fixture(scope="module")
+def remembering(pipeline):
+    """The same weights, said to have been trained with two retrieved frames."""
+    return replace(pipeline, defaults=replace(pipeline.defaults, retrieved=2))
+
+
+def turning(frames: int):
+    """A path that turns away and comes back."""
+    return resolve_path("pan right 60 deg, then pan left 60 deg", frames)
+
+
+WITH_MEMORY = replace(EXTENSION, retrieved=2)
+
+
+def test_extension_shows_the_network_earlier_frames_that_the_new_cameras_see(remembering):
+    video, path = make_image(frames=17), turning(25)
+    longer = remembering.extend(video, clips(seeds=[3], cameras=[path]), WITH_MEMORY, RUN)
+    np.testing.assert_array_equal(longer[:, :17], video)
+    # By hand.
+    chosen = select_frames(path[:12], path[17:], 2, given=path[12:17])
+    frames = RetrievedFrames(video[:, chosen], [path[chosen]])
+    window = clips(
+        seeds=[3],
+        shape=ClipShape(13, 32, 48),
+        cameras=[path[12:]],
+        condition=video[:, 12:],
+        references=[path.world_from_camera[0]],
+        retrieved=frames,
+    )
+    latents = remembering.sample(window, RUN)
+    assert latents.shape == (1, 4, 4, 6, 16)
+    np.testing.assert_array_equal(latents[:, :2], remembering.autoencoder.encode(video[:, 12:]))
+    np.testing.assert_array_equal(longer[:, 17:], remembering.autoencoder.decode(latents)[:, 5:])
+    # Frames of one's own are shown as they are, and none are chosen.
+    own = RetrievedFrames(make_image(5, frames=2), [path[:2]])
+    inputs = clips(seeds=[3], cameras=[path], retrieved=own)
+    shown = remembering.extend(video, inputs, WITH_MEMORY, RUN)
+    np.testing.assert_array_equal(shown, remembering.extend(video, inputs, EXTENSION, RUN))
+    assert np.abs(shown[:, 17:].astype(int) - longer[:, 17:]).max() > 1
+
+
+def test_each_retrieved_frame_is_encoded_alone_and_seen_from_the_clips_reference(remembering):
+    path = turning(9)
+    frames = RetrievedFrames(make_image(5, frames=2), [path[[3, 7]]])
+    reference = path.world_from_camera[4]
+    given = clips(cameras=[path], references=[reference], condition=make_image(), retrieved=frames)
+    condition, _ = remembering.condition(given)
+    assert condition.retrieved == 2
+    for index in range(2):
+        alone = remembering.autoencoder.encode(frames.video[:, index : index + 1])
+        np.testing.assert_allclose(condition.clean[:, index], alone[:, 0], atol=1e-5)
+    bare, _ = remembering.condition(replace(given, retrieved=None))
+    np.testing.assert_array_equal(condition.clean[:, 2:], bare.clean)
+    np.testing.assert_array_equal(condition.plucker[:, 2:], bare.plucker)
+    np.testing.assert_array_equal(condition.mask[0], [True, True, True, False, False])
+    seen = path[[3, 7]].transformed(np.linalg.inv(reference))
+    maps = plucker_map(jnp.float32(seen.world_from_camera), jnp.float32(seen.intrinsics), 4, 6)
+    np.testing.assert_allclose(condition.plucker[0, :2], maps, atol=1e-5)
+
+
+def test_a_longer_video_compiles_nothing_new(remembering, caplog):
+    """Three extensions in a row: all that is compiled is compiled for the first."""
+    path, video = turning(41), make_image(frames=17)
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        jax.jit(lambda x: x + 3.25)(np.float32(1))  # compilations are seen here
+        counts = [sum("Compiling" in record.message for record in caplog.records)]
+        assert counts.pop() == 1
+        for seed in range(3):
+            caplog.clear()
+            end = video.shape[1] + 8
+            video = remembering.extend(video, clips(seeds=[seed], cameras=[path[:end]]), WITH_MEMORY, RUN)
+            counts.append(sum("Compiling" in record.message for record in caplog.records))
+    assert video.shape[1] == 41
+    assert counts[1:] == [0, 0]
+
+
+def test_the_same_seed_has_the_same_noise_with_and_without_memory(remembering):
+    frames = RetrievedFrames(make_image(5, frames=2))
+    plain = remembering._noise(clips())
+    np.testing.assert_array_equal(remembering._noise(clips(retrieved=frames))[:, 2:], plain)
+    beside = remembering._noise(clips(retrieved=frames))[:, :2]
+    blur = remembering._noise(clips(retrieved=frames), 2)
+    everything = np.concatenate([np.ravel(part) for part in (plain, beside, blur)])
+    assert len(np.unique(everything)) > 0.999 * len(everything)  # no noise twice
+
+
+def test_retrieval_that_cannot_work_is_refused(pipeline, remembering):
+    video, path = make_image(frames=9), turning(17)
+    with pytest.raises(InvalidValue, match=r"SamplingDefaults\.retrieved is 0"):
+        pipeline.extend(video, clips(cameras=[path]), WITH_MEMORY, RUN)
+    with pytest.raises(InvalidValue, match=r"Extension\.retrieved=2 .* clips\.cameras is None"):
+        remembering.extend(video, clips(), WITH_MEMORY, RUN)
+    with pytest.raises(InvalidValue, match="retrieved=-1"):
+        Extension(retrieved=-1)
+    for frames, message in (
+        (RetrievedFrames(video[:, :2, :16], [path[:2]]), r"\[1, 2, 16, 48, 3\]: expected uint8 \[1, R, 32"),
+        (RetrievedFrames(video[:, :0], [path[:0]]), "R of 1 or more"),
+        (RetrievedFrames(video[:, :2], [path[:1]]), r"\[1\] poses: expected \[2\]"),
+        (RetrievedFrames(video[:, :2]), r"no poses: expected \[2\]"),
+    ):
+        with pytest.raises(InvalidValue, match=message):
+            remembering.sample(clips(cameras=[path[:9]], retrieved=frames), RUN)
+
+
+def test_history_guidance_weighs_what_is_given_and_text_to_video_has_nothing_to_weigh(pipeline):
+    weighed = replace(RUN, guidance=replace(RUN.guidance, history=1.5))
+    for condition, differs in ((None, False), (make_image(), True)):
+        inputs = clips(cameras=[resolve_path("dolly in 1 m", 9)], condition=condition)
+        plain, found = (np.asarray(pipeline.sample(inputs, run)) for run in (RUN, weighed))
+        assert (np.abs(found - plain).max() > 1e-3) == differs
+        given = 0 if condition is None else 1
+        np.testing.assert_array_equal(found[:, :given], plain[:, :given])
+
+
+def test_noise_on_what_is_given_reaches_the_network_alone(pipeline):
+    inputs = clips(cameras=[resolve_path("dolly in 1 m", 9)], condition=make_image())
+    plain, noised = (
+        np.asarray(pipeline.sample(inputs, replace(RUN, condition_noise=level))) for level in (0.0, 0.3)
+    )
+    np.testing.assert_array_equal(noised[:, 0], plain[:, 0])
+    assert np.abs(noised[:, 1:] - plain[:, 1:]).max() > 1e-3

@@ -8,7 +8,8 @@ import pytest
 from stored_text import write_text_file
 
 from camctrl_jax.data.clips import write_clips
-from camctrl_jax.data.worlds_clips import WorldsSet, world_records
+from camctrl_jax.data.worlds_records import world_records
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.training.config import default_config
@@ -215,13 +216,13 @@ def test_held_out_datasets_are_refused_for_the_same_reasons(folders, names, chan
 @pytest.mark.parametrize("name", ["labelled", "plain"])
 def test_clips_of_one_kind_alone_can_be_held_out(folders, name):
     config = config_of(**NANO, **{"held_out.datasets": (folders[name],), "held_out.clips": 5})
-    (batch,) = held_out_batches(config, make_mesh(MeshConfig()), None, True)
+    (batch,) = held_out_batches(config, make_mesh(MeshConfig()), None, True)[""]
     assert np.asarray(batch["camera_valid"]).any() == (name == "labelled")
 
 
 def test_few_held_out_worlds_have_one_of_each_kind():
     changes = {"data.worlds.unlabelled_share": 0.001, "held_out.clips": 10, "tasks.camera_dropout": 0.0}
-    batches = held_out_batches(config_of(**NANO, **changes), make_mesh(MeshConfig()), None, True)
+    batches = held_out_batches(config_of(**NANO, **changes), make_mesh(MeshConfig()), None, True)[""]
     flags = np.concatenate([np.asarray(batch["camera_valid"]) for batch in batches])
     assert (~flags).sum() == 2  # one of five
 

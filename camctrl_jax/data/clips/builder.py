@@ -58,6 +58,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
             "metric": np.bool_,
             "labelled": np.bool_,
             "source": text(),
+            "reference": tensor(shape=(None, 4, 4), dtype=np.float64),
         }
         if self._latent_shape is None:
             features["video"] = tfds.features.Scalar(np.object_)

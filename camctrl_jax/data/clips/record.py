@@ -29,6 +29,8 @@ class ClipRecord:
       latents: normalised, float16 [L, h, w, C], or None.
       text, text_mask: embeddings float16 [K, N, D] and bool [K, N] of the captions, or None.
       source: where the clip comes from.
+      reference: where the clip is a take, or a window of one: the pose f64 [4, 4] of the take's first camera,
+        in the world of ``cameras``. Of unlabelled clips it is not stored.
     """
 
     id: str
@@ -43,6 +45,7 @@ class ClipRecord:
     text: np.ndarray | None = None
     text_mask: np.ndarray | None = None
     source: str = ""
+    reference: np.ndarray | None = None
 
     @property
     def labelled(self) -> bool:
@@ -78,6 +81,9 @@ class ClipRecord:
                 )
             try:
                 self.cameras.validate(self.id)
+                if self.reference is not None:
+                    pose = np.asarray(self.reference, np.float64)[None]
+                    Cameras(pose, self.cameras.intrinsics[:1]).validate(f"{self.id}: the take's first camera")
             except CameraError as error:
                 raise ClipError("bad_pose", str(error)) from error
         return self
@@ -103,7 +109,10 @@ class ClipRecord:
             "metric": self.metric,
             "labelled": self.labelled,
             "source": self.source,
+            "reference": np.zeros((0, 4, 4)),
         }
+        if self.reference is not None and self.cameras is not None:
+            features["reference"] = np.asarray(self.reference, np.float64)[None]
         if self.video is not None:
             features["video"] = self.video
         else:
@@ -134,4 +143,5 @@ class ClipRecord:
             text=features.get("text"),
             text_mask=features.get("text_mask"),
             source=features["source"].decode(),
+            reference=next(iter(features.get("reference", ())), None),  # earlier datasets have none
         )

@@ -28,6 +28,9 @@ from camctrl_jax.models.placement import ONE_DEVICE, Placement
 
 NORM_EPS = 1e-6
 IMAGE_NORM_EPS = 1e-5
+# Rotary time of the first retrieved latent; those after it count down. Before every window's 0, and as far
+# from it as two seconds are: a retrieved frame is no neighbour in time of what is generated.
+RETRIEVED_TIME = -8.0
 
 _kernel_init = nn.initializers.xavier_uniform()
 _zeros = nn.initializers.zeros
@@ -47,15 +50,18 @@ def timestep_features(timesteps: Array) -> Array:
 
 
 def rope_tables(
-    grid: tuple[int, int, int], axes: tuple[int, int, int], theta: float
+    grid: tuple[int, int, int], axes: tuple[int, int, int], theta: float, retrieved: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factors of the 3-D rotary embedding for :func:`apply_rope`, each f32 [t*h*w, H], computed in float64.
 
     The first holds every pair's cosine twice, the second its sine as (-sin, sin). Constants are kept as they
     are read: the compiler would work them out anew for every layer. ``grid`` is the token grid (t, h, w),
-    ``axes`` the head channels of each axis; positions are integers from 0.
+    ``axes`` the head channels of each axis; positions are integers from 0. The times of the first
+    ``retrieved`` of t count down from ``RETRIEVED_TIME``, and 0 is what follows them.
     """
-    positions = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid), indexing="ij")
+    times, *places = (np.arange(n, dtype=np.float64) for n in grid)
+    times = np.concatenate([RETRIEVED_TIME - times[:retrieved], times[: len(times) - retrieved]])
+    positions = np.meshgrid(times, *places, indexing="ij")
     angles = [
         position.reshape(-1, 1) / theta ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
         for position, dim in zip(positions, axes)

@@ -67,6 +67,7 @@ class MMDiT(nn.Module):
         text_mask: Array | None = None,
         plucker: Array | None = None,
         image: Array | None = None,
+        retrieved: int = 0,
     ) -> Array:
         """Predict the velocity.
 
@@ -78,12 +79,19 @@ class MMDiT(nn.Module):
             plucker: f32 [B, L, h, w, 6] (or [B, L, H, W, 6] for a camera of resolution 'pixel'). Zeros mean
               "no camera", which leaves the biases of the camera layers; None leaves the camera layers out.
             image: [B, I, image_dim] image-encoder features, or None.
+            retrieved: how many latent frames at the front are retrieved ones, of any time before the window
+              that follows them: they have rotary times of their own, the window's are what they are alone.
 
         Returns: f32 [B, L, h, w, out_channels].
         Raises: ValueError if shapes and configuration disagree.
         """
         config, dtype, place = self.config, self.dtype, self.placement
         grid = self._check(latents, text, plucker, image)
+        if retrieved and (config.patch[0] != 1 or not 0 < retrieved < grid[0]):
+            raise InvalidValue(
+                f"{retrieved} of {grid[0]} latent frames are said to be retrieved ones: expected fewer than "
+                f"all, and patches of one latent frame (config.patch is {config.patch})."
+            )
 
         tokens = PatchEmbed(config.width, config.patch, dtype, name="x_embedder")(latents)  # [B, V, D]
         features, injected = None, {}
@@ -97,7 +105,7 @@ class MMDiT(nn.Module):
 
         time = nn.silu(TimeEmbed(config.width, name="time_text_embed")(timesteps))
         shared = SharedModulation(config, name="shared_modulation")(time) if config.shared_modulation else {}
-        rope = rope_tables(grid, config.rope_axes, config.rope_theta)
+        rope = rope_tables(grid, config.rope_axes, config.rope_theta, retrieved)
         video_tokens = streams[0]
 
         def conditioning(*others: int) -> Conditioning:

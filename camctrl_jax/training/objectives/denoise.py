@@ -49,6 +49,7 @@ AUTOENCODER = "autoencoder"  # the role of the frozen VAE
 
 # Fields of a batch that the loss reads beside latents.
 _READ = ("world_from_camera", "intrinsics", "camera_valid", "condition_mask", "text", "text_mask")
+_READ += ("retrieved_latents", "retrieved_world_from_camera", "retrieved_intrinsics")
 # What a transformer computes depends on these, but the shapes of its parameters do not tell them.
 _SIZES_WITHOUT_SHAPE = ("heads", "rope_axes", "rope_theta", "num_decoder")
 # Bytes of a half-precision value, and how many widths of it per token every pass over a block moves, about.
@@ -69,6 +70,8 @@ class Denoise(Objective):
 
     Batches have the fields of ``camctrl_jax.data.stream``; if they hold ``video`` instead of ``latents``,
     the frozen VAE encodes it inside the step. An image is a clip of one frame.
+
+    Frames retrieved from elsewhere in the videos (``retrieved_latents``) are given beside each window.
 
     Metrics beside the loss: that of clips whose camera the model sees (``loss_labelled``) and that of those
     without one (``loss_unlabelled``: no labels, or dropped).
@@ -114,7 +117,10 @@ class Denoise(Objective):
         return MMDiT(replace(self.model, scan_layers=False), self.dtype).init_params(key)
 
     def examples(self, batch: Batch, key: Array, frozen: Frozen) -> Examples:
-        """Latents with times and noise, and what the condition is made of; latents to generate weigh."""
+        """Latents with times and noise, and what the condition is made of; latents to generate weigh.
+
+        Noise and times of the window do not depend on what is retrieved.
+        """
         if "latents" in batch:
             latents = batch["latents"].astype(jnp.float32)
         else:
@@ -128,12 +134,16 @@ class Denoise(Objective):
             "time": sample_times(time_key, latents.shape[0], tokens, self.flow),
             "noise": jax.random.normal(noise_key, latents.shape, jnp.float32),
         }
+        if "retrieved_latents" in inputs:
+            shape = inputs["retrieved_latents"].shape
+            noise = jax.random.normal(jax.random.fold_in(noise_key, 1), shape, jnp.float32)
+            inputs["noise"] = jnp.concatenate([noise, inputs["noise"]], axis=1)
         mask = batch["condition_mask"]
         return Examples(inputs, mask.shape[-1] - mask.sum(axis=-1))
 
     def condition(self, inputs: Mapping[str, Array]) -> Condition:
         """What the model is told of some examples."""
-        plucker = None
+        plucker, retrieved = None, inputs.get("retrieved_latents")
         if self.model.camera is not None:
             frames = inputs["world_from_camera"].shape[1]
             stride = self.vae.spatial_stride
@@ -144,14 +154,27 @@ class Denoise(Objective):
                 inputs["camera_valid"],
                 self.vae.clip_shape(frames, height, width),
                 self.model.camera,
+                None
+                if retrieved is None
+                else (inputs["retrieved_world_from_camera"], inputs["retrieved_intrinsics"]),
             )
-        return Condition(
+        window = Condition(
             inputs["text"], inputs["text_mask"], plucker, inputs["latents"], inputs["condition_mask"]
+        )
+        if retrieved is None:
+            return window
+        given = jnp.ones(retrieved.shape[:2], bool)
+        return replace(
+            window,
+            clean=jnp.concatenate([retrieved.astype(jnp.float32), window.clean], axis=1),
+            mask=jnp.concatenate([given, window.mask], axis=1),
+            retrieved=retrieved.shape[1],
         )
 
     def loss(self, params: Params, inputs: Mapping[str, Array], frozen: Frozen) -> tuple[Array, Aside]:
         """Mean squared error of the velocity over latents to generate, and that of every sample, f32 [B]."""
-        condition, latents, noise = self.condition(inputs), inputs["latents"], inputs["noise"]
+        condition, noise = self.condition(inputs), inputs["noise"]
+        latents = condition.clean  # of retrieved frames and of the whole window
         denoiser = Denoiser(self.model, self.dtype, self.placement)
         noisy = interpolate(latents, noise, inputs["time"])
         velocity = denoiser(params, noisy, inputs["time"], condition)
@@ -273,6 +296,8 @@ class Denoise(Objective):
             grid = batch["latents"].shape[1:4]
         else:
             grid = self.vae.clip_shape(*batch["video"].shape[1:4]).latent_shape
+        if "retrieved_latents" in batch:
+            grid = (grid[0] + batch["retrieved_latents"].shape[1], *grid[1:])
         one = mmdit_flops(model, grid, text)
         tokens = int(np.prod(grid)) // int(np.prod(model.patch)) + text
         moved = _HALF * count * tokens * (model.num_dual + model.num_single)

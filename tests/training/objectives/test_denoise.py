@@ -141,11 +141,11 @@ def test_a_model_without_a_camera_trains_on_the_same_batches():
     assert np.isfinite(float(jitted(objective)(state, batch_of(2), KEY)[1]["loss"]))
 
 
-def test_what_is_measured_is_the_loss_that_is_trained_on(state):
+def test_what_is_measured_is_the_loss_that_is_trained_on(state, step):
     batch = jax.device_put(batch_of(4))
     key = jax.random.fold_in(KEY, 0)
     measured = jax.jit(OBJECTIVE.measure)(state.params, batch, key, {})
-    trained = jitted(OBJECTIVE)(state, batch, KEY)[1]
+    trained = step(state, batch, KEY)[1]
     for name, value in measured.items():
         assert float(value) == pytest.approx(float(trained[name]), rel=1e-6, nan_ok=True), name
 
@@ -165,3 +165,27 @@ def test_stage_1_begins_as_exactly_the_base_model(state):
     back, new = take_over(base, state.params, "stage 1")  # and the other way the camera layer is left out
     assert new == set()
     assert "camera_embedder" not in back
+
+
+def test_retrieved_frames_change_what_is_seen_and_not_what_is_learned(state):
+    """A fresh model predicts zero, so the loss is that of the targets: those of the window alone."""
+    key = jax.random.key(3)
+    plain, remembering = batch_of(4), batch_of(4, retrieved=2)
+    for name, field in plain.items():
+        np.testing.assert_array_equal(field, remembering[name])
+    loss = jax.jit(lambda params, batch: OBJECTIVE.measure(params, batch, key, {})["loss"])
+    assert float(loss(state.params, plain)) == pytest.approx(float(loss(state.params, remembering)), rel=1e-6)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), state.params
+    )
+    seen = float(loss(params, remembering))
+    for field in ("retrieved_latents", "retrieved_world_from_camera", "retrieved_intrinsics"):
+        other = float(loss(params, remembering | {field: remembering[field] + np.float16(0.5)}))
+        assert abs(other - seen) > 1e-5, field
+
+
+def test_the_work_of_a_step_counts_retrieved_latents():
+    plain, remembering = (OBJECTIVE.work(batch_of(4, retrieved=count)) for count in (0, 3))
+    longer = OBJECTIVE.work(batch_of(4, frames=21))  # six latents
+    assert plain.flops < remembering.flops == longer.flops
+    assert remembering.activations == longer.activations

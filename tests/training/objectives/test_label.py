@@ -8,7 +8,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import WorldsSet, worlds_clips
+from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.metrics.sharpness import gradient_energy
 from camctrl_jax.models import clip_features_preset, vae_preset

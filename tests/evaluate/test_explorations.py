@@ -1,0 +1,355 @@
+"""``evaluate explorations``: what was seen before, arms, measures of known faults, refusals, a whole run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from nano_weights import save_nano
+
+from camctrl_jax.camera import preset
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.errors import ClipError, UserError
+from camctrl_jax.evaluate.__main__ import main
+from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
+from camctrl_jax.evaluate.explorations import Settings, evaluate_explorations
+from camctrl_jax.evaluate.explorations.arms import default_arms, fitted_arm, parse_arm
+from camctrl_jax.evaluate.explorations.measuring import clip_records, return_record
+from camctrl_jax.evaluate.explorations.running import _safely
+from camctrl_jax.evaluate.explorations.sampling import explored
+from camctrl_jax.evaluate.explorations.settings import Plan
+from camctrl_jax.evaluate.explorations.summary import CURVES, summarised
+from camctrl_jax.evaluate.explorations.takes import REGIONS, Truth, take_of, truth_of
+from camctrl_jax.evaluate.explorations.visibility import ever_moving, seen_before
+from camctrl_jax.sampling.pipeline import ClipBatch
+from camctrl_jax.worlds import at_frames, render_rgb
+from camctrl_jax.worlds.rendering import render_truth
+
+pytest.importorskip("matplotlib", reason="figures are drawn by matplotlib")
+
+SHAPE = ClipShape(9, 32, 48)  # of the nano weights
+CLIPS = 6
+
+
+def settings_of(out, **values):
+    small = {"count": 2, "clips": CLIPS, "steps": 1, "samples": 1, "batch_size": 2, "shown": 1}
+    return Settings(out, **small | values).resolved(False)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return Plan.of(settings_of(tmp_path_factory.mktemp("out")), SHAPE)
+
+
+@pytest.fixture(scope="module")
+def truth(plan, tmp_path_factory) -> Truth:
+    take = take_of(settings_of(tmp_path_factory.mktemp("out")), plan, 0)
+    video = np.asarray(render_rgb([take.world], SHAPE.height, SHAPE.width, 1)[0])
+    return truth_of(take, plan, video)
+
+
+# ------------------------------------------------------------------------------------------- what was seen
+
+
+def test_what_an_earlier_frame_shows_is_what_is_not_hidden_on_the_way_to_it(truth):
+    """By the renderer's own occlusion between neighbours, of frames put side by side."""
+    world, later, earlier = truth.take.world, 14, 3
+    depth, instances, _, _, occluded = render_truth(
+        at_frames(world, [later, earlier]), SHAPE.height, SHAPE.width
+    )
+    shown = depth[:1], instances[:1]
+    found = seen_before(world, [later], *shown, range(earlier, earlier + 1))[0]
+    still = ~ever_moving(world, instances[0])
+    np.testing.assert_array_equal(found[still], ~occluded[0][still])
+    assert not found[~still].any()
+    assert 0.05 < found[still].mean() < 0.95
+
+
+def test_the_frames_of_a_history_show_together_what_each_shows(truth):
+    world = truth.take.world
+    depth, instances = render_truth(at_frames(world, [14, 12]), SHAPE.height, SHAPE.width)[:2]
+    each = [seen_before(world, [14, 12], depth, instances, range(s, s + 1)) for s in (0, 1, 2)]
+    whole = seen_before(world, [14, 12], depth, instances, range(3))
+    np.testing.assert_array_equal(whole, np.any(each, axis=0))
+    onwards = seen_before(world, [14, 12], depth, instances, range(1), each[1] | each[2])
+    np.testing.assert_array_equal(whole, onwards)
+    assert not seen_before(world, [14, 12], depth, instances, range(0)).any()
+
+
+def test_regions_part_the_picture_and_all_of_it_was_seen_where_a_path_comes_back(truth, plan):
+    for clip, regions in enumerate(truth.regions):
+        parts = [regions[name].astype(int) for name in ("seen", "unseen", "moving")]
+        assert (sum(parts) == 1).all()
+        assert not (regions["remembered"] & ~regions["seen"]).any()
+        assert all(frame in plan.new(clip) for frame in truth.measured[clip])
+    assert not truth.regions[-1]["unseen"].any()  # out and back
+    assert truth.regions[-1]["remembered"].any()
+    assert truth.returns[0] == (0, plan.frames - 1)
+    assert all(b - a >= SHAPE.frames for a, b in truth.returns)
+
+
+# -------------------------------------------------------------------------------------------------- measures
+
+
+def test_a_perfect_exploration_and_one_with_a_jump_at_every_seam(truth, plan):
+    perfect = clip_records(truth.video, truth, plan)
+    assert {clip["psnr"] for clip in perfect} == {100.0}
+    assert {clip["sharpness"] for clip in perfect} == {1.0}
+    dark = (truth.video // 2).astype(np.uint8)
+    jumps = dark.copy()
+    for clip in range(1, plan.clips, 2):
+        jumps[list(plan.new(clip))] += 40
+    smooth, jumping = clip_records(dark, truth, plan), clip_records(jumps, truth, plan)
+    for one, other in list(zip(smooth, jumping, strict=True))[1:]:
+        assert other["seam"] > one["seam"] + 20.0
+        assert other["inside"] == pytest.approx(one["inside"], abs=1e-6)
+        assert one["sharpness"] == pytest.approx(0.25, abs=0.05)
+    assert smooth[0]["seam"] is None
+
+
+def test_psnr_of_a_region_sees_faults_of_that_region_alone(truth, plan):
+    clip = CLIPS - 1
+    for name in ("seen", "remembered"):
+        faulty = truth.video.copy()
+        for place, frame in enumerate(truth.measured[clip]):
+            faulty[frame][truth.regions[clip][name][place]] ^= 64
+        found = clip_records(faulty, truth, plan)[clip]
+        assert found[f"psnr_{name}"] == pytest.approx(20 * np.log10(255 / 64), abs=1e-6)
+        assert found["psnr_unseen"] is None  # no pixels
+        assert found["psnr"] > found[f"psnr_{name}"]
+
+
+def test_frames_of_equal_pose_are_compared_with_each_other(truth, plan):
+    perfect = return_record(truth.video, truth)
+    assert perfect["difference"] == perfect["true"] < 8.0
+    forgotten = truth.video.copy()
+    for a, b in truth.returns:
+        forgotten[b] = 255 - forgotten[a]
+    assert return_record(forgotten, truth)["difference"] > 50.0
+    # It knows nothing of the truth: a grey video is consistent.
+    assert return_record(np.full_like(truth.video, 128), truth)["difference"] == 0.0
+    assert return_record(truth.video, dataclasses.replace(truth, returns=(), same=truth.same[:0])) is None
+
+
+# ------------------------------------------------------------------------------------------------------ arms
+
+
+def test_arms_by_their_names():
+    assert parse_arm("last-13") == dataclasses.replace(parse_arm("last-5"), name="last-13", last=13)
+    both = parse_arm("retrieved-4-truth+history1.5+noise0.05")
+    assert (both.memory, both.last, both.retrieved) == ("truth", 5, 4)
+    assert (both.history, both.noise) == (1.5, 0.05)
+    assert "+" not in both.folder
+    for wrong in (
+        "last-12",
+        "last",
+        "first",
+        "random-4-truth",
+        "retrieved-0",
+        "last-5+fog1",
+        "last-5+noisex",
+    ):
+        with pytest.raises(UserError, match="expected"):
+            parse_arm(wrong)
+    with pytest.raises(UserError, match="twice"):
+        parse_arm("last-5+noise0.1+noise0.2")
+
+
+def test_arms_are_fitted_to_the_weights():
+    shape = ClipShape(49, 96, 160)
+    assert fitted_arm(parse_arm("last-5-first"), 4, shape, 36).retrieved == 4
+    assert fitted_arm(parse_arm("random-2"), 4, shape, 36).retrieved == 2
+    with pytest.raises(UserError, match="without retrieved"):
+        fitted_arm(parse_arm("retrieved-4"), 0, shape, 36)
+    with pytest.raises(UserError, match="13 given"):
+        fitted_arm(parse_arm("last-17"), 0, shape, 36)
+    assert default_arms(0, 13) == ("last-13", "last-5")
+    assert default_arms(4, 13)[1:] == ("last-5-first", "random-4", "retrieved-4", "retrieved-4-truth")
+
+
+def test_what_arms_retrieve_lies_before_the_last_frames():
+    path = preset("orbit_left", 60)
+    for name in ("last-5-first", "random-4", "retrieved-4", "retrieved-4-truth"):
+        arm = dataclasses.replace(parse_arm(name), retrieved=4)
+        found = arm.indices(path[:49], path[49:], 7)
+        assert found.shape == (4,)
+        assert found.max() < 44
+        assert len(set(found.tolist())) == (1 if name == "last-5-first" else 4)
+        np.testing.assert_array_equal(found, arm.indices(path[:49], path[49:], 7))
+    # Of a short history, what there is.
+    assert set(parse_arm("random-4").indices(path[:6], path[6:], 0).tolist()) == {0}
+
+
+class _Recorder:
+    """A pipeline that adds frames of the clip's number, and keeps what it was asked."""
+
+    def __init__(self):
+        self.asked: list[ClipBatch] = []
+
+    def extend(self, video, clips, extension, sampling):
+        self.asked.append(clips)
+        new = np.full((len(video), 4 * extension.new_latents, *video.shape[2:]), len(self.asked), np.uint8)
+        assert all(len(path) == video.shape[1] + new.shape[1] for path in clips.cameras)
+        return np.concatenate([video, new], axis=1)
+
+
+def test_every_clip_is_made_in_the_whole_window_and_adds_as_many_frames(truth, tmp_path):
+    settings = settings_of(tmp_path)
+    shape = ClipShape(13, 32, 48)
+    plan = Plan(shape, 5, 4)  # clips that could add 8 frames, and add 4
+    first = truth.video[None, :13]
+    videos = {}
+    for name in ("last-5", "last-9", "retrieved-2", "retrieved-2-truth"):
+        pipeline = _Recorder()
+        found = explored(pipeline, settings, plan, parse_arm(name), [truth], first, lambda: 0)
+        videos[name] = found.videos
+        assert found.videos.shape[1] == plan.frames == 29
+        assert found.kept
+        np.testing.assert_array_equal(found.videos[0, 13::4, 0, 0, 0], [1, 2, 3, 4])
+        last = pipeline.asked[-1]
+        path, (extended,) = truth.take.world.cameras, last.cameras
+        kept = slice(0, plan.frames)
+        np.testing.assert_array_equal(extended.world_from_camera[kept], path.world_from_camera[kept])
+        assert [len(set(one.seeds)) for one in pipeline.asked] == [1] * 4
+        assert len({one.seeds[0] for one in pipeline.asked}) == 4
+        if name.startswith("retrieved"):
+            (indices,) = found.retrieved[-1]
+            shown = truth.video if name.endswith("truth") else found.videos[0]
+            np.testing.assert_array_equal(last.retrieved.video[0], shown[indices])
+            poses = last.retrieved.cameras[0].world_from_camera
+            np.testing.assert_array_equal(poses, path.world_from_camera[indices])
+        else:
+            assert last.retrieved is None
+    np.testing.assert_array_equal(videos["last-5"], videos["retrieved-2"])
+
+
+def test_a_batch_with_a_clip_that_diverges_is_made_one_by_one():
+    def make(places):
+        if 1 in places:
+            raise ClipError("not_finite", "no numbers")
+        return [(place, {}) for place in places]
+
+    assert _safely(make, [0, 1, 2, 2]) == [(0, {}), None, (2, {}), (2, {})]
+
+    def broken(places):
+        raise ClipError("truncated", "another fault")
+
+    with pytest.raises(ClipError, match="another"):
+        _safely(broken, [0])
+
+
+# ------------------------------------------------------------------------------------- tables and refusals
+
+
+def record(level, failed=False):
+    if failed:
+        return {"failed": "not_finite"}
+    clip = dict.fromkeys(CURVES, level) | {"seam": 2.0 * level, "inside": level}
+    return {
+        "clips": [clip | {"psnr": 50.0, "seam": None}, clip, clip | {"psnr": level + 2.0}],
+        "returns": None,
+    }
+
+
+def test_arms_are_compared_world_by_world():
+    takes = [
+        {"index": i, "seed": i, "route": "loop" if i % 2 else "detour", "layout": "town"}
+        | {"shares": [dict.fromkeys(REGIONS, 0.25)] * 3}
+        for i in range(4)
+    ]
+    levels = [20.0, 22.0, 30.0, 25.0]
+    rows = {"last-13": [record(level) for level in levels]}
+    rows["retrieved-4"] = [record(level + 1.0) for level in levels[:3]] + [record(0, failed=True)]
+    rows |= {"reconstruction": [record(40.0)] * 4, "truth": [{"clips": [{"seam": None, "inside": 1.0}] + [
+        {"seam": 1.0, "inside": 1.0}] * 2, "returns": {"difference": 1.0}}] * 4}  # fmt: skip
+    found = summarised(takes, rows, ["last-13", "retrieved-4"])
+    gain = found["paired"]["retrieved-4"]["psnr"]
+    assert gain["mean"] == pytest.approx(1.0)
+    assert gain["low"] == pytest.approx(1.0)  # much narrower than either interval
+    assert gain["failed"] == 1
+    assert found["failed"] == {"last-13": 0, "retrieved-4": 1}
+    assert found["measures"]["last-13"]["psnr"]["mean"] == pytest.approx(np.mean(levels) + 1.0)
+    assert found["measures"]["last-13"]["last/psnr"]["mean"] == pytest.approx(np.mean(levels) + 2.0)
+    assert found["measures"]["last-13"]["seam_over_inside"]["mean"] == pytest.approx(2.0)
+    assert found["curves"]["last-13"]["psnr"][0]["mean"] == 50.0
+    assert found["by_route"]["loop"]["last-13"]["psnr_seen"]["mean"] == pytest.approx(23.5)
+    assert found["per_scene"][3]["values"]["last-13/psnr"] == pytest.approx(26.0)
+    assert "retrieved-4/psnr" not in found["per_scene"][3]["values"]
+    assert found["per_scene"][0]["values"]["baseline/truth/return_difference"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--arms", "last-6"], "4k [+] 1"),
+        (["--arms", "last-5", "last-5"], "each once"),
+        (["--arms", "last-5+noise1"], "condition_noise"),
+        (["--first-seed", "5"], "training seeds"),
+        (["--new-frames", "6"], "multiple of 4"),
+        (["--clips", "1"], "at least 2"),
+        (["--clips", "3", "--routes", "loop"], "needs 337"),
+        (["--clips", "3"], "too short to come back"),
+        (["--clips", "6", "--arms", "retrieved-2"], "without retrieved"),
+        (["--clips", "6", "--arms", "last-9"], "5 given"),
+        (["--new-frames", "12"], "at most 8"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(options, words, nano, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["explorations", "--checkpoint", str(nano), "--out", str(out), *options]
+    assert main(command) == 1
+    assert not out.exists()
+    assert re.search(words, capsys.readouterr().err)
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    return save_nano(tmp_path_factory.mktemp("weights") / "nano")
+
+
+# ------------------------------------------------------------------------------------------------ a whole run
+
+
+@pytest.mark.slow
+def test_a_whole_run_goes_on_where_it_stopped_and_compares(nano, tmp_path):
+    described = json.loads((nano / "model.json").read_text())
+    described["sampling"]["retrieved"] = 2
+    folder = tmp_path / "remembers"
+    folder.mkdir()
+    for file in nano.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "model.json").write_text(json.dumps(described))
+    arms = ("last-5", "retrieved-2")
+    settings = settings_of(tmp_path / "out", checkpoint=str(folder), count=3, arms=arms)
+    found = evaluate_explorations(settings, say=lambda line: None)
+    assert found["measured_now"] == 3
+    assert {(tmp_path / "out" / name).exists() for name in found["files"]} == {True}
+    for arm in arms:
+        running = found["running"][arm]
+        assert running["compiled_after_second"] == 0
+        assert running["given_frames_untouched"]
+        assert len(found["curves"][arm]["psnr_seen"]) == CLIPS
+        # All arms go on from one first clip.
+        assert found["curves"][arm]["psnr"][0] == found["curves"][arms[0]]["psnr"][0]
+    # One world of one arm is gone: it alone is made again, with another size of batch, to the same result.
+    (tmp_path / "out" / "retrieved-2" / "clips" / "scene_001.json").unlink()
+    again = evaluate_explorations(dataclasses.replace(settings, batch_size=1), say=lambda line: None)
+    assert again["measured_now"] == 1
+    assert again["measures"]["last-5"] == found["measures"]["last-5"]
+    one, other = (run["measures"]["retrieved-2"]["psnr"]["mean"] for run in (found, again))
+    assert one == pytest.approx(other, abs=0.05)
+    out = tmp_path / "out"
+    compared, page = compare_results(CompareSettings(out, out, rows=("last-5", "retrieved-2")))
+    difference = compared["differences"]["last-5 -> retrieved-2/psnr_seen"]
+    assert difference["mean"] == pytest.approx(again["paired"]["retrieved-2"]["psnr_seen"]["mean"])
+    assert "psnr_seen" in page
+    # Another arm is added to what is there.
+    more = evaluate_explorations(
+        dataclasses.replace(settings, arms=("last-5", "last-5-first"), keep=True, count=1),
+        say=lambda line: None,
+    )
+    assert (out / "last-5-first" / "clips" / "scene_000.mp4").exists()
+    assert more["worlds"]["count"] == 1
