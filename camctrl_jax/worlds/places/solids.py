@@ -47,6 +47,10 @@ class Footprints:
             np.concatenate([self.margin, other.margin]),
         )
 
+    def only(self, chosen: np.ndarray) -> Footprints:
+        """Some of them, by a mask or indices."""
+        return Footprints(self.center[chosen], self.half[chosen], self.yaw[chosen], self.margin[chosen])
+
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Of points f64 [..., 2] to each outline, [..., K]; negative inside."""
         offset = points[..., None, :] - self.center
