@@ -14,8 +14,10 @@ from camctrl_jax.worlds.paths import is_clear, surface_distance
 from camctrl_jax.worlds.places import sampling
 from camctrl_jax.worlds.places.actors import populate
 from camctrl_jax.worlds.places.layouts import lay_out
+from camctrl_jax.worlds.places.navigation import Map
 from camctrl_jax.worlds.places.routes import LEAST_FRAMES
 from camctrl_jax.worlds.places.site import Site
+from camctrl_jax.worlds.places.solids import Footprints
 from camctrl_jax.worlds.places.tracks import Leg, in_time
 from camctrl_jax.worlds.scene import LAYOUTS, PLACE_SLOTS
 
@@ -126,3 +128,35 @@ def test_being_clear_is_what_distances_say():
             answers.append(is_clear(take.scene, path, clearance))
             assert answers[-1] == (surface_distance(take.scene, path).min() >= clearance)
     assert 10 < sum(answers) < 110
+
+
+def test_the_nearest_outline_is_found_without_looking_at_those_far_away():
+    rng = np.random.default_rng(1)
+    count = 40
+    half = rng.uniform(0, 2, (count, 2)) * (rng.random(count) < 0.5)[:, None]
+    outlines = Footprints(rng.uniform(-8, 8, (count, 2)), half, rng.uniform(-3, 3, count), rng.random(count))
+    points = rng.uniform(-8, 8, (300, 2))
+    # By points on the outlines' edges: to all of them, not only to the nearest, and by brute force.
+    ring = np.stack([np.sin(np.linspace(0, 6.3, 400)), np.cos(np.linspace(0, 6.3, 400))], axis=1)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]])
+    sides = np.concatenate([np.linspace(a, b, 300) for a, b in zip(corners[:-1], corners[1:])])
+    away = []
+    for center, size, yaw, margin in zip(outlines.center, half, outlines.yaw, outlines.margin):
+        turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+        local = np.abs((points - center) @ turn.T.T)
+        edge = (sides if size.any() else 0 * ring) * size @ turn.T + center
+        distance = np.linalg.norm(points[:, None] - edge, axis=-1).min(axis=1)
+        within = (local < size).all(axis=1)
+        away.append(np.where(within, -distance, distance) - margin)
+    nearest = outlines.nearest(points)
+    np.testing.assert_allclose(nearest, np.min(away, axis=0), atol=0.01)
+    near = outlines.nearest(points[:1], within=0.7)
+    assert near[0] == nearest[0] or min(near[0], nearest[0]) > 0.7
+
+
+def test_a_map_knows_what_keeps_its_distance(sites):
+    rng = np.random.default_rng(2)
+    for _, site, _ in sites[:6]:
+        grid = Map.of(site.solid, 0.58, -8.0, 8.0, -8.0, 8.0)
+        points = rng.uniform(-9, 9, (50, 40, 2))
+        np.testing.assert_array_equal(grid.apart(points), site.solid.nearest(points) > grid.keep)

@@ -142,7 +142,7 @@ def _chained(walker: Walker, frames: int) -> np.ndarray | None:
             heights = -part[:, 1, 3]
             if not (level and heights.min() > 0.8 and heights.max() < 2.1):
                 continue
-            if walker.map.solids.nearest(part[:, [0, 2], 3]).min() > walker.map.keep:
+            if walker.map.apart(part[:, [0, 2], 3]).all():
                 break
         else:
             return None
