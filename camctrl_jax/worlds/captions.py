@@ -100,8 +100,25 @@ def _joined(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def _place(world: World, light: bool) -> str:
-    parts = [_GROUND[world.ground]]
+def floor_at(world: World, point: np.ndarray) -> str:
+    """The style of the floor under a point [3] of a place, or of the ground between floors."""
+    scene = world.scene
+    for item in world.fixtures:
+        if item.kind == "floor":
+            away = np.abs(point - scene.position[0, item.slot])
+            if (away[[0, 2]] <= scene.half_size[item.slot, [0, 2]]).all():  # floors lie along the axes
+                return item.style
+    return next((item.style for item in world.fixtures if item.kind == "ground"), world.ground)
+
+
+def actors(world: World) -> list[WorldObject]:
+    """The objects that are in view, those that move first: what captions speak of, in this order."""
+    in_view = [item for item in world.objects if item.visible]
+    return sorted(in_view, key=lambda item: item.motion == "rest")
+
+
+def _place(world: World, light: bool, floor: bool = True) -> str:
+    parts = [_GROUND[world.ground]] if floor else []
     if world.setting:
         parts.append(_SETTING[world.setting])
     if world.wall:
@@ -121,26 +138,34 @@ def _camera(world: World) -> str:
 def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
     """Several phrasings of one world, short to long, lower case without full stops, at most 32 words each.
 
-    With ``camera`` every phrasing ends with the camera's moves (and may be longer).
+    Whatever is said to be on a floor is on it: in a place with several, phrasings that name the floor leave
+    out what stands on another one. With ``camera`` every phrasing ends with the camera's moves (and may be
+    longer).
     """
-    in_view = [item for item in world.objects if item.visible]
-    moving = [item for item in in_view if item.motion != "rest"]
-    still = [item for item in in_view if item.motion == "rest"]
-    actors = (moving + still)[:2]
-    first = actors[0] if actors else None
-    if first is None:
+    shown = [item for item in world.objects if item.visible]
+    told = actors(world)
+    if not told:
         phrasings = [_place(world, light=True)]
     else:
+        here = {item.slot for item in told if _stands_on(world, item, world.ground)}
+        told = [item for item in told if item.slot in here]
+        shared = {item.slot for item in shown[:4]} <= here
         phrasings = [
-            f"{_noun(first, False)} {_verb(first, 0)} {_GROUND[world.ground]}",
-            f"{_joined([f'{_noun(item, True)} {_verb(item, 0)}' for item in actors])} {_place(world, False)}",
-            f"{_joined([f'{_noun(item, False)} {_verb(item, 1)}' for item in (moving + still)[:3]])} "
+            f"{_noun(told[0], False)} {_verb(told[0], 0)} {_GROUND[world.ground]}",
+            f"{_joined([f'{_noun(item, True)} {_verb(item, 0)}' for item in told[:2]])} "
+            f"{_place(world, False)}",
+            f"{_joined([f'{_noun(item, False)} {_verb(item, 1)}' for item in told[:3]])} "
             f"{_place(world, True)}",
-            f"a scene {_place(world, True)} with {_joined([_noun(item, False) for item in in_view[:4]])}",
+            f"a scene {_place(world, True, floor=shared)} with "
+            f"{_joined([_noun(item, False) for item in shown[:4]])}",
         ]
     if camera:
         phrasings = [f"{phrasing}, {_camera(world)}" for phrasing in phrasings]
     return tuple(phrasings)
+
+
+def _stands_on(world: World, item: WorldObject, floor: str) -> bool:
+    return not world.fixtures or floor_at(world, world.scene.position[0, item.slot]) == floor
 
 
 def words(caption: str) -> list[str]:

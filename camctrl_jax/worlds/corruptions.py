@@ -18,6 +18,7 @@ from camctrl_jax.worlds.captions import caption_phrasings
 from camctrl_jax.worlds.motion import ease
 from camctrl_jax.worlds.paths import surface_distance
 from camctrl_jax.worlds.scene import FIRST_WALL, World, moving_mask
+from camctrl_jax.worlds.windows import described
 
 CENTER = np.array([0.0, 0.0, 5.0])  # about the middle of every scene, on the ground
 _CLEARANCE = 0.3
@@ -55,6 +56,13 @@ def static_variant(world: World, camera: bool = False) -> World:
         held = np.repeat(world.cameras.world_from_camera[:1], frames, axis=0)
         cameras = dataclasses.replace(world.cameras, world_from_camera=held)
         world = dataclasses.replace(world, cameras=cameras, moves=(), path_class="static")
+    return _told(world)
+
+
+def _told(world: World) -> World:
+    """The world with captions that are true of it; a place is looked at anew, as its frames show it."""
+    if world.setting:
+        return described(world)
     return dataclasses.replace(world, captions=caption_phrasings(world))
 
 

@@ -192,28 +192,64 @@ def surface_distance(scene: Scene, centers: np.ndarray) -> np.ndarray:
     Objects are taken at their place of the same frame and at that of frame 0, so that the path is also clear
     when the objects are held at rest.
     """
-    frames = len(centers)
-    slots = scene.slots
     present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
     nearest = -centers[:, 1]
-    half = scene.half_size[present].astype(np.float64)
-    for times in (slice(0, frames), slice(0, 1)):
-        offset = centers[:, None] - scene.position[times][:, present]
-        local = np.einsum(
-            "tsij,tsi->tsj",
-            np.broadcast_to(scene.rotation[times][:, present], (frames, len(present), 3, 3)),
-            offset,
-        )
-        flat = np.abs(local)
-        outside = flat - half
-        box = np.linalg.norm(np.maximum(outside, 0.0), axis=-1) + np.minimum(outside.max(axis=-1), 0.0)
-        sphere = np.linalg.norm(local, axis=-1) - half[:, 0]
-        ring = np.stack([np.hypot(local[..., 0], local[..., 2]) - half[:, 0], outside[..., 1]], axis=-1)
-        cylinder = np.linalg.norm(np.maximum(ring, 0.0), axis=-1) + np.minimum(ring.max(axis=-1), 0.0)
-        round_ones = np.where(present < slots.first_cylinder, sphere, cylinder)
-        distance = np.where(present < slots.first_sphere, box, round_ones)
+    for held in (False, True):
+        distance = solid_distances(scene, centers, present, held)
         nearest = np.minimum(nearest, distance.min(axis=1, initial=np.inf))
     return nearest
+
+
+def solid_distances(scene: Scene, centers: np.ndarray, slots: np.ndarray, held: bool = False) -> np.ndarray:
+    """Distance [T, K] of camera centres f64 [T, 3] to the surfaces of solids of slots [K], negative inside.
+
+    ``held``: solids are where they are at frame 0, else where they are at the frame of each centre.
+    """
+    frames = len(centers)
+    times = slice(0, 1) if held else slice(0, frames)
+    offset = centers[:, None] - scene.position[times][:, slots]
+    rotation = np.broadcast_to(scene.rotation[times][:, slots], (frames, len(slots), 3, 3))
+    return _outside(scene, slots, np.einsum("tsij,tsi->tsj", rotation, offset))
+
+
+def _outside(scene: Scene, slots: np.ndarray, local: np.ndarray) -> np.ndarray:
+    """Distance [..., K] of points f64 [..., K, 3] in solids' own axes to their surfaces, negative inside."""
+    half = scene.half_size[slots].astype(np.float64)
+    outside = np.abs(local) - half
+    box = np.linalg.norm(np.maximum(outside, 0.0), axis=-1) + np.minimum(outside.max(axis=-1), 0.0)
+    sphere = np.linalg.norm(local, axis=-1) - half[:, 0]
+    ring = np.stack([np.hypot(local[..., 0], local[..., 2]) - half[:, 0], outside[..., 1]], axis=-1)
+    cylinder = np.linalg.norm(np.maximum(ring, 0.0), axis=-1) + np.minimum(ring.max(axis=-1), 0.0)
+    round_ones = np.where(slots < scene.slots.first_cylinder, sphere, cylinder)
+    return np.where(slots < scene.slots.first_sphere, box, round_ones)
+
+
+def is_clear(scene: Scene, centers: np.ndarray, clearance: float) -> bool:
+    """Whether ``surface_distance`` is at least ``clearance`` everywhere, for less than it costs.
+
+    Only solids whose bounding ball comes near are measured, and first at every eighth frame.
+    """
+    if -centers[:, 1].max() < clearance:
+        return False
+    present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
+    moving = scene.moving[:, present].any(axis=0)
+    reach = np.linalg.norm(scene.half_size[present].astype(np.float64), axis=1) + clearance
+    still = scene.position[0, present[~moving]]
+    for step in (8, 1):
+        times = np.arange(0, len(centers), step)
+        few = centers[times]
+        for slots, bound, places in (
+            (present[~moving], reach[~moving], still),
+            (present[moving], reach[moving], scene.position[np.ix_(times, present[moving])]),
+            (present[moving], reach[moving], scene.position[0, present[moving]]),
+        ):
+            offset = few[:, None] - places
+            t, k = np.nonzero(np.square(offset).sum(axis=-1) < bound * bound)
+            when = times[t] if places.ndim == 3 else np.zeros_like(t)
+            local = np.einsum("nij,ni->nj", scene.rotation[when, slots[k]], offset[t, k])
+            if (_outside(scene, slots[k], local) < clearance).any():
+                return False
+    return True
 
 
 def project(poses: np.ndarray, intrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -99,7 +99,8 @@ class Places:
     Attributes:
         layout: one of ``LAYOUTS``; None draws one by the seed. A garden is open, with things to walk round;
             rooms have walls and doorways; a town has streets between houses.
-        route: one of ``ROUTES``, see docs/worlds.md; None draws one that fits the length of the take.
+        route: one of ``ROUTES``, see docs/worlds.md; None draws one that fits the length of the take. Of a
+            seed that has no room for it, ``World.path_class`` and ``World.route_asked`` say so.
         take_frames: frames of the whole take, of which a world shows ``WorldsConfig.frames`` from anywhere;
             None: the world is the whole take.
     """
@@ -125,8 +126,8 @@ class WorldsConfig:
 
     ``frames`` frames at ``fps``; ``aspect`` is width / height, for which pixels are square; ``static`` holds
     every object at rest (the same objects, places and camera as the moving world of that seed). ``places``
-    are worlds to explore; without them all objects stand in front of the first camera, and ``min_objects``
-    and ``max_objects`` bound their number.
+    are worlds to explore, with as many objects as there is room for; without them all objects stand in front
+    of the first camera, and ``min_objects`` and ``max_objects`` bound their number.
     """
 
     frames: int = 49
@@ -153,6 +154,13 @@ class WorldsConfig:
                 f"expected 1 <= min_objects <= max_objects <= {BOXES + SPHERES + CYLINDERS}"
             )
         if self.places is not None:
+            for name in ("min_objects", "max_objects"):
+                usual = getattr(WorldsConfig, name)
+                if getattr(self, name) != usual:
+                    raise InvalidValue(
+                        f"WorldsConfig.{name} is {getattr(self, name)} with places, which have as many "
+                        f"objects as there is room for; leave it at {usual}"
+                    )
             self.places.validate(self.frames)
 
 
@@ -253,6 +261,7 @@ class World:
     setting: str = ""  # of a place: one of ``LAYOUTS``
     fixtures: tuple[Fixture, ...] = ()  # of a place
     returns: tuple[tuple[int, int], ...] = ()  # frames (earlier, later) whose camera poses are the very same
+    route_asked: str = ""  # of a place, when there was no room for the route asked for; else empty
     reference: np.ndarray | None = None  # f64 [4, 4] world_from_camera; None: that of this world's frame 0
 
     @property

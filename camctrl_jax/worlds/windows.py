@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.worlds.captions import caption_phrasings
+from camctrl_jax.worlds.captions import actors, caption_phrasings, floor_at
 from camctrl_jax.worlds.places.solids import glance
-from camctrl_jax.worlds.scene import Scene, World, WorldObject
+from camctrl_jax.worlds.scene import World, WorldObject
 
 _GLANCES = 4  # coarse pictures of a window from which it is described
 _LEAST_RAYS = 2  # of one such picture on an object that is spoken of
+_LEAST_FINE_RAYS = 4  # of one of four times as many rays, where the coarse ones show no object
 
 
 def at_frames(world: World, frames: Sequence[int] | np.ndarray) -> World:
@@ -68,41 +69,46 @@ def described(world: World) -> World:
     """A place with its objects, ground, wall and captions told as its frames show them.
 
     An object is ``visible`` if it is seen in the first frame or in at least half of a few glances, from
-    nearest to farthest in the picture's sense: the largest first. Its motion is what it does in these frames.
+    nearest to farthest in the picture's sense: the largest first. Where that is none, the glances are finer
+    and more, and what any of them shows is visible. Its motion is what it does in these frames. The ground is
+    the floor under the object that captions speak of first, and without one that which is seen most.
     """
-    times = np.unique(np.linspace(0, world.frames - 1, _GLANCES).round().astype(int))
-    cameras = world.cameras
-    seen = [glance(world.scene, t, cameras.world_from_camera[t], cameras.intrinsics[t])[0] for t in times]
-    counts = np.stack([np.bincount(s[s >= 0], minlength=world.scene.slots.surfaces) for s in seen])
+    slots = [item.slot for item in world.objects]
+    counts = _looks(world, _GLANCES, 12, 20)
     shown = (counts[0] >= _LEAST_RAYS) | ((counts >= _LEAST_RAYS).mean(axis=0) >= 0.5)
+    if not shown[slots].any():
+        finer = _looks(world, 2 * _GLANCES, 24, 40)
+        shown = (finer >= _LEAST_FINE_RAYS).any(axis=0)
+        shares = finer.sum(axis=0) / finer.sum()
+    else:
+        shares = counts.sum(axis=0) / counts.sum()
     objects = [
         dataclasses.replace(_in_motion(world, item), visible=bool(shown[item.slot])) for item in world.objects
     ]
-    order = np.argsort([-counts[:, item.slot].sum() - 1e6 * item.visible for item in objects], kind="stable")
-    objects = [objects[i] for i in order]
+    objects.sort(key=lambda item: (not item.visible, -shares[item.slot], item.slot))
     walls = [f for f in world.fixtures if f.style and f.kind in ("wall", "house", "block")]
-    largest = max(walls, key=lambda f: counts[:, f.slot].sum(), default=None)
-    near = largest is not None and counts[:, largest.slot].sum() > 0.06 * sum(s.size for s in seen)
-    actor = next((item for item in objects if item.visible), None)
-    place = cameras.positions[0] if actor is None else world.scene.position[0, actor.slot]
-    world = dataclasses.replace(
-        world,
-        objects=tuple(objects),
-        ground=floor_at(world, place),
-        wall=largest.style if near else "",
-    )
+    largest = max(walls, key=lambda f: shares[f.slot], default=None)
+    near = largest is not None and shares[largest.slot] > 0.06
+    world = dataclasses.replace(world, objects=tuple(objects), wall=largest.style if near else "")
+    told = actors(world)
+    if told:
+        ground = floor_at(world, world.scene.position[0, told[0].slot])
+    else:
+        floors = [item for item in world.fixtures if item.kind in ("ground", "floor")]
+        ground = max(floors, key=lambda item: shares[item.slot]).style
+    world = dataclasses.replace(world, ground=ground)
     return dataclasses.replace(world, captions=caption_phrasings(world))
 
 
-def floor_at(world: World, point: np.ndarray) -> str:
-    """The style of the floor under a point [3] of a place, or of the ground between floors."""
-    scene: Scene = world.scene
-    for item in world.fixtures:
-        if item.kind == "floor":
-            away = np.abs(point - scene.position[0, item.slot])
-            if (away[[0, 2]] <= scene.half_size[item.slot, [0, 2]]).all():  # floors lie along the axes
-                return item.style
-    return next(item.style for item in world.fixtures if item.kind == "ground")
+def _looks(world: World, most: int, rows: int, columns: int) -> np.ndarray:
+    """Rays i64 [looks, S + 1] that meet each slot in coarse pictures spread over the frames; the sky last."""
+    times = np.unique(np.linspace(0, world.frames - 1, most).round().astype(int))
+    cameras, surfaces = world.cameras, world.scene.slots.surfaces
+    counts = []
+    for t in times:
+        slots, _ = glance(world.scene, t, cameras.world_from_camera[t], cameras.intrinsics[t], rows, columns)
+        counts.append(np.bincount(slots.ravel() % (surfaces + 1), minlength=surfaces + 1))  # the sky is -1
+    return np.stack(counts)
 
 
 def _in_motion(world: World, item: WorldObject) -> WorldObject:

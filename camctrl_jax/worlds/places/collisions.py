@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.worlds.paths import surface_distance
+from camctrl_jax.worlds.paths import solid_distances, surface_distance
 from camctrl_jax.worlds.places.solids import SKY, first_hits
 from camctrl_jax.worlds.places.tracks import Leg, in_time, poses_of, shortest, turn_by
 from camctrl_jax.worlds.scene import GROUND, World
+from camctrl_jax.worlds.windows import described
 
 _WAYS = 48  # directions looked into
 _DEPTH = 0.35  # metres from the surface to where the path ends, inside or beyond
@@ -27,8 +28,8 @@ class Collision:
 
     Attributes:
         slot: of the solid; its instance id is slot + 1.
-        frame: the first frame at which the camera's centre is inside a solid.
-        inside: bool [T], frames at which it is.
+        frame: the first frame at which the camera's centre is inside it.
+        inside: bool [T], frames at which it is. It is in no other solid at any frame.
         distance: f64 [T], metres to the nearest surface, negative inside.
     """
 
@@ -43,7 +44,7 @@ def run_into(world: World, seed: int = 0) -> tuple[World, Collision]:
 
     The solid stands still, and is met in the second half of the path, by a camera that goes straight and at
     the height of its first pose. Frames from ``Collision.frame`` on show the scene as the renderer has it:
-    solids that the camera is in are not there.
+    solids that the camera is in are not there. A place is described anew, as its frames show it.
 
     Args:
         world: of 9 frames or more, with or without a place to explore.
@@ -65,12 +66,14 @@ def run_into(world: World, seed: int = 0) -> tuple[World, Collision]:
     still = ~world.scene.moving.any(axis=0)
     met = (slots != SKY) & (slots != GROUND) & (depth + _DEPTH < reach) & still[np.maximum(slots, 0)]
     for way in rng.permutation(np.flatnonzero(met)):
-        poses = _straight(first, yaw, float(yaws[way]), float(depth[way]), frames)
+        poses = _straight(first, yaw, float(yaws[way]), float(depth[way]), frames, world.fps)
         distance = surface_distance(world.scene, poses[:, :3, 3])
         inside = distance < 0
-        if inside.any() and inside.argmax() >= frames // 2:
+        own = solid_distances(world.scene, poses[:, :3, 3], slots[way : way + 1])[:, 0] < 0
+        if inside.any() and inside.argmax() >= frames // 2 and (inside == own).all():
             cameras = dataclasses.replace(world.cameras, world_from_camera=poses)
             path = dataclasses.replace(world, cameras=cameras, path_class="collision", moves=(), returns=())
+            path = described(path) if path.setting else path  # of others the first frame tells, and stays
             return path, Collision(int(slots[way]), int(inside.argmax()), inside, distance)
     raise InvalidValue(
         f"nothing solid within {reach:.1f} m of the first camera of world {world.seed}; take another world "
@@ -78,7 +81,9 @@ def run_into(world: World, seed: int = 0) -> tuple[World, Collision]:
     )
 
 
-def _straight(first: np.ndarray, yaw: float, goal: float, depth: float, frames: int) -> np.ndarray:
+def _straight(
+    first: np.ndarray, yaw: float, goal: float, depth: float, frames: int, fps: float
+) -> np.ndarray:
     """Poses [T, 4, 4]: a turn in the first part of the path, then straight on, into the surface."""
     pitch = float(np.arcsin(np.clip(-first[1, 2], -1.0, 1.0)))
     turn = turn_by(yaw, shortest(goal - yaw))
@@ -92,5 +97,5 @@ def _straight(first: np.ndarray, yaw: float, goal: float, depth: float, frames: 
     )
     share = 0.35 * min(1.0, abs(turn[-1] - yaw) / 1.5)
     seconds = np.concatenate([np.linspace(0.0, share, len(turn)), np.linspace(share, 1.0, 200)])
-    track = in_time(Leg(points, seconds), frames)
+    track = in_time(Leg(points, seconds), frames, fps)
     return poses_of(track, float(-first[1, 3]), pitch, np.zeros((frames, 4)))

@@ -12,7 +12,10 @@ _FLOORS = ("plaza", "planks", "carpet", "asphalt")
 
 
 def lay_out(site: Site, layout: str) -> None:
-    """Build the fixed parts of a place of one of ``LAYOUTS``."""
+    """Build the fixed parts of a place of one of ``LAYOUTS``.
+
+    What a place cannot do without is built first: the boxes of a scene may run out.
+    """
     {"garden": _garden, "rooms": _rooms, "town": _town}[layout](site)
 
 
@@ -34,6 +37,7 @@ def _garden(site: Site) -> None:
     """Open ground: a landmark or two, garden walls with gates and corners, patches; objects everywhere."""
     rng, radius = site.rng, GARDEN_RADIUS
     turn = rng.uniform(-np.pi, np.pi)
+    _towers(site, radius + 3.5)
     site.monument(tuple(rng.uniform(-1.8, 1.8, 2)), rng.uniform(0.6, 1.1), rng.uniform(1.8, 3.2))
     spots = [turn + 2 * np.pi * (k + rng.uniform(-0.2, 0.2)) / 5 for k in range(5)]
     makers = [_pavilion, _gate, _corner, _block, _gate if rng.random() < 0.5 else _corner]
@@ -41,7 +45,6 @@ def _garden(site: Site) -> None:
         distance = rng.uniform(0.6, 0.85) * radius
         make(site, np.array([np.sin(angle), np.cos(angle)]) * distance, angle + rng.normal(0.0, 0.4))
     _ring(site, radius + rng.uniform(0.8, 2.0), turn)
-    _towers(site, radius + 3.5)
     _patches(site, 3, radius * 0.8)
     side = 0.5 * radius
     for x in (-side, side):
@@ -139,6 +142,7 @@ def _rooms(site: Site) -> None:
     xs, zs = (np.concatenate([[0.0], np.cumsum(rng.uniform(4.4, 6.0, n))]) for n in (columns, rows))
     xs, zs = xs - 0.5 * xs[-1], zs - 0.5 * zs[-1]
     height = rng.uniform(2.45, 2.9)
+    _towers(site, float(np.hypot(xs[-1], zs[-1])))
     outer_style, outer = site.wall_look()
     low = rng.random(4) < 0.3  # a parapet, over which the land outside is seen
     corners = [(xs[0], zs[0]), (xs[-1], zs[0]), (xs[-1], zs[-1]), (xs[0], zs[-1])]
@@ -154,6 +158,12 @@ def _rooms(site: Site) -> None:
         for j in range(rows):
             area = Area(xs[i] + 0.1, xs[i + 1] - 0.1, zs[j] + 0.1, zs[j + 1] - 0.1, each)
             site.areas.append(area)
+    area = site.areas[rng.integers(len(site.areas))]
+    middle = 0.5 * (area.west + area.east), 0.5 * (area.south + area.north)
+    site.monument(middle, rng.uniform(0.35, 0.5), rng.uniform(1.2, 2.0))
+    for i in range(columns):
+        for j in range(rows):
+            area = site.areas[i * rows + j]
             bare = (i + j) % 2 and rng.random() < 0.5
             if bare or not site.room_for(1):
                 continue  # the ground itself
@@ -162,11 +172,6 @@ def _rooms(site: Site) -> None:
             middle = 0.5 * (area.west + area.east), 0.5 * (area.south + area.north)
             half = 0.5 * (area.east - area.west), 0.01, 0.5 * (area.north - area.south)
             site.box("floor", style, surface, middle, half)
-
-    area = site.areas[rng.integers(len(site.areas))]
-    middle = 0.5 * (area.west + area.east), 0.5 * (area.south + area.north)
-    site.monument(middle, rng.uniform(0.35, 0.5), rng.uniform(1.2, 2.0))
-    _towers(site, float(np.hypot(xs[-1], zs[-1])))
 
 
 def _partition(site: Site, start, stop, marks: np.ndarray, height: float) -> None:
@@ -194,6 +199,14 @@ def _town(site: Site) -> None:
     south = np.concatenate([[0.0], np.cumsum(depths[:-1] + along)])
     west, south = west - 0.5 * (west[-1] + widths[-1]), south - 0.5 * (south[-1] + depths[-1])
     empty = rng.choice(count * count, int(rng.integers(1, 3)), replace=False)
+    edges = (west[0] - 2.6, west[-1] + widths[-1] + 2.6), (south[0] - 2.6, south[-1] + depths[-1] + 2.6)
+    (left, right), (front, behind) = edges
+    _towers(site, float(np.hypot(right, behind)))
+    style, surface = site.wall_look()
+    corners = [(left, front), (right, front), (right, behind), (left, behind)]
+    for side in range(4):
+        height = rng.uniform(1.2, 3.0)
+        site.wall(corners[side], corners[(side + 1) % 4], height, style, surface)
     for i in range(count):
         for j in range(count):
             west_, east = west[i], west[i] + widths[i]
@@ -205,7 +218,6 @@ def _town(site: Site) -> None:
                 site.monument(middle, rng.uniform(0.5, 0.8), rng.uniform(1.6, 2.6))
                 continue
             _house(site, west_, east, south_, north)
-    edges = (west[0] - 2.6, west[-1] + widths[-1] + 2.6), (south[0] - 2.6, south[-1] + depths[-1] + 2.6)
     for i in range(count - 1):  # the streets, one area between two crossings each
         x = west[i] + widths[i], west[i] + widths[i] + across[i]
         z = south[i] + depths[i], south[i] + depths[i] + along[i]
@@ -221,13 +233,6 @@ def _town(site: Site) -> None:
                 _arch(site, (middle, z[0] - 0.3), (middle, z[1] + 0.3))
     site.areas.append(Area(edges[0][0], edges[0][0] + 2.4, *edges[1], 3))
     site.areas.append(Area(edges[0][1] - 2.4, edges[0][1], *edges[1], 3))
-    style, surface = site.wall_look()
-    (left, right), (front, behind) = edges
-    corners = [(left, front), (right, front), (right, behind), (left, behind)]
-    for side in range(4):
-        height = rng.uniform(1.2, 3.0)
-        site.wall(corners[side], corners[(side + 1) % 4], height, style, surface)
-    _towers(site, float(np.hypot(right, behind)))
     _patches(site, 2, 5.0)
 
 

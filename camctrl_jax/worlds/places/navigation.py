@@ -31,6 +31,8 @@ class Map:
     cells: np.ndarray
     clearance: np.ndarray
     _edges: tuple[np.ndarray, np.ndarray, np.ndarray]  # from, to, length
+    _corner: np.ndarray  # [2], middle of the first cell of the whole grid, free or not
+    _grid: np.ndarray  # [X, Z], clearance of all its cells
 
     @classmethod
     def of(
@@ -58,7 +60,8 @@ class Map:
         renamed = np.cumsum(largest) - 1
         kept = largest[start]
         edges = renamed[start[kept]], renamed[stop[kept]], length[kept]
-        return cls(solids, keep, grid[free][largest], clearance[free][largest], edges)
+        corner = np.array([x[0], z[0]])
+        return cls(solids, keep, grid[free][largest], clearance[free][largest], edges, corner, clearance)
 
     def ways(self, cell: int, dear: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Cost f64 [C] of the cheapest way from a cell to every cell, and the cell before each on it.
@@ -82,11 +85,26 @@ class Map:
             cells.append(before[cells[-1]])
         return self._tight(self.cells[cells[::-1]], ahead)
 
+    def apart(self, points: np.ndarray) -> np.ndarray:
+        """Whether points [..., 2] keep the distance.
+
+        The clearance of the nearest cell settles it for most: the distance changes by no more than one goes.
+        """
+        cell = np.rint((points - self._corner) / CELL).astype(int)
+        cell = np.clip(cell, 0, np.array(self._grid.shape) - 1)
+        there = self._grid[cell[..., 0], cell[..., 1]]
+        away = np.sqrt(np.square(points - (self._corner + CELL * cell)).sum(axis=-1))
+        apart = there - away > self.keep + 1e-9
+        unsure = ~apart & (there + away > self.keep - 1e-9)
+        if unsure.any():
+            apart[unsure] = self.solids.nearest(points[unsure], self.keep) > self.keep
+        return apart
+
     def clear(self, first: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether straight lines from a point [2] to points [N, 2] keep the distance."""
         count = max(2, int(np.linalg.norm(others - first, axis=1).max(initial=0.0) / 0.15))
         share = np.linspace(0.0, 1.0, count)[:, None, None]
-        return self.solids.nearest(first + share * (others - first)).min(axis=0, initial=np.inf) > self.keep
+        return self.apart(first + share * (others - first)).all(axis=0)
 
     def _tight(self, points: np.ndarray, most: int) -> np.ndarray:
         """Corners that straight lines make needless are left out."""
@@ -102,7 +120,7 @@ class Map:
         """Whether all points [N, 2] keep the distance and lie within the part that the map is of."""
         low, high = self.cells.min(axis=0) - CELL, self.cells.max(axis=0) + CELL
         within = ((points > low) & (points < high)).all()
-        return bool(within and self.solids.nearest(points).min() > self.keep)
+        return bool(within and self.apart(points).all())
 
     def nearest_cell(self, point: np.ndarray) -> int:
         return int(np.linalg.norm(self.cells - point, axis=1).argmin())

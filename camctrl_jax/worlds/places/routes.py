@@ -46,6 +46,7 @@ LEAST_FRAMES = {
 
 _CLIP = 4.0  # seconds of one clip of a route of clips
 _TRIES = 6
+_LEAST_LEG = 8.0 / 12.0  # seconds
 _HASTE, _IDLE = 1.3, 0.5  # a way takes between these times the seconds there are
 
 
@@ -141,7 +142,7 @@ def _chained(walker: Walker, frames: int) -> np.ndarray | None:
             heights = -part[:, 1, 3]
             if not (level and heights.min() > 0.8 and heights.max() < 2.1):
                 continue
-            if walker.map.solids.nearest(part[:, [0, 2], 3]).min() > walker.map.keep:
+            if walker.map.apart(part[:, [0, 2], 3]).all():
                 break
         else:
             return None
@@ -159,7 +160,7 @@ def _chained(walker: Walker, frames: int) -> np.ndarray | None:
 
 def _wander(walker: Walker) -> Route | None:
     leg = _ramble(walker, walker.seconds)
-    return None if leg is None else Route(walker.posed([in_time(leg, walker.frames)]), ())
+    return None if leg is None else Route(walker.posed([in_time(leg, walker.frames, walker.fps)]), ())
 
 
 def _ramble(walker: Walker, seconds: float) -> Leg | None:
@@ -194,10 +195,17 @@ def _out_and_back(walker: Walker) -> Route | None:
         leg = _ramble(walker, (out - 1) / walker.fps)
         if leg is None:
             return None
-        poses = walker.posed([in_time(leg, out)])
+        poses = walker.posed([in_time(leg, out, walker.fps)])
     index = np.minimum(np.arange(walker.frames), last - np.arange(walker.frames))
-    pairs = [(t, last - t) for t in range(0, out - round(walker.fps), 8)] or [(0, last)]
+    early = [t for t in range(0, out - round(walker.fps), 8) if _is_left(poses, t)]
+    pairs = [(t, last - t) for t in early] or [(0, last)]
     return Route(poses[index], tuple(pairs))
+
+
+def _is_left(poses: np.ndarray, frame: int) -> bool:
+    """Whether later poses are elsewhere than that of ``frame``, or look elsewhere."""
+    gone = np.linalg.norm(poses[frame:, :3, 3] - poses[frame, :3, 3], axis=1).max()
+    return bool(gone > 0.5 or (poses[frame:, :3, 2] @ poses[frame, :3, 2]).min() < np.cos(np.pi / 4))
 
 
 def _there_and_back(walker: Walker) -> Route | None:
@@ -214,23 +222,27 @@ def _there_and_back(walker: Walker) -> Route | None:
 
 
 def _detour(walker: Walker) -> Route | None:
-    """A to B, on to C, and to B again, by another way where there is one."""
+    """A to B, on to C, and to B again, by another way where there is one; nearer ones where time is short."""
     grid, third = walker.map, walker.seconds / 3.2
-    cost, before = grid.ways(grid.nearest_cell(walker.start.point))
-    b = _far(walker, cost, *_reach(walker, third))
-    if b is None:
-        return None
-    first = np.concatenate([walker.start.point[None], grid.way(before, b)[1:]])
-    cost, before = grid.ways(b, 1.0 + 3.0 * _near(grid, first, 1.2))
-    c = _far(walker, cost, *_reach(walker, third))
-    if c is None:
-        return None
-    second = grid.way(before, c)
-    third_way = _other_way(grid, c, b, second)
-    legs = [walk(first, walker.start.yaw, None, walker.pace)]
-    legs.append(walk(second, legs[0].points[-1, 2], None, walker.pace))
-    legs.append(walk(third_way, legs[1].points[-1, 2], legs[0].points[-1, 2], walker.pace))
-    return _joined(walker, legs, ((1, 3),))
+    here, from_here = grid.ways(grid.nearest_cell(walker.start.point))
+    for share in (1.0, 0.75, 0.55):
+        b = _far(walker, here, *_reach(walker, share * third))
+        if b is None:
+            return None
+        first = np.concatenate([walker.start.point[None], grid.way(from_here, b)[1:]])
+        cost, before = grid.ways(b, 1.0 + 3.0 * _near(grid, first, 1.2))
+        c = _far(walker, cost, *_reach(walker, share * third))
+        if c is None:
+            return None
+        second = grid.way(before, c)
+        third_way = _other_way(grid, c, b, second)
+        legs = [walk(first, walker.start.yaw, None, walker.pace)]
+        legs.append(walk(second, legs[0].points[-1, 2], None, walker.pace))
+        legs.append(walk(third_way, legs[1].points[-1, 2], legs[0].points[-1, 2], walker.pace))
+        route = _joined(walker, legs, ((1, 3),))
+        if route is not None:
+            return route
+    return None
 
 
 def _loop(walker: Walker) -> Route | None:
@@ -322,9 +334,9 @@ def _joined(
         return None
     ends = np.round(np.cumsum([leg.duration for leg in legs]) / total * (walker.frames - 1)).astype(int)
     joints = [0, *ends.tolist()]
-    if min(np.diff(joints)) < 8:
+    if min(np.diff(joints)) < _LEAST_LEG * walker.fps:
         return None
-    tracks = [in_time(leg, n + 1) for leg, n in zip(legs, np.diff(joints), strict=True)]
+    tracks = [in_time(leg, n + 1, walker.fps) for leg, n in zip(legs, np.diff(joints), strict=True)]
     poses = walker.posed(tracks, quiet=quiet)
     for first, later in same:
         if abs(shortest(tracks[later - 1][-1, 2] - _yaw_at(tracks, first))) > 1e-6:

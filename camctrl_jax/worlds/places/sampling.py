@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.drafts import Draft, lighting
-from camctrl_jax.worlds.paths import surface_distance
+from camctrl_jax.worlds.paths import is_clear
 from camctrl_jax.worlds.places.actors import populate
 from camctrl_jax.worlds.places.layouts import lay_out, place_ground
 from camctrl_jax.worlds.places.navigation import Map
@@ -30,7 +32,8 @@ from camctrl_jax.worlds.scene import (
 from camctrl_jax.worlds.windows import described, window
 
 _STREAM = 29  # keeps the draws of places apart from those of other worlds of the same seed
-_SCENES, _STARTS = 24, 10  # scenes tried for one seed, starts and routes tried in one scene
+_SCENES, _STARTS = 24, 10  # scenes tried for a route, starts and routes tried in one scene
+_LAST_RESORTS = ("wander",) * 8 + ("clips",) * 16  # routes tried when those scenes have no room for theirs
 _LAYOUT_SHARES = (0.4, 0.35, 0.25)
 _ROUTE_SHARES = (0.25, 0.15, 0.12, 0.1, 0.13, 0.13, 0.06, 0.06)
 _LEAST_ELEVATION = 0.75  # radians, of the sun
@@ -42,28 +45,34 @@ _LOOKS = 48  # frames between the looks that a take must stand
 def sample_place(seed: int, config: WorldsConfig) -> World:
     """The place of ``seed`` with its take, or the window of it that ``config`` asks for.
 
+    A route for which there is no room in many scenes gives way to one that needs less, ``wander`` and in the
+    end ``clips``, so that no seed stops the making of a set: ``World.path_class`` says which it is, and
+    ``World.route_asked`` which it should have been, if one was asked for.
+
     Raises:
-        InvalidValue: the route needs more frames, or none was found.
+        InvalidValue: the route needs more frames, or nothing is clear.
     """
     places = config.places or Places()
     frames = places.take_frames or config.frames
     rng = np.random.default_rng([int(seed), _STREAM])
     layout = places.layout or LAYOUTS[rng.choice(len(LAYOUTS), p=_LAYOUT_SHARES)]
     route, given = _route_name(rng, places.route, frames, config.fps), places.route is not None
-    for attempt in range(_SCENES):
+    scenes = _SCENES if given else _SCENES // 2
+    names = [route] * scenes + [name for name in _LAST_RESORTS if name != route or not given]
+    for attempt, name in enumerate(names):
         inner = np.random.default_rng([int(seed), _STREAM, attempt])
-        # A drawn route for which there is no room gives way in the end.
-        name = route if given or attempt < _SCENES // 2 else "wander" if attempt < _SCENES - 4 else "clips"
         take = _sample(inner, int(seed), config, layout, name, frames)
         if take is not None:
             break
     else:
         raise InvalidValue(
-            f"no clear {route} of {frames} frames in {_SCENES} scenes of seed {seed}; lower "
-            f"WorldsConfig.clearance ({config.clearance} m), or take another Places.route or layout"
+            f"no clear path of {frames} frames in {len(names)} scenes of seed {seed}; lower "
+            f"WorldsConfig.clearance ({config.clearance} m), or take another Places.layout"
         )
+    if given and name != route:
+        take = dataclasses.replace(take, route_asked=route)
     if frames == config.frames:
-        return take
+        return described(take)
     start = int(np.random.default_rng([int(seed), _STREAM, 1000]).integers(frames - config.frames + 1))
     return window(take, start, config.frames)
 
@@ -118,11 +127,10 @@ def _sample(
         route.poses, np.tile(intrinsics, (frames, 1)), np.arange(frames) / config.fps, metric=True
     )
     fixtures = (Fixture(GROUND, "ground", ground), *site.fixtures)
-    world = World(
+    return World(
         seed, config.fps, scene, cameras, (), name, (), tuple(objects), ground, "", light,
         setting=layout, fixtures=fixtures, returns=route.returns,
     )  # fmt: skip
-    return described(world)
 
 
 def _between_walls(sun: np.ndarray) -> np.ndarray:
@@ -178,13 +186,12 @@ def _landmarks(
 
 def _stands(scene: Scene, route: Route, intrinsics: np.ndarray, clearance: float) -> bool:
     """Whether a take is clear of everything at all its frames and mostly shows something worth it."""
-    if surface_distance(scene, route.poses[:, :3, 3]).min() < clearance:
-        return False
-    looks = np.arange(0, len(route.poses), _LOOKS)
     things, open_ = [], []
-    for t in looks:
+    for t in range(0, len(route.poses), _LOOKS):
         slots, depth = glance(scene, t, route.poses[t], intrinsics)
         counts = np.bincount(slots[slots >= 0], minlength=scene.slots.surfaces)
         things.append((counts[scene.slots.first_box :] >= 2).sum())
         open_.append(np.median(depth) > 1.8)
-    return things[0] >= 2 and open_[0] and np.mean(open_) > 0.8 and np.mean(np.array(things) >= 1) > 0.7
+        if t == 0 and not (things[0] >= 2 and open_[0] and is_clear(scene, route.poses[:, :3, 3], clearance)):
+            return False  # soon known of most that fail
+    return bool(np.mean(open_) > 0.8 and np.mean(np.array(things) >= 1) > 0.7)

@@ -50,6 +50,8 @@ class Site:
     Attributes:
         fixtures: what was built so far.
         solid: their outlines, without what is walked over or under.
+        above: outlines of what is walked under.
+        undersides: how high each of those begins, metres.
         areas: where objects go.
         landmarks: outlines (x, z, radius) of things to walk round.
         reserved: ground on which no objects stand.
@@ -59,6 +61,8 @@ class Site:
     draft: Draft
     fixtures: list[Fixture] = field(default_factory=list)
     solid: Footprints = field(default_factory=Footprints.none)
+    above: Footprints = field(default_factory=Footprints.none)
+    undersides: tuple[float, ...] = ()
     areas: list[Area] = field(default_factory=list)
     landmarks: list[tuple[float, float, float]] = field(default_factory=list)
     reserved: Footprints = field(default_factory=Footprints.none)
@@ -88,10 +92,17 @@ class Site:
         turn = rotations(np.array([yaw]), np.array([1.0, 0.0, 0.0]), np.zeros(1))[0]
         self._build(slot, kind, style, surface, center, half, bottom)
         self.draft.rotation[:, slot] = turn
-        if bottom + 2 * half[1] > _FLAT and bottom < _HEAD:
-            outline = np.array([center], float), np.array([[half[0], half[2]]]), np.array([yaw]), np.zeros(1)
+        outline = np.array([center], float), np.array([[half[0], half[2]]]), np.array([yaw]), np.zeros(1)
+        if bottom >= _HEAD:
+            self.above = self.above.with_more(Footprints(*outline))
+            self.undersides += (bottom,)
+        elif bottom + 2 * half[1] > _FLAT:
             self.solid = self.solid.with_more(Footprints(*outline))
         return True
+
+    def lower_than(self, top: float) -> Footprints:
+        """Outlines of what is walked under, but not by what reaches up to ``top`` metres."""
+        return self.above.only(np.array(self.undersides) < top)
 
     def cylinder(
         self,

@@ -40,6 +40,8 @@ class Footprints:
         )
 
     def with_more(self, other: Footprints) -> Footprints:
+        if not len(other.yaw):
+            return self
         return Footprints(
             np.concatenate([self.center, other.center]),
             np.concatenate([self.half, other.half]),
@@ -47,46 +49,71 @@ class Footprints:
             np.concatenate([self.margin, other.margin]),
         )
 
-    def distance(self, points: np.ndarray) -> np.ndarray:
-        """Of points f64 [..., 2] to each outline, [..., K]; negative inside."""
-        offset = points[..., None, :] - self.center
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        x = np.abs(cos * offset[..., 0] - sin * offset[..., 1]) - self.half[:, 0]
-        z = np.abs(sin * offset[..., 0] + cos * offset[..., 1]) - self.half[:, 1]
-        outside = np.hypot(np.maximum(x, 0.0), np.maximum(z, 0.0))
-        return outside + np.minimum(np.maximum(x, z), 0.0) - self.margin
+    def only(self, chosen: np.ndarray) -> Footprints:
+        """Some of them, by a mask or indices."""
+        return Footprints(self.center[chosen], self.half[chosen], self.yaw[chosen], self.margin[chosen])
 
-    def nearest(self, points: np.ndarray) -> np.ndarray:
-        """Distance [...] to the nearest outline; infinite where there is none."""
-        return self.distance(points).min(axis=-1, initial=np.inf)
+    def nearest(self, points: np.ndarray, within: float = np.inf) -> np.ndarray:
+        """Distance [...] of points f64 [..., 2] to the nearest outline, negative inside; infinite where there
+        is none. Outlines farther than ``within`` from the box of all points may be left out."""
+        flat = points.reshape(-1, 2)
+        chosen = self if np.isinf(within) or not len(flat) else self._near(flat, within)
+        disc = ~chosen.half.any(axis=1)
+        nearest = np.full(len(flat), np.inf)
+        if disc.any():
+            x, z = (flat[:, axis, None] - chosen.center[disc, axis] for axis in range(2))
+            x *= x
+            z *= z
+            x += z
+            np.sqrt(x, out=x)
+            x -= chosen.margin[disc]
+            nearest = x.min(axis=1)
+        if not disc.all():
+            some = chosen.only(~disc)
+            offset = flat[:, None] - some.center
+            cos, sin = np.cos(some.yaw), np.sin(some.yaw)
+            x = np.abs(cos * offset[..., 0] - sin * offset[..., 1]) - some.half[:, 0]
+            z = np.abs(sin * offset[..., 0] + cos * offset[..., 1]) - some.half[:, 1]
+            outside = np.sqrt(np.square(np.maximum(x, 0.0)) + np.square(np.maximum(z, 0.0)))
+            distance = outside + np.minimum(np.maximum(x, z), 0.0) - some.margin
+            nearest = np.minimum(nearest, distance.min(axis=1))
+        return nearest.reshape(points.shape[:-1])
+
+    def _near(self, points: np.ndarray, within: float) -> Footprints:
+        """Those whose bounding circle comes within a distance of the box round points [N, 2]."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        away = np.maximum(np.maximum(low - self.center, self.center - high), 0.0)
+        reach = np.sqrt(np.square(self.half).sum(axis=1)) + self.margin + within
+        return self.only(np.square(away).sum(axis=1) <= np.square(reach))
 
 
-def first_hits(scene: Scene, t: int, eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def first_hits(
+    scene: Scene, t: int, eye: np.ndarray, rays: np.ndarray, slots: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """What rays meet first at frame ``t``.
 
     Args:
         eye: f64 [3].
         rays: f64 [R, 3], of any length.
+        slots: ascending, of the solids that rays may meet; None: all.
 
     Returns: slots i64 [R], ``SKY`` where they meet nothing, and the ray parameter f64 [R], infinite there.
     """
-    present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
+    present = np.flatnonzero(scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL if slots is None else slots
     half = scene.half_size[present].astype(np.float64)
     rotation = scene.rotation[t, present].astype(np.float64)
     origin = ((eye - scene.position[t, present])[:, None] @ rotation)[:, 0]  # [K, 3]
-    ray = rays @ rotation  # [K, R, 3]
-    start, stop = np.empty(ray.shape[:2]), np.empty(ray.shape[:2])
+    ray = rotation.transpose(2, 0, 1) @ rays.T  # [3, K, R]
+    start, stop = np.empty(ray.shape[1:]), np.empty(ray.shape[1:])
     for kind, first, last in scene.slots.kinds:
         few = slice(*np.searchsorted(present, (first, last)))
-        start[few], stop[few] = _interval(
-            kind, origin[few].T[..., None], np.moveaxis(ray[few], -1, 0), half[few].T[..., None]
-        )
-    start = np.where((start < stop) & (start > 1e-3), start, _FAR).T
+        start[few], stop[few] = _interval(kind, origin[few].T[..., None], ray[:, few], half[few].T[..., None])
+    start = np.where((start < stop) & (start > 1e-3), start, _FAR)
     down = rays[:, 1] > 1e-9
     ground = np.where(down, -eye[1] / np.where(down, rays[:, 1], 1.0), _FAR)
-    every = np.concatenate([ground[:, None], start], axis=1)
-    first = every.argmin(axis=1)
-    depth = every[np.arange(len(rays)), first]
+    every = np.concatenate([ground[None], start])
+    first = every.argmin(axis=0)
+    depth = every[first, np.arange(len(rays))]
     slot = np.concatenate([[GROUND], present])[first]
     return np.where(depth < _FAR, slot, SKY), np.where(depth < _FAR, depth, np.inf)
 
@@ -127,8 +154,21 @@ def glance(
     scene: Scene, t: int, pose: np.ndarray, intrinsics: np.ndarray, rows: int = 12, columns: int = 20
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slots i64 and z-depth f64 [rows, columns] of a coarse picture from ``pose`` [4, 4] at frame ``t``."""
-    v, u = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
-    x, y = (u - intrinsics[2]) / intrinsics[0], (v - intrinsics[3]) / intrinsics[1]
-    rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3) @ pose[:3, :3].T
-    slots, depth = first_hits(scene, t, pose[:3, 3], rays)
+    rays = np.ones((rows, columns, 3))
+    rays[..., 0] = ((np.arange(columns) + 0.5) / columns - intrinsics[2]) / intrinsics[0]
+    rays[..., 1] = (((np.arange(rows) + 0.5) / rows - intrinsics[3]) / intrinsics[1])[:, None]
+    rays = rays.reshape(-1, 3) @ pose[:3, :3].T
+    eye = pose[:3, 3]
+    slots, depth = first_hits(scene, t, eye, rays, _in_picture(scene, t, pose, intrinsics))
     return slots.reshape(rows, columns), depth.reshape(rows, columns)
+
+
+def _in_picture(scene: Scene, t: int, pose: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Slots of the solids whose bounding ball is not wholly beyond one side of a picture's pyramid."""
+    half = scene.half_size[FIRST_WALL:].astype(np.float64)
+    local = (scene.position[t, FIRST_WALL:] - pose[:3, 3]) @ pose[:3, :3]
+    fx, fy, cx, cy = intrinsics
+    sides = np.array([[fx, 0, cx], [-fx, 0, 1 - cx], [0, fy, cy], [0, -fy, 1 - cy], [0, 0, 1]])
+    radius = np.sqrt(np.square(half).sum(axis=1)) + 1e-6
+    reach = radius[:, None] * np.sqrt(np.square(sides).sum(axis=1))
+    return np.flatnonzero((half[:, 0] > 0) & (local @ sides.T > -reach).all(axis=1)) + FIRST_WALL

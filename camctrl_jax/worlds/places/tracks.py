@@ -14,6 +14,8 @@ from scipy.ndimage import correlate1d
 _STEP = 0.04  # metres between points of a way
 _ROUND = 0.55  # metres over which corners are rounded, to each side
 _TURN_STEP = np.radians(1.0)
+_RAMP = 8.0 / 12.0  # seconds from rest to full speed, and back, unless a leg is short
+_SMOOTH = 2.5 / 12.0  # seconds, standard deviation of the Gaussian that makes changes of speed soft
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,12 @@ def _smoothed(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return out
 
 
-def in_time(leg: Leg, frames: int) -> np.ndarray:
-    """(x, z, yaw) f64 [frames, 3] of a leg, at rest at both ends."""
+def in_time(leg: Leg, frames: int, fps: float) -> np.ndarray:
+    """(x, z, yaw) f64 [frames, 3] of a leg, at rest at both ends: it starts and stops within ``_RAMP``."""
     if frames == 1:
         return leg.points[:1].copy()
     u = np.linspace(0.0, 1.0, frames)
-    ramp = min(0.3, 8.0 / (frames - 1))  # share of the time to reach full speed
+    ramp = min(0.3, _RAMP * fps / (frames - 1))  # share of the time to reach full speed
     full = 1.0 / (1.0 - ramp)
     progress = np.where(
         u < ramp,
@@ -127,8 +129,9 @@ def in_time(leg: Leg, frames: int) -> np.ndarray:
     values = np.stack(
         [np.interp(progress * leg.duration, leg.seconds, leg.points[:, i]) for i in range(3)], 1
     )
-    reach = min(6, (frames - 1) // 2)
-    values = _smoothed(values, np.exp(-0.5 * (np.arange(-reach, reach + 1) / 2.5) ** 2))
+    width = _SMOOTH * fps
+    reach = min(round(2.4 * width), (frames - 1) // 2)
+    values = _smoothed(values, np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2))
     values[0], values[-1] = leg.points[0], leg.points[-1]
     return values
 
