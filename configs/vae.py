@@ -28,13 +28,15 @@ from camctrl_jax.training.world_sets import world_set
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    """The recipe in one of its variants: full, worlds, worlds_ahead, worlds_cpu, nano."""
+    """The recipe in one of its variants: full, worlds, worlds_decoder, worlds_ahead, worlds_cpu, nano, nano_decoder."""
     config = default_config()
     config.objective = "autoencode"
     config.optimizer.weight_decay = 0.0
     config.data.video_turns = 4
     config.data.image_turns = 1
-    choose_variant(config, variant, (full, worlds, worlds_ahead, worlds_cpu, nano))
+    choose_variant(
+        config, variant, (full, worlds, worlds_decoder, worlds_ahead, worlds_cpu, nano, nano_decoder)
+    )
     return config
 
 
@@ -68,6 +70,14 @@ def worlds(config: ConfigDict) -> None:
     sets.places = world_set(config, turns=2, seeds=(0, 2000), **places)
     sets.large_worlds = world_set(config, seeds=(8000, 9500), **large)
     sets.large_places = world_set(config, seeds=(2000, 2375), **large, **places)
+
+
+def worlds_decoder(config: ConfigDict) -> None:
+    """One GPU: the decoder alone with the adversarial term, from a trained autoencoder (--config.init_from=)."""
+    worlds(config)
+    _decoder_alone(config)
+    config.steps = 5000
+    config.optimizer.learning_rate = 3e-4
 
 
 def worlds_ahead(config: ConfigDict) -> None:
@@ -114,6 +124,13 @@ def worlds_cpu(config: ConfigDict) -> None:
     config.sample_every = 100
 
 
+def _decoder_alone(config: ConfigDict) -> None:
+    """Latents stay what they are."""
+    config.vae_loss.train_encoder = False
+    config.vae_loss.adversarial = 0.1
+    config.vae_loss.equivariance = 0.0
+
+
 def nano(config: ConfigDict) -> None:
     """Seconds: worlds of 16x32 pixels, and windows of takes through places of 32x48; five frames."""
     worlds_cpu(config)
@@ -126,3 +143,10 @@ def nano(config: ConfigDict) -> None:
     config.data.sets.worlds = world_set(config)
     size = {"height": 32, "width": 48, "image_turns": 0}
     config.data.sets.places = world_set(config, seeds=(0, 3), take_frames=49, windows_per_take=2, **size)
+
+
+def nano_decoder(config: ConfigDict) -> None:
+    """Seconds: the decoder of ``nano`` alone."""
+    nano(config)
+    _decoder_alone(config)
+    config.vae_loss.discriminator_dim = 8
