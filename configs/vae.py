@@ -28,7 +28,10 @@ from camctrl_jax.training.world_sets import world_set
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    """The recipe in one of its variants: full, worlds, worlds_decoder, worlds_ahead, worlds_cpu, nano, nano_decoder."""
+    """The recipe in one of its variants.
+
+    full, worlds, worlds_decoder, worlds_ahead, worlds_cpu, nano, nano_decoder.
+    """
     config = default_config()
     config.objective = "autoencode"
     config.optimizer.weight_decay = 0.0
@@ -73,7 +76,7 @@ def worlds(config: ConfigDict) -> None:
 
 
 def worlds_decoder(config: ConfigDict) -> None:
-    """One GPU: the decoder alone with the adversarial term, from a trained autoencoder (--config.init_from=)."""
+    """One GPU: the decoder alone against discriminators, from an autoencoder (--config.init_from=)."""
     worlds(config)
     _decoder_alone(config)
     config.steps = 5000
