@@ -21,9 +21,9 @@ from camctrl_jax.worlds import (
     window,
 )
 from camctrl_jax.worlds.captions import words
+from camctrl_jax.worlds.culling import Culling, in_view
 from camctrl_jax.worlds.paths import surface_distance
 from camctrl_jax.worlds.places.solids import glance
-from camctrl_jax.worlds.culling import Culling, in_view
 from camctrl_jax.worlds.rays import at_frame, directions, nearest_hits, sunlight, unpack_hit
 from camctrl_jax.worlds.scene import FIRST_WALL, LAYOUTS, PLACE_SLOTS, ROUTES
 from camctrl_jax.worlds.stacking import stack_worlds
