@@ -4,6 +4,7 @@ r"""How fast worlds are sampled and rendered, on this machine's default JAX devi
         python benchmarks/worlds_render.py                 # one CPU core; goal: 20 frames/s at 128x192, 2x2
     python benchmarks/worlds_render.py --clips 2000        # a GPU; goal: 20,000 clips of 49 x 96x160 in 300 s
     python benchmarks/worlds_render.py --cullings          # a GPU; every way to visit the slots of places
+    python benchmarks/worlds_render.py --sampling          # a CPU; worlds and windows, without pictures
 
 Times are the best of ``--repeats``, after compilation, which is reported apart. On a CPU the processor time
 is given beside the wall time: on one core of a busy machine it is the figure that an idle machine would show.
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from camctrl_jax.worlds import Places, WorldsConfig, iterate_rgb, render, sample_world
+from camctrl_jax.worlds import Places, WorldsConfig, iterate_rgb, render, sample_world, window
 from camctrl_jax.worlds.culling import Culling, default_culling
 
 CULLINGS = {
@@ -49,6 +50,34 @@ def best(function, repeats: int):
     runs = [timed(function) for _ in range(repeats)]
     fastest = tuple(min(run[i] for run in runs) for i in range(2))
     return fastest, tuple(max(first[i] - fastest[i], 0.0) for i in range(2))
+
+
+def time_sampling(seeds: int, frames: int, take_frames: int = 500) -> None:
+    """Print processor time of worlds, of windows out of takes, and of more windows of the same take."""
+
+    def each(function, arguments) -> str:
+        spent = []
+        for argument in arguments:
+            start = time.process_time()
+            function(*argument)
+            spent.append(1e3 * (time.process_time() - start))
+        return f"{np.mean(spent):.2f} | {np.median(spent):.2f} | {max(spent):.0f}"
+
+    small = WorldsConfig(frames=frames)
+    places = WorldsConfig(frames=frames, places=Places(take_frames=take_frames))
+    takes = [
+        sample_world(seed, WorldsConfig(frames=take_frames, places=Places())) for seed in range(min(8, seeds))
+    ]
+    starts = range(0, take_frames - frames, 40)
+    print(f"| {seeds} seeds, processor time | mean ms | median | most |\n|---|---|---|---|")
+    print(f"| small world of {frames} |", each(sample_world, [(seed, small) for seed in range(seeds)]), "|")
+    print(
+        f"| window of {frames} out of a take of {take_frames} |",
+        each(sample_world, [(seed, places) for seed in range(seeds)]),
+        "|",
+    )
+    print("| one more window of a take |",
+          each(window, [(take, start, frames) for take in takes for start in starts]), "|")  # fmt: skip
 
 
 def compare_cullings(clips: int, frames: int, repeats: int, names: list[str]) -> None:
@@ -112,7 +141,13 @@ def main() -> None:
         metavar="NAME",
         help=f"compare ways to visit the slots of places: all, or some of {', '.join(map(repr, CULLINGS))}",
     )
+    parser.add_argument(
+        "--sampling", type=int, nargs="?", const=60, metavar="SEEDS", help="time sampling alone (default 60)"
+    )
     arguments = parser.parse_args()
+    if arguments.sampling:
+        time_sampling(arguments.sampling, arguments.frames)
+        return
     if arguments.cullings is not None:
         clips = arguments.clips if on_cpu or arguments.clips != 1000 else 136
         compare_cullings(
