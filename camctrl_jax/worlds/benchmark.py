@@ -121,6 +121,11 @@ def benchmark_scene(
     Raises:
         InvalidValue: another index, or a configuration in which no path fits.
     """
+    if config.places is not None:
+        raise InvalidValue(
+            "benchmark scenes lie in front of the first camera; leave WorldsConfig.places out (Places.route "
+            "gives paths in places)"
+        )
     name, difficulty = benchmark_cell(index)
     first = TWINS_FIRST_SEED if twin else BENCHMARK_FIRST_SEED
     for attempt in range(_SEEDS):

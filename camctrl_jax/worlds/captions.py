@@ -144,7 +144,9 @@ def caption_phrasings(world: World, camera: bool = False) -> tuple[str, ...]:
     """
     shown = [item for item in world.objects if item.visible]
     told = actors(world)
-    if not told:
+    if not told and world.setting:  # a few looks at walls show no object
+        phrasings = [f"a scene {_place(world, light)}" for light in (False, True)]
+    elif not told:
         phrasings = [_place(world, light=True)]
     else:
         here = {item.slot for item in told if _stands_on(world, item, world.ground)}

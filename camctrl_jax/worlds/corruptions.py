@@ -2,7 +2,8 @@
 
 Every function is pure: World -> World (held still), or World -> (World, Corruption). The corrupted world is a
 world like any other: its cameras are those that its frames were taken with, so its rendered truth stays
-exact. What makes it bad data is what ``Corruption`` says.
+exact. What makes it bad data is what ``Corruption`` says. A place is described anew, as its frames then show
+it, and keeps the returns whose pictures still are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.captions import caption_phrasings
 from camctrl_jax.worlds.motion import ease
-from camctrl_jax.worlds.paths import surface_distance
+from camctrl_jax.worlds.paths import is_clear, surface_distance
+from camctrl_jax.worlds.places.solids import first_hits
 from camctrl_jax.worlds.scene import FIRST_WALL, World, moving_mask
 from camctrl_jax.worlds.windows import described
 
@@ -55,12 +57,7 @@ def static_variant(world: World, camera: bool = False) -> World:
     if camera:
         held = np.repeat(world.cameras.world_from_camera[:1], frames, axis=0)
         cameras = dataclasses.replace(world.cameras, world_from_camera=held)
-        world = dataclasses.replace(world, cameras=cameras, moves=(), path_class="static")
-    return _told(world)
-
-
-def _told(world: World) -> World:
-    """The world with captions that are true of it; a place is looked at anew, as its frames show it."""
+        world = dataclasses.replace(world, cameras=cameras, moves=(), path_class="static", returns=())
     if world.setting:
         return described(world)
     return dataclasses.replace(world, captions=caption_phrasings(world))
@@ -90,7 +87,13 @@ def shake(
 def jump(
     world: World, seed: int, at: int | None = None, metres: float = 0.6, degrees: float = 8.0
 ) -> tuple[World, Corruption]:
-    """From frame ``at`` on, the camera stands ``metres`` aside and is turned by ``degrees``."""
+    """From frame ``at`` on, the camera stands ``metres`` aside and is turned by ``degrees``.
+
+    In a place it does not jump through walls.
+
+    Raises:
+        InvalidValue: a jump of no size or a long one, or no clear place for it.
+    """
     if not 0.0 < metres <= 3.0:
         raise InvalidValue(
             f"a jump of {metres} m; expected 0 to 3 m (a longer one leaves the scene: use a cut)"
@@ -103,7 +106,7 @@ def jump(
         poses = source.copy()
         poses[at:, :3, :3] = _about_vertical(sign * np.radians(degrees)) @ poses[at:, :3, :3]
         poses[at:, :3, 3] += metres * np.array([np.sin(way), 0.0, np.cos(way)])
-        if surface_distance(world.scene, poses[:, :3, 3]).min() > _CLEARANCE:
+        if _clear(world, poses) and not (world.setting and _hidden(world, at, source[at], poses[at, :3, 3])):
             truth = Corruption("jump", _between(world, at, world.frames), (at,), metres, "metres")
             return _with_poses(world, poses), truth
     raise InvalidValue(
@@ -115,11 +118,16 @@ def cut(world: World, seed: int, at: int | None = None) -> tuple[World, Corrupti
     """From frame ``at`` on, the same scene is seen by another camera, on the other side of a good part of a
     circle.
 
-    The path goes on with the same relative motion, so only the cut itself gives it away.
+    The path goes on with the same relative motion, so only the cut itself gives it away. In a place the
+    circle is about what the camera looks at, which the second camera sees as well.
+
+    Raises:
+        InvalidValue: no clear second camera; rooms and streets have room for none more often.
     """
     rng = np.random.default_rng([seed, 3])
     at = _cut_frame(world, rng, at)
     source = world.cameras.world_from_camera
+    middle = _looked_at(world, at) if world.setting else CENTER
     for attempt in range(_TRIES):
         # The widest cuts are tried first; walls may leave room for narrow ones only.
         angle = rng.choice([-1.0, 1.0]) * rng.uniform(40.0, 130.0) * (1.0 - 0.5 * attempt / _TRIES)
@@ -127,11 +135,15 @@ def cut(world: World, seed: int, at: int | None = None) -> tuple[World, Corrupti
         turn = _about_vertical(np.radians(angle))
         poses = source.copy()
         poses[at:, :3, :3] = turn @ poses[at:, :3, :3]
-        poses[at:, :3, 3] = CENTER + scale * (poses[at:, :3, 3] - CENTER) @ turn.T
+        poses[at:, :3, 3] = middle + scale * (poses[at:, :3, 3] - middle) @ turn.T
         poses[at:, 1, 3] = source[at:, 1, 3]
         centers = poses[:, :3, 3]
-        clear = surface_distance(world.scene, centers).min() > _CLEARANCE
-        if clear and not _wall_between(world, centers[at]) and not _wall_between(world, centers[-1]):
+        clear = _clear(world, poses)
+        if world.setting:
+            clear = clear and not _hidden(world, at, poses[at], middle)
+        else:
+            clear = clear and not (_wall_between(world, centers[at]) or _wall_between(world, centers[-1]))
+        if clear:
             truth = Corruption("cut", _between(world, at, world.frames), (at,), abs(float(angle)), "degrees")
             return _with_poses(world, poses), truth
     raise InvalidValue(f"no clear second camera for a cut in world {world.seed}; cut another world")
@@ -149,7 +161,7 @@ def zoom(
     intrinsics = world.cameras.intrinsics.copy()
     intrinsics[:, :2] *= factor ** progress[:, None]
     cameras = dataclasses.replace(world.cameras, intrinsics=intrinsics)
-    return dataclasses.replace(world, cameras=cameras), Corruption("zoom", progress > 0, (), factor, "times")
+    return _changed(world, cameras=cameras), Corruption("zoom", progress > 0, (), factor, "times")
 
 
 def freeze(world: World, start: int, count: int) -> tuple[World, Corruption]:
@@ -169,13 +181,48 @@ def freeze(world: World, start: int, count: int) -> tuple[World, Corruption]:
     cameras = world.cameras[index[:-1]]
     cameras = dataclasses.replace(cameras, times=world.cameras.times)
     affected = _between(world, start + 1, start + count + 1)
-    frozen = dataclasses.replace(world, scene=scene, cameras=cameras)
+    frozen = _changed(world, scene=scene, cameras=cameras)
     return frozen, Corruption("freeze", affected, (start + count + 1,), float(count), "frames")
 
 
 def _with_poses(world: World, poses: np.ndarray) -> World:
     cameras = Cameras(poses, world.cameras.intrinsics, world.cameras.times, metric=True)
-    return dataclasses.replace(world, cameras=cameras)
+    return _changed(world, cameras=cameras)
+
+
+def _changed(world: World, **changes: object) -> World:
+    """The world with other frames; a place with what is true of them."""
+    world = dataclasses.replace(world, **changes)
+    if not world.setting:
+        return world
+    poses, lenses = world.cameras.world_from_camera, world.cameras.intrinsics
+    same = [(poses[a] == poses[b]).all() and (lenses[a] == lenses[b]).all() for a, b in world.returns]
+    returns = tuple(pair for pair, equal in zip(world.returns, same, strict=True) if equal)
+    return described(dataclasses.replace(world, returns=returns))
+
+
+def _clear(world: World, poses: np.ndarray) -> bool:
+    """Whether a path keeps clear of all surfaces."""
+    if world.setting:
+        return is_clear(world.scene, poses[:, :3, 3], _CLEARANCE)
+    return bool(surface_distance(world.scene, poses[:, :3, 3]).min() > _CLEARANCE)
+
+
+def _looked_at(world: World, frame: int) -> np.ndarray:
+    """A point [3] on the ground below what the middle of a frame of a place shows."""
+    pose = world.cameras.world_from_camera[frame]
+    way = np.array([pose[0, 2], 0.0, pose[2, 2]]) / np.hypot(pose[0, 2], pose[2, 2])
+    _, depth = first_hits(world.scene, frame, pose[:3, 3], way[None])
+    middle = pose[:3, 3] + min(0.6 * float(depth[0]), 3.5) * way
+    return np.array([middle[0], 0.0, middle[2]])
+
+
+def _hidden(world: World, frame: int, pose: np.ndarray, point: np.ndarray) -> bool:
+    """Whether anything stands between a camera and the place of ``point`` [3], at the camera's height."""
+    way = point - pose[:3, 3]
+    way[1] = 0.0
+    _, depth = first_hits(world.scene, frame, pose[:3, 3], way[None])
+    return bool(depth[0] < 1.0)
 
 
 def _between(world: World, start: int, stop: int) -> np.ndarray:

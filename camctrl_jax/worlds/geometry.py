@@ -10,21 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.worlds.rendering import (
+from camctrl_jax.worlds.culling import in_view
+from camctrl_jax.worlds.rays import (
     FAR,
     at_frame,
     directions,
     hit_points,
-    in_view,
     lookup,
     nearest_hits,
-    render_truth,
     rotate,
     rotate_back,
-    stack_worlds,
     unpack_hit,
 )
 from camctrl_jax.worlds.scene import SKY_INSTANCE, World
+from camctrl_jax.worlds.stacking import stack_worlds
+from camctrl_jax.worlds.truth import render_truth
 
 _CONTACT = 1e-3
 """A surface hides a point if it is nearer by this share of the point's depth and as many metres: what two

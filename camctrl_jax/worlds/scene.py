@@ -212,7 +212,7 @@ class WorldObject:
     material: str
     motion: str
     direction: str  # where it goes, seen from the first frame; empty when the motion has no direction
-    visible: bool  # its centre is in the first frame and no other object stands before it
+    visible: bool  # its centre is in the first frame and no other object stands before it; in places: is seen
 
     @property
     def instance(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.worlds import WorldsConfig, sample_world
+from camctrl_jax.worlds import Places, WorldsConfig, sample_world
 from camctrl_jax.worlds.benchmark import (
     BENCHMARK_SCENES,
     DIFFICULTIES,
@@ -177,3 +177,8 @@ def test_a_scaled_path_goes_as_many_times_as_far(scenes):
 def test_other_scenes_are_refused(index):
     with pytest.raises(InvalidValue, match="0 to 255"):
         benchmark_scene(index)
+
+
+def test_places_are_refused():
+    with pytest.raises(InvalidValue, match=r"leave WorldsConfig\.places out"):
+        benchmark_scene(0, WorldsConfig(frames=13, places=Places()))

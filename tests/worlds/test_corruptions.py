@@ -3,8 +3,21 @@
 import numpy as np
 import pytest
 
-from camctrl_jax.worlds import cut, freeze, jump, render, sample_world, shake, static_variant, zoom
+from camctrl_jax.worlds import (
+    Places,
+    WorldsConfig,
+    caption_phrasings,
+    cut,
+    freeze,
+    jump,
+    render,
+    sample_world,
+    shake,
+    static_variant,
+    zoom,
+)
 from camctrl_jax.worlds.paths import surface_distance
+from camctrl_jax.worlds.places.solids import glance
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +136,55 @@ def test_impossible_corruptions_are_refused(world):
         zoom(world, factor=0.0)
     with pytest.raises(ValueError, match="expected 0 to 3 m"):
         jump(world, seed=0, metres=-200.0)
+
+
+@pytest.fixture(scope="module")
+def places():
+    return [
+        sample_world(seed, WorldsConfig(frames=25, fps=6.0, places=Places(layout, "out_and_back")))
+        for layout in ("garden", "rooms", "town")
+        for seed in range(2)
+    ]
+
+
+CORRUPTIONS = (
+    lambda world: shake(world, 1, start=3),
+    lambda world: jump(world, 1),
+    lambda world: cut(world, 1),
+    lambda world: zoom(world, start=5, factor=2.0),
+    lambda world: freeze(world, 6, 4),
+)
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS, ids=["shake", "jump", "cut", "zoom", "freeze"])
+def test_a_corrupted_place_is_told_as_it_is_seen(places, corrupt):
+    for world in places:
+        other, truth = corrupt(world)
+        assert truth.affected.any()
+        assert other.captions == caption_phrasings(other)
+        cameras, seen = other.cameras, set()
+        for t in range(other.frames):
+            pose, lens = cameras.world_from_camera[t], cameras.intrinsics[t]
+            seen |= set(glance(other.scene, t, pose, lens, 24, 40)[0].flat)
+        assert all(item.slot in seen for item in other.objects if item.visible)
+        for earlier, later in other.returns:
+            np.testing.assert_array_equal(
+                cameras.world_from_camera[earlier], cameras.world_from_camera[later]
+            )
+            np.testing.assert_array_equal(cameras.intrinsics[earlier], cameras.intrinsics[later])
+        assert truth.kind in ("freeze", "shake") or len(other.returns) < max(len(world.returns), 1)
+
+
+def test_cameras_of_cut_and_jumped_places_see_what_the_first_ones_did(places):
+    """The middle of the picture is not behind a wall: the second camera shares things with the first."""
+    shared = []
+    for world in places:
+        for other, truth in (jump(world, 3), cut(world, 3)):
+            (at,) = truth.breaks
+            assert surface_distance(other.scene, other.cameras.positions).min() > 0.3
+            both = [
+                set(glance(w.scene, t, w.cameras.world_from_camera[t], w.cameras.intrinsics[t])[0].flat)
+                for w, t in ((world, at - 1), (other, at))
+            ]
+            shared.append(len((both[0] & both[1]) - {-1, 0}) > 0)
+    assert np.mean(shared) > 0.75

@@ -21,18 +21,12 @@ from camctrl_jax.worlds import (
     window,
 )
 from camctrl_jax.worlds.captions import words
+from camctrl_jax.worlds.culling import Culling, in_view
 from camctrl_jax.worlds.paths import surface_distance
 from camctrl_jax.worlds.places.solids import glance
-from camctrl_jax.worlds.rendering import (
-    at_frame,
-    directions,
-    in_view,
-    nearest_hits,
-    stack_worlds,
-    sunlight,
-    unpack_hit,
-)
+from camctrl_jax.worlds.rays import at_frame, directions, nearest_hits, sunlight, unpack_hit
 from camctrl_jax.worlds.scene import FIRST_WALL, LAYOUTS, PLACE_SLOTS, ROUTES
+from camctrl_jax.worlds.stacking import stack_worlds
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 13  # as in conftest, so that nothing more is compiled
 TAKE = WorldsConfig(frames=169, fps=6.0, places=Places())
@@ -211,15 +205,14 @@ def test_walls_hide_what_is_in_other_rooms(takes):
 def _all_and_listed(scene, pose, lens):
     v, u = jnp.meshgrid((jnp.arange(24) + 0.5) / 24, (jnp.arange(40) + 0.5) / 40, indexing="ij")
     rays = directions(pose[:3, :3], lens, u, v)
-    here = in_view(scene, pose, lens)
+    here, fatter = (in_view(scene, pose, lens, culling=Culling(together=n)) for n in (1, 3))
     listed = jnp.stack([here[name][1].sum() for name in ("seen", "shading")])
-    every, some = nearest_hits(scene, pose[:3, 3], rays), nearest_hits(here, pose[:3, 3], rays)
-    depth = unpack_hit(scene, every)[0]
+    hits = [nearest_hits(each, pose[:3, 3], rays) for each in (scene, here, fatter)]
+    depth = unpack_hit(scene, hits[0])[0]
     points = tuple(pose[i, 3] + jnp.minimum(depth, 50.0) * rays[i] for i in range(3))
-    lights = [sunlight(each, points) for each in (scene, here)]
+    lights = [sunlight(each, points) for each in (scene, here, fatter)]
     above = points[1] < 1e-3  # shadows end on the ground
-    first, second = ((*unpack_hit(scene, hit), light * above) for hit, light in zip((every, some), lights))
-    return first, second, listed
+    return [(*unpack_hit(scene, hit), light * above) for hit, light in zip(hits, lights)], listed
 
 
 def test_leaving_out_what_is_not_in_view_changes_no_pixel_and_saves_most(takes):
@@ -228,9 +221,10 @@ def test_leaving_out_what_is_not_in_view_changes_no_pixel_and_saves_most(takes):
         scenes, poses, lenses = stack_worlds([take])
         for t in (0, 70, 150):
             scene = at_frame({name: value[0] for name, value in scenes.items()}, t)
-            every, listed, count = _all_and_listed(scene, poses[0, t], lenses[0, t])
-            for one, other in zip(every, listed):  # depth, slot, sky, sunlight
+            (every, listed, fatter), count = _all_and_listed(scene, poses[0, t], lenses[0, t])
+            for one, other, third in zip(every, listed, fatter):  # depth, slot, sky, sunlight
                 np.testing.assert_array_equal(one, other)
+                np.testing.assert_array_equal(one, third)
             shaded.append((np.asarray(listed[3]) < 0.5).mean())
             counts.append(count)
     assert np.mean(shaded) > 0.05

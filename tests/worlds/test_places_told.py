@@ -53,7 +53,7 @@ def test_what_is_said_to_be_on_a_floor_is_on_it(windows):
             told = named(world, caption)
             here = {floor_at(world, world.scene.position[0, item.slot]) for item in told}
             says = {style for style in here if style in caption}
-            if len(world.captions) > 1 and number < 3:
+            if told and number < 3:
                 # One colour and shape may be two objects on two floors: one of them is meant.
                 assert says, (caption, here)
                 if len({(item.color, item.shape) for item in told}) == len(told):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from camctrl_jax.worlds import iterate_rgb, iterate_rgb_on_host, render, render_rgb, sample_world
+from camctrl_jax.worlds.culling import Culling
 
 
 def test_rendering_twice_gives_the_same_bytes(moving_worlds, moving_frames):
@@ -32,6 +33,29 @@ def test_bulk_rendering_equals_single_rendering(config):
     for world, clip in zip(worlds, bulk):
         single = np.asarray(render_rgb([world], 37, 61, samples=1)[0], np.int32)
         assert np.abs(single - np.asarray(clip, np.int32)).max() <= 1  # rounding of another vector width
+
+
+@pytest.mark.parametrize(
+    "culling",
+    [
+        pytest.param(Culling(listed=False, together=5), marks=pytest.mark.slow),
+        pytest.param(Culling(together=8), marks=pytest.mark.slow),
+        pytest.param(Culling(by_count=True, together=3), marks=pytest.mark.slow),
+        Culling(by_count=True),
+    ],
+)
+def test_however_slots_are_visited_the_pictures_are_the_same(place_worlds, culling):
+    usual = render_rgb(place_worlds, 16, 32, samples=1, chunk=3)
+    other = render_rgb(place_worlds, 16, 32, samples=1, chunk=3, culling=culling)
+    np.testing.assert_array_equal(usual, other)
+
+
+@pytest.fixture(scope="module")
+def place_worlds(place_config):
+    short = dataclasses.replace(place_config, frames=3)
+    worlds = [sample_world(seed, short) for seed in range(3)]
+    assert len({world.setting for world in worlds}) > 1
+    return worlds
 
 
 def test_frames_use_the_range_of_values(moving_frames):
