@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 COMPARE = """\
-Compare two results on what both have: of evaluate worlds and evaluate explorations scene by scene, of evaluate
+Compare two results on what both have: of evaluate worlds and explorations scene by scene, of evaluate
 checkpoint and evaluate videos clip by clip.
 
   python -m camctrl_jax.evaluate compare outputs/before outputs/after

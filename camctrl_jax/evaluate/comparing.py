@@ -61,7 +61,7 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
         found = compare_checkpoints(results[0], results[1], names, settings.rows)
         return found, checkpoints_comparison_markdown(found)
-    # Of worlds and of explorations: both tell every value of every scene.
+    # Of worlds, captions and explorations: all tell every value of every scene.
     from camctrl_jax.evaluate.worlds.comparing import compare_worlds, worlds_comparison_markdown
 
     found = compare_worlds(results[0], results[1], names, settings.rows)
@@ -69,8 +69,8 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
 
 def _kind(result: Mapping[str, Any], name: str) -> str:
-    if result.get("kind") == "explorations":
-        return "explorations"
+    if result.get("kind") in ("captions", "explorations"):
+        return result["kind"]
     if "per_scene" in result:
         return "worlds"
     if result.get("kind") in ("checkpoint", "videos"):
@@ -80,4 +80,6 @@ def _kind(result: Mapping[str, Any], name: str) -> str:
             f"{name} was written before such results could be compared: run its command again (or it is of "
             "evaluate cameras, which does not compare)."
         )
-    raise InvalidValue(f"{name}: no results of evaluate checkpoint, explorations, videos or worlds.")
+    raise InvalidValue(
+        f"{name}: no results of evaluate captions, checkpoint, explorations, videos or worlds."
+    )
