@@ -20,6 +20,10 @@ renders, and these through the autoencoder, are asked for in the same way: what 
 it is no 100 %, since the detector knows no shapes and worlds hold things that no caption names. What counts
 is the difference, and how often the own caption fits better than the other one (chance is 50 %).
 
+With --motion N also the motion strength of the first N captions' clips, estimated as evaluate worlds does. A
+base model, which takes no cameras, can be measured here (--cameras none), and compared with what was trained
+from it.
+
 256 captions, 32 steps on an accelerator; 12 captions, 8 steps on a CPU. In --out: results.json, report.md,
 strips.png; a folder a row keeps every caption as soon as it is sampled, and the same command goes on from
 there. evaluate compare reads two such results.
@@ -60,6 +64,13 @@ def add_captions(add: Any) -> None:
     add_size(add)
     add("--samples", type=int, default=2, help="rays per pixel and axis of the renders (default 2)")
     add("--batch-size", type=int, metavar="N", help="clips at a time (default: 32; 1 on a CPU)")
+    add(
+        "--motion",
+        type=int,
+        default=0,
+        metavar="N",
+        help="motion strength of the first N captions' clips (default 0; needs OpenCV)",
+    )
     add("--shown", type=int, default=6, help="captions on strips.png (default 6)")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
 

@@ -70,6 +70,25 @@ def captions_page(results: Mapping[str, Any]) -> str:
         "",
         *table(["", "named", *rows], colors),
     ]
+    if any(results["measures"][row]["motion_px"] is not None for row in rows):
+        moving = [
+            [
+                row,
+                *(
+                    told(results["measures"][row][name], digits)
+                    for name, digits in (("motion_px", 2), ("moving_share", 3))
+                ),
+            ]
+            for row in rows
+        ]
+        versions = ", ".join(f"{what}: {name}" for what, name in results["estimators"].items())
+        lines += [
+            "",
+            f"Motion strength of the first {request['motion']} captions' clips, flow inside estimated masks; "
+            f"clips in which nothing is found to move have none. {versions}.",
+            "",
+            *table(["", "motion, px a frame", "share that moves"], moving),
+        ]
     if failed:
         words = ", ".join(f"{count} of {row}" for row, count in failed.items())
         lines += ["", f"**Failed clips**, not finite, which have no values: {words}."]

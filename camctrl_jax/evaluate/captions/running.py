@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from camctrl_jax.evaluate.captions.detector import Detector, calibrated, looked_
 from camctrl_jax.evaluate.captions.report import write_results
 from camctrl_jax.evaluate.captions.settings import CALIBRATION_FIRST_SEED, Settings
 from camctrl_jax.evaluate.captions.summary import RECONSTRUCTION, TRUE, summarised
+from camctrl_jax.evaluate.worlds.looking import Clip, Looks
 from camctrl_jax.evaluate.worlds.sampling import noise_seed
 from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
 from camctrl_jax.extras import require
@@ -55,11 +58,16 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
         getattr(settings, name) or getattr(model.sampling, name) for name in ("frames", "height", "width")
     )
     shape = check_clip_size(model, autoencoder, autoencoder.vae_config.clip_shape(*sizes))
+    looks = Looks.default(with_poses=False) if settings.motion else None
     with file_failures(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     pipeline = load_pipeline(model, autoencoder, float32=settings.float32)
     stores = _stores(settings, shape, pipeline)
-    missing = [i for i in range(settings.count) if any(store.read(i) is None for store in stores.values())]
+    missing = [
+        i
+        for i in range(settings.count)
+        if not all(_complete(store, i, settings, looks) for store in stores.values())
+    ]
     say(f"{settings.count} captions, {len(missing)} to be sampled; rows: {', '.join(settings.rows())}")
     detector = calibrated(
         [settings.world(CALIBRATION_FIRST_SEED + i, shape) for i in range(settings.calibration)],
@@ -69,7 +77,7 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
     )
     size = settings.batch_size
     for first in range(0, len(missing), size):
-        _measure(settings, shape, pipeline, stores, detector, missing[first : first + size])
+        _measure(settings, shape, pipeline, stores, detector, looks, missing[first : first + size])
         say(f"{min(first + size, len(missing))} of {len(missing)} captions")
     records = {row: [store.read(i) for i in range(settings.count)] for row, store in stores.items()}
     for row, found in records.items():
@@ -90,6 +98,8 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
             "jax": jax.__version__,
             "device": jax.devices()[0].device_kind,
         },
+        "estimates": {"motion": None if looks is None else looks.motion_key, "poses": None},
+        "estimators": {} if looks is None else looks.described(),
         "seconds": round(time.monotonic() - started, 1),
     }
     results |= summarised(records, detector, list(settings.rows()))
@@ -124,12 +134,20 @@ def _stores(settings: Settings, shape: ClipShape, pipeline: Pipeline) -> dict[st
     return stores
 
 
+def _complete(store: Store, index: int, settings: Settings, looks: Looks | None) -> bool:
+    record = store.read(index)
+    if record is None:
+        return False
+    return looks is None or index >= settings.motion or record.get("motion_key") == looks.motion_key
+
+
 def _measure(
     settings: Settings,
     shape: ClipShape,
     pipeline: Pipeline,
     stores: Mapping[str, Store],
     detector: Detector,
+    looks: Looks | None,
     indices: Sequence[int],
 ) -> None:
     """Sample some captions in every way, and keep what the detector says of them."""
@@ -149,8 +167,9 @@ def _measure(
                 cameras=[world.cameras for world in worlds] if camera == "given" else None,
             )
             made[row].append(pipeline.autoencoder.decode_checked(pipeline.sample(clips, sampling)))
-    for place, index in enumerate(indices):
-        world = worlds[place]
+
+    def keep(place: int) -> None:
+        index, world = indices[place], worlds[place]
         right = named_colors(caption_of(world))
         # The next world's caption, whether that is judged or not.
         other = named_colors(caption_of(settings.world(settings.first_seed + index + 1, shape)))
@@ -165,8 +184,19 @@ def _measure(
             scores = [
                 detector.scores(video[place]).tolist() if sound[place] else None for video, sound in samples
             ]
-            frames = looked_at(shape.frames)
-            stores[row].write(index, about | {"scores": scores}, {"strip": samples[0][0][place][frames]})
+            video, frames = samples[0][0][place], looked_at(shape.frames)
+            record = about | {"scores": scores}
+            if looks is not None and index < settings.motion:
+                clip = Clip(np.ascontiguousarray(video), world.cameras, world.fps)
+                found = (
+                    looks.of_clip(clip, motion=True, poses=False)["motion"] if samples[0][1][place] else {}
+                )
+                record |= {"motion": found, "motion_key": looks.motion_key}
+            stores[row].write(index, record, {"strip": video[frames]})
+
+    # Estimators work on the cores, a caption each.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(keep, range(len(indices))))
 
 
 def caption_of(world: World) -> str:

@@ -41,6 +41,7 @@ class Settings:
         frames, height, width: of the clips, in pixels.
         samples: rays per pixel and axis of the renders.
         batch_size: clips at a time.
+        motion: captions whose clips' motion strength is estimated, the first ones.
         shown: captions on the strip.
         float32: compute in float32 on an accelerator, too.
     """
@@ -62,6 +63,7 @@ class Settings:
     width: int | None = None
     samples: int = 2
     batch_size: int | None = None
+    motion: int = 0
     shown: int = 6
     float32: bool = False
 
@@ -73,6 +75,7 @@ class Settings:
             "calibration": 8,
             "samples": 1,
             "batch_size": 1,
+            "motion": 0,
             "shown": 0,
         }
         for name, smallest in least.items():

@@ -17,6 +17,7 @@ Record = Mapping[str, Any]
 
 TRUE, RECONSTRUCTION = "true render", "reconstruction"
 VALUES = ("right", "wrong", "gap", "choice")
+MOTION = ("motion_px", "moving_share")
 
 
 def summarised(
@@ -38,7 +39,9 @@ def summarised(
             "named": sum(len(record["right"]) for record in first),
         },
         "hits": {row: _hits(found, detector) for row, found in records.items()},
-        "measures": {row: {name: _measure(name, found) for name in VALUES} for row, found in values.items()},
+        "measures": {
+            row: {name: _measure(name, found) for name in (*VALUES, *MOTION)} for row, found in values.items()
+        },
         "by_color": {row: _by_color(found, detector) for row, found in records.items()},
         "failed": {
             row: sum(one is None for r in found for one in r["scores"]) for row, found in records.items()
@@ -61,10 +64,13 @@ def caption_values(record: Record, detector: Detector) -> dict[str, float | None
     """Of one caption, means over its samples: ``right`` and ``wrong``, shares of the colours that its own and
     another caption name which count as shown; ``gap``, their difference; ``choice``, 1 where the colours of
     its own caption are the less to be expected by chance, 0 where the other's are, a half of a tie. None
-    where a caption names none, the other one none but these, or no sample is finite."""
+    where a caption names none, the other one none but these, or no sample is finite. Where motion was looked
+    at also ``motion_px`` and ``moving_share`` of the first sample."""
     sound = [np.array(scores) for scores in record["scores"] if scores is not None]
     right, wrong = (_indices(record[name]) for name in ("right", "wrong"))
     values: dict[str, float | None] = dict.fromkeys(VALUES)
+    if "motion" in record:
+        values |= {name: record["motion"].get(name) for name in MOTION}
     if not sound:
         return values
     for name, colors in (("right", right), ("wrong", wrong)):
@@ -99,11 +105,12 @@ def _hits(records: Sequence[Record], detector: Detector) -> dict[str, Any]:
 
 
 def _measure(name: str, values: Sequence[Mapping[str, float | None]]) -> dict[str, Any] | None:
-    column = np.array([math.nan if one[name] is None else one[name] for one in values], np.float64)
+    column = np.array([math.nan if one.get(name) is None else one[name] for one in values], np.float64)
     if name == "choice" and np.isin(column[np.isfinite(column)], (0.0, 1.0)).all():
         found = share_interval(column)
     else:
-        found = interval(column, within=(-1.0 if name == "gap" else 0.0, 1.0))
+        reach = (0.0, math.inf) if name == "motion_px" else (-1.0 if name == "gap" else 0.0, 1.0)
+        found = interval(column, within=reach)
     return None if found is None else asdict(found)
 
 
