@@ -45,12 +45,12 @@ def full(config: ConfigDict) -> None:
 
 
 def worlds(config: ConfigDict) -> None:
-    """One GPU: 96x160, latents of 30,000 worlds in device memory."""
-    config.data.worlds.seeds = (0, 30_000)
+    """One GPU: 96x160, latents of 15,000 worlds and 15,000 clips of places in device memory."""
     config.data.image_batch = 512
     config.batch_size = 120
     config.tasks.t2v, config.tasks.i2v = 0.2, 0.8
     config.steps = 900
+    variants.worlds_and_places(config)
     variants.muon_on_worlds(config)
     # The camera is learned next: the rate stays high enough to go on from.
     config.optimizer.final_learning_rate = 5e-4

@@ -14,6 +14,10 @@ The open base of 2B parameters, on 128 devices:
       --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors
 What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.
 
+One GPU or two, nothing to download: worlds and places at 192x320 and at 96x160, with memory of places:
+  python -m camctrl_jax.train --config=configs/stage2.py:worlds --workdir=runs/stage2 \\
+      --config.init_from=runs/stage1 --config.vae.weights=runs/vae
+
 A laptop, about two minutes, from the weights in the package:
   python -m camctrl_jax.train --config=configs/stage2.py:worlds_cpu --workdir=runs/stage2_cpu
 
@@ -25,13 +29,17 @@ from ml_collections import ConfigDict
 
 from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
+from camctrl_jax.training.world_sets import world_set
+
+# Samples of sets whose only task is extension, without and with memory: one row of the paper's mix, apart.
+EXTENSION_ONLY = {"t2v": 0.0, "i2v": 0.0, "extension": 1.0}
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    """The recipe in one of its variants: full, motif_2b, worlds_cpu, nano."""
+    """The recipe in one of its variants: full, motif_2b, worlds, worlds_cpu, nano."""
     config = default_config()
     config.tasks.extension, config.tasks.i2v, config.tasks.t2v = 0.2, 0.3, 0.5
-    choose_variant(config, variant, (full, motif_2b, worlds_cpu, nano))
+    choose_variant(config, variant, (full, motif_2b, worlds, worlds_cpu, nano))
     return config
 
 
@@ -55,6 +63,37 @@ def motif_2b(config: ConfigDict) -> None:
     config.data.text.dim, config.data.text.max_tokens = 2560, 512
 
 
+def worlds(config: ConfigDict) -> None:
+    """One GPU or two: latents of worlds, and of windows anywhere in takes of 500 frames through places.
+
+    Clips of 49 frames at 192x320 and, for a laptop, at 96x160, extension:I2V:T2V = 2:3:5 as in the paper.
+    They are extended from 5 to 45 frames (2 to 12 latents), after which one latent is left. The rest of the
+    paper's range, 49 given frames, needs longer windows: ``long`` has 97 frames, so that 12 to 23 latents
+    are generated after 2 to 13, as many as a clip adds in sampling. In the two sets with memory four frames
+    from elsewhere in the take are given, too. Extension is half of all batches, more than in the paper: it
+    is what explorations are made of, and two sets learn what the paper has not.
+
+    Every step has about as many tokens; batches divide by five (4:1) and by two (devices).
+    """
+    config.init_from = "default"
+    config.batch_size = 120
+    config.steps = 10_000
+    variants.muon_on_worlds(config)
+    config.checkpoint_every = 2500
+    config.held_out.every = 500
+    config.data.worlds.seeds = (0, 8000)
+    large, takes = {"height": 192, "width": 320}, {"take_frames": 500, "windows_per_take": 4}
+    memory = {"retrieved": 4, **EXTENSION_ONLY, **takes}
+    sets = config.data.sets
+    sets.worlds = world_set(config)
+    sets.places = world_set(config, seeds=(0, 2000), **takes)
+    sets.long = world_set(config, seeds=(2000, 2600), batch_size=60, frames=97, **EXTENSION_ONLY, **takes)
+    sets.memory = world_set(config, seeds=(3000, 4000), batch_size=90, **memory)
+    sets.large_worlds = world_set(config, turns=2, seeds=(8000, 11_000), batch_size=30, **large)
+    sets.large_places = world_set(config, turns=2, seeds=(5000, 5750), batch_size=30, **large, **takes)
+    sets.large_memory = world_set(config, turns=2, seeds=(6000, 6500), batch_size=20, **large, **memory)
+
+
 def worlds_cpu(config: ConfigDict) -> None:
     """Two cores: clips of 17 frames of a few worlds, continued from two or three latents."""
     variants.laptop(config)
@@ -62,7 +101,12 @@ def worlds_cpu(config: ConfigDict) -> None:
 
 
 def nano(config: ConfigDict) -> None:
-    """Seconds: a tiny model on latents of an untrained autoencoder."""
+    """Seconds: a tiny model on latents of an untrained autoencoder; worlds, larger places, and memory."""
     worlds_cpu(config)
     variants.nano(config, frames=9)
     config.tasks.extension_latents = (2, 2)
+    takes = {"take_frames": 49, "windows_per_take": 5}
+    sets = config.data.sets
+    sets.worlds = world_set(config)
+    sets.places = world_set(config, seeds=(0, 2), height=32, width=48, **takes)
+    sets.memory = world_set(config, seeds=(2, 4), retrieved=2, **EXTENSION_ONLY, **takes)

@@ -1,12 +1,14 @@
 """Every recipe in every variant: it is a valid config, and its docstring's commands name keys that exist."""
 
 import ast
+import itertools
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from camctrl_jax.clip_shape import latents_of
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import CameraConfig, vae_preset
 from camctrl_jax.training.config import (
@@ -19,14 +21,14 @@ from camctrl_jax.training.config import (
     load_recipe,
 )
 from camctrl_jax.training.values import ConfigError, mmdit_config, untrained_vae
-from camctrl_jax.training.world_sets import views_of
+from camctrl_jax.training.world_sets import turns_of, views_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = {
     "vae": ("full", "worlds", "worlds_ahead", "worlds_cpu", "nano"),
     "base": ("full", "worlds", "worlds_cpu", "nano"),
     "stage1": ("full", "motif_2b", "paper_8b", "worlds", "worlds_cpu", "mixed", "nano"),
-    "stage2": ("full", "motif_2b", "worlds_cpu", "nano"),
+    "stage2": ("full", "motif_2b", "worlds", "worlds_cpu", "nano"),
     "features": ("worlds", "worlds_cpu", "nano"),
 }
 
@@ -102,6 +104,40 @@ def test_the_autoencoder_sees_worlds_and_places_of_two_sizes_in_equal_steps():
     }  # fmt: skip
     assert len({v.batch_size * v.data.frames * v.data.height * v.data.width for v in views}) == 1
     assert all(v.optimizer.to_dict() == load("vae", "worlds_ahead").optimizer.to_dict() for v in views)
+
+
+def test_stage_2_extends_windows_of_long_takes_and_remembers():
+    config = load("stage2", "worlds")
+    views = views_of(config)
+    for name, view in views.items():
+        assert view.batch_size % 10 == 0  # of 4:1, on two devices
+        assert tuple(view.data.labelled_to_unlabelled) == (4, 1)
+        low, high = view.tasks.extension_latents
+        assert (low, high) == (2, 13)  # 5 to 49 frames
+        if view.tasks.t2v:
+            assert (view.tasks.extension, view.tasks.i2v, view.tasks.t2v) == (0.2, 0.3, 0.5)
+        if name not in ("worlds", "large_worlds"):
+            assert view.data.worlds.places.take_frames == 500
+    # The largest number of given latents leaves as many to generate as a clip adds.
+    assert latents_of(views["long"].data.frames) == 13 + 12
+    memory = {name: view.data.worlds.retrieved for name, view in views.items() if view.data.worlds.retrieved}
+    assert memory == {"memory": 4, "large_memory": 4}
+    taught = [view.data.worlds.seeds for view in views.values() if view.data.worlds.places.take_frames]
+    assert all(a[1] <= b[0] or b[1] <= a[0] for a, b in itertools.combinations(taught, 2))
+    tuned, before = config.optimizer.to_dict(), load("stage1", "worlds").optimizer.to_dict()
+    assert tuned == before
+
+
+@pytest.mark.parametrize("name", ["base", "stage1"])
+def test_half_of_what_one_gpu_sees_are_places(name):
+    config = load(name, "worlds")
+    clips, turns = {}, dict(zip(views_of(config), turns_of(config)))
+    for kind, view in views_of(config).items():
+        places = view.data.worlds.places
+        clips[kind] = len(range(*view.data.worlds.seeds)) * places.windows_per_take
+        assert (kind == "worlds") == (places.take_frames == 0)
+    assert clips["worlds"] == clips["places"] + clips["takes"]
+    assert turns["worlds"] == turns["places"] + turns["takes"]
 
 
 @pytest.mark.parametrize(

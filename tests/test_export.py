@@ -50,7 +50,11 @@ def test_run_directories_are_weights(runs):
     assert opened.text == TEXT
     assert_equal(opened.mmdit_params(), params)  # the moving average, not the parameters
     assert load_vae(denoiser)[0].latents_mean == STATISTICS[0]  # its own autoencoder
-    assert dataclasses.asdict(opened.sampling) == CLIP | {"text_guidance": 1.0, "camera_guidance": 2.0}
+    assert dataclasses.asdict(opened.sampling) == CLIP | {
+        "text_guidance": 1.0,
+        "camera_guidance": 2.0,
+        "retrieved": 0,
+    }
 
 
 def assert_equal(found, expected):

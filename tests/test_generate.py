@@ -69,7 +69,8 @@ def test_image_to_video_writes_everything_and_repeats_exactly(folder, image, tmp
     record = json.loads((first / "generation.json").read_text())
     assert record["prompt"] == "a red ball"
     assert record["sampling"]["seed"] == 3
-    assert record["sampling"]["guidance"] == {"text": 1.0, "camera": 3.0, "camera_without_text": None}
+    guidance = {"text": 1.0, "camera": 3.0, "camera_without_text": None, "history": 1.0}
+    assert record["sampling"]["guidance"] == guidance
     path = resolve_path("dolly in 1 m", 9)
     np.testing.assert_allclose(record["camera"]["world_from_camera"], path.world_from_camera)
     assert record["camera"]["path_length_m"] == pytest.approx(1.0)
@@ -198,6 +199,7 @@ GOOD = {"camera": "dolly in 1 m", "prompt": "a ball"}
         ({"shift": -2.0}, "shift is -2"),
         ({"seed": -1}, "seed is -1"),
         ({"text_guidance": float("nan")}, "Guidance.text"),
+        ({"history_guidance": float("inf")}, "Guidance.history"),
         ({"camera_guidance_without_text": 2.0}, "belongs to --guidance cfgp"),
         ({"worlds_seed": -4}, "--worlds-seed -4"),
     ],
@@ -296,9 +298,14 @@ def test_what_is_unusual_is_noted(folder, tmp_path):
 def test_guidance_is_what_was_asked_for(folder, tmp_path):
     request = {"out": tmp_path, "checkpoint": str(folder), **GOOD}
     plan = prepare(Request(**request, guidance="cfgp", text_guidance=3.0, camera_guidance=4.0))
-    assert astuple(plan.sampling.guidance) == (3.0, 4.0, 4.0)
+    assert astuple(plan.sampling.guidance) == (3.0, 4.0, 4.0, 1.0)
     plan = prepare(Request(**request))
     assert astuple(plan.sampling.guidance)[:2] == (1.0, 2.0)  # as the weights say
+    plan = prepare(Request(**request, history_guidance=1.5))
+    assert plan.sampling.guidance.history == 1.0  # from a prompt alone there is none
+    plan = prepare(Request(**request, history_guidance=1.5, worlds_seed=1_000_000))
+    assert plan.sampling.guidance.history == 1.5
+    assert plan.sampling.guidance.evaluations() == 3
     plan = prepare(Request(**request | {"camera": "none"}))
     assert plan.cameras is None
     assert plan.sampling.guidance.evaluations() == 1

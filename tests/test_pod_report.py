@@ -87,6 +87,15 @@ def test_the_batch_of_a_report_is_the_batch_of_a_run(program):
     assert batch_of(config, "video")["video"][0] == (5, 5, 16, 32, 3)
 
 
+def test_a_recipe_of_several_sets_is_reported_by_its_largest_batches():
+    config = config_of("configs/stage2.py:worlds", [])
+    assert (config.data.height, config.batch_size, config.data.worlds.retrieved) == (192, 30, 0)
+    config = config_of("configs/stage2.py:worlds", ["--config.data.sets.large_memory.batch_size=40"])
+    fields = batch_of(config, "latents")
+    assert fields["retrieved_latents"][0] == (40, 4, 24, 40, 16)
+    assert fields["latents"][0] == (40, 13, 24, 40, 16)
+
+
 def test_advice_starts_with_what_costs_least(program):
     config, run = program
     chip = CHIPS["v6e"]

@@ -32,6 +32,8 @@ NEAR = 0.1
 """Metres. What is nearer to a camera than this is not counted as seen."""
 LEAST_GAIN = 0.005
 """Share of the points that a frame must add, or the round of coverage ends."""
+ALIKE = 0.2
+"""Two frames are alike if they differ by less than this share of what one of them shows."""
 
 
 def select_frames(
@@ -41,9 +43,10 @@ def select_frames(
 
     Greedy: each choice is the frame that adds most to what ``given`` and the choices before it show of the
     points (the earliest of equals: errors of generated video grow with time). When no frame adds half a
-    percent, a new round starts that forgets ``given`` and earlier choices, and when a round starts with
-    nothing to gain, the frame farthest in time from all choices is taken (frame 0 first, the earliest of
-    equals). So the answer for a smaller count is the beginning of the answer for a larger one.
+    percent, a new round starts that forgets ``given`` and earlier choices, and leaves out frames that are
+    alike to an earlier choice: what is shown again is shown from elsewhere. When a round starts with nothing
+    to gain, the frame farthest in time from all choices is taken (frame 0 first, the earliest of equals). So
+    the answer for a smaller count is the beginning of the answer for a larger one.
 
     Args:
         history: the frames to choose from, usually all of the video before ``given``. Same world as
@@ -132,11 +135,11 @@ def _greedy(shown: np.ndarray, covered: np.ndarray, count: int) -> np.ndarray:
     """The first ``count`` choices, all different, int64 [count]; there are at least ``count`` frames."""
     frames, points = shown.shape
     order: list[int] = []
-    free = np.ones(frames, bool)
-    fresh_round = False
+    free, distinct = np.ones(frames, bool), np.ones(frames, bool)
+    first_round, fresh_round = True, False
     while len(order) < count:
         gains = np.maximum(shown - covered, 0.0).sum(axis=1)
-        gains[~free] = -1.0
+        gains[~(free if first_round else free & distinct)] = -1.0
         best = gains.max()
         if best >= LEAST_GAIN * points:
             # Equal poses differ in the last bits only, and the first of them is wanted.
@@ -144,12 +147,13 @@ def _greedy(shown: np.ndarray, covered: np.ndarray, count: int) -> np.ndarray:
             covered = np.maximum(covered, shown[choice])
             fresh_round = False
         elif not fresh_round:
-            covered, fresh_round = np.zeros(points), True
+            covered, first_round, fresh_round = np.zeros(points), False, True
             continue
         else:
             choice = _farthest_in_time(order, free)
         order.append(choice)
         free[choice] = False
+        distinct &= np.abs(shown - shown[choice]).sum(axis=1) >= ALIKE * shown[choice].sum()
     return np.array(order, np.int64)
 
 

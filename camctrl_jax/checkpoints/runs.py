@@ -139,9 +139,12 @@ class Checkpoints:
                 "with --config.init_from=<this directory> and another --workdir."
             )
         wanted, homes, finished = abstract_state, shardings, lambda restored: restored
-        if _EARLIER_FIELD in saved:
+        if _EARLIER_FIELD in saved and not abstract_state.kept:
             wanted, homes = _earlier_form(abstract_state), _earlier_form(shardings)
             finished = partial(_from_earlier_form, like=abstract_state)
+        elif _LATER_FIELD not in saved and not abstract_state.kept:
+            wanted, homes = _form_before(abstract_state), _form_before(shardings)
+            finished = partial(_from_form_before, like=abstract_state)
         check_same_shapes(flat_shapes(saved), flat_shapes(wanted), str(self.directory / str(step)))
         # Never without target shardings: Orbax would put arrays where the run that wrote them had them.
         target = jax.tree.map(
@@ -181,6 +184,21 @@ class Checkpoints:
                 self._manager.close()
         finally:
             logging.getLogger("absl").removeFilter(self._log_filter)
+
+
+# States of the second version had every field but this one.
+_LATER_FIELD = "kept"
+
+
+def _form_before(state: Any) -> dict[str, Any]:
+    """A state as the second version stored it."""
+    names = (entry.name for entry in dataclasses.fields(state))
+    return {name: getattr(state, name) for name in names if name != _LATER_FIELD}
+
+
+def _from_form_before(restored: dict[str, Any], like: Any) -> Any:
+    """Inverse of :func:`_form_before`."""
+    return dataclasses.replace(like, **restored)
 
 
 # Checkpoints of the first version had one further network by name, where states have any number by role.

@@ -18,15 +18,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.sharding import NamedSharding
 
 from camctrl_jax.camera.framing import null_intrinsics, relative_to_first
-from camctrl_jax.clip_shape import SPATIAL_STRIDE, frames_of, latents_of
+from camctrl_jax.clip_shape import SPATIAL_STRIDE, frames_of
 from camctrl_jax.data.clip_sets import fingerprint
+from camctrl_jax.data.gathering import gather_batch
 from camctrl_jax.data.positions import Drawn, check_same_clips, differences_of, pool_of
 from camctrl_jax.data.randomness import generator_at
-from camctrl_jax.data.stream import COARSE_TRUTH, Batch, Bucket, Interleaving, check_ratio
+from camctrl_jax.data.stream import Batch, Bucket, Interleaving, check_ratio
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.errors import InvalidValue
@@ -79,7 +80,10 @@ class ResidentClips:
         ``intrinsics`` f32 [C, T, 4]; ``text`` f16
         [C, K, N, D]; ``text_mask`` bool [C, K, N]; ``empty_text`` f16 [N, D] and ``empty_mask`` bool [N] of
         the empty prompt. Where the truth is known and asked for, ``log_depth`` and ``moving_share`` f16
-        [C, T, H / 16, W / 16].
+        [C, T, H / 16, W / 16]. Where frames are retrieved, the M = 2 R candidates of every clip, those that
+        were selected for it first: ``retrieved_latents`` f16 [C, M, h, w, 16], each encoded alone,
+        ``retrieved_world_from_camera`` f32 [C, M, 4, 4] from the same reference, ``retrieved_intrinsics``
+        f32 [C, M, 4].
       caption_count: i32 [C] on the host, phrasings in use of the K slots.
       labelled: bool [C] on the host; clips that are not carry identity poses.
       ids: C names, for logs.
@@ -171,6 +175,11 @@ class ResidentClips:
         return self.arrays["world_from_camera"].shape[1]
 
     @property
+    def retrieved(self) -> int:
+        """R, frames that samples are shown beside their window; half of the candidates."""
+        return self.arrays["retrieved_latents"].shape[1] // 2 if "retrieved_latents" in self.arrays else 0
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         if "video" in self.arrays:
@@ -195,16 +204,13 @@ class ResidentClips:
         """The same clips with the cameras of ``hidden`` (bool [C]) replaced by those of unlabelled clips."""
         if not hidden.any():
             return self
-        here = jnp.asarray(hidden)
-        poses = jnp.where(here[:, None, None, None], jnp.eye(4), self.arrays["world_from_camera"])
-        intrinsics = jnp.where(
-            here[:, None, None], null_intrinsics(*self.image_size), self.arrays["intrinsics"]
-        )
-        return replace(
-            self,
-            arrays={**self.arrays, "world_from_camera": poses, "intrinsics": intrinsics},
-            labelled=self.labelled & ~hidden,
-        )
+        here, arrays = jnp.asarray(hidden), dict(self.arrays)
+        for prefix in ("", "retrieved_") if self.retrieved else ("",):
+            poses, lenses = f"{prefix}world_from_camera", f"{prefix}intrinsics"
+            arrays[poses] = jnp.where(here[:, None, None, None], jnp.eye(4), arrays[poses])
+            null = null_intrinsics(*self.image_size)
+            arrays[lenses] = jnp.where(here[:, None, None], null, arrays[lenses])
+        return replace(self, arrays=arrays, labelled=self.labelled & ~hidden)
 
     def distributed(self, sharding: NamedSharding) -> ResidentClips:
         """The same clips under another sharding, usually replicated over a mesh."""
@@ -264,50 +270,24 @@ class ResidentClips:
         )
 
 
-def _gather(arrays: dict[str, Array], picks: Array, *, frames: int, shared_reference: bool = False) -> Batch:
-    """One batch. ``picks`` i32 [B, 5 + L]: clip, caption, first frame, camera valid, text dropped, condition
-    mask. With ``shared_reference`` samples with two or more condition latents keep their stored poses.
+def draw_retrieved(rng: np.random.Generator, samples: int, count: int) -> np.ndarray:
+    """Which of its 2 ``count`` candidates each sample is shown: i64 [samples, count].
+
+    Half of the samples are shown the first half, those that were selected, as in sampling; the others any of
+    all, in any order, so that frames that do not help are known, too.
     """
-    clip, caption, start = picks[:, 0], picks[:, 1], picks[:, 2]
-    latents = latents_of(frames)
+    order = rng.random((samples, 2 * count)).argsort(axis=1)[:, :count]
+    return np.where(rng.random((samples, 1)) < 0.5, np.arange(count), order)
 
-    def window(array: Array, length: int) -> Array:
-        """[B, length, ...]: frames start .. start + length of the chosen clips."""
-        sizes = (1, length, *array.shape[2:])
-        zeros = (0,) * (array.ndim - 2)
-        return jax.vmap(lambda c, s: lax.dynamic_slice(array, (c, s, *zeros), sizes)[0])(clip, start)
 
-    batch: Batch = {}
-    if "video" in arrays:
-        batch["video"] = window(arrays["video"], frames)
-    else:
-        batch["latents"] = window(arrays["latents"], latents)  # start is 0: a prefix of the clip's latents
-    poses = window(arrays["world_from_camera"], frames)  # [B, T, 4, 4]
-    rotation = jnp.swapaxes(poses[:, :1, :3, :3], -1, -2)
-    # Rigid inverse of the first pose times every pose; float32 on values of a few metres, written out so that
-    # no backend's reduced matmul precision touches geometry.
-    turned = jnp.sum(rotation[..., :, :, None] * poses[:, :, None, :3, :3], axis=-2)
-    moved = jnp.sum(rotation * (poses[:, :, :3, 3] - poses[:, :1, :3, 3])[..., None, :], axis=-1)
-    first = (jnp.arange(frames) == 0)[None, :, None, None]
-    top = jnp.concatenate([turned, moved[..., None]], axis=-1)
-    bottom = jnp.broadcast_to(jnp.asarray([0.0, 0.0, 0.0, 1.0], poses.dtype), (*top.shape[:2], 1, 4))
-    relative = jnp.where(first, jnp.eye(4), jnp.concatenate([top, bottom], axis=-2))
-    if shared_reference:
-        extends = jnp.sum(picks[:, 5 : 5 + latents], axis=1) > 1
-        relative = jnp.where(extends[:, None, None, None], poses, relative)
-    batch["world_from_camera"] = relative
-    batch["intrinsics"] = window(arrays["intrinsics"], frames)
-    for name in COARSE_TRUTH:
-        if name in arrays:
-            batch[name] = window(arrays[name], frames).astype(jnp.float32)
-    batch["camera_valid"] = picks[:, 3].astype(bool)
-    batch["condition_mask"] = picks[:, 5 : 5 + latents].astype(bool)
-    dropped = picks[:, 4].astype(bool)
-    text = jnp.where(dropped[:, None, None], arrays["empty_text"], arrays["text"][clip, caption])
-    batch["text"] = text.astype(jnp.float32)
-    batch["text_mask"] = jnp.where(dropped[:, None], arrays["empty_mask"], arrays["text_mask"][clip, caption])
-    batch["clip_index"] = clip
-    return batch
+def _check_only_extension(tasks: TaskConfig, buckets: Sequence[Bucket]) -> None:
+    shortest = min(bucket.latents for bucket in buckets)
+    if tasks.t2v or tasks.i2v or not tasks.extension or shortest <= max(tasks.extension_latents[0], 1):
+        raise InvalidValue(
+            "frames are retrieved for clips that are extended, all of a batch alike: expected the tasks "
+            f"t2v=0, i2v=0 and extension=1, not {tasks.t2v:g}, {tasks.i2v:g} and {tasks.extension:g}, and no "
+            f"batches of {shortest} latents: after {tasks.extension_latents[0]} none is left to generate."
+        )
 
 
 def check_kinds_there(ratio: tuple[int, int], labelled: int, unlabelled: int) -> None:
@@ -368,6 +348,8 @@ class ResidentStream:
                     f"a bucket of {bucket.height}x{bucket.width} pixels cannot be served from resident clips "
                     f"of {clips.image_size[0]}x{clips.image_size[1]}; leave height and width out."
                 )
+        if clips.retrieved:
+            _check_only_extension(tasks, buckets)
         self.clips, self.buckets, self.seed, self.tasks = clips, buckets, seed, tasks
         self.batch_sharding = batch_sharding
         check_ratio(labelled_to_unlabelled)
@@ -382,7 +364,7 @@ class ResidentStream:
         self._turns = Interleaving(tuple(bucket.weight for bucket in buckets))
         self._order = functools.lru_cache(maxsize=4 * len(buckets))(self._draw_order)
         jit_options = {} if batch_sharding is None else {"out_shardings": batch_sharding}
-        self._gather = jax.jit(_gather, static_argnames=("frames", "shared_reference"), **jit_options)
+        self._gather = jax.jit(gather_batch, static_argnames=("frames", "shared_reference"), **jit_options)
         self._step = 0
 
     def _draw_order(self, bucket: int, pool: int, epoch: int) -> np.ndarray:
@@ -390,7 +372,7 @@ class ResidentStream:
         return generator_at(self.seed, _ORDER, bucket, pool, epoch).permutation(self._pools[pool])
 
     def picks_at(self, step: int) -> tuple[Bucket, np.ndarray]:
-        """The bucket of a step and its integer table i32 [B, 5 + L] (see ``_gather``); pure host work."""
+        """The bucket of a step and its integer table (see ``gather_batch``); pure host work."""
         chosen, turn = self._turns(np.asarray(step))
         which, turn = int(chosen), int(turn)
         bucket = self.buckets[which]
@@ -413,9 +395,10 @@ class ResidentStream:
             tasks.camera_valid,
             tasks.text_dropped,
         )
-        return bucket, np.concatenate([np.stack(columns, axis=1), tasks.condition_mask], axis=1).astype(
-            np.int32
-        )
+        parts = [np.stack(columns, axis=1), tasks.condition_mask]
+        if self.clips.retrieved:
+            parts.append(draw_retrieved(rng, bucket.batch_size, self.clips.retrieved))
+        return bucket, np.concatenate(parts, axis=1).astype(np.int32)
 
     def batch_at(self, step: int) -> Batch:
         """The batch of any step, without moving the position."""

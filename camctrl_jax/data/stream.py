@@ -20,6 +20,14 @@ Where exact labels are asked for (``WorldsSet.labels``), of cells of 16 x 16 pix
 ``log_depth``          f32 [B, T, H/16, W/16]  mean logarithm of the depth in metres
 ``moving_share``       f32 [B, T, H/16, W/16]  share of pixels that show what moves
 =====================  ======================  ==========================================================
+
+Where R frames from elsewhere in its take are shown beside a window (``WorldsSet.retrieved``), also
+
+===============================  ====================  ==================================================
+``retrieved_latents``            f16 [B, R, h, w, 16]  each frame encoded alone
+``retrieved_world_from_camera``  f32 [B, R, 4, 4]      relative to what ``world_from_camera`` is relative to
+``retrieved_intrinsics``         f32 [B, R, 4]
+===============================  ====================  ==================================================
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from camctrl_jax.camera.framing import relative_to_first, relative_to_reference
 from camctrl_jax.data.every_device import EveryDevice
 from camctrl_jax.data.resident import ResidentClips, embed_captions
 from camctrl_jax.data.text import TextEmbedder
-from camctrl_jax.data.worlds_set import WorldsSet, sampled_worlds
-from camctrl_jax.errors import FileFailure
+from camctrl_jax.data.worlds_set import Sampled, WorldsSet, sampled_worlds
+from camctrl_jax.errors import FileFailure, InvalidValue
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.worlds import World
 
@@ -62,6 +62,11 @@ def worlds_clips(
 
     Returns: ``ResidentClips`` named as ``WorldsSet.ids``.
     """
+    if worlds.retrieved and autoencoder is None:
+        raise InvalidValue(
+            f"retrieved={worlds.retrieved}, but these clips are kept as video: frames are retrieved as "
+            "latents. Keep latents (config.data.worlds.encode), or retrieve nothing (0)."
+        )
     with EveryDevice(mesh, len(worlds), chunk) as devices:
         stored = None if cache is None else Path(cache) / f"worlds-{_digest(worlds, embedder, autoencoder)}"
         # Processes may have disks of their own: they read only what all of them have.
@@ -94,6 +99,9 @@ def _digest(worlds: WorldsSet, embedder: TextEmbedder, autoencoder: Autoencoder 
         facts["labels"] = True
     if worlds.windows_per_take > 1:
         facts["windows_per_take"] = worlds.windows_per_take
+    if worlds.retrieved:
+        selector = resources.files("camctrl_jax.camera").joinpath("retrieval.py").read_bytes()
+        facts["retrieved"] = [worlds.retrieved, hashlib.sha256(selector).hexdigest()[:16]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -128,18 +136,25 @@ def _build(
     if autoencoder is not None:
         encoders = [replace(autoencoder, params=params) for params in devices.copies(autoencoder.params)]
 
-    def rows(place: int, sampled: Sequence[World]) -> dict[str, Array]:
-        video = worlds.render(sampled)
+    def rows(place: int, clips: Sequence[Sampled]) -> dict[str, Array]:
+        windows = [clip.world for clip in clips]
+        video = worlds.render(windows)
         latents = {"latents": encoders[place].encode(video, dtype=jnp.float16)} if encoders else {}
-        return (latents or {"video": video}) | worlds.truth(sampled)
+        made = (latents or {"video": video}) | worlds.truth(windows)
+        if worlds.retrieved:
+            frames = worlds.render([clip.memory for clip in clips])  # [n, M, H, W, 3]
+            alone = encoders[place].encode(frames.reshape(-1, 1, *frames.shape[2:]), dtype=jnp.float16)
+            made["retrieved_latents"] = alone.reshape(*frames.shape[:2], *alone.shape[2:])
+        return made
 
-    poses, intrinsics, texts = [], [], []
+    small: dict[str, list[np.ndarray]] = {}  # what stays on the host until the end, chunk by chunk
+    texts = []
     processes = worlds.workers_of(workers)
     for sampled in sampled_worlds(worlds, devices.numbers, chunk=devices.own, workers=processes):
         done = devices.add(rows, sampled)
-        poses.append(np.stack([_relative_poses(world) for world in sampled]).astype(np.float32))
-        intrinsics.append(np.stack([world.cameras.intrinsics for world in sampled]).astype(np.float32))
-        texts.append(embed_captions(embedder, [world.captions for world in sampled]))
+        for name, values in _cameras_of(sampled).items():
+            small.setdefault(name, []).append(values)
+        texts.append(embed_captions(embedder, [clip.world.captions for clip in sampled]))
         if progress is not None:
             progress(done, len(worlds))
     slots = devices.largest(max(text["text"].shape[1] for text in texts))
@@ -150,8 +165,7 @@ def _build(
     empty, empty_mask = embedder.embed([""])
     arrays = {
         **devices.rows(),
-        "world_from_camera": jnp.asarray(devices.gathered(np.concatenate(poses))),
-        "intrinsics": jnp.asarray(devices.gathered(np.concatenate(intrinsics))),
+        **{name: jnp.asarray(devices.gathered(np.concatenate(values))) for name, values in small.items()},
         "text": jnp.asarray(text("text")),
         "text_mask": jnp.asarray(text("text_mask")),
         "empty_text": jnp.asarray(empty[0].astype(np.float16)),
@@ -165,6 +179,20 @@ def _build(
         ids=worlds.ids,
         shared_reference=worlds.shared_reference,
     )
+
+
+def _cameras_of(clips: Sequence[Sampled]) -> dict[str, np.ndarray]:
+    """Poses and intrinsics f32 of windows, and of the frames that may be retrieved for them."""
+    parts = {"": [clip.world for clip in clips]}
+    if clips[0].memory is not None:
+        parts["retrieved_"] = [clip.memory for clip in clips]
+    found = {}
+    for prefix, worlds in parts.items():
+        poses = np.stack([_relative_poses(world) for world in worlds])
+        found[f"{prefix}world_from_camera"] = poses.astype(np.float32)
+        lenses = np.stack([world.cameras.intrinsics for world in worlds])
+        found[f"{prefix}intrinsics"] = lenses.astype(np.float32)
+    return found
 
 
 def _relative_poses(world: World) -> np.ndarray:

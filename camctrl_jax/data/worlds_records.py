@@ -13,6 +13,7 @@ from camctrl_jax.data.clips.record import ClipRecord
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.data.worlds_set import WorldsSet, sampled_worlds
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.video.encoding import encode_mp4
 
@@ -39,6 +40,8 @@ def world_records(
       text: store embeddings of the captions too.
       chunk, workers, progress: as those of ``worlds_clips``.
     """
+    if worlds.retrieved:
+        raise InvalidValue("records hold no retrieved frames; make them of a set with retrieved=0.")
     config, count, ids = worlds.config, len(worlds), worlds.ids
     hidden = set(
         generator_at(worlds.seeds.start, 0).permutation(count)[: round(unlabelled_share * count)].tolist()
@@ -46,7 +49,9 @@ def world_records(
     chunk = min(chunk, count)
     done = 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for sampled in sampled_worlds(worlds, range(count), chunk=chunk, workers=worlds.workers_of(workers)):
+        processes = worlds.workers_of(workers)
+        for clips in sampled_worlds(worlds, range(count), chunk=chunk, workers=processes):
+            sampled = [clip.world for clip in clips]
             # The last chunk is filled up with copies, so that one compilation serves all.
             video = worlds.render(sampled + [sampled[-1]] * (chunk - len(sampled)))
             if encoder is None:

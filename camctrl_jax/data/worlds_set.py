@@ -15,20 +15,40 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.randomness import generator_at
 from camctrl_jax.errors import InvalidValue, UserError
-from camctrl_jax.worlds import World, WorldsConfig, render_coarse_truth, render_rgb, sample_world, window
+from camctrl_jax.worlds import (
+    World,
+    WorldsConfig,
+    at_frames,
+    render_coarse_truth,
+    render_rgb,
+    sample_world,
+    window,
+)
 
-_WINDOWS = 4  # what a generator is for, as part of its position
+_WINDOWS, _MEMORY = 4, 6  # what a generator is for, as part of its position
+_GIVEN = 5  # frames at the start of a window that are thought to be given when others are retrieved for it
 # Clips from which on processes sample: starting them takes seconds, a place twenty times as long as a world.
 _MANY_WORLDS, _MANY_PLACES = 256, 64
+
+
+class Sampled(NamedTuple):
+    """A clip: what it shows, and the frames of its take that may be retrieved for it, as a world of these
+    frames; those that were selected come first. None where nothing is retrieved.
+    """
+
+    world: World
+    memory: World | None = None
 
 
 class SamplersDied(UserError):
@@ -47,9 +67,12 @@ class WorldsSet:
       labels: clips bring their coarse truth as well; see :meth:`truth`.
       windows_per_take: clips that are cut out of one take of a place, from anywhere in it. One is the window
         that ``sample_world`` gives.
+      retrieved: R, frames of the rest of its take that a sample is shown beside the window. Clips bring
+        ``candidates``, twice as many to draw from.
 
     Raises:
-      InvalidValue: no seeds, a size that clips cannot have, or takes that hold no such windows.
+      InvalidValue: no seeds, a size that clips cannot have, takes that hold no such windows, or that have
+        nothing beside them to retrieve.
     """
 
     seeds: range
@@ -59,6 +82,7 @@ class WorldsSet:
     samples: int = 2
     labels: bool = False
     windows_per_take: int = 1
+    retrieved: int = 0
 
     def __post_init__(self) -> None:
         ClipShape(self.config.frames, self.height, self.width).check()
@@ -74,8 +98,19 @@ class WorldsSet:
                 "clips: see take_frames."
             )
 
+        if self.retrieved < 0 or (self.retrieved and room < 2):
+            raise InvalidValue(
+                f"retrieved is {self.retrieved}; expected 0, or some frames out of takes of places that are "
+                f"longer than the clips of {self.config.frames} frames: see take_frames."
+            )
+
     def __len__(self) -> int:
         return len(self.seeds) * self.windows_per_take
+
+    @property
+    def candidates(self) -> int:
+        """M = 2 R frames from which a batch draws those that are retrieved."""
+        return 2 * self.retrieved
 
     @property
     def take_frames(self) -> int:
@@ -100,7 +135,7 @@ class WorldsSet:
     @property
     def _cuts(self) -> bool:
         """Whether windows are cut here, and not by ``sample_world``."""
-        return self.windows_per_take > 1
+        return self.windows_per_take > 1 or self.retrieved > 0
 
     def _starts(self, seed: int) -> list[int]:
         """First frames of a take's windows: one anywhere in each of so many equal parts of where there is
@@ -110,10 +145,31 @@ class WorldsSet:
         draws = generator_at(seed, _WINDOWS).random(count)
         return np.floor((np.arange(count) + draws) * room / count).astype(int).tolist()
 
-    def sample(self, numbers: Sequence[int]) -> list[World]:
+    def _memory(self, take: World, start: int) -> World | None:
+        """The candidates for the window from ``start`` on: half of them chosen for what it will look at, from
+        before it (where there is nothing, from anywhere outside), half drawn from anywhere outside.
+        """
+        if not self.retrieved:
+            return None
+        stop = start + self.config.frames
+        outside = np.concatenate([np.arange(start), np.arange(stop, take.frames)])
+        history = outside[outside < start] if start else outside
+        given = min(start + _GIVEN, stop - 1)
+        selected = select_frames(
+            take.cameras[history],
+            take.cameras[given:stop],
+            self.retrieved,
+            given=take.cameras[start:given],
+            seed=take.seed,
+        )
+        rng = generator_at(take.seed, _MEMORY, start)
+        drawn = rng.choice(outside, self.retrieved, replace=len(outside) < self.retrieved)
+        return at_frames(take, np.concatenate([history[selected], drawn]))
+
+    def sample(self, numbers: Sequence[int]) -> list[Sampled]:
         """The clips of some numbers, below ``len``; a take is sampled once for neighbours of it."""
         if not self._cuts:
-            return [sample_world(self.seeds[number], self.config) for number in numbers]
+            return [Sampled(sample_world(self.seeds[number], self.config)) for number in numbers]
         whole = replace(
             self.config, frames=self.take_frames, places=replace(self.config.places, take_frames=None)
         )
@@ -121,9 +177,8 @@ class WorldsSet:
         for place, members in itertools.groupby(numbers, lambda number: number // self.windows_per_take):
             take = sample_world(self.seeds[place], whole)
             starts = self._starts(self.seeds[place])
-            clips += [
-                window(take, starts[number % self.windows_per_take], self.config.frames) for number in members
-            ]
+            for start in (starts[number % self.windows_per_take] for number in members):
+                clips.append(Sampled(window(take, start, self.config.frames), self._memory(take, start)))
         return clips
 
     def workers_of(self, workers: int | None) -> int:
@@ -155,7 +210,7 @@ def _leave_devices_alone() -> None:
 
 def sampled_worlds(
     worlds: WorldsSet, numbers: Sequence[int], *, chunk: int, workers: int
-) -> Iterator[list[World]]:
+) -> Iterator[list[Sampled]]:
     """Clips of ``numbers`` in their order, ``chunk`` at a time.
 
     With workers, spawned processes sample ahead by at most two chunks each, so host memory stays bounded.

@@ -2,6 +2,7 @@
 
   python -m camctrl_jax.evaluate worlds --out outputs/benchmark
   python -m camctrl_jax.evaluate explorations --checkpoint outputs/stage2 --out outputs/explorations
+  python -m camctrl_jax.evaluate captions --checkpoint outputs/stage2 --out outputs/captions
   python -m camctrl_jax.evaluate compare outputs/before outputs/after
   python -m camctrl_jax.evaluate cameras --reference true.txt --estimate estimated.txt
   python -m camctrl_jax.evaluate videos --generated clips --cameras paths --out outputs/other_model
@@ -21,6 +22,7 @@ from typing import Any
 
 from camctrl_jax.errors import exit_status
 from camctrl_jax.evaluate import (
+    captions_options,
     checkpoint_options,
     compare_options,
     explorations_options,
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(
-        required=True, metavar="cameras|checkpoint|compare|explorations|videos|worlds"
+        required=True, metavar="cameras|captions|checkpoint|compare|explorations|videos|worlds"
     )
     cameras = commands.add_parser(
         "cameras",
@@ -110,6 +112,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     worlds.set_defaults(command=worlds_options.run_worlds)
     worlds_options.add_worlds(worlds.add_argument)
+    captions = commands.add_parser(
+        "captions",
+        help="text to video: do the colours that captions name appear?",
+        description=captions_options.CAPTIONS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    captions.set_defaults(command=captions_options.run_captions)
+    captions_options.add_captions(captions.add_argument)
     explorations = commands.add_parser(
         "explorations",
         help="clips in a row on held-out places, and what memory is worth there",

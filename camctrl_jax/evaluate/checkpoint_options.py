@@ -76,10 +76,17 @@ def add_checkpoint(add: Any) -> None:
         help="default: i2v",
     )
     add("--clips", type=int, default=1, metavar="K", help="explorations of K clips each (default 1: none)")
+    add(
+        "--retrieved",
+        type=int,
+        metavar="R",
+        help="earlier frames that each further clip is shown, by path; 0 is none (default: the model's)",
+    )
     add("--decoys", action="store_true", help="also sample i2v along the path of another clip")
     add("--seeds", type=int, metavar="S", help="samples of each clip and task (default: 2; 1 on a CPU)")
     add_rows(add, "the model's")
     add("--text-guidance", type=float, metavar="W", help="default: the model's; 1 is none")
+    add("--history-guidance", type=float, default=1.0, metavar="W", help="of given frames; default 1: none")
     add_size(add)
     add("--fps", type=float, help="frames per second (default: as the model was trained)")
     add("--batch-size", type=int, metavar="N", help="clips at a time (default: 8; 1 on a CPU)")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 COMPARE = """\
-Compare two results on what both have: of evaluate worlds and evaluate explorations scene by scene, of evaluate
+Compare two results on what both have: of evaluate worlds and explorations scene by scene, of evaluate
 checkpoint and evaluate videos clip by clip.
 
   python -m camctrl_jax.evaluate compare outputs/before outputs/after
   python -m camctrl_jax.evaluate compare outputs/model_a outputs/model_b --json
+  python -m camctrl_jax.evaluate compare outputs/before outputs/after --strips side_by_side.png
   python -m camctrl_jax.evaluate compare outputs/memory outputs/memory --rows last-13 retrieved-4
 
 Prints each measure's mean difference, second minus first, with its 95 % interval over scenes or clips: much
@@ -42,6 +43,14 @@ def add_compare(add: Any) -> None:
         help="of all but videos, the row of each to compare, such as '32 steps, camera 2, text 1', "
         "steps32_camera2_text1 or last-13 (default: equal ones, or the only one of each)",
     )
+    add(
+        "--strips",
+        type=Path,
+        metavar="PNG",
+        help="also draw the first scenes that both have: true render, first result, second one (of worlds, "
+        "captions and explorations)",
+    )
+    add("--shown", type=int, default=6, metavar="N", help="scenes on --strips (default 6)")
     add("--json", dest="as_json", action="store_true", help="print JSON")
 
 

@@ -20,11 +20,15 @@ class CompareSettings:
             their ``results.json``.
         rows: of all but videos, the row of each to compare, as its results name it ("32 steps, camera 2,
             text 1", "steps32_camera2_text1", "last-13"); None takes equal ones, or the only one of each.
+        strips: a PNG of the true render and both results side by side, of worlds, captions and explorations.
+        shown: scenes on it.
     """
 
     first: Path
     second: Path
     rows: tuple[str, str] | None = None
+    strips: Path | None = None
+    shown: int = 6
 
 
 def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
@@ -41,6 +45,11 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
         raise InvalidValue(
             f"{names[0]} is of evaluate {kinds[0]} and {names[1]} of evaluate {kinds[1]}: they measure other "
             "clips by other means, and do not compare."
+        )
+    if settings.strips is not None and kinds[0] in ("checkpoint", "videos"):
+        raise InvalidValue(
+            f"--strips is for results of evaluate worlds, captions and explorations; those of {kinds[0]} "
+            "keep videos, which are to be looked at themselves."
         )
     # Only one of them, and late: the other's imports are not needed.
     if kinds[0] == "videos":
@@ -61,16 +70,29 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
 
         found = compare_checkpoints(results[0], results[1], names, settings.rows)
         return found, checkpoints_comparison_markdown(found)
-    # Of worlds and of explorations: both tell every value of every scene.
+    # Of worlds, captions and explorations: all tell every value of every scene.
     from camctrl_jax.evaluate.worlds.comparing import compare_worlds, worlds_comparison_markdown
 
     found = compare_worlds(results[0], results[1], names, settings.rows)
+    if settings.strips is not None:
+        # Only now: most comparisons draw nothing.
+        from camctrl_jax.evaluate.strips import write_strips
+
+        first, second = (path if path.is_dir() else path.parent for path in paths)
+        write_strips(
+            settings.strips,
+            (first, second),
+            (results[0], results[1]),
+            kinds[0],
+            settings.shown,
+            settings.rows,
+        )
     return found, worlds_comparison_markdown(found)
 
 
 def _kind(result: Mapping[str, Any], name: str) -> str:
-    if result.get("kind") == "explorations":
-        return "explorations"
+    if result.get("kind") in ("captions", "explorations"):
+        return result["kind"]
     if "per_scene" in result:
         return "worlds"
     if result.get("kind") in ("checkpoint", "videos"):
@@ -80,4 +102,6 @@ def _kind(result: Mapping[str, Any], name: str) -> str:
             f"{name} was written before such results could be compared: run its command again (or it is of "
             "evaluate cameras, which does not compare)."
         )
-    raise InvalidValue(f"{name}: no results of evaluate checkpoint, explorations, videos or worlds.")
+    raise InvalidValue(
+        f"{name}: no results of evaluate captions, checkpoint, explorations, videos or worlds."
+    )

@@ -55,6 +55,7 @@ def add_worlds(add: Any) -> None:
     add("--seeds", type=int, metavar="S", help="samples of each scene and task (default: 4; 2 on a CPU)")
     add_rows(add, "2")
     add("--text-guidance", type=float, default=1.0, metavar="W", help="default 1: none")
+    add("--history-guidance", type=float, default=1.0, metavar="W", help="of given frames; default 1: none")
     add(
         "--tasks",
         nargs="+",

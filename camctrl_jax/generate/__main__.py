@@ -128,6 +128,14 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="first camera weight of cfgp (default: --camera-guidance)",
     )
+    add(
+        "--history-guidance",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="weight of the first frame against none; 1 is none (default), 1.5 holds on to it more (one "
+        "evaluation more), above 3 motion freezes",
+    )
     add("--shift", type=float, help="timestep shift (default: as in training)")
 
 

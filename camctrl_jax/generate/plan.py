@@ -67,6 +67,8 @@ def prepare(request: Request) -> Plan:
     sampling = _sampling(request, model.sampling)
     initial_noise([request.seed], (1,))  # checks the seed
     start, of_start = start_of_request(request, shape, fps)
+    if not start.given:  # from a prompt alone there is no history to weigh
+        sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
     prompt, of_prompt = _prompt(request.prompt, start, model)
     of_path: tuple[str, ...] = ()
     if _wants_path(request, has_camera=model.mmdit_config.camera is not None):
@@ -132,7 +134,7 @@ def _sampling(request: Request, defaults: SamplingDefaults) -> Sampling:
         raise InvalidValue(
             "--camera-guidance-without-text belongs to --guidance cfgp; add that, or leave it out."
         )
-    guidance = Guidance(text=text, camera=camera, camera_without_text=without_text)
+    guidance = Guidance(text, camera, without_text, request.history_guidance)
     return Sampling(guidance, request.steps, request.shift)
 
 

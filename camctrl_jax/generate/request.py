@@ -38,5 +38,6 @@ class Request:
     text_guidance: float | None = None
     camera_guidance: float | None = None
     camera_guidance_without_text: float | None = None
+    history_guidance: float = 1.0
     seed: int = 0
     float32: bool = False

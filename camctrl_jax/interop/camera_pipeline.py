@@ -27,6 +27,7 @@ import json
 import math
 import os
 import sys
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -181,11 +182,13 @@ class CameraPipeline:
 
     def extend(
         self, video, *, new_latents=12, condition_latents=4, world_from_camera_so_far=None,
-        intrinsics_so_far=None, **options,
+        intrinsics_so_far=None, retrieved=0, **options,
     ):  # fmt: skip
         """Go on from a video: 4 * new_latents more frames, u8 [B, T' + 4 * new_latents, H, W, 3].
 
-        Its last 4 * (condition_latents - 1) + 1 frames are encoded again and condition the new ones.
+        Its last 4 * (condition_latents - 1) + 1 frames are encoded again and condition the new ones. Earlier
+        frames are not retrieved here, whatever the weights were trained with: the stock transformer has no
+        rotary times for latents beside the window. A place that the camera left is invented anew.
 
         Args:
             video: u8 [B, T', H, W, 3], all frames so far.
@@ -204,6 +207,17 @@ class CameraPipeline:
         if video.dtype != np.uint8 or video.ndim != 5 or video.shape[1] < given:
             found = f"video is {video.dtype} {list(video.shape)}"
             raise ValueError(f"{found}: expected uint8 [B, T, H, W, 3] of at least {given} frames.")
+        if retrieved:
+            raise ValueError(
+                f"{retrieved=}: the stock transformer numbers latents from 0 on and cannot be shown earlier "
+                "frames beside the window; leave it out, or extend with camctrl_jax (Pipeline.extend)."
+            )
+        if self.sampling.get("retrieved"):
+            warnings.warn(
+                f"These weights were trained with {self.sampling['retrieved']} earlier frames beside the "
+                "last ones, which this pipeline cannot show them: places that were left are invented anew.",
+                stacklevel=2,
+            )
         if intrinsics_so_far is not None and world_from_camera_so_far is None:
             raise ValueError(
                 "intrinsics_so_far without world_from_camera_so_far says nothing: give the poses of the "
@@ -536,6 +550,7 @@ def _read_sampling(path):
     content = _read_json(path)
     for name in ("text_guidance", "camera_guidance"):
         _check_number(path, name, content.get(name), least=-math.inf)
+    _check_number(path, "retrieved", content.get("retrieved", 0), least=-1.0, whole=True)
     for name in ("shift", "fps", "frames", "height", "width"):
         if content.get(name) is not None:
             _check_number(path, name, content[name], whole=name not in ("shift", "fps"))

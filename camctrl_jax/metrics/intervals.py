@@ -104,6 +104,24 @@ def paired(first: np.ndarray, second: np.ndarray) -> Interval | None:
     return interval(second - first)
 
 
+def ratio_of_means(first: np.ndarray, second: np.ndarray) -> Interval | None:
+    """The mean of ``second`` over that of ``first`` with its interval over the clips that have both.
+
+    Student's t of the ratio's linear part, so that clips are paired; None where no clip has both, or the mean
+    of ``first`` is not positive. The others count as failed.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    known = np.isfinite(first) & np.isfinite(second)
+    one, other = first[known], second[known]
+    if not len(one) or not one.mean() > 0.0:
+        return None
+    ratio, failed = float(other.mean() / one.mean()), int((~known).sum())
+    if len(one) == 1:
+        return Interval(ratio, None, None, 1, failed)
+    reach = t_reach((other - ratio * one) / one.mean())
+    return Interval(ratio, ratio - reach, ratio + reach, len(one), failed)
+
+
 def shares_apart(first_only: int, second_only: int, count: int) -> tuple[float, float]:
     """95 % interval of a difference of paired shares, second minus first (Agresti and Min 2005).
 

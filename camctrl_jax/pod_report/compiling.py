@@ -29,6 +29,7 @@ from camctrl_jax.training.config import check_config, check_overrides, load_reci
 from camctrl_jax.training.objective import Work
 from camctrl_jax.training.program import Program, build_program
 from camctrl_jax.training.values import ConfigError, mmdit_config
+from camctrl_jax.training.world_sets import views_of
 
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?)")
 # Less search for the fastest schedule: minutes less to compile. What devices exchange is written
@@ -98,7 +99,10 @@ class Report:
 
 
 def config_of(spec: str, overrides: Sequence[str]) -> ConfigDict:
-    """The recipe with values changed as on train.py's command line, and a stand-in for data not named."""
+    """The recipe with values changed as on train.py's command line, and a stand-in for data not named.
+
+    Of a recipe with several sets of worlds that of a run on one of them: the one with the largest batches.
+    """
     config = load_recipe(spec)
     check_overrides(overrides, config)
     for override in with_plain_lists(overrides, config):
@@ -114,7 +118,13 @@ def config_of(spec: str, overrides: Sequence[str]) -> ConfigDict:
     check_config(config)
     # Nothing is read: an autoencoder of its usual size, and texts of the same width, stand in for files.
     config.vae.weights, config.data.text.source = "random", ""
-    return config
+    return max(views_of(config).values(), key=_latents_of_batch)
+
+
+def _latents_of_batch(config: ConfigDict) -> int:
+    """Latent pixels in a training batch of clips, with those of retrieved frames."""
+    frames, height, width = clip_shape(config).latent_shape
+    return config.batch_size * (frames + config.data.worlds.retrieved) * height * width
 
 
 def program_of(config: ConfigDict, machine: Machine) -> Program:
@@ -134,7 +144,14 @@ def batch_of(config: ConfigDict, kind: str) -> dict[str, tuple[tuple[int, ...], 
         "latents": ((count, *shape.latent_shape, 16), np.float16),
         "video": ((count, data.frames, data.height, data.width, 3), np.uint8),
     }
-    return {
+    retrieved, memory = data.worlds.retrieved if data.kind == "worlds" else 0, {}
+    if retrieved:
+        memory = {
+            "retrieved_latents": ((count, retrieved, *shape.latent_shape[1:], 16), np.float16),
+            "retrieved_world_from_camera": ((count, retrieved, 4, 4), np.float32),
+            "retrieved_intrinsics": ((count, retrieved, 4), np.float32),
+        }
+    return memory | {
         kind: clips[kind],
         "world_from_camera": ((count, data.frames, 4, 4), np.float32),
         "intrinsics": ((count, data.frames, 4), np.float32),

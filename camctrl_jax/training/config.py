@@ -18,7 +18,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.clip_shape import ClipShape, latents_of
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig
@@ -96,6 +96,9 @@ def default_config() -> ConfigDict:
     config.data.worlds.places.windows_per_take = 1  # clips that are cut out of each; seeds are those of takes
     config.data.worlds.places.layout = ""  # 'garden', 'rooms' or 'town'; '' draws one
     config.data.worlds.places.route = ""  # such as 'loop', see docs/worlds.md; '' draws one
+    # Frames of the rest of its take that a sample is shown beside its window: of takes that are longer than
+    # clips, where extension is the only task. 0: none.
+    config.data.worlds.retrieved = 0
     # Several sets of worlds in place of the one above, each of a size, length and kind of its own: groups
     # that a recipe makes with camctrl_jax.training.world_sets.world_set. Each step is a batch of one set.
     config.data.sets = ConfigDict()
@@ -325,6 +328,31 @@ def _check_places(config: ConfigDict) -> None:
         1 <= places.windows_per_take <= room,
         key + "windows_per_take",
         f"expected 1 to {room}: windows of {frames} frames are cut out of takes of {key}take_frames",
+    )
+    if config.data.worlds.retrieved:
+        _check_retrieved(config, room)
+
+
+def _check_retrieved(config: ConfigDict, room: int) -> None:
+    data, tasks, check = config.data, config.tasks, partial(require, config)
+    worlds, key = data.worlds, "data.worlds.retrieved"
+    least = tasks.extension_latents[0]
+    check(worlds.retrieved > 0, key, "expected 0 (none) or more frames")
+    check(room > 1, key, "clips are not windows of longer takes: see config.data.worlds.places.take_frames")
+    check(worlds.encode, key, "frames are retrieved as latents: expected config.data.worlds.encode=True")
+    check(
+        tasks.t2v == tasks.i2v == 0 < tasks.extension,
+        key,
+        "only extension reads them, in batches of nothing else: expected "
+        f"config.tasks.t2v=0 (is {tasks.t2v:g}), config.tasks.i2v=0 (is {tasks.i2v:g}) "
+        f"and config.tasks.extension=1 (is {tasks.extension:g})",
+    )
+    check(data.image_turns == 0, key, "images are not extended: expected config.data.image_turns=0")
+    check(
+        1 < least < latents_of(data.frames),
+        key,
+        f"a clip of {latents_of(data.frames)} latents is extended from {least} or more "
+        "(config.tasks.extension_latents): expected at least 2, which leave something to generate",
     )
 
 

@@ -27,7 +27,7 @@ from camctrl_jax.errors import InvalidValue, MissingFile, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.parallel.sharding import distribute_batch, sample_sharding
 from camctrl_jax.training.objective import PreviewClips
-from camctrl_jax.training.values import ConfigError, value_of
+from camctrl_jax.training.values import ConfigError, require, value_of
 from camctrl_jax.training.world_sets import of_set, turns_of, views_of
 from camctrl_jax.worlds import Places, WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
@@ -197,6 +197,8 @@ def _taken(stream: BatchStream, config: ConfigDict, clips: int, mesh: Mesh) -> t
 
 def preview_clips(config: ConfigDict) -> PreviewClips:
     """The held-out worlds ``config.sample.seeds``, whole, nothing dropped, on the host."""
+    config = config.copy_and_resolve_references()
+    config.data.worlds.retrieved, config.data.worlds.places.windows_per_take = 0, 1
     seeds = range(*config.sample.seeds)
     data = config.data
     clips = render_worlds(config, seeds, None)
@@ -286,6 +288,7 @@ def _worlds_set(config: ConfigDict, seeds: range) -> WorldsSet:
         data.worlds.samples,
         data.worlds.labels,
         data.worlds.places.windows_per_take,
+        data.worlds.retrieved,
     )
 
 
@@ -339,6 +342,16 @@ def _check_world_kinds(config: ConfigDict, cameras: bool) -> None:
         check_kinds_there(shares, count - unlabelled, unlabelled)
 
 
+def _check_latents(config: ConfigDict, encoder: Autoencoder | None) -> None:
+    """Check, before worlds are rendered, that there will be latents where frames are retrieved."""
+    require(
+        config,
+        encoder is not None or not config.data.worlds.retrieved,
+        "data.worlds.retrieved",
+        f"the objective {config.objective!r} reads videos, and frames are retrieved as latents: expected 0",
+    )
+
+
 def _worlds_report(config: ConfigDict, clips: ResidentClips, cameras: bool, name: str) -> str:
     shares, count = _world_shares(config, cameras), len(clips)
     hidden = 0 if shares is None else round(config.data.worlds.unlabelled_share * count)
@@ -361,6 +374,7 @@ def _worlds_inputs(
     for name, view in views.items():
         try:
             _check_world_kinds(view, cameras)
+            _check_latents(view, encoder)
         except InvalidValue as error:
             raise of_set(name, error) from error
     clips = {

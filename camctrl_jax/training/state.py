@@ -34,6 +34,7 @@ class TrainState:
         ema: moving average of ``params``, same tree.
         opt_state: state of the optax transformation.
         others: by role, what else the objective trains.
+        kept: by role, what an objective hands on from step to step beside parameters: arrays in dictionaries.
     """
 
     step: Array
@@ -41,12 +42,14 @@ class TrainState:
     ema: Params
     opt_state: optax.OptState
     others: dict[str, Trained] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 def create_state(
     params: Params,
     optimizer: optax.GradientTransformation,
     others: Mapping[str, tuple[Params, optax.GradientTransformation]] | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """A state at step 0 whose average starts at ``params``.
 
@@ -54,6 +57,7 @@ def create_state(
         params: nested dict of f32 arrays.
         optimizer: transformation for ``params``.
         others: by role, parameters of further networks with their own transformations.
+        kept: by role, what is handed on beside parameters, as it begins.
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -62,6 +66,7 @@ def create_state(
         ema=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
         others={role: Trained(own, rule.init(own)) for role, (own, rule) in (others or {}).items()},
+        kept=dict(kept or {}),
     )
 
 

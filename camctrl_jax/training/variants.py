@@ -7,6 +7,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from camctrl_jax.training.values import NO_CAMERA
+from camctrl_jax.training.world_sets import world_set
 
 # Batches of a few short clips: small steps, so that what the weights know of longer ones stays.
 _SMALL_STEPS = {"learning_rate": 2e-5, "initial_learning_rate": 1e-6, "final_learning_rate": 2e-6}
@@ -34,6 +35,17 @@ def muon_on_worlds(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.initial_learning_rate = 1e-5
     config.optimizer.warmup_steps = 100
+
+
+def worlds_and_places(config: ConfigDict) -> None:
+    """Worlds that lie ahead of the first camera and places to explore, in turns: of places whole takes of a
+    clip's length, and windows out of long ones.
+    """
+    config.data.worlds.seeds = (0, 15_000)
+    sets = config.data.sets
+    sets.worlds = world_set(config, turns=2)
+    sets.places = world_set(config, seeds=(0, 7500), take_frames=config.data.worlds.frames)
+    sets.takes = world_set(config, seeds=(10_000, 11_875), take_frames=500, windows_per_take=4)
 
 
 def laptop(config: ConfigDict, *, small_steps: bool = True) -> None:

@@ -30,6 +30,7 @@ _OF_RUN = {
     "worlds.frames": "data.worlds.frames",
     "worlds.samples": "data.worlds.samples",
     "worlds.unlabelled_share": "data.worlds.unlabelled_share",
+    "worlds.retrieved": "data.worlds.retrieved",
     "worlds.places": "data.worlds.places",
     "tasks": "tasks",
 }
@@ -91,6 +92,11 @@ def views_of(config: ConfigDict) -> dict[str, ConfigDict]:
     """
     sets = {name: values for name, values in config.data.sets.items() if values.turns}
     return {name: _view(config, values) for name, values in sets.items()} or {"": config}
+
+
+def retrieved_of(config: ConfigDict) -> int:
+    """Most frames that any set shows beside its windows: what weights are trained to be given."""
+    return max(view.data.worlds.retrieved for view in views_of(config).values())
 
 
 def turns_of(config: ConfigDict) -> tuple[int, ...]:

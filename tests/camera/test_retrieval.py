@@ -51,6 +51,12 @@ def test_a_loop_is_closed_with_the_frames_it_started_with():
     assert chosen[0] < 10, "from where the loop ends"
 
 
+def test_what_is_shown_again_is_shown_from_elsewhere():
+    # Ten frames on the spot, which show all that is to come, then the same from a step aside.
+    history = yawing(np.zeros(20), [[0.0, 0.0, 0.0]] * 10 + [[1.0, 0.0, 0.0]] * 10)
+    assert select_frames(history, yawing([0.0]), 2).tolist() == [0, 10]
+
+
 def test_what_the_given_frames_show_is_not_retrieved_again():
     history = yawing([0.0] * 10 + [40.0] * 10)
     target = yawing(np.linspace(0, 40, 8))

@@ -190,6 +190,32 @@ def test_checkpoints_of_the_first_version_go_on(checkpoints, adversary):
     jax.tree.map(np.testing.assert_array_equal, restored, state)
 
 
+def test_checkpoints_of_the_second_version_go_on(checkpoints):
+    """They had every field of a state but ``kept``."""
+    state = make_state()
+    fields = {entry.name: getattr(state, entry.name) for entry in dataclasses.fields(state)}
+    fields.pop("kept")
+    checkpoints.save(5, fields, {"at": 5}, {})
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(*target(state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    # What a run would keep now and the checkpoint does not have is named.
+    keeping = dataclasses.replace(state, kept={"errors": {"12x20": jnp.ones(3)}})
+    with pytest.raises(CheckpointError, match=r"kept\.errors\.12x20"):
+        checkpoints.restore(*target(keeping))
+
+
+def test_what_a_state_keeps_comes_back_to_the_bit(checkpoints):
+    kept = {"errors": {"12x20": {"stored": jnp.arange(3), "errors": jnp.float16([1.25, 0.1])}}}
+    state = dataclasses.replace(make_state(), kept=kept)
+    checkpoints.save(5, state, {}, {})
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(*target(state))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert restored.kept["errors"]["12x20"]["errors"].dtype == jnp.float16
+
+
 @pytest.mark.parametrize(
     "error",
     [

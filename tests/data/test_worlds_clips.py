@@ -147,8 +147,8 @@ def test_sets_without_places_are_named_and_kept_as_ever():
 
 def test_processes_sample_the_same_worlds_in_the_same_order():
     five = WorldsSet(range(5), **SIZE, config=CONFIG)  # three chunks over two processes
-    alone = [world for chunk in sampled_worlds(five, range(5), chunk=2, workers=0) for world in chunk]
-    shared = [world for chunk in sampled_worlds(five, range(5), chunk=2, workers=2) for world in chunk]
+    alone = [clip.world for chunk in sampled_worlds(five, range(5), chunk=2, workers=0) for clip in chunk]
+    shared = [clip.world for chunk in sampled_worlds(five, range(5), chunk=2, workers=2) for clip in chunk]
     assert [world.seed for world in shared] == [0, 1, 2, 3, 4]
     for one, other in zip(alone, shared):
         assert one.captions == other.captions

@@ -162,6 +162,17 @@ def test_a_row_that_is_asked_for_twice_is_one(settings):
     ]
 
 
+def test_rows_and_explorations_hold_on_to_what_was_seen_as_asked(settings):
+    trained = SamplingDefaults(17, 32, 48, retrieved=3)
+    asked = replace(settings, history_guidance=1.5).resolved(trained, on_accelerator=False)
+    assert [row_folder(each) for each in asked.samplings()] == ["steps8_camera2_text1_history1.5"]
+    assert asked.retrieved == 3  # as the weights say
+    assert replace(settings, retrieved=0).resolved(trained, on_accelerator=False).retrieved == 0
+    assert Plan(ClipShape(17, 32, 48), 2, 3).extension.retrieved == 3
+    with pytest.raises(InvalidValue, match="--retrieved -1"):
+        replace(settings, retrieved=-1)
+
+
 def test_text_that_was_embedded_anew_is_another_text():
     one, other = (PrecomputedText({"": np.ones((1, 8)), "a": np.full((1, 8), x)}, 4) for x in (1.0, 2.0))
     assert running.text_digest(one, "a") != running.text_digest(other, "a")

@@ -342,7 +342,9 @@ def test_a_whole_run_goes_on_where_it_stopped_and_compares(nano, tmp_path):
     one, other = (run["measures"]["retrieved-2"]["psnr"]["mean"] for run in (found, again))
     assert one == pytest.approx(other, abs=0.05)
     out = tmp_path / "out"
-    compared, page = compare_results(CompareSettings(out, out, rows=("last-5", "retrieved-2")))
+    strips = tmp_path / "strips.png"
+    compared, page = compare_results(CompareSettings(out, out, ("last-5", "retrieved-2"), strips))
+    assert strips.exists()
     difference = compared["differences"]["last-5 -> retrieved-2/psnr_seen"]
     assert difference["mean"] == pytest.approx(again["paired"]["retrieved-2"]["psnr_seen"]["mean"])
     assert "psnr_seen" in page

@@ -346,6 +346,14 @@ def test_wrong_inputs_are_named(nano, nano_jax, changes, message):
         nano.sample(*SIZE, **nano_inputs(nano_jax, **changes))
 
 
+def test_going_on_without_the_memory_that_weights_were_trained_with_is_said(nano, monkeypatch):
+    monkeypatch.setitem(nano.sampling, "retrieved", 4)
+    monkeypatch.setattr(nano, "sample", lambda *sizes, **options: None)
+    monkeypatch.setattr(nano, "decode", lambda latents: np.zeros((1, 9, 32, 48, 3), np.uint8))
+    with pytest.warns(UserWarning, match="trained with 4 earlier frames"):
+        nano.extend(np.zeros((1, 5, 32, 48, 3), np.uint8), new_latents=1, condition_latents=2)
+
+
 def test_wrong_sizes_and_extensions_are_named(nano):
     with pytest.raises(ValueError, match=r"10 frames of 32x40: expected 4k.1 frames .* multiples of 16"):
         nano.generate(frames=10, height=32, width=40)
@@ -356,6 +364,8 @@ def test_wrong_sizes_and_extensions_are_named(nano):
         nano.extend(video, new_latents=1, condition_latents=2, world_from_camera=poses, intrinsics=LENS)
     with pytest.raises(ValueError, match="new_latents=0"):
         nano.extend(video, new_latents=0)
+    with pytest.raises(ValueError, match="retrieved=2: the stock transformer numbers latents from 0 on"):
+        nano.extend(video, new_latents=1, condition_latents=2, retrieved=2)
     longer = np.tile(np.eye(4), (41, 1, 1))  # which part of it would be meant?
     with pytest.raises(ValueError, match=r"41 poses: .* 13 in all"):
         nano.extend(video, new_latents=1, condition_latents=2, world_from_camera=longer, intrinsics=LENS)
@@ -715,6 +725,7 @@ def test_damaged_settings_of_a_folder_are_named(module, nano_folder, tmp_path, f
         ("sampling.json", "text_guidance", "x", "text_guidance is 'x'; expected a number"),
         ("sampling.json", "camera_guidance", None, "camera_guidance is None"),
         ("sampling.json", "frames", 9.0, "frames is 9.0; expected a whole number above 0"),
+        ("sampling.json", "retrieved", "two", "retrieved is 'two'; expected a whole number"),
         ("camera/config.json", "translation_scale", "x", "translation_scale is 'x'"),
         ("transformer/config.json", "num_layers", "2", "does not describe a MotifVideoTransformer3DModel"),
     ],

@@ -1,5 +1,6 @@
 """What a run computes: scanned runs and others continue each other, unequal batches are refused."""
 
+import shutil
 from pathlib import Path
 
 import jax
@@ -58,6 +59,33 @@ def test_a_run_goes_on_with_layers_scanned_or_not(tmp_path):
         assert jax.tree.structure(expected) == jax.tree.structure(found)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), expected, found)
     train(recipe(**short | {"steps": 6}), parts)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_the_error_bank_that_it_had(tmp_path):
+    """Steps 3 and 4 learn from errors of steps 1 and 2: without them they would learn something else."""
+    changes = {
+        "steps": 4,
+        "checkpoint_every": 2,
+        "batch_size": 4,
+        "optimizer.warmup_steps": 1,
+        "data.frames": 17,
+        "data.worlds.frames": 17,
+        "tasks.t2v": 0.0,
+        "tasks.i2v": 0.0,
+        "tasks.extension": 1.0,
+        "condition.error_bank": 1.0,
+        "condition.error_bank_size": 2,
+    }
+    whole, parts, without = (tmp_path / name for name in ("whole", "parts", "without"))
+    train(recipe(**changes), whole)
+    shutil.copytree(whole, parts)
+    shutil.rmtree(parts / "checkpoints" / "4")
+    train(recipe(**changes), parts)
+    jax.tree.map(np.testing.assert_array_equal, load_params(whole), load_params(parts))
+    train(recipe(**changes | {"condition.error_bank": 0.0}), without)
+    pairs = zip(jax.tree.leaves(load_params(whole)), jax.tree.leaves(load_params(without)))
+    assert not all(np.array_equal(one, other) for one, other in pairs)
 
 
 def test_batches_that_do_not_divide_are_refused_with_a_multiple():

@@ -12,7 +12,7 @@ from camctrl_jax.training.config import as_json, check_config, check_overrides, 
 from camctrl_jax.training.inputs import check_position, held_out_batches, open_inputs
 from camctrl_jax.training.program import check_batches
 from camctrl_jax.training.values import ConfigError
-from camctrl_jax.training.world_sets import turns_of, views_of, world_set
+from camctrl_jax.training.world_sets import retrieved_of, turns_of, views_of, world_set
 
 NANO = {
     "model.preset": "nano",
@@ -104,6 +104,12 @@ def test_keys_of_sets_are_those_of_a_command_line():
         ("ahead.worlds.places.route", "loop", "only places have a route"),
         ("places.turns", -1, r"config\.data\.sets\.places\.turns=-1"),
         ("places.tasks.text_dropout", 2.0, r"config\.data\.sets\.places: .*text_dropout"),
+        (
+            "places.worlds.retrieved",
+            2,
+            r"places\.worlds\.retrieved=2: only extension .*sets\.places\.tasks\.t2v=0",
+        ),
+        ("ahead.worlds.retrieved", 2, r"ahead\.worlds\.retrieved=2: clips are not windows of longer takes"),
         ("places", 3, r"config\.data\.sets\.places=3: expected a group"),
     ],
 )
@@ -136,6 +142,27 @@ def test_batches_that_a_mesh_cannot_split_name_the_set():
 
     with pytest.raises(ConfigError, match=r"a batch of 5 .*config\.data\.sets\.ahead\.batch_size"):
         check_batches(config_with_sets(), TwoParts())
+
+
+def test_memory_is_of_extension_and_latents():
+    retrieved = {"retrieved": 2, "t2v": 0.0, "i2v": 0.0, "extension": 1.0, "frames": 13, "take_frames": 49}
+    config = config_with_sets()
+    config.data.sets.places = world_set(config, **retrieved)
+    check_config(config)
+    assert retrieved_of(config) == 2
+    for key, value, message in (
+        ("data.worlds.encode", False, r"retrieved=2: .*expected config\.data\.worlds\.encode=True"),
+        ("data.sets.places.image_turns", 1, r"expected config\.data\.sets\.places\.image_turns=0"),
+        ("data.sets.places.frames", 5, r"a clip of 2 latents is extended from 2 or more"),
+    ):
+        wrong = config.copy_and_resolve_references()
+        wrong.update_from_flattened_dict({key: value})
+        with pytest.raises(ConfigError, match=message):
+            check_config(wrong)
+    with pytest.raises(
+        ConfigError, match=r"sets\.places\.worlds\.retrieved=2: the objective .* reads videos"
+    ):
+        opened(config)  # without an encoder
 
 
 def test_a_run_draws_from_every_set_and_says_so():

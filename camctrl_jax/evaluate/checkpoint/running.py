@@ -159,7 +159,12 @@ def open_subject(settings: CheckpointSettings) -> tuple[Weights, Weights, Checkp
         for name in ("frames", "height", "width")
     )
     shape = check_clip_size(model, autoencoder, ClipShape(frames, height, width))
-    plan = Plan(shape, settings.clips)
+    if settings.retrieved and not defaults.retrieved and settings.clips > 1:
+        raise InvalidValue(
+            f"--retrieved {settings.retrieved}: {settings.checkpoint} was trained without retrieved frames "
+            "(SamplingDefaults.retrieved is 0); leave the option out."
+        )
+    plan = Plan(shape, settings.clips, settings.retrieved if settings.clips > 1 else 0)
     if "i2v" in settings.tasks and shape.frames <= (before := plan.scored("i2v").start):
         least = frames_of(latents_of(before, shape.temporal_stride) + 1, shape.temporal_stride)
         raise InvalidValue(

@@ -25,10 +25,12 @@ class Plan:
     Attributes:
         shape: of one clip, as the model makes it.
         clips: of one exploration; 1 is a clip by itself.
+        retrieved: earlier frames that each further clip is shown.
     """
 
     shape: ClipShape
     clips: int = 1
+    retrieved: int = 0
 
     def __post_init__(self) -> None:
         if self.clips > 1 and self.context >= self.shape.frames:
@@ -46,7 +48,7 @@ class Plan:
     def extension(self) -> Extension:
         """How an exploration goes on: by clips of the shape that the model was trained on."""
         context = latents_of(self.context, self.shape.temporal_stride)
-        return Extension(max(self.shape.latents - context, 1), context)
+        return Extension(max(self.shape.latents - context, 1), context, self.retrieved)
 
     @property
     def added(self) -> int:

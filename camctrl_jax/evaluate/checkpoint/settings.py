@@ -50,8 +50,10 @@ class CheckpointSettings:
         tasks: some of ``TASKS``.
         seeds: samples of each clip and task, of other noise.
         steps, camera_guidance: each with each is one row of the tables.
-        text_guidance: weight of the text.
+        text_guidance, history_guidance: weights of the text, and of given frames (1 is none).
         clips: more than 1 are explorations: so many clips, each going on from the one before.
+        retrieved: earlier frames that each further clip is shown; None is as many as the weights were trained
+            with.
         decoys: also sample I2V of every clip along the path of another one.
         frames, height, width, fps: of the clips.
         batch_size: clips at a time.
@@ -79,7 +81,9 @@ class CheckpointSettings:
     steps: tuple[int, ...] | None = None
     camera_guidance: tuple[float, ...] | None = None
     text_guidance: float | None = None
+    history_guidance: float = 1.0
     clips: int = 1
+    retrieved: int | None = None
     decoys: bool = False
     frames: int | None = None
     height: int | None = None
@@ -95,7 +99,7 @@ class CheckpointSettings:
     shown: int = 3
 
     def __post_init__(self) -> None:
-        least = {"count": 1, "per_video": 1, "seeds": 1, "clips": 1, "batch_size": 1, **LEAST}
+        least = {"count": 1, "per_video": 1, "seeds": 1, "clips": 1, "batch_size": 1, "retrieved": 0, **LEAST}
         for name, value in least.items():
             given = getattr(self, name, None)
             if given is not None and given < value:
@@ -151,6 +155,7 @@ class CheckpointSettings:
             batch_size=self.batch_size or amounts.batch_size,
             camera_guidance=tuple(dict.fromkeys(self.camera_guidance or (defaults.camera_guidance,))),
             text_guidance=defaults.text_guidance if self.text_guidance is None else self.text_guidance,
+            retrieved=defaults.retrieved if self.retrieved is None else self.retrieved,
             fps=self.fps or defaults.fps,
         )
         settings.samplings()
@@ -159,7 +164,7 @@ class CheckpointSettings:
     def samplings(self) -> list[Sampling]:
         """One for each row of the tables, of settings that are :meth:`resolved`."""
         return [
-            Sampling(Guidance(self.text_guidance, weight), steps)
+            Sampling(Guidance(self.text_guidance, weight, history=self.history_guidance), steps)
             for steps, weight in product(self.steps, self.camera_guidance)
         ]
 
@@ -167,4 +172,5 @@ class CheckpointSettings:
 def row_folder(sampling: Sampling) -> str:
     """What the folder of a row is called: ``steps32_camera2_text1``."""
     guidance = sampling.guidance
-    return f"steps{sampling.steps}_camera{guidance.camera:g}_text{guidance.text:g}"
+    history = "" if guidance.history == 1.0 else f"_history{guidance.history:g}"
+    return f"steps{sampling.steps}_camera{guidance.camera:g}_text{guidance.text:g}{history}"

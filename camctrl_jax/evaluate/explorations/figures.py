@@ -72,6 +72,7 @@ def _curves(path: Path, results: Mapping[str, Any]) -> None:
             )
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("clip", fontsize=8)
+        axes.set_xticks(range(1, results["clip"]["clips"] + 1))
         axes.grid(alpha=0.25)
         if place == 0:
             axes.legend(fontsize=7, frameon=False)

@@ -103,7 +103,7 @@ def summarised(
             for route in dict.fromkeys(take["route"] for take in takes)
         },
         "failed": {arm: sum("failed" in record for record in rows[arm]) for arm in arms},
-        "no_cameras": {row: _without_cameras(records) for row, records in rows.items()},
+        "cameras": {row: _cameras(records, rows[TRUE]) for row, records in rows.items()},
         "per_scene": [
             {name: take[name] for name in ("index", "seed", "route", "layout")}
             | {"values": _all_values(values, place, arms)}
@@ -190,10 +190,24 @@ def _paired_curves(
     return found
 
 
-def _without_cameras(records: Sequence[Record]) -> dict[str, int] | None:
-    """Clips whose cameras were looked for, and of these those that got none for all frames, by reason."""
-    looked = [clip["pose"] for record in records for clip in record.get("clips", ()) if "pose" in clip]
+def _cameras(records: Sequence[Record], true: Sequence[Record]) -> dict[str, Any] | None:
+    """Over the clips whose true render gets cameras: how many of a row got none for all frames, by reason,
+    and quantiles of the errors of the others, since one wrong path would make a mean. None where none was
+    looked at."""
+    looked = [
+        clip["pose"]
+        for record, exact in zip(records, true, strict=True)
+        for clip, told in zip(record.get("clips", ()), exact["clips"], strict=False)
+        if "pose" in clip and told.get(CAMERA[0]) is not None
+    ]
     if not looked:
         return None
-    reasons = _counts(pose["reason"] for pose in looked if "rot_err_aligned_deg" not in pose)
-    return {"clips": len(looked)} | reasons
+    failed = _counts(pose["reason"] for pose in looked if pose.get(CAMERA[0]) is None)
+    found: dict[str, Any] = {"clips": len(looked), "failed": failed}
+    for name in CAMERA:
+        known = [pose[name] for pose in looked if pose.get(name) is not None]
+        quantiles = np.quantile(known, (0.5, 0.9)).tolist() if known else None
+        found[name] = (
+            None if quantiles is None else dict(zip(("median", "ninetieth"), quantiles, strict=True))
+        )
+    return found

@@ -10,7 +10,10 @@ import numpy as np
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.worlds.summary import LOOKED, POSE_ERRORS, YES_OR_NO
-from camctrl_jax.metrics.intervals import paired, shares_apart
+from camctrl_jax.metrics.intervals import paired, ratio_of_means, shares_apart
+
+RATIOS = ("motion_px",)
+"""Measures that are also compared as ratios of means: a share of another model's is what is wanted."""
 
 
 def compare_worlds(
@@ -57,6 +60,9 @@ def compare_worlds(
                 "first": float(columns[0][known].mean()),
                 "second": float(columns[1][known].mean()),
             }
+            if pair[0].rpartition("/")[2] in RATIOS:
+                ratio = ratio_of_means(*columns)
+                differences[label]["ratio"] = None if ratio is None else asdict(ratio)
             if pair[0].rpartition("/")[2] in YES_OR_NO:  # scenes that agree do not prove that all would
                 one, other = (column[known] > 0.0 for column in columns)
                 low, high = shares_apart(int((one & ~other).sum()), int((other & ~one).sum()), len(one))
@@ -96,6 +102,7 @@ def _looked_at_apart(results: Sequence[Mapping[str, Any]]) -> set[str]:
 
 def worlds_comparison_markdown(comparison: Mapping[str, Any]) -> str:
     """The comparison as a table."""
+    ratios: list[str] = []
     lines = [
         f"{comparison['scenes']} scenes that both have; left out: {comparison['left_out'][0]} of the first, "
         f"{comparison['left_out'][1]} of the second. Mean difference with its 95 % interval over scenes.",
@@ -109,6 +116,11 @@ def worlds_comparison_markdown(comparison: Mapping[str, Any]) -> str:
         sure = " *" if low is not None and low * high > 0 else ""
         cells = [name, f"{found['first']:.4g}", f"{found['second']:.4g}", f"{found['mean']:+.3g}{span}{sure}"]
         lines.append(f"| {' | '.join(cells)} | {found['clips']} |")
+    for name, found in comparison["differences"].items():
+        if ratio := found.get("ratio"):
+            low, high = ratio["low"], ratio["high"]
+            span = "" if low is None else f" ({low:.3f} to {high:.3f})"
+            ratios.append(f"{name}: second / first {ratio['mean']:.3f}{span}")
     count = len(comparison["differences"])
     remark = (
         f"\\* the interval leaves 0 out. Of {count} measures about {0.05 * count:.1f} do so by chance where "
@@ -117,6 +129,13 @@ def worlds_comparison_markdown(comparison: Mapping[str, Any]) -> str:
     if comparison["looked_at_apart"]:
         remark += " Estimates that were made by other means (masks, settings, versions) are left out."
     lines += ["", remark]
+    if ratios:
+        lines += [
+            "",
+            "Ratios of means, with their intervals over scenes:",
+            "",
+            *(f"* {one}" for one in ratios),
+        ]
     return "\n".join(lines)
 
 

@@ -56,7 +56,7 @@ class Settings:
         count: scenes, the first ones of the benchmark.
         seeds: samples of each scene and task, of other noise.
         steps, camera_guidance: each with each is one row of the tables.
-        text_guidance: weight of the text.
+        text_guidance, history_guidance: weights of the text, and of given frames (1 is none).
         tasks: some of ``TASKS``.
         paths: "benchmark", or "own": the worlds from ``first_seed`` on with the paths drawn with them.
         first_seed: of the worlds with paths of their own.
@@ -82,6 +82,7 @@ class Settings:
     steps: tuple[int, ...] | None = None
     camera_guidance: tuple[float, ...] | None = None
     text_guidance: float = 1.0
+    history_guidance: float = 1.0
     tasks: tuple[str, ...] = TASKS
     paths: str = "benchmark"
     first_seed: int | None = None
@@ -162,7 +163,7 @@ class Settings:
     def samplings(self) -> list[Sampling]:
         """One for each row of the tables, of settings that are :meth:`resolved`."""
         return [
-            Sampling(Guidance(self.text_guidance, weight), steps)
+            Sampling(Guidance(self.text_guidance, weight, history=self.history_guidance), steps)
             for steps, weight in product(self.steps or (1,), self.camera_guidance or (1.0,))
         ]
 
@@ -179,4 +180,5 @@ class Settings:
 def row_name(sampling: Sampling) -> str:
     """How a row is called in files: ``32 steps, camera 2, text 1``."""
     guidance = sampling.guidance
-    return f"{sampling.steps} steps, camera {guidance.camera:g}, text {guidance.text:g}"
+    history = "" if guidance.history == 1.0 else f", history {guidance.history:g}"
+    return f"{sampling.steps} steps, camera {guidance.camera:g}, text {guidance.text:g}{history}"

@@ -387,7 +387,7 @@ def _for_cards(records: Sequence[Record]) -> dict[str, Any]:
         if len(tasks) < 2:
             continue
         steps, weight, text = (float(part.split()[-1]) if i else float(part.split()[0])
-                               for i, part in enumerate(row.split(", ")))  # fmt: skip
+                               for i, part in enumerate(row.split(", ")[:3]))  # fmt: skip
         values = {
             "true_path": [task["per_sample"][0]["psnr"] for task in tasks],
             "decoy_path": [task["baseline_psnr"]["decoy"] for task in tasks],

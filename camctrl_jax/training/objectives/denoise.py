@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,29 @@ from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.sharding import whole
 from camctrl_jax.sampling.pipeline import ClipBatch, Denoiser, Pipeline
+from camctrl_jax.training.condition_errors import (
+    ConditionConfig,
+    ErrorBank,
+    bank_of,
+    errors_of,
+    name_of,
+    noised,
+)
 from camctrl_jax.training.inputs import embedder_of
 from camctrl_jax.training.objective import Frozen, Metrics, Objective, Preview, PreviewClips, Work
-from camctrl_jax.training.state import Params, TrainState
+from camctrl_jax.training.state import Params, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
 from camctrl_jax.training.values import ConfigError, mmdit_config, require, untrained_vae, update_of
+from camctrl_jax.training.world_sets import retrieved_of, views_of
 
 AUTOENCODER = "autoencoder"  # the role of the frozen VAE
+ERRORS = "condition_errors"  # the role of the error bank in what a state keeps
 
 # Fields of a batch that the loss reads beside latents.
 _READ = ("world_from_camera", "intrinsics", "camera_valid", "condition_mask", "text", "text_mask")
 _READ += ("retrieved_latents", "retrieved_world_from_camera", "retrieved_intrinsics")
+# Folded into a step's key for random numbers beside times and noise.
+_DISTURBANCE_KEY, _BANK_KEY = 2, 3
 # What a transformer computes depends on these, but the shapes of its parameters do not tell them.
 _SIZES_WITHOUT_SHAPE = ("heads", "rope_axes", "rope_theta", "num_decoder")
 # Bytes of a half-precision value, and how many widths of it per token every pass over a block moves, about.
@@ -81,6 +94,8 @@ class Denoise(Objective):
         model: sizes and switches of the transformer.
         vae: sizes of the frozen autoencoder.
         flow: distribution of training times.
+        disturbance: noise on given latents.
+        bank: errors of the model on given latents, or None.
         dtype: of matrix products and convolutions.
         placement: where the transformer's intermediate values live.
         encode_chunk: clips that the VAE encodes at a time inside a step; 0 encodes all at once.
@@ -94,6 +109,8 @@ class Denoise(Objective):
     model: MMDiTConfig
     vae: VAEConfig
     flow: FlowConfig = field(default_factory=FlowConfig)
+    disturbance: ConditionConfig = field(default_factory=ConditionConfig)
+    bank: ErrorBank | None = None
     dtype: Any = jnp.float32
     placement: Placement = ONE_DEVICE
     encode_chunk: int = 0
@@ -115,6 +132,36 @@ class Denoise(Objective):
     def init(self, key: Array) -> Params:
         """Fresh parameters of the transformer, one entry per layer."""
         return MMDiT(replace(self.model, scan_layers=False), self.dtype).init_params(key)
+
+    def state(self, params: Params, key: Array) -> TrainState:
+        """A state at step 0, its error bank empty."""
+        del key
+        kept = {} if self.bank is None else {ERRORS: self.bank.empty()}
+        return create_state(params, self.update.optimizer, kept=kept)
+
+    def step(self, state: TrainState, batch: Batch, rng: Array, frozen: Frozen) -> tuple[TrainState, Metrics]:
+        """One update; with an error bank, errors go into it and come out of it on the way."""
+        if self.bank is None:
+            return super().step(state, batch, rng, frozen)
+        key = jax.random.fold_in(rng, state.step)
+        examples = self.examples(batch, key, frozen)
+        inputs, banks = examples.inputs, state.kept[ERRORS]
+        _, latents, *grid, _ = inputs["latents"].shape
+        name = name_of(tuple(grid))
+        if latents == 1 or name not in banks:
+            return super().step(state, batch, rng, frozen)
+        use_key, place_key = jax.random.split(jax.random.fold_in(key, _BANK_KEY))
+        inputs = self.bank.disturbed(banks[name], inputs, use_key)
+        inputs["error_position"] = jax.random.uniform(place_key, inputs["time"].shape)
+        examples = replace(examples, inputs=inputs)
+        state, aside, metrics = self.update.minimise(state, partial(self.loss, frozen=frozen), examples)
+        per_sample, errors = aside.samples
+        given = inputs["condition_mask"]
+        learned = self.bank.learned(
+            banks[name], errors, inputs["time"], given.any(axis=1) & jnp.logical_not(given.all(axis=1))
+        )
+        state = replace(state, kept={ERRORS: banks | {name: learned}})
+        return state, metrics | self.metrics(Aside(samples=per_sample), batch)
 
     def examples(self, batch: Batch, key: Array, frozen: Frozen) -> Examples:
         """Latents with times and noise, and what the condition is made of; latents to generate weigh.
@@ -138,6 +185,8 @@ class Denoise(Objective):
             shape = inputs["retrieved_latents"].shape
             noise = jax.random.normal(jax.random.fold_in(noise_key, 1), shape, jnp.float32)
             inputs["noise"] = jnp.concatenate([noise, inputs["noise"]], axis=1)
+        if self.disturbance.noise:
+            inputs = noised(inputs, self.disturbance.noise, jax.random.fold_in(key, _DISTURBANCE_KEY))
         mask = batch["condition_mask"]
         return Examples(inputs, mask.shape[-1] - mask.sum(axis=-1))
 
@@ -178,8 +227,19 @@ class Denoise(Objective):
         denoiser = Denoiser(self.model, self.dtype, self.placement)
         noisy = interpolate(latents, noise, inputs["time"])
         velocity = denoiser(params, noisy, inputs["time"], condition)
-        loss, per_sample = generation_loss(velocity, velocity_target(latents, noise), condition.mask)
-        return loss, Aside(samples=per_sample)
+        target = velocity_target(latents, noise)
+        loss, per_sample = generation_loss(velocity, target, condition.mask)
+        if "error_position" not in inputs:
+            return loss, Aside(samples=per_sample)
+        window = slice(condition.retrieved, None)
+        errors = errors_of(
+            velocity[:, window],
+            target[:, window],
+            inputs["time"],
+            inputs["condition_mask"],
+            inputs["error_position"],
+        )
+        return loss, Aside(samples=(per_sample, errors))
 
     def metrics(self, aside: Aside, batch: Batch) -> Metrics:
         """The loss of samples with a camera and of those without."""
@@ -314,6 +374,8 @@ def settings() -> dict[str, dict[str, Any]]:
     """The groups of ``config`` that are this objective's, with their defaults."""
     return {
         "flow": dataclasses.asdict(FlowConfig()) | {"shift": placeholder(float)},  # None: from the tokens
+        # What given latents are disturbed with, so that a model goes on from frames of its own.
+        "condition": dataclasses.asdict(ConditionConfig()),
         # The frozen autoencoder.
         "vae": {
             "weights": "default",  # as init_from; 'random' is an untrained one, for tests
@@ -332,6 +394,7 @@ def check(config: ConfigDict) -> None:
     )
     require(config, config.vae.encode_chunk >= 0, "vae.encode_chunk", "expected 0 (all at once) or more")
     FlowConfig(**config.flow)
+    ConditionConfig(**config.condition)
     mmdit_config(config)
     if config.vae.weights == "random":
         untrained_vae(config)
@@ -351,12 +414,19 @@ def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) ->
         flow.shift,
         sample.text_guidance,
         sample.camera_guidance,
+        retrieved_of(config),
     )
+    disturbance = ConditionConfig(**config.condition)
+    views = views_of(config).values()
+    sizes = [(view.data.frames, view.data.height, view.data.width) for view in views]
+    grids = [vae.latent_shape(*size)[1:3] for size in sizes]
     return Denoise(
         update=update_of(config),
         model=model,
         vae=vae,
         flow=flow,
+        disturbance=disturbance,
+        bank=bank_of(disturbance, grids, vae.z_dim),
         dtype=jnp.dtype(config.dtype),
         placement=placement_of(mesh, config.mesh.context_attention) if placement is None else placement,
         encode_chunk=config.vae.encode_chunk,
