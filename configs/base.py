@@ -5,7 +5,7 @@ Full size, on datasets that build_dataset made (cached latents or videos, text e
       --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors \\
       --config.vae.weights=weights/wan
 
-One GPU, about three minutes on an H200, nothing to download:
+One GPU, a few minutes, nothing to download:
   python -m camctrl_jax.train --config=configs/base.py:worlds --workdir=runs/base \\
       --config.vae.weights=runs/vae
 

@@ -17,7 +17,7 @@ at 8B, on 64 devices:
       --config.data.text.source=data/text.safetensors
 What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.
 
-One GPU, about 16 minutes on an H200, nothing to download; from your own base model, or from the weights
+One GPU, about 20 minutes, nothing to download; from your own base model, or from the weights
 in the package:
   python -m camctrl_jax.train --config=configs/stage1.py:worlds --workdir=runs/stage1 \\
       --config.init_from=runs/base --config.vae.weights=runs/vae

@@ -16,7 +16,7 @@ The same on worlds at 96x160 alone, which is what docs/results/autoencoder.md me
 A laptop, about two minutes, a small autoencoder:
   python -m camctrl_jax.train --config=configs/vae.py:worlds_cpu --workdir=runs/vae_cpu
 
-Seconds, to see every part run once:
+A minute or two of compiling, to see every part run once:
   python -m camctrl_jax.train --config=configs/vae.py:nano --workdir=runs/vae_nano
 """
 

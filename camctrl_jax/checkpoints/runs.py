@@ -145,7 +145,9 @@ class Checkpoints:
         elif _LATER_FIELD not in saved and not abstract_state.kept:
             wanted, homes = _form_before(abstract_state), _form_before(shardings)
             finished = partial(_from_form_before, like=abstract_state)
-        check_same_shapes(flat_shapes(saved), flat_shapes(wanted), str(self.directory / str(step)))
+        found, expected = flat_shapes(saved), flat_shapes(wanted)
+        _check_kept(found, expected, self.directory / str(step))
+        check_same_shapes(found, expected, str(self.directory / str(step)))
         # Never without target shardings: Orbax would put arrays where the run that wrote them had them.
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -184,6 +186,23 @@ class Checkpoints:
                 self._manager.close()
         finally:
             logging.getLogger("absl").removeFilter(self._log_filter)
+
+
+def _check_kept(saved: dict[str, tuple], wanted: dict[str, tuple], origin: Path) -> None:
+    """Raises: CheckpointError if a run would keep other things beside its parameters than the saved one."""
+    kept, would_keep = (
+        {name: shape for name, shape in shapes.items() if name.startswith(f"{_LATER_FIELD}.")}
+        for shapes in (saved, wanted)
+    )
+    if kept != would_keep:
+        there, here = (
+            ", ".join(f"{n} {s}" for n, s in each.items()) or "nothing" for each in (kept, would_keep)
+        )
+        raise CheckpointError(
+            f"{origin} keeps {there} beside its parameters, and this run would keep {here}: a run has an "
+            "error bank (--config.condition.error_bank, error_bank_size) from its start on, or none. Go on "
+            "as it began, or start another run with --config.init_from=<this directory>."
+        )
 
 
 # States of the second version had every field but this one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,13 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
     from camctrl_jax.evaluate.worlds.comparing import compare_worlds, worlds_comparison_markdown
 
     found = compare_worlds(results[0], results[1], names, settings.rows)
+    page = worlds_comparison_markdown(found)
+    if kinds[0] != "worlds":  # whose rows say how they were sampled
+        found["settings_apart"] = _settings_apart(results)
+        page += "".join(
+            f"\n\nSampled with {name} {one} in the first, {other} in the second."
+            for name, (one, other) in found["settings_apart"].items()
+        )
     if settings.strips is not None:
         # Only now: most comparisons draw nothing.
         from camctrl_jax.evaluate.strips import write_strips
@@ -87,7 +94,16 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
             settings.shown,
             settings.rows,
         )
-    return found, worlds_comparison_markdown(found)
+    return found, page
+
+
+def _settings_apart(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    """How two results were sampled otherwise, but for the weights and what rows are called after."""
+    first, second = (result.get("request", {}) for result in results)
+    names = ("steps", "camera_guidance", "prompts") + (("text_guidance",) if "arms" in first else ())
+    return {
+        name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)
+    }
 
 
 def _kind(result: Mapping[str, Any], name: str) -> str:

@@ -17,7 +17,7 @@ Clips in a row on held-out places, along paths that come back: what is remembere
 The first clip is image to video from the true first frame; each further one extends the video along the true
 path. Arms say from what, with the same worlds and noise:
 
-  last-13            the last 13 frames; last-5 the last 5: without memory
+  last-13            the last 13 frames; last-5, last-49: the last 5, 49: without memory
   last-5-first       the last 5, and the first frame of all as every retrieved frame
   random-4           the last 5, and four random earlier frames
   retrieved-4        the last 5, and four earlier frames that show what the coming cameras will see

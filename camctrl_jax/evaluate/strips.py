@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue, UserError, file_failures
+from camctrl_jax.evaluate.worlds.comparing import scene_key
 from camctrl_jax.evaluate.worlds.store import FOLDER
 from camctrl_jax.video.pictures import frame_strip, write_png
 
@@ -45,13 +46,14 @@ def write_strips(
     Raises:
         UserError: nothing in common, frames that are gone or of other sizes.
     """
-    scenes = [{(one["index"], one["seed"]): one for one in result["per_scene"]} for result in results]
+    scenes = [{scene_key(one): one for one in result["per_scene"]} for result in results]
     common = [key for key in scenes[0] if key in scenes[1]][:shown]
     if not common:
         raise InvalidValue(f"{folders[0]} and {folders[1]} have no scene in common.")
     names = _names(folders, results, kind, rows, common[0][0])
     pictures, labels = [], []
-    for index, seed in common:
+    for key in common:
+        index = key[0]
         true = _frames(folders[0], kind, _TRUE[kind], index)
         made = [_frames(folder, kind, name, index) for folder, name in zip(folders, names, strict=True)]
         if not true.shape == made[0].shape == made[1].shape:
@@ -60,12 +62,12 @@ def write_strips(
                 f"in {folders[1]}: they were written by other versions. Evaluate one of them again."
             )
         pictures += [true, *made]
-        labels += [_wrapped(_about(scenes[0][index, seed])), *(
+        labels += [_wrapped(_about(scenes[0][key])), *(
             _wrapped(f"{folder.name}: {name}") for folder, name in zip(folders, names, strict=True)
         )]  # fmt: skip
     columns = range(len(pictures[0]))
     write_png(path, frame_strip(pictures, columns, labels, None, group=3))
-    return [index for index, _ in common]
+    return [key[0] for key in common]
 
 
 def _names(

@@ -247,13 +247,14 @@ def check_config(config: ConfigDict) -> None:
     )
     check_sets(config)
     _check_data(config)
+    if config.objective not in objective_names():
+        objective_module(config.objective)  # says which there are
     for name, view in views_of(config).items() if len(data.sets) else ():
         try:
             _check_data(view)
+            objective_module(config.objective).check(view)
         except InvalidValue as error:
             raise of_set(name, error) from error
-    if config.objective not in objective_names():
-        objective_module(config.objective)  # says which there are
     learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
     MeshConfig(**config.mesh)
     objective_module(config.objective).check(config)

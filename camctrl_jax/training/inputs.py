@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -377,10 +378,12 @@ def _worlds_inputs(
             _check_latents(view, encoder)
         except InvalidValue as error:
             raise of_set(name, error) from error
-    clips = {
-        name: render_worlds(view, range(*view.data.worlds.seeds), encoder, mesh, progress)
-        for name, view in views.items()
-    }
+    clips, before = {}, 0
+    total = sum(len(_trained_worlds(view)) for view in views.values())
+    for name, view in views.items():
+        own = partial(_shown_of_all, progress, before, total)
+        clips[name] = render_worlds(view, range(*view.data.worlds.seeds), encoder, mesh, own)
+        before += len(clips[name])
 
     def probe(count: int) -> Iterator[jax.Array]:
         for name, view in views.items():  # of each set as many
@@ -393,6 +396,12 @@ def _worlds_inputs(
         probe,
         tuple(_worlds_report(view, clips[name], cameras, name) for name, view in views.items()),
     )
+
+
+def _shown_of_all(progress: Progress, before: int, total: int, done: int, count: int) -> None:
+    """The progress of one set as that of all."""
+    del count
+    progress(before + done, total)
 
 
 def _probed(config: ConfigDict, mesh: Mesh, clips: ResidentClips, count: int) -> Iterator[jax.Array]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +113,19 @@ def test_what_a_position_is_valid_for_is_known_without_clips():
     check_same_clips(mixed().state(), sets_identity(ids, 0))
     with pytest.raises(ValueError, match="but in others"):
         check_same_clips(mixed().state(), sets_identity({**ids, "large": [*LARGE.ids[:-1], "x"]}, 0))
+
+
+@pytest.mark.slow
+def test_two_devices_have_the_batches_of_one():
+    """In a process of its own with two devices: see sets_on_devices.py."""
+    script = Path(__file__).with_name("sets_on_devices.py")
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["devices"] == 2
+    assert found["names"]
+    assert set(found["split"].values()) == {2}
+    assert set(found["halves"].values()) == {1}
+    assert "retrieved_latents" in found["differences"]
+    assert max(found["differences"].values()) < 2e-3

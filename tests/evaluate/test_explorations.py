@@ -164,8 +164,10 @@ def test_arms_are_fitted_to_the_weights():
     assert fitted_arm(parse_arm("random-2"), 4, shape, 36).retrieved == 2
     with pytest.raises(UserError, match="without retrieved"):
         fitted_arm(parse_arm("retrieved-4"), 0, shape, 36)
-    with pytest.raises(UserError, match="13 given"):
-        fitted_arm(parse_arm("last-17"), 0, shape, 36)
+    windows = {last: fitted_arm(parse_arm(f"last-{last}"), 0, shape, 36).window for last in (5, 13, 17, 49)}
+    assert windows == {5: 49, 13: 49, 17: 97, 49: 97}
+    with pytest.raises(UserError, match="at most 49"):
+        fitted_arm(parse_arm("last-53"), 0, shape, 36)
     assert default_arms(0, 13) == ("last-13", "last-5")
     assert default_arms(4, 13)[1:] == ("last-5-first", "random-4", "retrieved-4", "retrieved-4-truth")
 
@@ -188,11 +190,13 @@ class _Recorder:
 
     def __init__(self):
         self.asked: list[ClipBatch] = []
+        self.windows: set[int] = set()
 
     def extend(self, video, clips, extension, sampling):
         self.asked.append(clips)
         new = np.full((len(video), 4 * extension.new_latents, *video.shape[2:]), len(self.asked), np.uint8)
         assert all(len(path) == video.shape[1] + new.shape[1] for path in clips.cameras)
+        self.windows.add(4 * (extension.new_latents + extension.condition_latents - 1) + 1)
         return np.concatenate([video, new], axis=1)
 
 
@@ -202,12 +206,13 @@ def test_every_clip_is_made_in_the_whole_window_and_adds_as_many_frames(truth, t
     plan = Plan(shape, 5, 4)  # clips that could add 8 frames, and add 4
     first = truth.video[None, :13]
     videos = {}
-    for name in ("last-5", "last-9", "retrieved-2", "retrieved-2-truth"):
-        pipeline = _Recorder()
-        found = explored(pipeline, settings, plan, parse_arm(name), [truth], first, lambda: 0)
+    for name in ("last-5", "last-9", "last-13", "retrieved-2", "retrieved-2-truth"):
+        pipeline, arm = _Recorder(), fitted_arm(parse_arm(name), 2, shape, 4)
+        found = explored(pipeline, settings, plan, arm, [truth], first, lambda: 0)
         videos[name] = found.videos
         assert found.videos.shape[1] == plan.frames == 29
         assert found.kept
+        assert pipeline.windows == {25 if name == "last-13" else 13}
         np.testing.assert_array_equal(found.videos[0, 13::4, 0, 0, 0], [1, 2, 3, 4])
         last = pipeline.asked[-1]
         path, (extended,) = truth.take.world.cameras, last.cameras
@@ -293,7 +298,7 @@ def test_arms_are_compared_world_by_world():
         (["--clips", "3", "--routes", "loop"], "needs 337"),
         (["--clips", "3"], "too short to come back"),
         (["--clips", "6", "--arms", "retrieved-2"], "without retrieved"),
-        (["--clips", "6", "--arms", "last-9"], "5 given"),
+        (["--clips", "6", "--arms", "last-13"], "at most 9"),
         (["--new-frames", "12"], "at most 8"),
     ],
 )

@@ -56,6 +56,21 @@ def test_the_first_scenes_that_both_have_are_drawn_with_their_truth(kind, tmp_pa
     assert [value for value in runs if value != 255] == [0, 60, 200] * 2
 
 
+def test_takes_of_equal_seeds_and_other_routes_are_no_scenes_in_common(tmp_path):
+    folders = [result_of(tmp_path / name, 60, kind="explorations") for name in ("before", "after")]
+    for folder, route in zip(folders, ("loop", "detour"), strict=True):
+        results = json.loads((folder / "results.json").read_text())
+        for scene in results["per_scene"]:
+            scene["route"] = route
+        (folder / "results.json").write_text(json.dumps(results))
+    results["request"]["steps"] = 8
+    (tmp_path / "fewer.json").write_text(json.dumps(results))
+    _, page = compare_results(CompareSettings(folders[1], tmp_path / "fewer.json"))
+    assert "steps None in the first, 8 in the second" in page
+    with pytest.raises(UserError, match="no scene in common"):
+        compare_results(CompareSettings(*folders))
+
+
 def test_strips_that_cannot_be_drawn_are_refused(tmp_path):
     first, second = result_of(tmp_path / "before", 60), result_of(tmp_path / "after", 200)
     path = tmp_path / "strips.png"

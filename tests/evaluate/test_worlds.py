@@ -743,7 +743,7 @@ def test_only_scenes_and_rows_that_both_have_are_compared(tmp_path):
         compare_results(CompareSettings(one, tmp_path / "empty"))
     shutil.copy(one / "results.json", tmp_path / "old.json")
     (tmp_path / "old.json").write_text('{"camera": []}')
-    with pytest.raises(UserError, match="no results of evaluate checkpoint, videos or worlds"):
+    with pytest.raises(UserError, match="no results of evaluate captions, checkpoint, explorations, videos"):
         compare_results(CompareSettings(one, tmp_path / "old.json"))
 
 

@@ -34,7 +34,7 @@ def config_with_sets(**changes) -> ConfigDict:
     sets = config.data.sets
     sets.ahead = world_set(config, turns=2)
     sets.places = world_set(
-        config, height=32, width=48, batch_size=2, seeds=(0, 3), take_frames=49, windows_per_take=2,
+        config, height=32, width=48, batch_size=2, seeds=(0, 5), take_frames=49, windows_per_take=2,
         unlabelled_share=0.0,
     )  # fmt: skip
     config.update_from_flattened_dict(changes)
@@ -54,7 +54,7 @@ def test_a_set_begins_as_the_run_is():
     assert config.tasks.t2v == ahead.tasks.t2v == 0.7
     config.batch_size, config.tasks.t2v, config.data.worlds.seeds = 10, 0.5, (3, 7)  # of a command line
     assert (ahead.batch_size, ahead.tasks.t2v, ahead.worlds.seeds) == (10, 0.5, (3, 7))
-    assert (places.batch_size, places.tasks.t2v, places.worlds.seeds) == (2, 0.0, (0, 3))
+    assert (places.batch_size, places.tasks.t2v, places.worlds.seeds) == (2, 0.0, (0, 5))
     assert world_set(config, frames=9).worlds.frames == 9
     assert (world_set(config, world_frames=9).frames, world_set(config, frames=9).frames) == (5, 9)
     with pytest.raises(ConfigError, match="has no 'hight': did you mean 'height'"):
@@ -170,7 +170,7 @@ def test_a_run_draws_from_every_set_and_says_so():
     inputs = opened(config)
     assert [report.split(",")[0] for report in inputs.reports] == [
         "ahead (worlds): 10 clips",
-        "places (windows of takes): 6 clips",
+        "places (windows of takes): 10 clips",
     ]
     batches = [next(inputs.stream) for _ in range(6)]
     assert [batch["video"].shape for batch in batches[:3]] == [
@@ -181,23 +181,23 @@ def test_a_run_draws_from_every_set_and_says_so():
     names = {name for batch in batches for name in inputs.stream.describe(batch)}
     assert names >= {f"ahead/world-{seed}" for seed in range(10)}
     assert {name.split("-from-")[0] for name in names if "place" in name} <= {
-        f"places/place-{seed}" for seed in range(3)
+        f"places/place-{seed}" for seed in range(5)
     }
     probed = [np.asarray(videos).shape for videos in inputs.probe(6)]
     assert probed == [(3, 5, 16, 32, 3), (2, 5, 32, 48, 3), (2, 5, 32, 48, 3)]
     position = inputs.stream.state()
     check_position(config, position)
     config.data.sets.places.worlds.seeds = (0, 4)
-    with pytest.raises(InvalidValue, match=r"in 10 \+ 6 clips, this run has 10 \+ 8"):
+    with pytest.raises(InvalidValue, match=r"in 10 \+ 10 clips, this run has 10 \+ 8"):
         check_position(config, position)
 
 
 def test_each_set_is_measured_on_worlds_of_its_own():
-    config = config_with_sets(**{"held_out.clips": 8})
+    config = config_with_sets(**{"held_out.clips": 20})
     found = held_out_batches(config, make_mesh(MeshConfig()), None, True)
     assert {name: [batch["video"].shape[2] for batch in batches] for name, batches in found.items()} == {
-        "ahead": [16],
-        "places": [32, 32],
+        "ahead": [16] * 2,
+        "places": [32] * 5,
     }
 
 
@@ -206,5 +206,5 @@ def test_a_set_without_a_kind_of_clip_is_refused_before_any_is_rendered():
         raise AssertionError("worlds were rendered")
 
     config = config_with_sets(**{"data.sets.places.worlds.unlabelled_share": 0.01})
-    with pytest.raises(ConfigError, match=r"none of the 6 clips is unlabelled.*sets\.places\.worlds\.unlab"):
+    with pytest.raises(ConfigError, match=r"none of the 10 clips is unlabelled.*sets\.places\.worlds\.unlab"):
         opened(config, never)

@@ -18,8 +18,8 @@ _RECENT = 5  # last frames of arms with a memory, unless their name says
 _STREAM = 71  # keeps random choices apart from other draws of the same seed
 
 _EXPECTED = (
-    "expected last-13, last-5 (4k + 1 last frames), last-5-first, random-4, retrieved-4 or retrieved-4-truth"
-    ", each perhaps with +history1.5 or +noise0.05"
+    "expected last-49, last-13, last-5 (4k + 1 last frames), last-5-first, random-4, retrieved-4 or "
+    "retrieved-4-truth, each perhaps with +history1.5 or +noise0.05"
 )
 
 
@@ -35,7 +35,8 @@ class Arm:
             the true render: what memory could do if the video had no faults).
         retrieved: how many frames; 0 is as many as the weights were trained with.
         history: weight of history guidance, 1 is off.
-        noise: standard deviation of the noise on condition latents.
+        noise: level of the noise on condition latents, see ``Sampling.condition_noise``.
+        window: frames that a clip is made in, the given ones included; 0 until the arm is fitted.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Arm:
     retrieved: int = 0
     history: float = 1.0
     noise: float = 0.0
+    window: int = 0
 
     @property
     def folder(self) -> str:
@@ -105,7 +107,10 @@ def parse_arm(text: str) -> Arm:
 
 
 def fitted_arm(arm: Arm, trained: int, shape: ClipShape, added: int) -> Arm:
-    """The arm with its number of retrieved frames, if weights can sample it.
+    """The arm with its window and its number of retrieved frames, if weights can sample it.
+
+    The window is a clip as the weights make it; for arms that are given more than it has room for, it is
+    twice as long (97 frames of 49), as ``configs/stage2.py:worlds`` trains extension, too.
 
     Args:
         arm: as it was parsed.
@@ -122,13 +127,14 @@ def fitted_arm(arm: Arm, trained: int, shape: ClipShape, added: int) -> Arm:
             "not know what to make of any. Take arms like last-13 and last-5, or weights of a stage 2 with "
             "memory."
         )
-    longest = shape.frames - added
+    window = shape.frames if arm.last <= shape.frames - added else 2 * shape.frames - 1
+    longest = min(shape.frames, window - added)
     if arm.last > longest:
         raise InvalidValue(
-            f"arm {arm.name}: clips of {shape.frames} frames that add {added} leave room for {longest} given "
-            f"ones at most. Take last-{longest}, or fewer --new-frames."
+            f"arm {arm.name}: after a first clip of {shape.frames} frames, and with {added} to add, at most "
+            f"{longest} can be given. Take last-{longest}, or fewer --new-frames."
         )
-    return replace(arm, retrieved=arm.retrieved or trained) if arm.memory else arm
+    return replace(arm, window=window, retrieved=arm.retrieved or trained if arm.memory else 0)
 
 
 def default_arms(trained: int, last: int) -> tuple[str, ...]:

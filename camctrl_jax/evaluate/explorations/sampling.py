@@ -87,8 +87,8 @@ def explored(
 ) -> Exploration:
     """All clips of an arm, along the true paths.
 
-    Every clip is sampled in the window that the weights were trained with, whatever is given of it; of what
-    it adds beyond ``plan.added`` frames nothing is kept, so that all arms have equal clips.
+    Every clip is sampled in a window that the weights were trained with, whatever is given of it; of what it
+    adds beyond ``plan.added`` frames nothing is kept, so that all arms have equal clips.
 
     Args:
         pipeline, settings, plan, arm: what makes which clips.
@@ -99,7 +99,7 @@ def explored(
     Raises:
         ClipError: a clip is not finite.
     """
-    window = Extension(plan.shape.latents - latents_of(arm.last), arm.condition_latents)
+    window = Extension(latents_of(arm.window) - arm.condition_latents, arm.condition_latents)
     made = plan.shape.temporal_stride * window.new_latents
     sampling, video = settings.sampling(arm), first
     retrieved, compiled, memory, kept = [], [], [], True

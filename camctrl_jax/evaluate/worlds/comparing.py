@@ -41,7 +41,7 @@ def compare_worlds(
         )
     _check_truth(names, results)
     apart = _looked_at_apart(results)
-    scenes = [{_key(scene): scene["values"] for scene in result["per_scene"]} for result in results]
+    scenes = [{scene_key(scene): scene["values"] for scene in result["per_scene"]} for result in results]
     common = [key for key in scenes[0] if key in scenes[1]]
     if not common:
         raise InvalidValue(f"{names[0]} and {names[1]} have no scene in common.")
@@ -139,8 +139,10 @@ def worlds_comparison_markdown(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _key(scene: Mapping[str, Any]) -> tuple[int, int]:
-    return scene["index"], scene["seed"]
+def scene_key(scene: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a scene of ``per_scene`` the same as another: its number and seed, and of takes and captions
+    what else they depend on."""
+    return scene["index"], scene["seed"], *(scene.get(name) for name in ("route", "layout", "caption"))
 
 
 def _number(value: float | None) -> float:
