@@ -40,8 +40,10 @@ class Culling:
 
 
 def default_culling() -> Culling:
-    """What suits the default device."""
-    return Culling()
+    """What suits the default device: measured on a CPU and on one H200 (docs/worlds.md)."""
+    if jax.default_backend() == "cpu":
+        return Culling()
+    return Culling(together=4, by_count=True)
 
 
 def in_view(scene, pose, lens, axis=None, culling=None):
