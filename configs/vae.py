@@ -17,6 +17,8 @@ A laptop, about two minutes, a small autoencoder:
 
 A minute or two of compiling, to see every part run once:
   python -m camctrl_jax.train --config=configs/vae.py:nano --workdir=runs/vae_nano
+  python -m camctrl_jax.train --config=configs/vae.py:nano_decoder --workdir=runs/decoder_nano \
+      --config.init_from=runs/vae_nano
 """
 
 from ml_collections import ConfigDict
@@ -138,6 +140,7 @@ def worlds_cpu(config: ConfigDict) -> None:
 
 def _decoder_alone(config: ConfigDict) -> None:
     """Latents stay what they are."""
+    config.init_from = "default"
     config.vae_loss.train_encoder = False
     config.vae_loss.adversarial = 0.1
     config.vae_loss.equivariance = 0.0

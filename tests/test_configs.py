@@ -25,7 +25,15 @@ from camctrl_jax.training.world_sets import turns_of, views_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 VARIANTS = {
-    "vae": ("full", "worlds", "worlds_ahead", "worlds_cpu", "nano"),
+    "vae": (
+        "full",
+        "worlds",
+        "worlds_decoder",
+        "worlds_ahead",
+        "worlds_cpu",
+        "nano",
+        "nano_decoder",
+    ),
     "base": ("full", "worlds", "worlds_cpu", "nano"),
     "stage1": ("full", "motif_2b", "paper_8b", "worlds", "worlds_cpu", "mixed", "nano"),
     "stage2": ("full", "motif_2b", "worlds", "worlds_cpu", "nano"),
