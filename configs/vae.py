@@ -6,7 +6,7 @@ Full size (the Wan 2.1 sizes, with discriminators), on datasets that build_datas
 Two GPUs, eleven minutes on H200s, nothing to download; its videos take 43 GiB of each. Then its decoder alone
 against discriminators, four minutes on one:
   python -m camctrl_jax.train --config=configs/vae.py:worlds --workdir=runs/vae
-  python -m camctrl_jax.train --config=configs/vae.py:worlds_decoder --workdir=runs/decoder \
+  python -m camctrl_jax.train --config=configs/vae.py:worlds_decoder --workdir=runs/decoder \\
       --config.init_from=runs/vae
 
 The same on worlds at 96x160 alone, which is what docs/results/autoencoder.md measured, about seven minutes:
@@ -15,9 +15,9 @@ The same on worlds at 96x160 alone, which is what docs/results/autoencoder.md me
 A laptop, about two minutes, a small autoencoder:
   python -m camctrl_jax.train --config=configs/vae.py:worlds_cpu --workdir=runs/vae_cpu
 
-A minute or two of compiling, to see every part run once:
+Half a minute each, to see every part run once:
   python -m camctrl_jax.train --config=configs/vae.py:nano --workdir=runs/vae_nano
-  python -m camctrl_jax.train --config=configs/vae.py:nano_decoder --workdir=runs/decoder_nano \
+  python -m camctrl_jax.train --config=configs/vae.py:nano_decoder --workdir=runs/decoder_nano \\
       --config.init_from=runs/vae_nano
 """
 
@@ -147,17 +147,16 @@ def _decoder_alone(config: ConfigDict) -> None:
 
 
 def nano(config: ConfigDict) -> None:
-    """Seconds: worlds of 16x32 pixels, and windows of takes through places of 32x48; five frames."""
+    """One step to compile, then seconds: worlds and windows of takes, all of five frames of 16x32 pixels."""
     worlds_cpu(config)
     variants.nano_worlds(config, frames=5, worlds=8)
     config.batch_size = 2
-    config.data.image_batch = 4
+    config.data.image_turns = 0
     config.optimizer.warmup_steps = 2
     config.vae_loss.measure_clips = 4
     config.sample_every = 0
     config.data.sets.worlds = world_set(config)
-    size = {"height": 32, "width": 48, "image_turns": 0}
-    config.data.sets.places = world_set(config, seeds=(0, 3), take_frames=49, windows_per_take=2, **size)
+    config.data.sets.places = world_set(config, seeds=(0, 3), take_frames=49, windows_per_take=2)
 
 
 def nano_decoder(config: ConfigDict) -> None:
