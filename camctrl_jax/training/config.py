@@ -249,15 +249,16 @@ def check_config(config: ConfigDict) -> None:
     _check_data(config)
     if config.objective not in objective_names():
         objective_module(config.objective)  # says which there are
+    learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
+    MeshConfig(**config.mesh)
+    objective_module(config.objective).check(config)
+    # What is wrong with all sets has been said by now, without naming one of them.
     for name, view in views_of(config).items() if len(data.sets) else ():
         try:
             _check_data(view)
             objective_module(config.objective).check(view)
         except InvalidValue as error:
             raise of_set(name, error) from error
-    learning_rate_schedule(OptimizerConfig(**config.optimizer), config.steps)
-    MeshConfig(**config.mesh)
-    objective_module(config.objective).check(config)
 
 
 def _check_data(config: ConfigDict) -> None:

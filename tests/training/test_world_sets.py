@@ -127,6 +127,12 @@ def test_values_that_cannot_work_name_the_set(key, value, message):
         check_config(config)
 
 
+def test_values_of_the_run_name_no_set():
+    config = config_with_sets(objective="autoencode", **{"vae_loss.train_encoder": False})
+    with pytest.raises(InvalidValue, match=r"^config\.vae_loss\.train_encoder=False: without"):
+        check_config(config)
+
+
 def test_sets_are_of_worlds_and_one_has_turns():
     config = config_with_sets(**{"data.kind": "datasets", "data.datasets": ("somewhere",)})
     with pytest.raises(ConfigError, match=r"sets are of worlds, and config\.data\.kind='datasets'"):
