@@ -272,7 +272,7 @@ def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: A
     """The callback that measures the average on clips that are not trained on, or None.
 
     Noise and times of a batch follow from its number alone, so values of different steps, runs and seeds
-    compare. Where there are several sets of worlds, also of each set alone.
+    compare. Where there are several sets of worlds, of each set alone, and the mean over sets.
     """
     if not config.held_out.every:
         return None
@@ -282,22 +282,29 @@ def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: A
         out_shardings=program.everywhere,
     )
 
-    def means(found: list[dict[str, Any]], prefix: str) -> dict[str, float]:
-        return {
-            f"{prefix}{name}": float(np.nanmean([each[name] for each in found]))
-            for name in found[0]
-            if not all(np.isnan(each[name]) for each in found)
-        }
+    def means(found: list[dict[str, Any]]) -> dict[str, float]:
+        """Of every value over those that have it."""
+        values: dict[str, list[float]] = {}
+        for name, value in itertools.chain.from_iterable(each.items() for each in found):
+            if not np.isnan(value):
+                values.setdefault(name, []).append(float(value))
+        return {name: float(np.mean(each)) for name, each in values.items()}
 
     def measure(state: TrainState) -> dict[str, float]:
-        numbers, found, values = itertools.count(), [], {}
+        numbers, own = itertools.count(), {}
         for name, batches in sets.items():
-            own = [
-                jax.device_get(program.jitted_measure(state.ema, batch, key_of(next(numbers)), frozen))
-                for batch in batches
-            ]
-            values |= means(own, f"held_out_{name}_") if name else {}
-            found += own
-        return means(found, "held_out_") | values
+            own[name] = means(
+                [
+                    jax.device_get(program.jitted_measure(state.ema, batch, key_of(next(numbers)), frozen))
+                    for batch in batches
+                ]
+            )
+        every = means(list(own.values()))  # sets weigh alike, of however many batches
+        return {f"held_out_{name}": value for name, value in every.items()} | {
+            f"held_out_{name}_{key}": value
+            for name, values in own.items()
+            if name
+            for key, value in values.items()
+        }
 
     return measure

@@ -1,6 +1,7 @@
 """Sets of worlds of a recipe: their keys, what is refused, and what a run makes of them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+from camctrl_jax.training import run
 from camctrl_jax.training.config import as_json, check_config, check_overrides, default_config
 from camctrl_jax.training.inputs import check_position, held_out_batches, open_inputs
 from camctrl_jax.training.program import check_batches
@@ -204,6 +206,28 @@ def test_each_set_is_measured_on_worlds_of_its_own():
     assert {name: [batch["video"].shape[2] for batch in batches] for name, batches in found.items()} == {
         "ahead": [16] * 2,
         "places": [32] * 5,
+    }
+
+
+def test_sets_weigh_alike_in_what_is_measured(monkeypatch):
+    sets = {
+        "ahead": ({"loss": np.float32(1.0), "dropped": np.float32(np.nan)},) * 3,
+        "places": ({"loss": np.float32(4.0), "dropped": np.float32(2.0)},),
+    }
+    monkeypatch.setattr(run, "held_out_batches", lambda *_: sets)
+    program = SimpleNamespace(
+        mesh=None,
+        objective=SimpleNamespace(reads_cameras=True),
+        everywhere=None,
+        jitted_measure=lambda average, batch, key, frozen: batch,
+    )
+    measure = run._measure_of(config_with_sets(**{"held_out.every": 1}), program, {}, None)
+    assert measure(SimpleNamespace(ema=None)) == {
+        "held_out_loss": 2.5,
+        "held_out_dropped": 2.0,
+        "held_out_ahead_loss": 1.0,
+        "held_out_places_loss": 4.0,
+        "held_out_places_dropped": 2.0,
     }
 
 
