@@ -40,7 +40,7 @@ class Culling:
 
 
 def default_culling() -> Culling:
-    """What suits the default device: measured on a CPU and on one H200 (docs/worlds.md)."""
+    """What suits the default device: see docs/worlds.md."""
     if jax.default_backend() == "cpu":
         return Culling()
     return Culling(together=4, by_count=True)
