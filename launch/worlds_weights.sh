@@ -10,10 +10,11 @@
 #   stage2      192x320 and 96x160: extension, image to video, text to video, with frames retrieved from before
 #   evaluation  the benchmark on held-out worlds
 #   weights     the folder to ship, with the evaluation in its card
-# Every part leaves its run in OUT/PART and what other parts need of it in OUT/PART.weights, a folder of at most 60 MB: carry
-# those to another machine and go on there with the next part. A part that was stopped goes on where it was.
-# All devices of the machine work on one part. PART_STEPS (VAE_STEPS, STAGE2_STEPS ...) and PART_FLAGS (--config.KEY=VALUE ...) change a part; VARIANT=nano runs
-# every part in a minute or two. Each line of OUT/log.txt is a part with its command, seconds and commit.
+# Every part of training leaves its run in OUT/PART and what other parts need of it in OUT/PART.weights, a folder of at
+# most 60 MB: carry those (and OUT/evaluation) to another machine and go on there with the next part. A part that was
+# stopped goes on where it was. All devices of the machine work on one part. PART_STEPS (VAE_STEPS, STAGE2_STEPS ...) and
+# PART_FLAGS (--config.KEY=VALUE ...) change a part; VARIANT=nano runs all parts in a few minutes. OUT/log.txt holds the
+# command, seconds and commit of every part.
 set -euo pipefail
 out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT [PART ...]}" && cd "$1" && pwd)"
 shift
@@ -26,6 +27,9 @@ cd "$(dirname "$0")/.."
 variant="${VARIANT:-worlds}"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$out/jax_cache}"
 
+# The trainer ends a stopped run in good order, with a checkpoint and exit code 0: no other part may begin from that.
+trap 'log "stopped"; exit 130' INT TERM
+
 log() { echo "$(date -u +%FT%TZ) $*" | tee -a "$out/log.txt"; }
 
 made_by() { # made_by PART: its run, or the weights that another machine made
@@ -35,14 +39,18 @@ made_by() { # made_by PART: its run, or the weights that another machine made
     fi
 }
 
-train() { # train PART RECIPE [FLAG ...]
-    local part="$1" recipe="$2" steps="${1^^}_STEPS" flags="${1^^}_FLAGS" start=$SECONDS
-    shift 2
-    set -- python3 -m camctrl_jax.train --config="$recipe" --workdir="$out/$part" "$@" \
-        ${!steps:+--config.steps="${!steps}"} ${!flags:-}
+logged() { # logged PART COMMAND ...
+    local part="$1" start=$SECONDS
+    shift
     log "$part: $*"
     "$@"
     log "$part: $((SECONDS - start)) s, commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+}
+
+train() { # train PART RECIPE [FLAG ...]
+    local part="$1" recipe="$2" steps="${1^^}_STEPS" flags="${1^^}_FLAGS"
+    logged "$part" python3 -m camctrl_jax.train --config="$recipe" --workdir="$out/$part" "${@:3}" \
+        ${!steps:+--config.steps="${!steps}"} ${!flags:-}
 }
 
 store() { # store PART [FLAG ...]: its weights, in place of those of an earlier run
@@ -87,12 +95,16 @@ for part in "${parts[@]}"; do
         [ "$variant" != nano ] || small=(--frames 9 --steps 2 --count 2 --motion 0) # its clips are shorter than those of the benchmark
         start="$(made_by stage2)"
         vae="$(autoencoder)"
-        python3 -m camctrl_jax.evaluate worlds --checkpoint "$start" --vae "$vae" --out "$out/evaluation" \
+        logged evaluation python3 -m camctrl_jax.evaluate worlds --checkpoint "$start" --vae "$vae" --out "$out/evaluation" \
             "${small[@]}" ${EVALUATION_FLAGS:-}
         ;;
     weights)
         start="$(made_by stage2)"
         vae="$(autoencoder)"
+        [ -f "$out/evaluation/results.json" ] || {
+            echo "part evaluation is not there: run it first, or bring $out/evaluation from where it was run" >&2
+            exit 1
+        }
         rm -rf "$out/weights"
         python3 -m camctrl_jax.export weights --checkpoint "$start" --vae "$vae" --evaluation "$out/evaluation/results.json" \
             --out "$out/weights"
