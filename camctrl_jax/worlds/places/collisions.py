@@ -14,7 +14,7 @@ from camctrl_jax.errors import InvalidValue
 from camctrl_jax.worlds.paths import solid_distances, surface_distance
 from camctrl_jax.worlds.places.solids import SKY, first_hits
 from camctrl_jax.worlds.places.tracks import Leg, in_time, poses_of, shortest, turn_by
-from camctrl_jax.worlds.scene import GROUND, World
+from camctrl_jax.worlds.scene import FIRST_WALL, GROUND, World
 from camctrl_jax.worlds.windows import described
 
 _WAYS = 48  # directions looked into
@@ -64,13 +64,15 @@ def run_into(world: World, seed: int = 0) -> tuple[World, Collision]:
     slots, depth = first_hits(world.scene, 0, eye, rays)
     reach = _PACE * (frames - 1) / world.fps
     still = ~world.scene.moving.any(axis=0)
+    solids = np.flatnonzero(world.scene.half_size[FIRST_WALL:, 0] > 0) + FIRST_WALL
     met = (slots != SKY) & (slots != GROUND) & (depth + _DEPTH < reach) & still[np.maximum(slots, 0)]
     for way in rng.permutation(np.flatnonzero(met)):
         poses = _straight(first, yaw, float(yaws[way]), float(depth[way]), frames, world.fps)
         distance = surface_distance(world.scene, poses[:, :3, 3])
         inside = distance < 0
-        own = solid_distances(world.scene, poses[:, :3, 3], slots[way : way + 1])[:, 0] < 0
-        if inside.any() and inside.argmax() >= frames // 2 and (inside == own).all():
+        entered = solid_distances(world.scene, poses[:, :3, 3], solids) < 0  # [T, K]; solids may overlap
+        alone = (inside == entered[:, solids == slots[way]][:, 0]).all() and (entered.sum(axis=1) < 2).all()
+        if inside.any() and inside.argmax() >= frames // 2 and alone:
             cameras = dataclasses.replace(world.cameras, world_from_camera=poses)
             path = dataclasses.replace(world, cameras=cameras, path_class="collision", moves=(), returns=())
             path = described(path) if path.setting else path  # of others the first frame tells, and stays
