@@ -9,12 +9,14 @@ from ml_collections import ConfigDict
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-from camctrl_jax.training import run
+from camctrl_jax.training import inputs, run
 from camctrl_jax.training.config import as_json, check_config, check_overrides, default_config
-from camctrl_jax.training.inputs import check_position, held_out_batches, open_inputs
+from camctrl_jax.training.inputs import check_position, held_out_batches, open_inputs, render_worlds
 from camctrl_jax.training.program import check_batches
 from camctrl_jax.training.values import ConfigError
 from camctrl_jax.training.world_sets import retrieved_of, turns_of, views_of, world_set
+from camctrl_jax.worlds.benchmark import BENCHMARK_FIRST_SEED
+from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED
 
 NANO = {
     "model.preset": "nano",
@@ -175,38 +177,62 @@ def test_memory_is_of_extension_and_latents():
 
 def test_a_run_draws_from_every_set_and_says_so():
     config = config_with_sets()
-    inputs = opened(config)
-    assert [report.split(",")[0] for report in inputs.reports] == [
+    opening = opened(config)
+    assert [report.split(",")[0] for report in opening.reports] == [
         "ahead (worlds): 10 clips",
         "places (windows of takes): 10 clips",
     ]
-    batches = [next(inputs.stream) for _ in range(6)]
+    batches = [next(opening.stream) for _ in range(6)]
     assert [batch["video"].shape for batch in batches[:3]] == [
         (5, 5, 16, 32, 3),
         (2, 5, 32, 48, 3),
         (5, 5, 16, 32, 3),
     ]
-    names = {name for batch in batches for name in inputs.stream.describe(batch)}
+    names = {name for batch in batches for name in opening.stream.describe(batch)}
     assert names >= {f"ahead/world-{seed}" for seed in range(10)}
     assert {name.split("-from-")[0] for name in names if "place" in name} <= {
         f"places/place-{seed}" for seed in range(5)
     }
-    probed = [np.asarray(videos).shape for videos in inputs.probe(6)]
+    probed = [np.asarray(videos).shape for videos in opening.probe(6)]
     assert probed == [(3, 5, 16, 32, 3), (2, 5, 32, 48, 3), (2, 5, 32, 48, 3)]
-    position = inputs.stream.state()
+    position = opening.stream.state()
     check_position(config, position)
     config.data.sets.places.worlds.seeds = (0, 4)
     with pytest.raises(InvalidValue, match=r"in 10 \+ 10 clips, this run has 10 \+ 8"):
         check_position(config, position)
 
 
-def test_each_set_is_measured_on_worlds_of_its_own():
+def test_each_set_is_measured_on_held_out_worlds_of_its_own(monkeypatch):
+    seeds, windows = [], []
+
+    def rendered(config, chosen, *rest):
+        seeds.extend(chosen)
+        windows.append(config.data.worlds.places.windows_per_take)
+        return render_worlds(config, chosen, *rest)
+
+    monkeypatch.setattr(inputs, "render_worlds", rendered)
     config = config_with_sets(**{"held_out.clips": 20})
     found = held_out_batches(config, make_mesh(MeshConfig()), None, True)
     assert {name: [batch["video"].shape[2] for batch in batches] for name, batches in found.items()} == {
         "ahead": [16] * 2,
         "places": [32] * 5,
     }
+    assert windows == [1, 1]
+    assert len(set(seeds)) == len(seeds) == 20
+    assert HELD_OUT_FIRST_SEED <= max(config.sample.seeds) < min(seeds)
+    assert max(seeds) < BENCHMARK_FIRST_SEED
+
+
+def test_sets_of_the_same_clips_draw_them_apart():
+    config = config_with_sets(**{"data.sets.places.turns": 0})
+    config.data.sets.again = world_set(config, turns=2)
+    stream = opened(config).stream
+    names = [stream.describe(next(stream)) for _ in range(4)]
+    order = {
+        kind: [n.split("/")[1] for each in names for n in each if n.startswith(kind)] for kind in ("ah", "ag")
+    }
+    assert len(order["ah"]) == len(order["ag"]) == 10
+    assert order["ah"] != order["ag"]
 
 
 def test_sets_weigh_alike_in_what_is_measured(monkeypatch):
