@@ -98,16 +98,15 @@ def compare_cullings(clips: int, frames: int, repeats: int, names: list[str]) ->
     def run(job) -> str:
         _, worlds, size, how = job
         digest = hashlib.sha256()
-        parts = list(iterate_rgb(worlds, *size, 2, culling=how))
-        jax.block_until_ready(parts)
-        digest.update(np.asarray(parts[0][0, 0]))
+        for part in iterate_rgb(worlds, *size, 2, culling=how):
+            digest.update(np.asarray(part))
         return digest.hexdigest()[:8]
 
     begun = time.perf_counter()
     with ThreadPoolExecutor(8) as threads:
         pictures = list(threads.map(run, jobs))
     print(f"compiled in {time.perf_counter() - begun:.0f} s", flush=True)
-    print("\n| slots | size | clips | frames/s | picture |\n|---|---|---|---|---|")
+    print("\n| slots | size | clips | frames/s | pictures |\n|---|---|---|---|---|")
     begun = time.perf_counter()
     for job, picture in zip(jobs, pictures, strict=True):
         name, worlds, (height, width), how = job
@@ -127,7 +126,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     on_cpu = jax.default_backend() == "cpu"
-    parser.add_argument("--clips", type=int, default=2 if on_cpu else 1000, help="clips of the bulk rows")
+    parser.add_argument(
+        "--clips", type=int, help="clips of the bulk rows (default: 2 on a CPU, else 1000; of --cullings 136)"
+    )
     parser.add_argument("--frames", type=int, default=49)
     parser.add_argument(
         "--chunk", type=int, default=None, help="worlds rendered at once (default: by device)"
@@ -148,14 +149,13 @@ def main() -> None:
     if arguments.sampling:
         time_sampling(arguments.sampling, arguments.frames)
         return
+    usual = 2 if on_cpu else 1000 if arguments.cullings is None else 136
+    clips = usual if arguments.clips is None else arguments.clips
     if arguments.cullings is not None:
-        clips = arguments.clips if on_cpu or arguments.clips != 1000 else 136
-        compare_cullings(
-            clips, arguments.frames, min(arguments.repeats, 2), arguments.cullings or list(CULLINGS)
-        )
+        compare_cullings(clips, arguments.frames, arguments.repeats, arguments.cullings or list(CULLINGS))
         return
     config = WorldsConfig(frames=arguments.frames, places=Places() if arguments.places else None)
-    count = max(50, arguments.clips)
+    count = max(50, clips)
     worlds = []
 
     def sample():
@@ -176,7 +176,7 @@ def main() -> None:
     fastest, _ = best(sample, arguments.repeats)
     row(f"sample_world, {1e3 * fastest[0] / count:.2f} ms ({1e3 * fastest[1] / count:.2f}) each",
         "", "", count * arguments.frames, fastest, (0.0, 0.0), count)  # fmt: skip
-    del worlds[arguments.clips :]
+    del worlds[clips:]
     for height, width in ((96, 160), (128, 192)):
         for samples in (1, 2):
 
