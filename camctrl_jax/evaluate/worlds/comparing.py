@@ -82,6 +82,8 @@ def _check_truth(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> 
     for what, values in (
         ("format of results", [result.get("format") for result in results]),
         ("rays per pixel and axis", [result.get("request", {}).get("samples") for result in results]),
+        # Of captions: another detector.
+        ("calibration worlds", [result.get("request", {}).get("calibration") for result in results]),
     ):
         if values[0] != values[1]:
             raise InvalidValue(
