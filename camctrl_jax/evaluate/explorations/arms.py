@@ -57,6 +57,12 @@ class Arm:
         """Lc."""
         return latents_of(self.last)
 
+    @property
+    def choice(self) -> Arm:
+        """What decides which frames are retrieved: arms with equal ones retrieve the same, wherever from."""
+        memory = RETRIEVED if self.memory == TRUTH else self.memory
+        return Arm("", self.last, memory, self.retrieved)
+
     def indices(self, history: Cameras, target: Cameras, seed: int) -> np.ndarray:
         """Which of the frames before the last ones are retrieved, i64 [R].
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.evaluate.explorations.figures import write_figures
-from camctrl_jax.evaluate.explorations.summary import CAMERA, RECONSTRUCTION, RETURN, SEAM, TRUE
+from camctrl_jax.evaluate.explorations.summary import BY_ROUTE, CAMERA, RECONSTRUCTION, RETURN, SEAM, TRUE
 from camctrl_jax.evaluate.worlds.estimates_page import NOT_TOLD, table, told
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
@@ -134,11 +134,18 @@ def _routes(results: Mapping[str, Any]) -> list[str]:
     rows = []
     for route, found in results["by_route"].items():
         for row in (*_rows(results), TRUE):
-            names = ("psnr_seen", "psnr_remembered", "last/psnr_seen", RETURN)
-            rows.append([route.replace("_", " "), row, *(told(found[row].get(name)) for name in names)])
+            rows.append([route.replace("_", " "), row, *(told(found[row].get(name)) for name in BY_ROUTE)])
     head = ["route", "", "seen before, dB", "of these, not in the last frames", "seen before, last clip",
             _TITLES[RETURN]]  # fmt: skip
-    return ["", "## By route", "", *table(head, rows)]
+    lines = ["", "## By route", "", *table(head, rows)]
+    apart = [
+        [route.replace("_", " "), arm, *(told(one.get(name)) for name in BY_ROUTE)]
+        for route, found in results["paired_by_route"].items()
+        for arm, one in found.items()
+    ]
+    if apart:
+        lines += ["", f"Against {results['reference']}, world by world:", "", *table(head, apart)]
+    return lines
 
 
 def _cameras(results: Mapping[str, Any]) -> list[str]:
@@ -182,13 +189,15 @@ def _running(results: Mapping[str, Any]) -> list[str]:
         cells += [
             f"{found['memory'][0] / 2**20:.0f}",
             f"{found['memory_after_second'] / 2**20:+.1f}",
+            NOT_TOLD if found["held_after_second"] is None else f"{found['held_after_second'] / 2**20:+.1f}",
             untouched,
         ]
         rows.append([row, *cells])
     if not rows:
         return [NOT_TOLD]
     head = ["", "programs compiled for clip 2", "after clip 2 (most of any world)",
-            "peak memory at clip 2, MiB", "more at the last clip", "earlier frames untouched"]  # fmt: skip
+            "peak memory at clip 2, MiB", "more at the last clip", "more held after the last clip",
+            "earlier frames untouched"]  # fmt: skip
     return ["", "## Running", "", *table(head, rows)]
 
 

@@ -28,6 +28,7 @@ from camctrl_jax.evaluate.explorations.sampling import (
     explored,
     first_clips,
     reconstructed,
+    retrieved_of,
 )
 from camctrl_jax.evaluate.explorations.settings import Settings
 from camctrl_jax.evaluate.explorations.summary import CAMERA, TRUE, summarised
@@ -64,6 +65,7 @@ def evaluate_explorations(settings: Settings, say: Say | None = None) -> dict[st
         for index in range(settings.count)
         if not all(bench.complete(row, index) for row in bench.stores)
     ]
+    others = sum(store.holds_another(index) for store in bench.stores.values() for index in missing)
     say(
         f"{settings.count} worlds, {plan.clips} clips of {plan.frames} frames in all, "
         f"{plan.shape.height}x{plan.shape.width}; arms: {', '.join(arm.name for arm in bench.arms)}; about "
@@ -73,6 +75,7 @@ def evaluate_explorations(settings: Settings, say: Say | None = None) -> dict[st
             if len(missing) < settings.count
             else ""
         )
+        + (f"; {others} records of other settings, weights or versions are replaced" if others else "")
     )
     _measure(bench, missing, say)
     records = {
@@ -143,6 +146,14 @@ def _begun(
         videos = first_clips(bench.pipeline, settings, plan, together(places))
         return [(video, {}) for video in videos]
 
+    arms = [arm for arm in bench.arms if any(not bench.complete(arm.name, index) for index in indices)]
+    # A pool of its own: what is measured of earlier worlds must not keep the device waiting.
+    choosing = ThreadPoolExecutor(os.cpu_count() or 1)
+    choices = {
+        choice: [choosing.submit(retrieved_of, choice, plan, truth) for truth in truths]
+        for choice in dict.fromkeys(arm.choice for arm in arms if arm.memory)
+    }
+    choosing.shutdown(wait=False)
     futures: list[Future] = []
 
     def kept(row: str, made: Made) -> None:
@@ -163,15 +174,17 @@ def _begun(
                     lambda p: [(v, {}) for v in reconstructed(bench.pipeline, plan, together(p))], everything
                 ),
             )
-    arms = [arm for arm in bench.arms if wanted(arm.name)]
     begun = _safely(first_of, everything) if arms else []
     sound = [place for place in everything if begun and begun[place] is not None]
     for arm in arms:
 
         def explore(places: Sequence[int], arm=arm) -> Made:
             start = np.stack([begun[place][0] for place in places])
-            found = explored(bench.pipeline, settings, plan, arm, together(places), start, compilations)
-            notes = {"compiled": found.compiled, "memory": found.memory, "kept": found.kept}
+            known = [choices[arm.choice][place].result() for place in places] if arm.memory else None
+            found = explored(
+                bench.pipeline, settings, plan, arm, together(places), start, compilations, known
+            )
+            notes = {name: getattr(found, name) for name in ("compiled", "memory", "held", "kept")}
             chosen = (
                 np.asarray(found.retrieved).swapaxes(0, 1).tolist()
                 if found.retrieved
@@ -272,5 +285,9 @@ def _running(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         "memory": made[0]["memory"],
         "compiled_after_second": max(sum(record["compiled"][1:]) for record in made),
         "memory_after_second": max(record["memory"][-1] - record["memory"][0] for record in made),
+        # Records of before have none.
+        "held_after_second": max(
+            (record["held"][-1] - record["held"][0] for record in made if "held" in record), default=None
+        ),
         "given_frames_untouched": all(record["kept"] for record in made),
     }

@@ -18,6 +18,9 @@ CURVES = ("psnr", *(f"psnr_{name}" for name in REGIONS), "sharpness")
 CAMERA = ("rot_err_aligned_deg", "trans_err_aligned_share")
 SEAM, RETURN = "seam_over_inside", "return_difference"
 
+BY_ROUTE = ("psnr_seen", "psnr_remembered", "last/psnr_seen", RETURN)
+"""What is told of each route."""
+
 RECONSTRUCTION, TRUE = "reconstruction", "truth"
 """What is measured beside the arms: the true render through the autoencoder, and the true render itself."""
 
@@ -92,11 +95,29 @@ def summarised(
         "paired_curves": {
             arm: _paired_curves(rows[reference], rows[arm]) for arm in arms if arm != reference
         },
+        "paired_by_route": {
+            route: {
+                arm: {
+                    name: _plain(
+                        paired(
+                            *(
+                                _column([values[row][i] for i in _of(takes, route)], name)
+                                for row in (reference, arm)
+                            )
+                        )
+                    )
+                    for name in BY_ROUTE
+                }
+                for arm in arms
+                if arm != reference
+            }
+            for route in dict.fromkeys(take["route"] for take in takes)
+        },
         "by_route": {
             route: {
                 row: {
                     name: measure_of(name, _column([found[i] for i in _of(takes, route)], name))
-                    for name in ("psnr_seen", "psnr_remembered", "last/psnr_seen", RETURN)
+                    for name in BY_ROUTE
                 }
                 for row, found in values.items()
             }
