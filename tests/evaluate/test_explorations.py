@@ -372,6 +372,20 @@ def test_arms_are_compared_world_by_world():
     assert found["per_scene"][0]["values"]["baseline/truth/return_difference"] == 1.0
 
 
+def test_takes_that_are_called_alike_and_are_not_do_not_compare(tmp_path):
+    paths = []
+    for number, difference in enumerate((4.0, 4.01, 9.0)):
+        values = {"last-13/psnr": 20.0 + number, "baseline/truth/return_difference": difference}
+        scene = {"index": 0, "seed": 1, "route": "loop", "layout": "town", "values": values}
+        result = {"kind": "explorations", "format": [2, 1], "clip": {}, "per_scene": [scene]}
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(json.dumps(result))
+    found, _ = compare_results(CompareSettings(paths[0], paths[1]))
+    assert found["differences"]["last-13/psnr"]["mean"] == pytest.approx(1.0)
+    with pytest.raises(UserError, match="not the same takes"):
+        compare_results(CompareSettings(paths[0], paths[2]))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
