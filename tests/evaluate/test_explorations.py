@@ -219,6 +219,8 @@ def test_arms_are_fitted_to_the_weights():
         fitted_arm(parse_arm("retrieved-4"), 0, shape, 36)
     windows = {last: fitted_arm(parse_arm(f"last-{last}"), 0, shape, 36).window for last in (5, 13, 17, 49)}
     assert windows == {5: 49, 13: 49, 17: 97, 49: 97}
+    with pytest.raises(UserError, match="memory is trained in windows of 49"):
+        fitted_arm(parse_arm("last-17-first"), 4, shape, 36)
     with pytest.raises(UserError, match="at most 49"):
         fitted_arm(parse_arm("last-53"), 0, shape, 36)
     assert default_arms(0, 13) == ("last-13", "last-5")
