@@ -143,8 +143,8 @@ def fitted_arm(arm: Arm, trained: int, shape: ClipShape, added: int) -> Arm:
     if arm.memory and window > shape.frames:
         raise InvalidValue(
             f"arm {arm.name}: {arm.last} given frames and {added} to add need a window of {window} frames, "
-            f"and memory is trained in windows of {shape.frames}. Give at most {shape.frames - added}, or take "
-            "fewer --new-frames."
+            f"and memory is trained in windows of {shape.frames}. Give at most {shape.frames - added}, or "
+            "take fewer --new-frames."
         )
     return replace(arm, window=window, retrieved=arm.retrieved or trained if arm.memory else 0)
 
