@@ -16,7 +16,7 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
-from camctrl_jax.evaluate.explorations import Settings, evaluate_explorations
+from camctrl_jax.evaluate.explorations import Settings, evaluate_explorations, running
 from camctrl_jax.evaluate.explorations.arms import default_arms, fitted_arm, parse_arm
 from camctrl_jax.evaluate.explorations.measuring import clip_records, return_record
 from camctrl_jax.evaluate.explorations.running import _running, _safely
@@ -463,3 +463,19 @@ def test_a_whole_run_goes_on_where_it_stopped_and_compares(nano, tmp_path):
     )
     assert (out / "last-5-first" / "clips" / "scene_000.mp4").exists()
     assert more["worlds"]["count"] == 1
+
+
+@pytest.mark.slow
+def test_what_is_made_before_the_device_runs_out_of_memory_is_kept(nano, tmp_path, monkeypatch):
+    def short_of_memory(pipeline, settings, plan, arm, *rest):
+        if arm.name == "last-5+noise0.1":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return explored(pipeline, settings, plan, arm, *rest)
+
+    monkeypatch.setattr(running, "explored", short_of_memory)
+    arms = ("last-5", "last-5+noise0.1")
+    settings = settings_of(tmp_path, checkpoint=str(nano), count=4, arms=arms)
+    with pytest.raises(UserError, match="--batch-size 2"):
+        evaluate_explorations(settings, say=lambda line: None)
+    kept = {path.parent.parent.name for path in tmp_path.glob("*/clips/scene_001.json")}
+    assert kept == {"truth", "reconstruction", "last-5"}

@@ -23,6 +23,7 @@ from camctrl_jax.evaluate.captions.detector import Detector, calibrated, looked_
 from camctrl_jax.evaluate.captions.report import write_results
 from camctrl_jax.evaluate.captions.settings import CALIBRATION_FIRST_SEED, Settings
 from camctrl_jax.evaluate.captions.summary import RECONSTRUCTION, TRUE, summarised, with_own
+from camctrl_jax.evaluate.device_memory import memory_failures
 from camctrl_jax.evaluate.worlds.looking import Clip, Looks
 from camctrl_jax.evaluate.worlds.sampling import noise_seed
 from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
@@ -82,7 +83,8 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
     )
     size = settings.batch_size
     for first in range(0, len(missing), size):
-        _measure(settings, shape, pipeline, stores, detector, looks, missing[first : first + size])
+        with memory_failures(size):
+            _measure(settings, shape, pipeline, stores, detector, looks, missing[first : first + size])
         say(f"{min(first + size, len(missing))} of {len(missing)} captions")
     records = {row: [store.read(i) for i in range(settings.count)] for row, store in stores.items()}
     for row, found in records.items():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import ClipError, InvalidValue
+from camctrl_jax.evaluate.device_memory import memory_failures
 from camctrl_jax.evaluate.explorations.bench import (
     ROWS_OF_TRUTH,
     Bench,
@@ -117,7 +118,8 @@ def _measure(bench: Bench, missing: Sequence[int], say: Say) -> None:
         pending: list[Future] = []
         for first in range(0, len(missing), size):
             indices = list(missing[first : first + size])
-            begun = _begun(bench, indices, compilations, pool)
+            with memory_failures(size):
+                begun = _begun(bench, indices, compilations, pool)
             for future in pending:
                 future.result()
             pending = begun
@@ -126,8 +128,11 @@ def _measure(bench: Bench, missing: Sequence[int], say: Say) -> None:
             say(f"{done} of {len(missing)} worlds; about {left:.0f} s left")
         for future in pending:
             future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:  # nobody who stops a run wants to wait for a queue of measures
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:  # what is made is measured and kept, whatever goes wrong
+        pool.shutdown()
 
 
 def _begun(
