@@ -388,6 +388,22 @@ def test_takes_that_are_called_alike_and_are_not_do_not_compare(tmp_path):
         compare_results(CompareSettings(paths[0], paths[2]))
 
 
+def test_cameras_count_where_the_true_render_gets_some():
+    take = {"index": 0, "seed": 0, "route": "loop", "layout": "town"}
+    take |= {"shares": [dict.fromkeys(REGIONS, 0.25)] * 3}
+    clip = dict.fromkeys(CURVES, 20.0) | {"seam": 1.0, "inside": 1.0}
+    errors = [{"rot_err_aligned_deg": error} for error in (1.0, 2.0, 90.0)]
+    looked = [error | {"pose": error | {"reason": ""}} for error in errors]
+    true = [clip | one for one in looked[:2]] + [clip | {"pose": {"reason": "no_pair"}}]
+    arm = [clip | one for one in looked]
+    rows = {name: [{"clips": clips, "returns": None}] for name, clips in (("truth", true), ("last-13", arm))}
+    found = summarised([take], rows, ["last-13"])
+    assert found["measures"]["last-13"]["rot_err_aligned_deg"]["mean"] == 2.0  # after the first clip
+    assert found["curves"]["last-13"]["rot_err_aligned_deg"][2] is None
+    assert found["cameras"]["last-13"]["clips"] == 2
+    assert found["cameras"]["last-13"]["rot_err_aligned_deg"]["median"] == 1.5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -170,7 +170,7 @@ def _cameras(results: Mapping[str, Any]) -> list[str]:
         "## Estimated cameras",
         "",
         "Clips whose true render gets cameras for all frames, each with the frame before it; errors of those "
-        "that get them too: median (90 % quantile). Means above are of the same kind, and of all clips. "
+        "that get them too: median (90 % quantile). Means above are of the same clips. "
         f"Those whose camera stands or turns on the spot are left out. {versions}.",
         "",
         *table(
