@@ -401,6 +401,7 @@ def test_cameras_count_where_the_true_render_gets_some():
     assert found["measures"]["last-13"]["rot_err_aligned_deg"]["mean"] == 2.0  # after the first clip
     assert found["curves"]["last-13"]["rot_err_aligned_deg"][2] is None
     assert found["cameras"]["last-13"]["clips"] == 2
+    assert found["true_clips_looked_at"] == 3
     assert found["cameras"]["last-13"]["rot_err_aligned_deg"]["median"] == 1.5
 
 

@@ -150,8 +150,17 @@ def _routes(results: Mapping[str, Any]) -> list[str]:
 
 def _cameras(results: Mapping[str, Any]) -> list[str]:
     looked = {row: found for row, found in results["cameras"].items() if found is not None}
-    if not looked:
+    known = results["true_clips_looked_at"]
+    if not known:
         return []
+    if not looked:
+        return [
+            "",
+            "## Estimated cameras",
+            "",
+            f"None of the {known} true renders of clips that were looked at gets cameras for all frames, so "
+            "errors of cameras say nothing here.",
+        ]
     rows = []
     for row, found in looked.items():
         reasons = ", ".join(f"{count} {name}" for name, count in found["failed"].items())
@@ -169,7 +178,8 @@ def _cameras(results: Mapping[str, Any]) -> list[str]:
         "",
         "## Estimated cameras",
         "",
-        "Clips whose true render gets cameras for all frames, each with the frame before it; errors of those "
+        f"Clips whose true render gets cameras for all frames ({looked[TRUE]['clips']} of {known} that were "
+        "looked at), each with the frame before it; errors of those "
         "that get them too: median (90 % quantile). Means above are of the same clips. "
         f"Those whose camera stands or turns on the spot are left out. {versions}.",
         "",

@@ -129,6 +129,7 @@ def summarised(
         },
         "failed": {arm: sum("failed" in record for record in rows[arm]) for arm in arms},
         "cameras": {row: _cameras(records, rows[TRUE]) for row, records in rows.items()},
+        "true_clips_looked_at": sum("pose" in clip for record in rows[TRUE] for clip in record["clips"]),
         "per_scene": [
             {name: take[name] for name in ("index", "seed", "route", "layout")}
             | {"values": _all_values(values, place, arms)}
