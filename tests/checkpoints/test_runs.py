@@ -321,6 +321,8 @@ def test_clips_without_a_field_or_of_another_kind_are_named():
         ({"height": 0}, "height is 0; expected more than 0"),
         ({"shift": "abc"}, "shift is 'abc'; expected a finite number or null"),
         ({"fps": True}, "fps is true; expected a finite number"),
+        ({"retrieved": -1}, "retrieved is -1; expected an integer of 0 or more"),
+        ({"reference": "world"}, "reference is 'world'; expected 'take' or 'clip'"),
     ):
         with pytest.raises(InvalidValue, match=message):
             Architecture(clip=clip | change).sampling({})
