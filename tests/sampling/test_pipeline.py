@@ -26,6 +26,7 @@ from camctrl_jax.sampling.pipeline import (
     Extension,
     Pipeline,
     RetrievedFrames,
+    retrieve,
     sampling_form,
     used_text,
 )
@@ -317,6 +318,20 @@ def test_extension_shows_the_network_earlier_frames_that_the_new_cameras_see(rem
     shown = remembering.extend(video, inputs, WITH_MEMORY, RUN)
     np.testing.assert_array_equal(shown, remembering.extend(video, inputs, EXTENSION, RUN))
     assert np.abs(shown[:, 17:].astype(int) - longer[:, 17:]).max() > 1
+
+
+def test_the_last_frames_are_not_retrieved_while_there_are_others():
+    video = np.arange(9, dtype=np.uint8).reshape(1, 9, 1, 1, 1)
+    still = turning(9)[np.zeros(13, int)]  # no frame shows more than another
+
+    def numbers(count, given):
+        frames = retrieve(video, [still], count, given)
+        assert len(frames.cameras[0]) == count
+        return frames.video[0, :, 0, 0, 0].tolist()
+
+    assert sorted(numbers(4, given=5)) == [0, 1, 2, 3]
+    assert set(numbers(6, given=5)) == {0, 1, 2, 3}  # rather shown twice
+    assert len(set(numbers(4, given=9))) == 4  # there are no others
 
 
 def test_each_retrieved_frame_is_encoded_alone_and_seen_from_the_clips_reference(remembering):
