@@ -110,8 +110,9 @@ class Extension:
         new_latents: Ln, 4 frames each.
         condition_latents: Lc; 1 conditions on the last frame alone, as I2V does.
         retrieved: earlier frames, chosen from the video before the condition by what the coming cameras see
-            (``camctrl_jax.camera.retrieval``); 0 is off. For weights that were trained with such
-            (``SamplingDefaults.retrieved``).
+            (``camctrl_jax.camera.retrieval``); 0 is off. For weights that were trained with such: with
+            ``SamplingDefaults.retrieved`` of them; other numbers work and were not learned, and more have
+            rotary times that are new to the network.
     """
 
     new_latents: int = 12
