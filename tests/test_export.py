@@ -54,6 +54,7 @@ def test_run_directories_are_weights(runs):
         "text_guidance": 1.0,
         "camera_guidance": 2.0,
         "retrieved": 0,
+        "reference": "take",
     }
 
 

@@ -303,6 +303,7 @@ def test_guidance_is_what_was_asked_for(folder, tmp_path):
     assert astuple(plan.sampling.guidance)[:2] == (1.0, 2.0)  # as the weights say
     plan = prepare(Request(**request, history_guidance=1.5))
     assert plan.sampling.guidance.history == 1.0  # from a prompt alone there is none
+    assert any("--history-guidance weighs the first frame; none is given" in note for note in plan.notes)
     plan = prepare(Request(**request, history_guidance=1.5, worlds_seed=1_000_000))
     assert plan.sampling.guidance.history == 1.5
     assert plan.sampling.guidance.evaluations() == 3

@@ -13,7 +13,7 @@ from camctrl_jax.interop.fields import TEXT, Kind, check_fields, or_null, shown
 from camctrl_jax.models import ClipFeaturesConfig, MMDiTConfig, VAEConfig
 
 # Of sampling defaults, what the clips of a run were; guidance stands elsewhere in its configuration.
-_CLIP_FIELDS = ("frames", "height", "width", "fps", "shift", "retrieved")
+_CLIP_FIELDS = ("frames", "height", "width", "fps", "shift", "retrieved", "reference")
 _OBJECT_OR_NULL = or_null(Kind("an object", lambda value: isinstance(value, Mapping)))
 _KINDS = dict.fromkeys(("vae", "mmdit", "text", "clip"), _OBJECT_OR_NULL) | {"vae_spec": or_null(TEXT)}
 
@@ -26,8 +26,9 @@ class Architecture:
         vae: the autoencoder that is stored, with the latent statistics measured on its data.
         mmdit: the transformer that is stored.
         text: settings of the text embedder.
-        clip: ``frames``, ``height``, ``width``, ``fps``, ``shift`` (None: from the number of tokens) and
-            ``retrieved`` (not in that of earlier versions) of the clips it was trained on.
+        clip: ``frames``, ``height``, ``width``, ``fps`` and ``shift`` (None: from the number of tokens)
+            of the clips it was trained on; ``retrieved`` and ``reference``, not in that of earlier versions,
+            of its extensions.
         vae_spec: weights spec of the autoencoder that belongs to the transformer.
         clip_features: the network of clip features that is stored.
     """

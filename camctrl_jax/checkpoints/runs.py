@@ -243,8 +243,8 @@ def load_run_config(run_dir: str | os.PathLike) -> dict:
         Nested dict: the keys of ``training.config.default_config`` and ``architecture``, which says what the
         parameters are without reference to presets: ``vae`` (fields of ``VAEConfig``, with the measured
         latent statistics) for a VAE run, ``mmdit`` (fields of ``MMDiTConfig``), ``text`` (settings of the
-        embedder), ``clip`` (``frames``, ``height``, ``width``, ``fps``, ``shift``) and ``vae_spec``
-        (weights spec of the frozen VAE) for a denoising run. Entries that a run does not have are None.
+        embedder), ``clip`` (see ``Architecture``) and ``vae_spec`` (weights spec of the frozen VAE) for a
+        denoising run. Entries that a run does not have are None.
 
     Raises:
         CheckpointError: ``run_dir`` is not a run directory, or its checkpoint cannot be read.

@@ -76,6 +76,10 @@ class MixedStream:
         self._step += 1
         return batch
 
+    def one_of_each(self) -> list[Batch]:
+        """A batch of every bucket of every set, without moving the position."""
+        return [batch for stream in self._streams for batch in stream.one_of_each()]
+
     def _drawn_by(self, batches: int) -> list[Drawn]:
         """What every bucket of every set draws in so many batches."""
         return [

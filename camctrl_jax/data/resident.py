@@ -414,6 +414,11 @@ class ResidentStream:
         self._step += 1
         return batch
 
+    def one_of_each(self) -> list[Batch]:
+        """A batch of every bucket, without moving the position."""
+        which, _ = self._turns(np.arange(len(self._turns.pattern)))
+        return [self.batch_at(int(step)) for step in np.unique(which, return_index=True)[1]]
+
     def drawn_by(self, batches: int) -> list[Drawn]:
         """What every bucket draws in so many batches."""
         pools = {k: pool_of(p) for k, p, w in zip(self._kinds, self._pools, self._mix.weights) if w}

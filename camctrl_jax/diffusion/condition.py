@@ -46,6 +46,9 @@ class Condition:
         mask: bool [B, R + L], True where the latent frame is given: of the window none for T2V, the first for
             I2V, the first Lc for extension; all retrieved ones.
         retrieved: R, a constant of a compiled program.
+        begun: f32 [B, L, h, w, 6], the window's maps relative to its own first camera, where ``plucker`` is
+            relative to another; None where they are the same. Text to video begins a video, and so is
+            trained on these: the branch without history sees them.
     """
 
     text: Array
@@ -54,6 +57,7 @@ class Condition:
     clean: Array
     mask: Array
     retrieved: int = field(default=0, metadata={"static": True})
+    begun: Array | None = None
 
     def without_text(self, null: NullText) -> Condition:
         """The null branch of the text: the empty prompt for every clip.
@@ -74,14 +78,19 @@ class Condition:
         return self if self.plucker is None else replace(self, plucker=jnp.zeros_like(self.plucker))
 
     def without_history(self) -> Condition:
-        """The null branch of what is given, the T2V state: the window alone, nothing of it given."""
-        window = slice(self.retrieved, None)
+        """The null branch of what is given, the T2V state: the window alone, nothing of it given, seen from
+        its own first camera.
+        """
+        window, plucker = slice(self.retrieved, None), self.begun
+        if plucker is None and self.plucker is not None:
+            plucker = self.plucker[:, window]
         return replace(
             self,
-            plucker=None if self.plucker is None else self.plucker[:, window],
+            plucker=plucker,
             clean=jnp.zeros_like(self.clean[:, window]),
             mask=jnp.zeros_like(self.mask[:, window]),
             retrieved=0,
+            begun=None,
         )
 
     def noised(self, level: Array | float, noise: Array) -> Condition:

@@ -19,7 +19,8 @@ form, which sees the given and retrieved latents H, and ``v(c, s, -)`` for the s
 The call without history is a T2V call: the window alone, nothing given, every latent of it noisy. At given
 positions it must not see what the other calls see in the noisy slot, the noised truth, or history would leak;
 it has a running state of its own there, which begins as noise and follows this call's own velocity, while the
-positions to generate are shared. So it imagines a past of its own for what is generated.
+positions to generate are shared. So it imagines a past of its own for what is generated. Its camera is
+relative to the window's first, as text to video has it in training, whatever the other calls' is relative to.
 
 All branches of a step that see the history run as one batch: conditions are repeated along the batch axis,
 branch by branch. The one without is a second, shorter batch.
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 from jax import Array
@@ -53,7 +54,7 @@ class Branch:
     def of(self, condition: Condition, null: NullText) -> Condition:
         """What this call is told."""
         condition = condition if self.text else condition.without_text(null)
-        condition = condition if self.history else condition.without_history()
+        condition = replace(condition, begun=None) if self.history else condition.without_history()
         return condition if self.camera else condition.without_camera()
 
 

@@ -67,8 +67,7 @@ def prepare(request: Request) -> Plan:
     sampling = _sampling(request, model.sampling)
     initial_noise([request.seed], (1,))  # checks the seed
     start, of_start = start_of_request(request, shape, fps)
-    if not start.given:  # from a prompt alone there is no history to weigh
-        sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
+    sampling, of_history = _weighed(sampling, start)
     prompt, of_prompt = _prompt(request.prompt, start, model)
     of_path: tuple[str, ...] = ()
     if _wants_path(request, has_camera=model.mmdit_config.camera is not None):
@@ -82,7 +81,7 @@ def prepare(request: Request) -> Plan:
         # Without a path the camera branches are equal: leave them out.
         guidance = replace(sampling.guidance, camera=0.0, camera_without_text=None)
         sampling = replace(sampling, guidance=guidance)
-    notes = (*of_clip, *of_start, *of_prompt, *of_path)
+    notes = (*of_clip, *of_start, *of_history, *of_prompt, *of_path)
     return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, notes)
 
 
@@ -136,6 +135,15 @@ def _sampling(request: Request, defaults: SamplingDefaults) -> Sampling:
         )
     guidance = Guidance(text, camera, without_text, request.history_guidance)
     return Sampling(guidance, request.steps, request.shift)
+
+
+def _weighed(sampling: Sampling, start: Start) -> tuple[Sampling, list[str]]:
+    """Without history guidance where nothing is given that it could weigh."""
+    if start.given or sampling.guidance.history == 1.0:
+        return sampling, []
+    guidance = replace(sampling.guidance, history=1.0)
+    note = "--history-guidance weighs the first frame; none is given, so it does nothing."
+    return replace(sampling, guidance=guidance), [note]
 
 
 def _prompt(asked: str | None, start: Start, model: Weights) -> tuple[str, list[str]]:

@@ -196,8 +196,9 @@ class CameraPipeline:
                 video was made along: the path must begin with them, in any world frame. None: it is not
                 checked that it does.
             options: those of ``sample``, where poses and lenses are those of the whole exploration up to the
-                last new frame, and the first pose is the reference of all clips. Give every clip another
-                seed.
+                last new frame, and the first pose is the reference of all clips. (Of clips that go on from
+                one latent, as in image to video, and of weights whose sampling.json says ``"reference":
+                "clip"``, it is the first of their own.) Give every clip another seed.
         """
         given, added = 4 * (condition_latents - 1) + 1, 4 * new_latents
         if min(condition_latents, new_latents) < 1:
@@ -235,7 +236,9 @@ class CameraPipeline:
                     poses, world_from_camera_so_far, video.shape[1],
                     lenses if intrinsics_so_far is not None else None, intrinsics_so_far,
                 )  # fmt: skip
-            options |= {"world_from_camera": poses[:, -given - added :], "reference": poses[:, :1]}
+            options["world_from_camera"] = poses[:, -given - added :]
+            if condition_latents > 1 and self.sampling.get("reference", "take") == "take":
+                options["reference"] = poses[:, :1]
             options["intrinsics"] = lenses[:, -given - added :]
         elif world_from_camera_so_far is not None:
             raise ValueError(
@@ -550,6 +553,9 @@ def _read_sampling(path):
     content = _read_json(path)
     for name in ("text_guidance", "camera_guidance"):
         _check_number(path, name, content.get(name), least=-math.inf)
+    if content.get("reference", "take") not in ("take", "clip"):
+        found = f"{path}: reference is {content['reference']!r}"
+        raise ValueError(f"{found}; expected 'take' or 'clip'. Export or copy the folder again.")
     _check_number(path, "retrieved", content.get("retrieved", 0), least=-1.0, whole=True)
     for name in ("shift", "fps", "frames", "height", "width"):
         if content.get(name) is not None:

@@ -39,6 +39,8 @@ class SamplingDefaults:
         text_guidance, camera_guidance: weights of ``Guidance``.
         retrieved: earlier frames that extension was trained with beside the recent ones, at most; 0 for a
             model that knows none.
+        reference: which camera the poses of extensions were relative to in training, 'take' or 'clip'; see
+            ``camctrl_jax.data.tasks.TaskConfig``.
     """
 
     frames: int
@@ -49,12 +51,17 @@ class SamplingDefaults:
     text_guidance: float = 1.0
     camera_guidance: float = 2.0
     retrieved: int = 0
+    reference: str = "take"
 
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width", "fps", "shift"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidValue(f"{name} is {value!r}; expected more than 0")
+        if self.retrieved < 0:
+            raise InvalidValue(f"retrieved is {self.retrieved!r}; expected 0 or more")
+        if self.reference not in ("take", "clip"):
+            raise InvalidValue(f"reference is {self.reference!r}; expected 'take' or 'clip'")
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

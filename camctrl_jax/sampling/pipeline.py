@@ -110,8 +110,9 @@ class Extension:
         new_latents: Ln, 4 frames each.
         condition_latents: Lc; 1 conditions on the last frame alone, as I2V does.
         retrieved: earlier frames, chosen from the video before the condition by what the coming cameras see
-            (``camctrl_jax.camera.retrieval``); 0 is off. For weights that were trained with such
-            (``SamplingDefaults.retrieved``).
+            (``camctrl_jax.camera.retrieval``); 0 is off. For weights that were trained with such: with
+            ``SamplingDefaults.retrieved`` of them; other numbers work and were not learned, and more have
+            rotary times that are new to the network.
     """
 
     new_latents: int = 12
@@ -246,6 +247,8 @@ class Pipeline:
             sampling = replace(sampling, shift=self.shift(clips.shape))
         if clips.condition is None and clips.retrieved is None:  # nothing that history guidance could weigh
             sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
+        if sampling.guidance.history != 1.0 and clips.references is not None:
+            condition = self._with_begun(condition, clips)
         noise, told = self._noise(clips), condition
         if sampling.condition_noise:
             blur = self._noise(clips, _CONDITION_NOISE)
@@ -316,7 +319,9 @@ class Pipeline:
         The last ``4 * (condition_latents - 1) + 1`` frames are encoded again, so that the first of them is a
         one-frame latent as in training, and condition a clip of ``condition_latents + new_latents`` latents.
         All of it is decoded, causally, and what follows the condition frames is appended. The cameras of all
-        clips are seen from one reference camera: the first frame of the first clip.
+        clips are seen from one reference camera: the first frame of the first clip. But a clip that goes on
+        from one latent is an image-to-video clip, which in training begins at its own first frame, and so do
+        all clips of weights that were trained that way (``SamplingDefaults.reference`` is 'clip').
 
         With ``extension.retrieved``, frames before the condition that show what the new cameras will see are
         chosen by path and shown to the network too. How long the video is changes no shape that is compiled.
@@ -358,7 +363,8 @@ class Pipeline:
                     )
             _check_so_far(clips.cameras, cameras_so_far, video.shape[1])
             windows = [path[len(path) - given - added :] for path in clips.cameras]
-            references = [path.world_from_camera[0] for path in clips.cameras]
+            if extension.condition_latents > 1 and self.defaults.reference == "take":
+                references = [path.world_from_camera[0] for path in clips.cameras]
             if retrieved is None and extension.retrieved:
                 retrieved = retrieve(video, clips.cameras, extension.retrieved, given)
         elif cameras_so_far is not None:
@@ -433,6 +439,13 @@ class Pipeline:
             camera,
             None if frames is None else _seen_from(references, frames.cameras),
         )
+
+    def _with_begun(self, condition: Condition, clips: ClipBatch) -> Condition:
+        """With maps of the window from its own first camera, for the branch without history."""
+        if condition.plucker is None:
+            return condition
+        begun = self._plucker(replace(clips, references=None, retrieved=None))
+        return replace(condition, begun=self._distributed(begun))
 
     def _distributed(self, batch: Any) -> Any:
         """Arrays that every process holds whole, on the mesh if there is one, samples over its devices."""

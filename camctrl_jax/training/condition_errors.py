@@ -4,18 +4,24 @@ Sampling goes on from frames that the model made itself; training shows it true 
 by default:
 
 * **Noise** (the "noised condition" row of CameraCtrl II's ablations): each clip draws a level sigma ~ U(0,
-  noise), and its given latents become ``(1 - sigma) z + sigma n``, n standard normal.
+  noise), and all its given latents, those of image to video and retrieved ones too, become
+  ``(1 - sigma) z + sigma n``, n standard normal. The paper does not say its level.
 * **Error bank** (error recycling, Stable Video Infinity, arXiv 2510.09212): errors that the model makes on
   the latents it generates, ``delta = x0_hat - x0`` with ``x0_hat = x_t - t v``, are kept, and later added to
-  given latents of other clips, ``z + gamma delta``. The bank has a row for each of eight equal parts of t; an
-  error is drawn from a row at random, whatever the time of the clip that it is added to: what sampling goes
-  on from has no such time.
+  given latents of other clips, ``z + gamma delta``, in the clean slot and, noised, in the noisy one. The bank
+  has a row for each of eight equal parts of t; an error is drawn from a row at random, whatever the time of
+  the clip that it is added to: what sampling goes on from has no such time.
+
+Of the source's three errors this is the one on the given image. It adds errors to the latents to generate and
+to the noise as well, with the velocity towards the clean latents as the target; these are not here. It has
+500 entries for each of 50 times and, in its code, keeps one in ten errors of clips that were not disturbed,
+for those are milder; here the newest of all are kept.
 
 Choices of this package: an entry is the error of four latents in a row of one clip, as errors of a clip hang
-together; latent i of what is given gets that of latent i modulo 4. Only clips with something given are
-learned from: without, the error at a late time is another scene. Only extensions, clips with more than one
-latent given, are disturbed: the first frame of image to video is a real picture. Retrieved latents are
-disturbed with their clip.
+together; latent i of what is given, retrieved ones first, gets that of latent i modulo 4. Only clips with
+something given are learned from: without, the error at a late time is another scene. Only extensions, clips
+with more than one latent of the window given, carry errors: the first frame of image to video is a real
+picture.
 
 A bank is arrays in the state of a run, whole on every device: checkpointed with it, and the same on resuming.
 """
@@ -45,8 +51,9 @@ class ConditionConfig:
 
     Attributes:
         noise: largest level of noise on given latents, as a time of the flow; 0 is off. 0.3 for the ablation.
-        error_bank: probability that an extension's given latents carry errors; 0 is off. About 0.7 in the
-        source. error_bank_size: entries for each part of the time.
+        error_bank: probability that an extension's given latents carry errors; 0 is off. In the source's
+            code 0.9 of the samples that are not left clean, of which there are a tenth to a half.
+        error_bank_size: entries for each part of the time.
         error_gamma: what errors are multiplied by.
     """
 

@@ -23,6 +23,7 @@ from camctrl_jax.parallel.hosts import is_peer_lost
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import distribute, distribute_batch
 from camctrl_jax.training import loop
+from camctrl_jax.training.compiling import step_of
 from camctrl_jax.training.config import as_json, differences
 from camctrl_jax.training.initialisation import Start, start_of, take_sizes
 from camctrl_jax.training.inputs import (
@@ -121,12 +122,13 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         # 6. Train.
         run_key = jax.jit(
             lambda: jax.random.fold_in(jax.random.key(config.seed), 1), out_shardings=program.everywhere
-        )
+        )()
         distribution = partial(distribute_batch, mesh=mesh)
+        shapes = map(distribution, inputs.stream.one_of_each())
         outcome = loop.train(
             start.state,
-            lambda state, batch, rng: program.jitted_step(state, batch, rng, frozen),
-            run_key(),
+            step_of(program, start.state, shapes, run_key, frozen),
+            run_key,
             _loop_config(config),
             loop.Run(workdir, start.step, inputs.stream, distribution, checkpoints, progress),
             hooks,

@@ -99,6 +99,20 @@ def retrieved_of(config: ConfigDict) -> int:
     return max(view.data.worlds.retrieved for view in views_of(config).values())
 
 
+def reference_of(config: ConfigDict) -> str:
+    """Which camera extensions are relative to, in all sets that have any (``TaskConfig.reference``).
+
+    Raises:
+        ConfigError: sets differ: sampling could follow one of them only.
+    """
+    tasks = {name: view.tasks for name, view in views_of(config).items()}
+    found = {name: each.reference for name, each in tasks.items() if each.extension > 0}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"config.{_PREFIX}{name}.tasks.reference={value!r}" for name, value in found.items())
+        raise ConfigError(f"{told}: sampling goes on from one kind of reference; expected the same in all")
+    return next(iter(found.values()), config.tasks.reference)
+
+
 def turns_of(config: ConfigDict) -> tuple[int, ...]:
     """Of the sets that have turns, in the order of :func:`views_of`."""
     return tuple(values.turns for values in config.data.sets.values() if values.turns)

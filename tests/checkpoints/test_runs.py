@@ -202,8 +202,25 @@ def test_checkpoints_of_the_second_version_go_on(checkpoints):
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     # What a run would keep now and the checkpoint does not have is named.
     keeping = dataclasses.replace(state, kept={"errors": {"12x20": jnp.ones(3)}})
-    with pytest.raises(CheckpointError, match=r"kept\.errors\.12x20"):
+    with pytest.raises(CheckpointError, match=r"5 keeps nothing beside .* would keep kept\.errors\.12x20"):
         checkpoints.restore(*target(keeping))
+
+
+def test_a_run_keeps_from_its_start_on_what_it_keeps_or_nothing(checkpoints):
+    plain = make_state()
+    keeping, other = (
+        dataclasses.replace(plain, kept={"errors": {name: jnp.ones(3)}}) for name in ("12x20", "24x40")
+    )
+    for step, state in enumerate((plain, keeping)):
+        checkpoints.save(step, state, {}, {})
+    checkpoints.wait()
+    for step, state, message in (
+        (0, keeping, r"keeps nothing .* would keep kept\.errors\.12x20 .*: a run has an error bank"),
+        (1, plain, r"keeps kept\.errors\.12x20 .* would keep nothing: a run has an error bank"),
+        (1, other, r"keeps kept\.errors\.12x20 .* would keep kept\.errors\.24x40"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.restore(*target(state), step)
 
 
 def test_what_a_state_keeps_comes_back_to_the_bit(checkpoints):
@@ -321,6 +338,8 @@ def test_clips_without_a_field_or_of_another_kind_are_named():
         ({"height": 0}, "height is 0; expected more than 0"),
         ({"shift": "abc"}, "shift is 'abc'; expected a finite number or null"),
         ({"fps": True}, "fps is true; expected a finite number"),
+        ({"retrieved": -1}, "retrieved is -1; expected an integer of 0 or more"),
+        ({"reference": "world"}, "reference is 'world'; expected 'take' or 'clip'"),
     ):
         with pytest.raises(InvalidValue, match=message):
             Architecture(clip=clip | change).sampling({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from camctrl_jax.errors import UserError
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.captions import Settings, captions_page, evaluate_captions
 from camctrl_jax.evaluate.captions.detector import Detector, calibrated, looked_at, named_colors
-from camctrl_jax.evaluate.captions.summary import caption_values, summarised
+from camctrl_jax.evaluate.captions.summary import caption_values, summarised, with_own
 from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
 from camctrl_jax.worlds import WorldsConfig, render_rgb, sample_world
 from camctrl_jax.worlds.surfaces import COLOR_NAMES
@@ -82,7 +83,7 @@ def scores_of(**colors):
 
 def test_values_of_a_caption_and_tables_of_several():
     record = {"right": ["red", "blue"], "wrong": ["green"], "scores": [scores_of(red=0.9, green=0.4)]}
-    record |= {"index": 0, "seed": 1, "caption": "a red ball"}
+    record |= {"own": ["red", "blue"], "index": 0, "seed": 1, "caption": "a red ball"}
     values = caption_values(record, fake(0.5))
     assert values == {"right": 0.5, "wrong": 0.0, "gap": 0.5, "choice": 0.0}  # green is as much a surprise
     both = record | {"scores": [scores_of(red=0.9, blue=0.9), None]}
@@ -99,6 +100,66 @@ def test_values_of_a_caption_and_tables_of_several():
     assert found["by_color"]["a row"]["pink"] == {"right": None, "wrong": None}
     assert found["failed"] == {"true render": 3, "reconstruction": 3, "a row": 0}
     assert found["per_scene"][0]["values"]["a row/gap"] == 0.5
+
+
+def test_what_both_captions_name_decides_nothing_and_chance_is_a_half():
+    pairs = [
+        "a red ball and a blue cube",
+        "a red cube and a green ball",
+        "a pink ball, a red ball and a teal cube",
+    ]
+    names = [named_colors(caption) for caption in pairs]
+    records = [
+        {"right": names[i], "wrong": [c for c in names[j] if c not in names[i]], "caption": pairs[i],
+         "scores": [scores_of(red=0.9)]}
+        for i, j in ((0, 1), (1, 2))
+    ]  # fmt: skip
+    found = with_own({"a row": records}, pairs)["a row"]
+    assert [record["own"] for record in found] == [["blue"], ["green"]]
+    values = [caption_values(record, fake(0.5)) for record in found]
+    # Red alone is shown, which both name.
+    assert [one["right"] for one in values] == [0.5, 0.5]
+    assert [one["gap"] for one in values] == [0.0, 0.0]
+    assert [one["choice"] for one in values] == [0.5, 0.5]
+    # A clip that knows no caption: what it gains of one pair it loses of the pair turned round.
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        one, other = (tuple(rng.choice(COLOR_NAMES, rng.integers(1, 5))) for _ in range(2))
+        scores = dict(zip(COLOR_NAMES, rng.random(len(COLOR_NAMES))))
+        turned = []
+        for right, wrong in ((one, other), (other, one)):
+            record = {
+                "right": right,
+                "wrong": [c for c in wrong if c not in right],
+                "scores": [scores_of(**scores)],
+            }
+            (record,) = with_own(
+                {"": [record]}, [" and ".join(f"a {c} ball" for c in names) for names in (right, wrong)]
+            )[""]
+            turned.append(caption_values(record, fake(0.5)))
+        if turned[0]["gap"] is None:
+            assert turned[1]["gap"] is None
+            continue
+        assert turned[0]["gap"] == pytest.approx(-turned[1]["gap"])
+        assert turned[0]["choice"] == 1.0 - turned[1]["choice"]
+
+
+def test_captions_judged_by_another_detector_do_not_compare(tmp_path):
+    scene = {"index": 0, "seed": 1, "caption": "a red ball", "values": {"a row/gap": 0.5}}
+    result = {
+        "kind": "captions",
+        "format": [2, 1, 2],
+        "clip": {},
+        "per_scene": [scene],
+        "request": {"samples": 2},
+    }
+    for name, worlds in (("first", 192), ("second", 64)):
+        result["request"]["calibration"] = worlds
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert compare_results(CompareSettings(first, first))[0]["differences"]
+    with pytest.raises(UserError, match=r"calibration worlds: 192 in .* 64 in"):
+        compare_results(CompareSettings(first, second))
 
 
 def test_frames_that_are_looked_at_are_spread():

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 from nano_weights import save_nano
@@ -15,11 +16,11 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import ClipError, UserError
 from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.comparing import CompareSettings, compare_results
-from camctrl_jax.evaluate.explorations import Settings, evaluate_explorations
+from camctrl_jax.evaluate.explorations import Settings, evaluate_explorations, running
 from camctrl_jax.evaluate.explorations.arms import default_arms, fitted_arm, parse_arm
 from camctrl_jax.evaluate.explorations.measuring import clip_records, return_record
-from camctrl_jax.evaluate.explorations.running import _safely
-from camctrl_jax.evaluate.explorations.sampling import explored
+from camctrl_jax.evaluate.explorations.running import _running, _safely
+from camctrl_jax.evaluate.explorations.sampling import explored, held_memory, retrieved_of
 from camctrl_jax.evaluate.explorations.settings import Plan
 from camctrl_jax.evaluate.explorations.summary import CURVES, summarised
 from camctrl_jax.evaluate.explorations.takes import REGIONS, Truth, take_of, truth_of
@@ -68,6 +69,53 @@ def test_what_an_earlier_frame_shows_is_what_is_not_hidden_on_the_way_to_it(trut
     assert 0.05 < found[still].mean() < 0.95
 
 
+def _depth_test(world, depth, instances, later, earlier):
+    """Seen and hidden for sure, bool [H, W] each, by nothing but the depth maps of two frames: a point is
+    seen where the four pixels round its place in the earlier frame show its object at its depth, hidden where
+    all of them are nearer."""
+    height, width = depth.shape[1:]
+    poses = world.cameras.world_from_camera
+    fx, fy, cx, cy = world.cameras.intrinsics[later] * [width, height, width, height]
+    v, u = np.mgrid[:height, :width] + 0.5
+    sky = ~np.isfinite(depth[later])
+    z = np.where(sky, 1e6, depth[later])  # far enough to be a direction
+    points = np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z, np.ones_like(z)], axis=-1)
+    x, y, z, _ = np.moveaxis(points @ (np.linalg.inv(poses[earlier]) @ poses[later]).T, -1, 0)
+    fx, fy, cx, cy = world.cameras.intrinsics[earlier] * [width, height, width, height]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        column, row = fx * x / z + cx - 0.5, fy * y / z + cy - 0.5
+    inside = (z > 0.01) & (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1)
+    outside = (z < 0) | (column < -0.6) | (column > width - 0.4) | (row < -0.6) | (row > height - 0.4)
+    left = np.clip(np.nan_to_num(column), 0, width - 2).astype(int)
+    top = np.clip(np.nan_to_num(row), 0, height - 2).astype(int)
+    around = [(earlier, top + a, left + b) for a in (0, 1) for b in (0, 1)]
+    same = np.all([instances[place] == instances[later] for place in around], axis=0)
+    depths = np.stack([depth[place] for place in around])
+    here = sky | ((depths.min(axis=0) <= 1.02 * z) & (depths.max(axis=0) >= 0.98 * z))
+    nearer = depths.max(axis=0) < np.where(sky, 1e5, 0.9 * z - 0.05)
+    return inside & same & here, outside | (inside & nearer)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_was_seen_agrees_with_depth_maps(index, plan, tmp_path):
+    take = take_of(settings_of(tmp_path), plan, index)
+    world = take.world
+    depth, instances = render_truth(world, 48, 80)[:2]
+    later = plan.frames - 6
+    still = ~ever_moving(world, instances[later])
+    shown = depth[later : later + 1], instances[later : later + 1]
+    sure = np.zeros(3)
+    for earlier in range(0, later, 7):
+        found = seen_before(world, [later], *shown, range(earlier, earlier + 1))[0]
+        seen, hidden = _depth_test(world, depth, instances, later, earlier)
+        assert not (seen & hidden).any()
+        assert found[still & seen].mean() > 0.99 or not (still & seen).any()
+        assert found[still & hidden].mean() < 0.01 or not (still & hidden).any()
+        sure += (still & seen).sum(), (still & hidden).sum(), still.sum()
+    assert sure[:2].min() > 0.02 * sure[2]  # both occur
+    assert sure[:2].sum() > 0.7 * sure[2]
+
+
 def test_the_frames_of_a_history_show_together_what_each_shows(truth):
     world = truth.take.world
     depth, instances = render_truth(at_frames(world, [14, 12]), SHAPE.height, SHAPE.width)[:2]
@@ -85,7 +133,12 @@ def test_regions_part_the_picture_and_all_of_it_was_seen_where_a_path_comes_back
         assert (sum(parts) == 1).all()
         assert not (regions["remembered"] & ~regions["seen"]).any()
         assert all(frame in plan.new(clip) for frame in truth.measured[clip])
-    assert not truth.regions[-1]["unseen"].any()  # out and back
+    # Out and back: what the last frame shows, the first one did, but for what a thing that moves hid there.
+    assert truth.measured[-1][-1] == plan.frames - 1
+    instances = render_truth(at_frames(truth.take.world, [0, 1]), SHAPE.height, SHAPE.width)[1]
+    hid = ever_moving(truth.take.world, instances[0])
+    assert not (truth.regions[-1]["unseen"][-1] & ~hid).any()
+    assert truth.regions[-1]["unseen"].mean() < 0.01
     assert truth.regions[-1]["remembered"].any()
     assert truth.returns[0] == (0, plan.frames - 1)
     assert all(b - a >= SHAPE.frames for a, b in truth.returns)
@@ -166,6 +219,8 @@ def test_arms_are_fitted_to_the_weights():
         fitted_arm(parse_arm("retrieved-4"), 0, shape, 36)
     windows = {last: fitted_arm(parse_arm(f"last-{last}"), 0, shape, 36).window for last in (5, 13, 17, 49)}
     assert windows == {5: 49, 13: 49, 17: 97, 49: 97}
+    with pytest.raises(UserError, match="memory is trained in windows of 49"):
+        fitted_arm(parse_arm("last-17-first"), 4, shape, 36)
     with pytest.raises(UserError, match="at most 49"):
         fitted_arm(parse_arm("last-53"), 0, shape, 36)
     assert default_arms(0, 13) == ("last-13", "last-5")
@@ -183,6 +238,36 @@ def test_what_arms_retrieve_lies_before_the_last_frames():
         np.testing.assert_array_equal(found, arm.indices(path[:49], path[49:], 7))
     # Of a short history, what there is.
     assert set(parse_arm("random-4").indices(path[:6], path[6:], 0).tolist()) == {0}
+
+
+def test_what_is_retrieved_is_known_before_there_is_a_video(truth, plan):
+    arm = fitted_arm(parse_arm("retrieved-2"), 2, SHAPE, plan.added)
+    of_truth = fitted_arm(parse_arm("retrieved-2-truth+history1.5"), 2, SHAPE, plan.added)
+    assert arm.choice == of_truth.choice
+    assert arm.choice != fitted_arm(parse_arm("random-2"), 2, SHAPE, plan.added).choice
+    found = retrieved_of(arm.choice, plan, truth)
+    path = truth.take.world.cameras
+    for clip, indices in enumerate(found, start=1):
+        new = plan.new(clip)
+        np.testing.assert_array_equal(
+            indices, arm.indices(path[: new.start], path[new.start : new.stop], seed=0)
+        )
+    pipeline = _Recorder()
+    first, one = truth.video[None, : SHAPE.frames], [np.array([clip, 0]) for clip in range(1, plan.clips)]
+    told = explored(pipeline, settings_of(None), plan, arm, [truth], first, lambda: 0, [one])
+    assert told.retrieved == [[[clip, 0]] for clip in range(1, plan.clips)]
+    assert len(told.held) == plan.clips - 1
+
+
+def test_what_clips_leave_behind_is_told_though_the_peak_is_no_higher():
+    made = {"compiled": [3, 0], "memory": [900, 900], "kept": True}
+    found = _running([made | {"held": [100, 160]}, made | {"held": [100, 100]}])
+    assert found["memory_after_second"] == 0
+    assert found["held_after_second"] == 60
+    assert _running([made])["held_after_second"] is None  # of a version before
+    before = held_memory()
+    kept = jax.device_put(np.ones(1 << 18, np.float32))
+    assert held_memory() - before >= kept.nbytes
 
 
 class _Recorder:
@@ -280,10 +365,44 @@ def test_arms_are_compared_world_by_world():
     assert found["measures"]["last-13"]["last/psnr"]["mean"] == pytest.approx(np.mean(levels) + 2.0)
     assert found["measures"]["last-13"]["seam_over_inside"]["mean"] == pytest.approx(2.0)
     assert found["curves"]["last-13"]["psnr"][0]["mean"] == 50.0
+    by_route = found["paired_by_route"]
+    assert by_route["loop"]["retrieved-4"]["psnr_seen"]["clips"] == 1
+    assert by_route["detour"]["retrieved-4"]["psnr_seen"]["mean"] == pytest.approx(1.0)
     assert found["by_route"]["loop"]["last-13"]["psnr_seen"]["mean"] == pytest.approx(23.5)
     assert found["per_scene"][3]["values"]["last-13/psnr"] == pytest.approx(26.0)
     assert "retrieved-4/psnr" not in found["per_scene"][3]["values"]
     assert found["per_scene"][0]["values"]["baseline/truth/return_difference"] == 1.0
+
+
+def test_takes_that_are_called_alike_and_are_not_do_not_compare(tmp_path):
+    paths = []
+    for number, difference in enumerate((4.0, 4.01, 9.0)):
+        values = {"last-13/psnr": 20.0 + number, "baseline/truth/return_difference": difference}
+        scene = {"index": 0, "seed": 1, "route": "loop", "layout": "town", "values": values}
+        result = {"kind": "explorations", "format": [2, 1], "clip": {}, "per_scene": [scene]}
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(json.dumps(result))
+    found, _ = compare_results(CompareSettings(paths[0], paths[1]))
+    assert found["differences"]["last-13/psnr"]["mean"] == pytest.approx(1.0)
+    with pytest.raises(UserError, match="not the same takes"):
+        compare_results(CompareSettings(paths[0], paths[2]))
+
+
+def test_cameras_count_where_the_true_render_gets_some():
+    take = {"index": 0, "seed": 0, "route": "loop", "layout": "town"}
+    take |= {"shares": [dict.fromkeys(REGIONS, 0.25)] * 3}
+    clip = dict.fromkeys(CURVES, 20.0) | {"seam": 1.0, "inside": 1.0}
+    errors = [{"rot_err_aligned_deg": error} for error in (1.0, 2.0, 90.0)]
+    looked = [error | {"pose": error | {"reason": ""}} for error in errors]
+    true = [clip | one for one in looked[:2]] + [clip | {"pose": {"reason": "no_pair"}}]
+    arm = [clip | one for one in looked]
+    rows = {name: [{"clips": clips, "returns": None}] for name, clips in (("truth", true), ("last-13", arm))}
+    found = summarised([take], rows, ["last-13"])
+    assert found["measures"]["last-13"]["rot_err_aligned_deg"]["mean"] == 2.0  # after the first clip
+    assert found["curves"]["last-13"]["rot_err_aligned_deg"][2] is None
+    assert found["cameras"]["last-13"]["clips"] == 2
+    assert found["true_clips_looked_at"] == 3
+    assert found["cameras"]["last-13"]["rot_err_aligned_deg"]["median"] == 1.5
 
 
 @pytest.mark.parametrize(
@@ -335,6 +454,7 @@ def test_a_whole_run_goes_on_where_it_stopped_and_compares(nano, tmp_path):
     for arm in arms:
         running = found["running"][arm]
         assert running["compiled_after_second"] == 0
+        assert running["held_after_second"] == 0
         assert running["given_frames_untouched"]
         assert len(found["curves"][arm]["psnr_seen"]) == CLIPS
         # All arms go on from one first clip.
@@ -360,3 +480,19 @@ def test_a_whole_run_goes_on_where_it_stopped_and_compares(nano, tmp_path):
     )
     assert (out / "last-5-first" / "clips" / "scene_000.mp4").exists()
     assert more["worlds"]["count"] == 1
+
+
+@pytest.mark.slow
+def test_what_is_made_before_the_device_runs_out_of_memory_is_kept(nano, tmp_path, monkeypatch):
+    def short_of_memory(pipeline, settings, plan, arm, *rest):
+        if arm.name == "last-5+noise0.1":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return explored(pipeline, settings, plan, arm, *rest)
+
+    monkeypatch.setattr(running, "explored", short_of_memory)
+    arms = ("last-5", "last-5+noise0.1")
+    settings = settings_of(tmp_path, checkpoint=str(nano), count=4, arms=arms)
+    with pytest.raises(UserError, match="--batch-size 2"):
+        evaluate_explorations(settings, say=lambda line: None)
+    kept = {path.parent.parent.name for path in tmp_path.glob("*/clips/scene_001.json")}
+    assert kept == {"truth", "reconstruction", "last-5"}

@@ -354,6 +354,25 @@ def test_going_on_without_the_memory_that_weights_were_trained_with_is_said(nano
         nano.extend(np.zeros((1, 5, 32, 48, 3), np.uint8), new_latents=1, condition_latents=2)
 
 
+def test_clips_that_go_on_are_seen_from_the_camera_of_their_training(nano, monkeypatch):
+    seen = []
+    monkeypatch.setattr(nano, "sample", lambda *sizes, **options: seen.append(options.get("reference")))
+    monkeypatch.setattr(nano, "decode", lambda latents: np.zeros((1, 9, 32, 48, 3), np.uint8))
+    poses = np.tile(np.eye(4), (13, 1, 1))
+    poses[:, 0, 3] = np.arange(13)
+
+    def extend(latents):
+        options = {"new_latents": 1, "world_from_camera": poses, "intrinsics": LENS}
+        nano.extend(np.zeros((1, 9, 32, 48, 3), np.uint8), condition_latents=latents, **options)
+
+    extend(2)
+    np.testing.assert_array_equal(seen.pop()[0], poses[:1])
+    extend(1)  # as in image to video
+    monkeypatch.setitem(nano.sampling, "reference", "clip")
+    extend(2)
+    assert seen == [None, None]
+
+
 def test_wrong_sizes_and_extensions_are_named(nano):
     with pytest.raises(ValueError, match=r"10 frames of 32x40: expected 4k.1 frames .* multiples of 16"):
         nano.generate(frames=10, height=32, width=40)

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from nano_batches import batch_of
+from nano_batches import HEIGHT, WIDTH, batch_of
 
 from camctrl_jax.models import (
     CameraConfig,
@@ -29,8 +29,8 @@ from camctrl_jax.models import (
 from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import distribute_batch, shardings_of
+from camctrl_jax.training.condition_errors import ConditionConfig, bank_of
 from camctrl_jax.training.objectives.denoise import Denoise
-from camctrl_jax.training.state import create_state
 from camctrl_jax.training.update import Update
 
 # Every kind of block: dual, single with cross-attention to the text, decoder.
@@ -47,7 +47,8 @@ CAMERA = dataclasses.replace(HEADS, camera=CameraConfig(encoder="deep", injectio
 one = MeshConfig()
 mesh = partial(MeshConfig, data=1)
 
-RETRIEVED = 2  # frames beside the windows of the cases that are named so
+RETRIEVED = 2  # frames beside the windows of the cases that are named so, and of those with a bank
+BANK = bank_of(ConditionConfig(error_bank=0.7, error_bank_size=3), [(HEIGHT, WIDTH)], 16)
 
 # name -> (model, mesh, parts of an accumulated batch)
 CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
@@ -71,6 +72,8 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
         mesh(fsdp=2, context=2, tensor=2),
         2,
     ),
+    "bank": (DUAL, one, 1),
+    "bank, all axes, accumulated": (DUAL, mesh(fsdp=2, context=2, tensor=2), 2),
     "camera": (CAMERA, one, 1),
     "camera, all axes, scanned": (
         dataclasses.replace(CAMERA, scan_layers=True),
@@ -100,24 +103,34 @@ def random_params(config: MMDiTConfig) -> dict:
 
 
 def updated(
-    config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int, retrieved: int
+    config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int, kind: str
 ) -> tuple[np.ndarray, float, int]:
-    """(parameter changes of one step, one entry per layer; its loss; entries that one device holds)."""
+    """(parameter changes of one step, one entry per layer; its loss; entries that one device holds). With an
+    error bank two steps of extensions, of which the second is disturbed with errors of the first.
+    """
     # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
     optimizer = optax.sgd(0.1)
     plain = mesh_config == one
     mesh = make_mesh(mesh_config, jax.devices()[:1] if plain else jax.devices())
     placement = placement_of(mesh, mesh_config.context_attention)
     objective = Denoise(
-        Update(optimizer, accumulate=accumulate), config, vae_preset("nano"), placement=placement
+        Update(optimizer, accumulate=accumulate),
+        config,
+        vae_preset("nano"),
+        placement=placement,
+        bank=BANK if kind == "bank" else None,
     )
     params = random_params(config)
-    state = create_state(stack_layers(params, config) if config.scan_layers else params, optimizer)
+    state = objective.state(stack_layers(params, config) if config.scan_layers else params, jax.random.key(0))
     shardings = shardings_of(state, mesh)
     state = jax.device_put(state, shardings)
     step = jax.jit(objective.step, out_shardings=(shardings, None))
-    batch = distribute_batch(batch_of(8, retrieved=retrieved), mesh)
-    state, metrics = step(state, batch, jax.random.key(5), {})
+    batch = batch_of(8, retrieved=RETRIEVED if kind in ("retrieved", "bank") else 0)
+    if kind == "bank":
+        batch |= {"condition_mask": np.arange(3) < np.full((8, 1), 2)}
+    batch = distribute_batch(batch, mesh)
+    for _ in range(2 if kind == "bank" else 1):
+        state, metrics = step(state, batch, jax.random.key(5), {})
     held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
     after = unstack_layers(state.params, config) if config.scan_layers else state.params
     return flat(after) - flat(params), float(metrics["loss"]), held
@@ -126,8 +139,9 @@ def updated(
 def main() -> None:
     references = {}
     for name, case in CASES.items():
-        update, loss, held = updated(*case, RETRIEVED if name.startswith("retrieved") else 0)
-        plain = references.setdefault(name.split(",")[0], (update, loss, held))
+        kind = name.split(",")[0]
+        update, loss, held = updated(*case, kind)
+        plain = references.setdefault(kind, (update, loss, held))
         distance = float(np.linalg.norm(update - plain[0]) / np.linalg.norm(plain[0]))
         print(
             json.dumps(

@@ -32,6 +32,7 @@ CASES = [
     "heads, all axes, allgather",
     "heads, all axes, ulysses, scanned, accumulated",
     "retrieved, all axes, scanned, accumulated",
+    "bank, all axes, accumulated",
     "camera, all axes, scanned",
 ]
 

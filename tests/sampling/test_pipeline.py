@@ -24,7 +24,9 @@ from camctrl_jax.sampling.pipeline import (
     ClipBatch,
     Denoiser,
     Extension,
+    Pipeline,
     RetrievedFrames,
+    retrieve,
     sampling_form,
     used_text,
 )
@@ -318,6 +320,20 @@ def test_extension_shows_the_network_earlier_frames_that_the_new_cameras_see(rem
     assert np.abs(shown[:, 17:].astype(int) - longer[:, 17:]).max() > 1
 
 
+def test_the_last_frames_are_not_retrieved_while_there_are_others():
+    video = np.arange(9, dtype=np.uint8).reshape(1, 9, 1, 1, 1)
+    still = turning(9)[np.zeros(13, int)]  # no frame shows more than another
+
+    def numbers(count, given):
+        frames = retrieve(video, [still], count, given)
+        assert len(frames.cameras[0]) == count
+        return frames.video[0, :, 0, 0, 0].tolist()
+
+    assert sorted(numbers(4, given=5)) == [0, 1, 2, 3]
+    assert set(numbers(6, given=5)) == {0, 1, 2, 3}  # rather shown twice
+    assert len(set(numbers(4, given=9))) == 4  # there are no others
+
+
 def test_each_retrieved_frame_is_encoded_alone_and_seen_from_the_clips_reference(remembering):
     path = turning(9)
     frames = RetrievedFrames(make_image(5, frames=2), [path[[3, 7]]])
@@ -389,6 +405,42 @@ def test_history_guidance_weighs_what_is_given_and_text_to_video_has_nothing_to_
         assert (np.abs(found - plain).max() > 1e-3) == differs
         given = 0 if condition is None else 1
         np.testing.assert_array_equal(found[:, :given], plain[:, :given])
+
+
+def test_clips_are_seen_from_the_camera_that_their_kind_was_seen_from_in_training(pipeline, monkeypatch):
+    seen, path = [], turning(17)
+
+    def recorded(self, window, *_):
+        seen.append(window.references)
+        return np.zeros((1, window.shape.latents, 4, 6, 16), np.float32)
+
+    monkeypatch.setattr(Pipeline, "sample", recorded)
+    per_clip = replace(pipeline, defaults=replace(pipeline.defaults, reference="clip"))
+    for model, latents in ((pipeline, 2), (pipeline, 1), (per_clip, 2)):
+        model.extend(make_image(frames=9), clips(cameras=[path]), Extension(2, latents), RUN)
+    np.testing.assert_array_equal(seen[0], path.world_from_camera[:1])
+    assert seen[1:] == [None, None]  # each window's own first
+
+
+def test_the_call_without_history_has_the_cameras_of_text_to_video(pipeline, monkeypatch):
+    """Its maps begin at the window's first frame, however far the exploration has come."""
+    told, path = [], turning(17)
+
+    def recorded(denoiser, params, noise, condition, *_):
+        told.append(condition)
+        return noise
+
+    monkeypatch.setattr("camctrl_jax.sampling.pipeline.sample", recorded)
+    for history in (1.5, 1.0):
+        run = replace(RUN, guidance=replace(RUN.guidance, history=history))
+        pipeline.extend(make_image(frames=9), clips(cameras=[path]), EXTENSION, run)
+    window = replace(path[4:], times=None)
+    alone, _ = pipeline.condition(clips(cameras=[window], shape=ClipShape(13, 32, 48)))
+    guided, plain = told
+    np.testing.assert_array_equal(guided.without_history().plucker, alone.plucker)
+    assert np.abs(guided.plucker - alone.plucker).max() > 0.1  # the others see the exploration's
+    np.testing.assert_array_equal(guided.plucker, plain.plucker)
+    assert plain.begun is None
 
 
 def test_noise_on_what_is_given_reaches_the_network_alone(pipeline):

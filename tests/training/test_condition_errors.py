@@ -194,6 +194,18 @@ def test_a_step_gives_the_bank_its_errors_and_takes_some_in_the_next(state):
     assert jax.tree.structure(after) == jax.tree.structure(two)
 
 
+def test_errors_are_those_of_the_window_whatever_stands_before_it(state):
+    """A fresh model answers 0, so that they are t (eps - x0) where the window is generated."""
+    inputs = OBJECTIVE.examples(extension_batch(0, retrieved=2), KEY, {}).inputs
+    inputs["error_position"] = jnp.zeros(4)
+    loss = jax.jit(partial(OBJECTIVE.loss, frozen={}), compiler_options=FAST)
+    _, aside = loss(state.params, inputs)
+    target = inputs["noise"][:, 2:] - inputs["latents"]
+    for clip, start in enumerate((2, 0, 2, 0)):
+        expected = inputs["time"][clip] * target[clip, start : start + LATENTS]
+        np.testing.assert_allclose(aside.samples[1][clip], expected, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_step_with_an_empty_bank_is_the_step_without(state):
     objective = dataclasses.replace(OBJECTIVE, bank=BANK)

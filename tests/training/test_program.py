@@ -88,6 +88,32 @@ def test_a_resumed_run_has_the_error_bank_that_it_had(tmp_path):
     assert not all(np.array_equal(one, other) for one, other in pairs)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"condition.error_bank": 0.5, "tasks.extension": 0.0}, r"error_bank=0\.5: no sample .* is extended"),
+        ({"condition.error_bank": 0.5, "data.frames": 5}, r"error_bank=0\.5: no sample .* is extended"),
+        ({"condition.noise": 0.3, "tasks.extension": 0.0, "tasks.i2v": 0.0}, r"noise=0\.3: no sample"),
+    ],
+)
+def test_disturbing_what_is_never_given_is_refused(changes, message):
+    none = {"data.sets.memory.turns": 0, "data.sets.places.turns": 0}
+    with pytest.raises(ConfigError, match=message):
+        program(**none, **changes)
+    for name in ("error_bank", "noise"):
+        program(**{f"condition.{name}": 0.5})  # the recipe itself has extensions
+
+
+def test_sampling_goes_on_from_the_reference_that_was_trained_on():
+    def trained(**changes):
+        return program(**changes).objective.shown.defaults.reference
+
+    assert trained() == "take"
+    assert trained(**{"tasks.reference": "clip"}) == "clip"  # of all sets
+    with pytest.raises(ConfigError, match=r"sets\.memory\.tasks\.reference='clip', .*: sampling"):
+        trained(**{"data.sets.memory.tasks.reference": "clip"})
+
+
 def test_batches_that_do_not_divide_are_refused_with_a_multiple():
     with pytest.raises(ConfigError, match=r"batch of 5 .* in 2 turns .* multiple of 2"):
         program(accumulate=2)

@@ -59,7 +59,8 @@ def captions_page(results: Mapping[str, Any]) -> str:
         "Does a colour detector find the colours of the named objects, and those of another world's caption? "
         "95 % intervals: over objects (Wilson) of the shares, over captions of the rest. The true render is "
         "what the detector can reach: it knows no shapes, and what no caption names has colours, too. "
-        "Colours that both captions name are not asked for as the other one's.",
+        "Colours that both captions name are not asked for as the other one's, and count in neither of the "
+        "last two columns.",
         "",
         *table(
             ["", "own caption", "another's caption", "difference", "the own one fits better"],

@@ -22,7 +22,8 @@ from camctrl_jax.errors import InvalidValue, file_failures
 from camctrl_jax.evaluate.captions.detector import Detector, calibrated, looked_at, named_colors
 from camctrl_jax.evaluate.captions.report import write_results
 from camctrl_jax.evaluate.captions.settings import CALIBRATION_FIRST_SEED, Settings
-from camctrl_jax.evaluate.captions.summary import RECONSTRUCTION, TRUE, summarised
+from camctrl_jax.evaluate.captions.summary import RECONSTRUCTION, TRUE, summarised, with_own
+from camctrl_jax.evaluate.device_memory import memory_failures
 from camctrl_jax.evaluate.worlds.looking import Clip, Looks
 from camctrl_jax.evaluate.worlds.sampling import noise_seed
 from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
@@ -35,6 +36,7 @@ from camctrl_jax.worlds import World, render_rgb
 Say = Callable[[str], None]
 
 _VERSION = 1  # of what is measured
+_TABLES_VERSION = 2  # of what is made of it
 
 
 def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, Any]:
@@ -68,7 +70,11 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
         for i in range(settings.count)
         if not all(_complete(store, i, settings, looks) for store in stores.values())
     ]
-    say(f"{settings.count} captions, {len(missing)} to be sampled; rows: {', '.join(settings.rows())}")
+    replaced = sum(store.holds_another(i) for store in stores.values() for i in missing)
+    say(
+        f"{settings.count} captions, {len(missing)} to be sampled; rows: {', '.join(settings.rows())}"
+        + (f"; {replaced} records of other settings, weights or versions are replaced" if replaced else "")
+    )
     detector = calibrated(
         [settings.world(CALIBRATION_FIRST_SEED + i, shape) for i in range(settings.calibration)],
         shape.height,
@@ -77,7 +83,8 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
     )
     size = settings.batch_size
     for first in range(0, len(missing), size):
-        _measure(settings, shape, pipeline, stores, detector, looks, missing[first : first + size])
+        with memory_failures(size):
+            _measure(settings, shape, pipeline, stores, detector, looks, missing[first : first + size])
         say(f"{min(first + size, len(missing))} of {len(missing)} captions")
     records = {row: [store.read(i) for i in range(settings.count)] for row, store in stores.items()}
     for row, found in records.items():
@@ -86,10 +93,13 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
                 f"{stores[row].path(found.index(None))} is gone or of other settings now: does another run "
                 "write into the same folder? Give each --out a folder of its own, and run this again."
             )
+    # Each one's other caption is the next one's; the last one's is of a world that is not judged.
+    beyond = settings.world(settings.first_seed + settings.count, shape)
+    captions = [*(record["caption"] for record in records[TRUE]), caption_of(beyond)]
     request = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(settings).items()}
     results = {
         "kind": "captions",
-        "format": [FORMAT_VERSION, _VERSION],
+        "format": [FORMAT_VERSION, _VERSION, _TABLES_VERSION],
         "request": request,
         "clip": {"frames": shape.frames, "height": shape.height, "width": shape.width},
         "weights": {"checkpoint": str(model.path), "autoencoder": str(autoencoder.path)},
@@ -102,7 +112,7 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
         "estimators": {} if looks is None else looks.described(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    results |= summarised(records, detector, list(settings.rows()))
+    results |= summarised(with_own(records, captions), detector, list(settings.rows()))
     strips = [
         {row: store.arrays(i)["strip"] for row, store in stores.items()}
         for i in range(min(settings.shown, settings.count))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from camctrl_jax.evaluate.captions.detector import Detector
+from camctrl_jax.evaluate.captions.detector import Detector, named_colors
 from camctrl_jax.metrics.intervals import interval, share_interval
 from camctrl_jax.worlds.surfaces import COLOR_NAMES
 
@@ -20,13 +20,36 @@ VALUES = ("right", "wrong", "gap", "choice")
 MOTION = ("motion_px", "moving_share")
 
 
+def with_own(
+    records: Mapping[str, Sequence[Record]], captions: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Records with ``own``: the colours that a caption names and the next one does not.
+
+    These stand against ``wrong``, those that the next one names and the own one does not: a clip that knows
+    nothing of its caption cannot tell which is which, so chance is 0 and one half, exactly.
+
+    Args:
+        records: of every row those of all captions, in order.
+        captions: of all of them and of the one after the last.
+    """
+    others = [set(named_colors(caption)) for caption in captions[1:]]
+    return {
+        row: [
+            {**record, "own": list(dict.fromkeys(color for color in record["right"] if color not in other))}
+            for record, other in zip(found, others, strict=True)
+        ]
+        for row, found in records.items()
+    }
+
+
 def summarised(
     records: Mapping[str, Sequence[Record]], detector: Detector, rows: Sequence[str]
 ) -> dict[str, Any]:
     """All tables of ``results.json``.
 
     Args:
-        records: of every row (``TRUE``, ``RECONSTRUCTION`` and ``rows``) those of all captions, in order.
+        records: of every row (``TRUE``, ``RECONSTRUCTION`` and ``rows``) those of all captions, in order, see
+            :func:`with_own`.
         detector: which scores are compared by.
         rows: names of what was sampled.
     """
@@ -62,12 +85,14 @@ def summarised(
 
 def caption_values(record: Record, detector: Detector) -> dict[str, float | None]:
     """Of one caption, means over its samples: ``right`` and ``wrong``, shares of the colours that its own and
-    another caption name which count as shown; ``gap``, their difference; ``choice``, 1 where the colours of
-    its own caption are the less to be expected by chance, 0 where the other's are, a half of a tie. None
-    where a caption names none, the other one none but these, or no sample is finite. Where motion was looked
-    at also ``motion_px`` and ``moving_share`` of the first sample."""
+    another caption name which count as shown; ``gap``, the difference of these shares for the colours that
+    one of both alone names, each once; ``choice``, 1 where those of its own caption are the less to be
+    expected by chance, 0 where the other's are, a half of a tie. None where a caption names none, neither
+    names one of its own, or no sample is finite. Where motion was looked at also ``motion_px`` and
+    ``moving_share`` of the first sample."""
     sound = [np.array(scores) for scores in record["scores"] if scores is not None]
-    right, wrong = (_indices(record[name]) for name in ("right", "wrong"))
+    right, wrong, own = (_indices(record[name]) for name in ("right", "wrong", "own"))
+    wrong = list(dict.fromkeys(wrong))
     values: dict[str, float | None] = dict.fromkeys(VALUES)
     if "motion" in record:
         values |= {name: record["motion"].get(name) for name in MOTION}
@@ -76,10 +101,11 @@ def caption_values(record: Record, detector: Detector) -> dict[str, float | None
     for name, colors in (("right", right), ("wrong", wrong)):
         if colors:
             values[name] = float(np.mean([detector.shown(scores)[colors].mean() for scores in sound]))
-    if right and wrong:
-        values["gap"] = values["right"] - values["wrong"]
+    if own and wrong:
+        shown = [detector.shown(scores) for scores in sound]
+        values["gap"] = float(np.mean([one[own].mean() - one[wrong].mean() for one in shown]))
         each = [detector.surprise(scores) for scores in sound]
-        signs = [np.sign(one[right].mean() - one[wrong].mean()) for one in each]
+        signs = [np.sign(one[own].mean() - one[wrong].mean()) for one in each]
         values["choice"] = float(0.5 + 0.5 * np.mean(signs))
     return values
 

@@ -30,6 +30,7 @@ from camctrl_jax.evaluate.checkpoint.measuring import against_truth, task_record
 from camctrl_jax.evaluate.checkpoint.report import write_results
 from camctrl_jax.evaluate.checkpoint.sampling import Plan, decoy_paths, sample_batch
 from camctrl_jax.evaluate.checkpoint.settings import CheckpointSettings, row_folder
+from camctrl_jax.evaluate.device_memory import memory_failures
 from camctrl_jax.evaluate.videos import Estimators
 from camctrl_jax.extras import require
 from camctrl_jax.files.json_file import read_json, write_json
@@ -320,14 +321,8 @@ def _sample(bench: Bench, unit: Unit, places: Sequence[int], count: int) -> dict
     for place in places[:count]:
         _remove(bench, unit, place)
     try:
-        _make(bench, unit, places, count)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InvalidValue(
-            f"--batch-size {len(places)}: the device has no memory for so many clips at a time; take fewer. "
-            "What is done is kept."
-        ) from error
+        with memory_failures(len(places)):
+            _make(bench, unit, places, count)
     except ClipError as error:  # of files and of settings would be of every clip
         if count == 1:
             return {places[0]: str(error)}

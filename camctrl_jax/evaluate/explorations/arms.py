@@ -57,6 +57,12 @@ class Arm:
         """Lc."""
         return latents_of(self.last)
 
+    @property
+    def choice(self) -> Arm:
+        """What decides which frames are retrieved: arms with equal ones retrieve the same, wherever from."""
+        memory = RETRIEVED if self.memory == TRUTH else self.memory
+        return Arm("", self.last, memory, self.retrieved)
+
     def indices(self, history: Cameras, target: Cameras, seed: int) -> np.ndarray:
         """Which of the frames before the last ones are retrieved, i64 [R].
 
@@ -110,7 +116,7 @@ def fitted_arm(arm: Arm, trained: int, shape: ClipShape, added: int) -> Arm:
     """The arm with its window and its number of retrieved frames, if weights can sample it.
 
     The window is a clip as the weights make it; for arms that are given more than it has room for, it is
-    twice as long (97 frames of 49), as ``configs/stage2.py:worlds`` trains extension, too.
+    twice as long (97 frames of 49), as ``configs/stage2.py:worlds`` trains extension without memory, too.
 
     Args:
         arm: as it was parsed.
@@ -133,6 +139,12 @@ def fitted_arm(arm: Arm, trained: int, shape: ClipShape, added: int) -> Arm:
         raise InvalidValue(
             f"arm {arm.name}: after a first clip of {shape.frames} frames, and with {added} to add, at most "
             f"{longest} can be given. Take last-{longest}, or fewer --new-frames."
+        )
+    if arm.memory and window > shape.frames:
+        raise InvalidValue(
+            f"arm {arm.name}: {arm.last} given frames and {added} to add need a window of {window} frames, "
+            f"and memory is trained in windows of {shape.frames}. Give at most {shape.frames - added}, or "
+            "take fewer --new-frames."
         )
     return replace(arm, window=window, retrieved=arm.retrieved or trained if arm.memory else 0)
 

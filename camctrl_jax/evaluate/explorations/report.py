@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.evaluate.explorations.figures import write_figures
-from camctrl_jax.evaluate.explorations.summary import CAMERA, RECONSTRUCTION, RETURN, SEAM, TRUE
+from camctrl_jax.evaluate.explorations.summary import BY_ROUTE, CAMERA, RECONSTRUCTION, RETURN, SEAM, TRUE
 from camctrl_jax.evaluate.worlds.estimates_page import NOT_TOLD, table, told
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
@@ -134,17 +134,33 @@ def _routes(results: Mapping[str, Any]) -> list[str]:
     rows = []
     for route, found in results["by_route"].items():
         for row in (*_rows(results), TRUE):
-            names = ("psnr_seen", "psnr_remembered", "last/psnr_seen", RETURN)
-            rows.append([route.replace("_", " "), row, *(told(found[row].get(name)) for name in names)])
+            rows.append([route.replace("_", " "), row, *(told(found[row].get(name)) for name in BY_ROUTE)])
     head = ["route", "", "seen before, dB", "of these, not in the last frames", "seen before, last clip",
             _TITLES[RETURN]]  # fmt: skip
-    return ["", "## By route", "", *table(head, rows)]
+    lines = ["", "## By route", "", *table(head, rows)]
+    apart = [
+        [route.replace("_", " "), arm, *(told(one.get(name)) for name in BY_ROUTE)]
+        for route, found in results["paired_by_route"].items()
+        for arm, one in found.items()
+    ]
+    if apart:
+        lines += ["", f"Against {results['reference']}, world by world:", "", *table(head, apart)]
+    return lines
 
 
 def _cameras(results: Mapping[str, Any]) -> list[str]:
     looked = {row: found for row, found in results["cameras"].items() if found is not None}
-    if not looked:
+    known = results["true_clips_looked_at"]
+    if not known:
         return []
+    if not looked:
+        return [
+            "",
+            "## Estimated cameras",
+            "",
+            f"None of the {known} true renders of clips that were looked at gets cameras for all frames, so "
+            "errors of cameras say nothing here.",
+        ]
     rows = []
     for row, found in looked.items():
         reasons = ", ".join(f"{count} {name}" for name, count in found["failed"].items())
@@ -162,8 +178,9 @@ def _cameras(results: Mapping[str, Any]) -> list[str]:
         "",
         "## Estimated cameras",
         "",
-        "Clips whose true render gets cameras for all frames, each with the frame before it; errors of those "
-        "that get them too: median (90 % quantile). Means above are of the same kind, and of all clips. "
+        f"Clips whose true render gets cameras for all frames ({looked[TRUE]['clips']} of {known} that were "
+        "looked at), each with the frame before it; errors of those "
+        "that get them too: median (90 % quantile). Means above are of the same clips. "
         f"Those whose camera stands or turns on the spot are left out. {versions}.",
         "",
         *table(
@@ -182,13 +199,15 @@ def _running(results: Mapping[str, Any]) -> list[str]:
         cells += [
             f"{found['memory'][0] / 2**20:.0f}",
             f"{found['memory_after_second'] / 2**20:+.1f}",
+            NOT_TOLD if found["held_after_second"] is None else f"{found['held_after_second'] / 2**20:+.1f}",
             untouched,
         ]
         rows.append([row, *cells])
     if not rows:
         return [NOT_TOLD]
     head = ["", "programs compiled for clip 2", "after clip 2 (most of any world)",
-            "peak memory at clip 2, MiB", "more at the last clip", "earlier frames untouched"]  # fmt: skip
+            "peak memory at clip 2, MiB", "more at the last clip", "more held after the last clip",
+            "earlier frames untouched"]  # fmt: skip
     return ["", "## Running", "", *table(head, rows)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import ClipError, InvalidValue
+from camctrl_jax.evaluate.device_memory import memory_failures
 from camctrl_jax.evaluate.explorations.bench import (
     ROWS_OF_TRUTH,
     Bench,
@@ -28,6 +29,7 @@ from camctrl_jax.evaluate.explorations.sampling import (
     explored,
     first_clips,
     reconstructed,
+    retrieved_of,
 )
 from camctrl_jax.evaluate.explorations.settings import Settings
 from camctrl_jax.evaluate.explorations.summary import CAMERA, TRUE, summarised
@@ -64,6 +66,7 @@ def evaluate_explorations(settings: Settings, say: Say | None = None) -> dict[st
         for index in range(settings.count)
         if not all(bench.complete(row, index) for row in bench.stores)
     ]
+    others = sum(store.holds_another(index) for store in bench.stores.values() for index in missing)
     say(
         f"{settings.count} worlds, {plan.clips} clips of {plan.frames} frames in all, "
         f"{plan.shape.height}x{plan.shape.width}; arms: {', '.join(arm.name for arm in bench.arms)}; about "
@@ -73,6 +76,7 @@ def evaluate_explorations(settings: Settings, say: Say | None = None) -> dict[st
             if len(missing) < settings.count
             else ""
         )
+        + (f"; {others} records of other settings, weights or versions are replaced" if others else "")
     )
     _measure(bench, missing, say)
     records = {
@@ -114,7 +118,8 @@ def _measure(bench: Bench, missing: Sequence[int], say: Say) -> None:
         pending: list[Future] = []
         for first in range(0, len(missing), size):
             indices = list(missing[first : first + size])
-            begun = _begun(bench, indices, compilations, pool)
+            with memory_failures(size):
+                begun = _begun(bench, indices, compilations, pool)
             for future in pending:
                 future.result()
             pending = begun
@@ -123,8 +128,11 @@ def _measure(bench: Bench, missing: Sequence[int], say: Say) -> None:
             say(f"{done} of {len(missing)} worlds; about {left:.0f} s left")
         for future in pending:
             future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:  # nobody who stops a run wants to wait for a queue of measures
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:  # what is made is measured and kept, whatever goes wrong
+        pool.shutdown()
 
 
 def _begun(
@@ -143,6 +151,14 @@ def _begun(
         videos = first_clips(bench.pipeline, settings, plan, together(places))
         return [(video, {}) for video in videos]
 
+    arms = [arm for arm in bench.arms if any(not bench.complete(arm.name, index) for index in indices)]
+    # A pool of its own: what is measured of earlier worlds must not keep the device waiting.
+    choosing = ThreadPoolExecutor(os.cpu_count() or 1)
+    choices = {
+        choice: [choosing.submit(retrieved_of, choice, plan, truth) for truth in truths]
+        for choice in dict.fromkeys(arm.choice for arm in arms if arm.memory)
+    }
+    choosing.shutdown(wait=False)
     futures: list[Future] = []
 
     def kept(row: str, made: Made) -> None:
@@ -163,15 +179,17 @@ def _begun(
                     lambda p: [(v, {}) for v in reconstructed(bench.pipeline, plan, together(p))], everything
                 ),
             )
-    arms = [arm for arm in bench.arms if wanted(arm.name)]
     begun = _safely(first_of, everything) if arms else []
     sound = [place for place in everything if begun and begun[place] is not None]
     for arm in arms:
 
         def explore(places: Sequence[int], arm=arm) -> Made:
             start = np.stack([begun[place][0] for place in places])
-            found = explored(bench.pipeline, settings, plan, arm, together(places), start, compilations)
-            notes = {"compiled": found.compiled, "memory": found.memory, "kept": found.kept}
+            known = [choices[arm.choice][place].result() for place in places] if arm.memory else None
+            found = explored(
+                bench.pipeline, settings, plan, arm, together(places), start, compilations, known
+            )
+            notes = {name: getattr(found, name) for name in ("compiled", "memory", "held", "kept")}
             chosen = (
                 np.asarray(found.retrieved).swapaxes(0, 1).tolist()
                 if found.retrieved
@@ -272,5 +290,9 @@ def _running(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         "memory": made[0]["memory"],
         "compiled_after_second": max(sum(record["compiled"][1:]) for record in made),
         "memory_after_second": max(record["memory"][-1] - record["memory"][0] for record in made),
+        # Records of before have none.
+        "held_after_second": max(
+            (record["held"][-1] - record["held"][0] for record in made if "held" in record), default=None
+        ),
         "given_frames_untouched": all(record["kept"] for record in made),
     }

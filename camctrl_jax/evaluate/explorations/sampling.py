@@ -30,7 +30,9 @@ class Exploration:
         videos: u8 [N, T, H, W, 3].
         retrieved: of every further clip and take, which frames were retrieved.
         compiled: programs compiled for each clip.
-        memory: peak bytes after each clip, of the device where it tells, else of this process.
+        memory: peak bytes after each clip, of the device where it tells, else of this process. Never falls,
+            and an earlier arm may have reached it: what a clip leaves behind is in ``held``.
+        held: bytes of the device in use after each clip, where it tells, else of JAX's arrays.
         kept: whether every further clip left the frames before it as they were, bit for bit.
     """
 
@@ -38,6 +40,7 @@ class Exploration:
     retrieved: list[list[list[int]]]
     compiled: list[int]
     memory: list[int]
+    held: list[int]
     kept: bool
 
 
@@ -58,6 +61,14 @@ def peak_memory() -> int:
     return int(stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
+def held_memory() -> int:
+    """Bytes in use now; of the default device where it tells, else of all of JAX's arrays."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_in_use" in stats:
+        return int(stats["bytes_in_use"])
+    return sum(array.nbytes for array in jax.live_arrays())
+
+
 def first_clips(pipeline: Pipeline, settings: Settings, plan: Plan, truths: Sequence[Truth]) -> np.ndarray:
     """I2V from the true first frames: u8 [N, frames of a clip, H, W, 3], which all arms go
     on from.
@@ -76,6 +87,16 @@ def first_clips(pipeline: Pipeline, settings: Settings, plan: Plan, truths: Sequ
     return pipeline.autoencoder.decode(pipeline.sample(clips, settings.sampling(None)))
 
 
+def retrieved_of(arm: Arm, plan: Plan, truth: Truth) -> list[np.ndarray]:
+    """Which frames an arm with a memory retrieves for every further clip of a take, each i64 [R]. By poses
+    alone, so that it can be known before there is a video."""
+    path, found = truth.take.world.cameras, []
+    for clip in range(1, plan.clips):
+        new = plan.new(clip)
+        found.append(arm.indices(path[: new.start], path[new.start : new.stop], noise_seed(truth, clip)))
+    return found
+
+
 def explored(
     pipeline: Pipeline,
     settings: Settings,
@@ -84,6 +105,7 @@ def explored(
     truths: Sequence[Truth],
     first: np.ndarray,
     compilations: Compilations,
+    retrieved: Sequence[Sequence[np.ndarray]] | None = None,
 ) -> Exploration:
     """All clips of an arm, along the true paths.
 
@@ -95,14 +117,17 @@ def explored(
         truths: of N takes.
         first: u8 [N, frames of a clip, H, W, 3], the clips that they go on from.
         compilations: of this process.
+        retrieved: of every take what :func:`retrieved_of` finds, if that is known already.
 
     Raises:
         ClipError: a clip is not finite.
     """
+    if arm.memory and retrieved is None:
+        retrieved = [retrieved_of(arm, plan, truth) for truth in truths]
     window = Extension(latents_of(arm.window) - arm.condition_latents, arm.condition_latents)
     made = plan.shape.temporal_stride * window.new_latents
     sampling, video = settings.sampling(arm), first
-    retrieved, compiled, memory, kept = [], [], [], True
+    used, compiled, memory, held, kept = [], [], [], [], True
     for clip in range(1, plan.clips):
         start, before = plan.new(clip).start, compilations()
         paths = [_path(truth.take.world.cameras, start + made) for truth in truths]
@@ -113,11 +138,8 @@ def explored(
             cameras=paths,
         )
         if arm.memory:
-            chosen = [
-                arm.indices(path[:start], path[start : start + plan.added], noise_seed(truth, clip))
-                for truth, path in zip(truths, paths, strict=True)
-            ]
-            retrieved.append([indices.tolist() for indices in chosen])
+            chosen = [found[clip - 1] for found in retrieved]
+            used.append([indices.tolist() for indices in chosen])
             shown = [truth.video for truth in truths] if arm.memory == TRUTH else video
             clips = replace(
                 clips,
@@ -131,7 +153,8 @@ def explored(
         video = longer[:, : start + plan.added]
         compiled.append(compilations() - before)
         memory.append(peak_memory())
-    return Exploration(video, retrieved, compiled, memory, kept)
+        held.append(held_memory())
+    return Exploration(video, used, compiled, memory, held, kept)
 
 
 def _path(cameras: Cameras, frames: int) -> Cameras:

@@ -18,6 +18,9 @@ CURVES = ("psnr", *(f"psnr_{name}" for name in REGIONS), "sharpness")
 CAMERA = ("rot_err_aligned_deg", "trans_err_aligned_share")
 SEAM, RETURN = "seam_over_inside", "return_difference"
 
+BY_ROUTE = ("psnr_seen", "psnr_remembered", "last/psnr_seen", RETURN)
+"""What is told of each route."""
+
 RECONSTRUCTION, TRUE = "reconstruction", "truth"
 """What is measured beside the arms: the true render through the autoencoder, and the true render itself."""
 
@@ -65,6 +68,10 @@ def summarised(
         rows: by name (the arms, and ``RECONSTRUCTION`` and ``TRUE``), the record of every world.
         arms: names of the arms, the first of which others are compared with.
     """
+    rows = {
+        row: [_told(record, true) for record, true in zip(records, rows[TRUE], strict=True)]
+        for row, records in rows.items()
+    }
     values = {row: [world_values(record) for record in records] for row, records in rows.items()}
     names = list(dict.fromkeys(name for arm in arms for one in values[arm] for name in one))
     reference = arms[0]
@@ -92,11 +99,29 @@ def summarised(
         "paired_curves": {
             arm: _paired_curves(rows[reference], rows[arm]) for arm in arms if arm != reference
         },
+        "paired_by_route": {
+            route: {
+                arm: {
+                    name: _plain(
+                        paired(
+                            *(
+                                _column([values[row][i] for i in _of(takes, route)], name)
+                                for row in (reference, arm)
+                            )
+                        )
+                    )
+                    for name in BY_ROUTE
+                }
+                for arm in arms
+                if arm != reference
+            }
+            for route in dict.fromkeys(take["route"] for take in takes)
+        },
         "by_route": {
             route: {
                 row: {
                     name: measure_of(name, _column([found[i] for i in _of(takes, route)], name))
-                    for name in ("psnr_seen", "psnr_remembered", "last/psnr_seen", RETURN)
+                    for name in BY_ROUTE
                 }
                 for row, found in values.items()
             }
@@ -104,12 +129,27 @@ def summarised(
         },
         "failed": {arm: sum("failed" in record for record in rows[arm]) for arm in arms},
         "cameras": {row: _cameras(records, rows[TRUE]) for row, records in rows.items()},
+        "true_clips_looked_at": sum("pose" in clip for record in rows[TRUE] for clip in record["clips"]),
         "per_scene": [
             {name: take[name] for name in ("index", "seed", "route", "layout")}
             | {"values": _all_values(values, place, arms)}
             for place, take in enumerate(takes)
         ],
     }
+
+
+def _told(record: Record, true: Record) -> Record:
+    """A record without errors of cameras in clips whose true render gets none: there they say nothing of the
+    model, and an estimator that finds a path all the same may have found any."""
+    if "clips" not in record:
+        return record
+    clips = [
+        clip
+        if exact.get(CAMERA[0]) is not None
+        else {name: value for name, value in clip.items() if name not in CAMERA}
+        for clip, exact in zip(record["clips"], true["clips"], strict=True)
+    ]
+    return {**record, "clips": clips}
 
 
 def _all_values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,9 @@ from camctrl_jax.metrics.intervals import paired, ratio_of_means, shares_apart
 
 RATIOS = ("motion_px",)
 """Measures that are also compared as ratios of means: a share of another model's is what is wanted."""
+
+_OF_TRUTH = ("seam_over_inside", "return_difference")
+"""What explorations measure of true renders without an estimator."""
 
 
 def compare_worlds(
@@ -45,6 +49,7 @@ def compare_worlds(
     common = [key for key in scenes[0] if key in scenes[1]]
     if not common:
         raise InvalidValue(f"{names[0]} and {names[1]} have no scene in common.")
+    _check_takes(names, scenes, common)
     differences = {}
     for label, pair in _columns(results, rows).items():
         if pair[0].rpartition("/")[2] in apart:
@@ -82,12 +87,28 @@ def _check_truth(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> 
     for what, values in (
         ("format of results", [result.get("format") for result in results]),
         ("rays per pixel and axis", [result.get("request", {}).get("samples") for result in results]),
+        # Of captions: another detector.
+        ("calibration worlds", [result.get("request", {}).get("calibration") for result in results]),
     ):
         if values[0] != values[1]:
             raise InvalidValue(
                 f"{what}: {values[0]} in {names[0]}, {values[1]} in {names[1]}. They were not measured "
                 "in one way, and do not compare: evaluate one of them again."
             )
+
+
+def _check_takes(names: Sequence[str], scenes: Sequence[Mapping[Any, Any]], common: Sequence[Any]) -> None:
+    """Refuse explorations whose takes are called alike, and are not: what is measured of the true render
+    alone must agree, but for what devices round."""
+    for key in common:
+        for name in _OF_TRUTH:
+            values = [found[key].get(f"baseline/truth/{name}") for found in scenes]
+            if None not in values and not math.isclose(*values, rel_tol=0.05, abs_tol=0.05):
+                raise InvalidValue(
+                    f"world {key[0]}, seed {key[1]}: {name} of the true render is {values[0]:.3f} in "
+                    f"{names[0]}, {values[1]:.3f} in {names[1]}. These are not the same takes: evaluate one "
+                    "of them again with this version."
+                )
 
 
 def _looked_at_apart(results: Sequence[Mapping[str, Any]]) -> set[str]:

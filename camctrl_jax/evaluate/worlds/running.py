@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.evaluate.device_memory import memory_failures
 from camctrl_jax.evaluate.worlds.bench import LEAST_FEATURE_FRAMES, Bench, Features, Say, opened
 from camctrl_jax.evaluate.worlds.looking import Clip
 from camctrl_jax.evaluate.worlds.measuring import baseline_records, task_record
@@ -76,7 +77,8 @@ def measure_scenes(bench: Bench, store: Store, missing: Sequence[int], say: Say,
         pending: list[Future] = []
         for first in range(0, len(missing), size):
             indices = list(missing[first : first + size])
-            started = start(bench, store, indices, pools, clock)
+            with memory_failures(size):
+                started = start(bench, store, indices, pools, clock)
             _finish(pending, clock)
             pending = started
             done = first + len(indices)

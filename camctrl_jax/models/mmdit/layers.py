@@ -29,7 +29,7 @@ from camctrl_jax.models.placement import ONE_DEVICE, Placement
 NORM_EPS = 1e-6
 IMAGE_NORM_EPS = 1e-5
 # Rotary time of the first retrieved latent; those after it count down. Before every window's 0, and as far
-# from it as two seconds are: a retrieved frame is no neighbour in time of what is generated.
+# from it as 32 frames are: a retrieved frame is no neighbour in time of what is generated.
 RETRIEVED_TIME = -8.0
 
 _kernel_init = nn.initializers.xavier_uniform()

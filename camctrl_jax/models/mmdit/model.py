@@ -79,7 +79,7 @@ class MMDiT(nn.Module):
             plucker: f32 [B, L, h, w, 6] (or [B, L, H, W, 6] for a camera of resolution 'pixel'). Zeros mean
               "no camera", which leaves the biases of the camera layers; None leaves the camera layers out.
             image: [B, I, image_dim] image-encoder features, or None.
-            retrieved: how many latent frames at the front are retrieved ones, of any time before the window
+            retrieved: how many latent frames at the front are retrieved ones, of any time outside the window
               that follows them: they have rotary times of their own, the window's are what they are alone.
 
         Returns: f32 [B, L, h, w, out_channels].

@@ -353,6 +353,12 @@ def check(config: ConfigDict) -> None:
         "vae_loss.train_encoder",
         "without --config.init_from= there is no trained encoder to keep",
     )
+    require(
+        config,
+        config.vae_loss.train_encoder or not config.vae_loss.equivariance,
+        "vae_loss.equivariance",
+        "it shapes latents, and those of --config.vae_loss.train_encoder=False stay as they are: expected 0",
+    )
     autoencode_config(config)
     vae_config(config)
 

@@ -23,8 +23,9 @@ from ml_collections.config_dict import placeholder
 from camctrl_jax.camera import Cameras
 from camctrl_jax.checkpoints.architecture import Architecture, clip_of
 from camctrl_jax.checkpoints.weights import Weights, load_vae, open_vae, open_weights
-from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.clip_shape import ClipShape, latents_of
 from camctrl_jax.data.stream import Batch
+from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.diffusion.condition import Condition, camera_condition
 from camctrl_jax.diffusion.flow import FlowConfig, generation_loss, interpolate, sample_times, velocity_target
@@ -53,7 +54,7 @@ from camctrl_jax.training.objective import Frozen, Metrics, Objective, Preview, 
 from camctrl_jax.training.state import Params, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
 from camctrl_jax.training.values import ConfigError, mmdit_config, require, untrained_vae, update_of
-from camctrl_jax.training.world_sets import retrieved_of, views_of
+from camctrl_jax.training.world_sets import reference_of, retrieved_of, views_of
 
 AUTOENCODER = "autoencoder"  # the role of the frozen VAE
 ERRORS = "condition_errors"  # the role of the error bank in what a state keeps
@@ -189,6 +190,11 @@ class Denoise(Objective):
             inputs = noised(inputs, self.disturbance.noise, jax.random.fold_in(key, _DISTURBANCE_KEY))
         mask = batch["condition_mask"]
         return Examples(inputs, mask.shape[-1] - mask.sum(axis=-1))
+
+    def measure(self, params: Params, batch: Batch, key: Array, frozen: Frozen) -> Metrics:
+        """As in training, but what is given is not disturbed, so that values of all runs compare."""
+        undisturbed = replace(self, disturbance=ConditionConfig())
+        return super(Denoise, undisturbed).measure(params, batch, key, frozen)
 
     def condition(self, inputs: Mapping[str, Array]) -> Condition:
         """What the model is told of some examples."""
@@ -400,8 +406,30 @@ def check(config: ConfigDict) -> None:
         untrained_vae(config)
 
 
+def _check_disturbance(config: ConfigDict) -> None:
+    """Raises: ConfigError for given latents that are to be disturbed where none ever are."""
+    most = max(_most_given(view) for view in views_of(config).values())
+    for name, least, kind in (("noise", 1, "starts from frames"), ("error_bank", 2, "is extended")):
+        require(
+            config,
+            not config.condition[name] or most >= least,
+            f"condition.{name}",
+            f"no sample of this run {kind} (config.tasks), so there is nothing to disturb: expected 0",
+        )
+
+
+def _most_given(config: ConfigDict) -> int:
+    """How many latents a sample is given at most."""
+    tasks, room = TaskConfig(**config.tasks), latents_of(config.data.frames) - 1  # one is left to generate
+    low, high = tasks.extension_latents
+    if tasks.extension > 0 and min(high, room) >= low:
+        return min(high, room)
+    return min(room, 1) if tasks.i2v + tasks.extension > 0 else 0
+
+
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Denoise:
     """The objective of a configuration; see ``build_objective``."""
+    _check_disturbance(config)
     model, flow = mmdit_config(config), FlowConfig(**config.flow)
     vae = untrained_vae(config) if config.vae.weights == "random" else open_vae(config.vae.weights).vae_config
     data, sample = config.data, config.sample
@@ -415,6 +443,7 @@ def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) ->
         sample.text_guidance,
         sample.camera_guidance,
         retrieved_of(config),
+        reference_of(config),
     )
     disturbance = ConditionConfig(**config.condition)
     views = views_of(config).values()

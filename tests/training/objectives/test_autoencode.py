@@ -1,5 +1,7 @@
 """The VAE step: each term is what it says, the loss falls, the adversary waits and then moves."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ from camctrl_jax.models.discriminator import (
     spectral_norm,
 )
 from camctrl_jax.models.roles import ENCODER_PARTS
-from camctrl_jax.training.config import default_config
+from camctrl_jax.training.config import check_config, default_config
 from camctrl_jax.training.objectives.autoencode import (
     ADVERSARY,
     FEATURES,
@@ -32,6 +34,7 @@ from camctrl_jax.training.objectives.autoencode import (
 )
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.update import Update
+from camctrl_jax.training.values import ConfigError
 
 MODEL = vae_preset("nano", base_dim=4, decoder_base_dim=4)
 VAE_MODEL = VAE(MODEL)
@@ -102,25 +105,46 @@ def test_how_clips_look_is_a_term_of_its_own(params):
 def test_equivariance_compares_the_picture_of_averaged_latents(params):
     video = to_unit_range(jnp.asarray(video_batch()["video"]))
     inputs = {"video": video, "noise": jnp.zeros((2, *MODEL.latent_shape(5, 16, 16)))}
+    wanted = np.asarray(video).reshape(2, 5, 8, 2, 8, 2, 3).mean((3, 5))
 
     def loss(params, weight):
         # The squared error alone, so that the term can be written down here in one line.
         settings = AutoencodeConfig(l1=0.0, l2=1.0, structure=0.0, equivariance=weight)
-        return Autoencode(Update(OPTIMIZER), MODEL, settings).loss(params, inputs, {})
+        value, aside = Autoencode(Update(OPTIMIZER), MODEL, settings).loss(params, inputs, {})
+        return value, aside.means
 
-    (plain, without), (with_term, terms) = loss(params, 0.0), loss(params, 3.0)
-    assert "equivariance" not in without.means
-    latents, _ = VAE_MODEL.apply({"params": params}, video, method=VAE.encode)
-    averaged = (latents[:, :, ::2] + latents[:, :, 1::2])[:, :, :, ::2] / 4
-    averaged += (latents[:, :, ::2] + latents[:, :, 1::2])[:, :, :, 1::2] / 4
-    picture = VAE_MODEL.apply({"params": params}, averaged, clip=False, method=VAE.decode)
-    wanted = np.asarray(video).reshape(2, 5, 8, 2, 8, 2, 3).mean((3, 5))
-    expected = float(jnp.mean((picture - wanted) ** 2))
-    np.testing.assert_allclose(float(terms.means["equivariance"]), expected, rtol=1e-5)
-    np.testing.assert_allclose(float(with_term - plain), 3.0 * expected, rtol=1e-4)
+    def expected(params):
+        latents, _ = VAE_MODEL.apply({"params": params}, video, method=VAE.encode)
+        averaged = (latents[:, :, ::2] + latents[:, :, 1::2])[:, :, :, ::2] / 4
+        averaged += (latents[:, :, ::2] + latents[:, :, 1::2])[:, :, :, 1::2] / 4
+        picture = VAE_MODEL.apply({"params": params}, averaged, clip=False, method=VAE.decode)
+        return jnp.mean((picture - wanted) ** 2)
+
+    def term(params):
+        value, means = loss(params, 3.0)
+        return means["equivariance"], (value, means)
+
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def found(params):
+        (_, weighed), grads = jax.value_and_grad(term, has_aux=True)(params)
+        return loss(params, 0.0), weighed, expected(params), grads
+
+    (plain, without), (with_term, means), by_hand, grads = found(params)
+    assert "equivariance" not in without
+    assert float(means["equivariance"]) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(with_term - plain) == pytest.approx(3.0 * float(by_hand), rel=1e-4)
     # It reaches the encoder: latents are what it shapes.
-    grads = jax.grad(lambda p: loss(p, 3.0)[0] - loss(p, 0.0)[0])(params)
     assert all(_differ(grads[part], jax.tree.map(jnp.zeros_like, grads[part])) for part in ENCODER_PARTS)
+
+
+def test_latents_that_stay_as_they_are_are_not_to_be_shaped():
+    config = default_config()
+    config.objective, config.init_from = "autoencode", "default"
+    config.vae_loss.train_encoder = False
+    check_config(config)
+    config.vae_loss.equivariance = 0.25
+    with pytest.raises(ConfigError, match=r"equivariance=0\.25: it shapes latents, .* expected 0"):
+        check_config(config)
 
 
 def test_the_decoder_learns_alone_and_latents_stay(params):

@@ -11,6 +11,7 @@ from nano_batches import batch_of
 from camctrl_jax.diffusion.flow import FlowConfig
 from camctrl_jax.models import VAE, mmdit_preset, vae_preset
 from camctrl_jax.models.autoencoder import encode_video
+from camctrl_jax.training.condition_errors import ConditionConfig
 from camctrl_jax.training.initialisation import take_over
 from camctrl_jax.training.objectives.denoise import AUTOENCODER, Denoise
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -182,6 +183,18 @@ def test_retrieved_frames_change_what_is_seen_and_not_what_is_learned(state):
     for field in ("retrieved_latents", "retrieved_world_from_camera", "retrieved_intrinsics"):
         other = float(loss(params, remembering | {field: remembering[field] + np.float16(0.5)}))
         assert abs(other - seen) > 1e-5, field
+
+
+def test_what_is_measured_is_not_disturbed(state):
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), state.params
+    )
+    noisy = dataclasses.replace(OBJECTIVE, disturbance=ConditionConfig(noise=0.5))
+    batch = jax.device_put(batch_of(4))
+    measured, plain = (jax.jit(each.measure)(params, batch, KEY, {})["loss"] for each in (noisy, OBJECTIVE))
+    assert float(measured) == float(plain)
+    trained = jax.jit(lambda batch: noisy.loss(params, noisy.examples(batch, KEY, {}).inputs, {})[0])(batch)
+    assert abs(float(trained) - float(plain)) > 1e-4
 
 
 def test_the_work_of_a_step_counts_retrieved_latents():
