@@ -60,7 +60,7 @@ def test_pictures_are_those_of_before(kind, config):
             np.testing.assert_allclose(*levels, atol=1)
 
 
-DIGEST = "2f38a637c8d215efdee55f02030ae88e9a1bd8fa91123b1de3b8697e88ac5401"
+DIGEST = "a6e052711d3ef5e3798a7c3efcef63f5652a7f5e26ea730e3d939953eddd8fd3"
 
 PICTURES = {
     "small": (

@@ -111,3 +111,10 @@ def test_a_path_is_inside_the_solid_it_meets_and_inside_no_other(windows):
         inside = solid_distances(scene, centers, solids) < 0
         assert (inside[:, solids != truth.slot] == 0).all()
         np.testing.assert_array_equal(inside[:, solids == truth.slot][:, 0], truth.inside)
+
+
+def test_the_kind_of_a_place_does_not_tell_its_light():
+    config = WorldsConfig(frames=25, fps=6.0, places=Places())
+    worlds = [sample_world(seed, config) for seed in range(48)]
+    for setting in ("garden", "rooms"):
+        assert len({world.lighting for world in worlds if world.setting == setting}) >= 4

@@ -32,6 +32,9 @@ from camctrl_jax.worlds.scene import (
 from camctrl_jax.worlds.windows import described, window
 
 _STREAM = 29  # keeps the draws of places apart from those of other worlds of the same seed
+# What is drawn beside scenes, which are numbered from 0. (The stream [seed, 29] is that of [seed, 29, 0]:
+# drawn from it, the kind of a place tells its light.)
+_CUT, _KINDS = 1000, 1001
 _SCENES, _STARTS = 24, 10  # scenes tried for a route, starts and routes tried in one scene
 _LAST_RESORTS = ("wander",) * 8 + ("clips",) * 16  # routes tried when those scenes have no room for theirs
 _LAYOUT_SHARES = (0.4, 0.35, 0.25)
@@ -54,7 +57,7 @@ def sample_place(seed: int, config: WorldsConfig) -> World:
     """
     places = config.places or Places()
     frames = places.take_frames or config.frames
-    rng = np.random.default_rng([int(seed), _STREAM])
+    rng = np.random.default_rng([int(seed), _STREAM, _KINDS])
     layout = places.layout or LAYOUTS[rng.choice(len(LAYOUTS), p=_LAYOUT_SHARES)]
     route, given = _route_name(rng, places.route, frames, config.fps), places.route is not None
     scenes = _SCENES if given else _SCENES // 2
@@ -73,7 +76,7 @@ def sample_place(seed: int, config: WorldsConfig) -> World:
         take = dataclasses.replace(take, route_asked=route)
     if frames == config.frames:
         return described(take)
-    start = int(np.random.default_rng([int(seed), _STREAM, 1000]).integers(frames - config.frames + 1))
+    start = int(np.random.default_rng([int(seed), _STREAM, _CUT]).integers(frames - config.frames + 1))
     return window(take, start, config.frames)
 
 
