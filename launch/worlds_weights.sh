@@ -58,6 +58,9 @@ store() { # store PART [FLAG ...]: its weights, in place of those of an earlier 
     python3 -m camctrl_jax.export weights --checkpoint "$out/$1" --out "$out/$1.weights" "${@:2}"
 }
 
+# base and stage1 train on the same clips.
+cache=(--config.data.worlds.cache="$out/cache")
+
 autoencoder() { made_by decoder 2>/dev/null || made_by vae; }
 
 for part in "${parts[@]}"; do
@@ -75,13 +78,13 @@ for part in "${parts[@]}"; do
         ;;
     base)
         vae="$(autoencoder)"
-        train base "configs/base.py:$variant" --config.vae.weights="$vae"
+        train base "configs/base.py:$variant" --config.vae.weights="$vae" "${cache[@]}"
         store base --vae "$vae"
         ;;
     stage1)
         vae="$(autoencoder)"
         start="$(made_by base)"
-        train stage1 "configs/stage1.py:$variant" --config.init_from="$start" --config.vae.weights="$vae"
+        train stage1 "configs/stage1.py:$variant" --config.init_from="$start" --config.vae.weights="$vae" "${cache[@]}"
         store stage1 --vae "$vae"
         ;;
     stage2)
