@@ -456,6 +456,7 @@ def test_help_teaches():
         assert all(word in done.stdout for word in words)
 
 
+@pytest.mark.slow
 def test_a_terminated_build_cleans_up(tmp_path):
     """SIGTERM in the middle of a build: no dataset, no left-overs."""
     (tmp_path / "videos").mkdir()

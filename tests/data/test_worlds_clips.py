@@ -229,6 +229,7 @@ def test_impossible_sets_are_refused(seeds, size, named):
         WorldsSet(seeds, *size)
 
 
+@pytest.mark.slow
 def test_every_device_renders_and_encodes_its_part():
     """In a process of its own with four devices: see worlds_on_devices.py."""
     script = Path(__file__).with_name("worlds_on_devices.py")

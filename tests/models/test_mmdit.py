@@ -132,7 +132,7 @@ def test_the_gradient_reaches_every_way_in_of_a_new_camera(params, inputs, camer
 
 
 @cameras
-@pytest.mark.parametrize("decoders", [0, 2])
+@pytest.mark.parametrize("decoders", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_scanned_layers_with_a_camera_equal_the_loop(inputs, camera, decoders):
     config = dataclasses.replace(CONFIG, num_dual=2, num_single=4, num_decoder=decoders, camera=camera)
     params = random_params(config)

@@ -87,6 +87,7 @@ test_objective.run(Path(sys.argv[3]), **{"mesh.data": 1, "mesh.fsdp": 2, "mesh.t
 """
 
 
+@pytest.mark.slow
 def test_it_is_sharded(tmp_path):
     flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]

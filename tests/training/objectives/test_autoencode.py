@@ -163,6 +163,7 @@ def test_the_decoder_learns_alone_and_latents_stay(params):
     assert (described.latents_mean, described.latents_std) == (known.latents_mean, known.latents_std)
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_gives_the_update_of_the_whole(params):
     states = []
     for accumulate in (1, 2):
