@@ -304,7 +304,9 @@ def turning(world):
 
 
 @pytest.mark.parametrize("mode", ["incremental", "global"])
-@pytest.mark.parametrize("case", ["static", "two frames", "pan", "black", "one frame"])
+@pytest.mark.parametrize(
+    "case", ["static", "two frames", pytest.param("pan", marks=pytest.mark.slow), "black", "one frame"]
+)
 def test_what_cannot_be_reconstructed_is_a_failed_or_doubtful_result(truth_of, mode, case):
     truth = truth_of(HELD_OUT + 3, SMALL)
     clip = {

@@ -86,8 +86,17 @@ CAMERAS = [
     CameraConfig(injection="every"),
     CameraConfig(encoder="deep", injection="every"),
 ]
+# The paper's camera and the one with most layers always, the two between where minutes do not count.
 cameras = pytest.mark.parametrize(
-    "camera", CAMERAS, ids=lambda camera: f"{camera.encoder}-{camera.injection}"
+    "camera",
+    [
+        pytest.param(
+            camera,
+            id=f"{camera.encoder}-{camera.injection}",
+            marks=pytest.mark.slow if number in (1, 2) else [],
+        )
+        for number, camera in enumerate(CAMERAS)
+    ],
 )
 
 

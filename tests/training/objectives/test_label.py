@@ -121,6 +121,7 @@ def test_brightness_changes_no_label_and_faults_change_detail_alone(batch):
     np.testing.assert_array_equal(inputs["truth"].poses, plain.poses)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_clips_are_told_apart_in_the_metrics(batch):
     label = objective(reconstructed=0.25)
     params = label.init(jax.random.key(1, impl="unsafe_rbg"))
