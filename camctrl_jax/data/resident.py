@@ -25,8 +25,9 @@ from camctrl_jax.camera.framing import null_intrinsics, relative_to_first
 from camctrl_jax.clip_shape import SPATIAL_STRIDE, frames_of
 from camctrl_jax.data.clip_sets import fingerprint
 from camctrl_jax.data.gathering import gather_batch
-from camctrl_jax.data.positions import Drawn, check_same_clips, differences_of, pool_of
+from camctrl_jax.data.positions import Drawn, pool_of
 from camctrl_jax.data.randomness import generator_at
+from camctrl_jax.data.stepped import SteppedStream
 from camctrl_jax.data.stream import Batch, Bucket, Interleaving, check_ratio
 from camctrl_jax.data.tasks import TaskConfig, draw_tasks
 from camctrl_jax.data.text import TextEmbedder
@@ -318,7 +319,7 @@ def clips_identity(ids: Sequence[str], seed: int) -> dict[str, Any]:
     return {"kind": "resident", "seed": seed, "clips": len(ids), "ids": fingerprint("\n".join(ids).encode())}
 
 
-class ResidentStream:
+class ResidentStream(SteppedStream):
     """Batches from ``ResidentClips``: every clip once per pass, in an order drawn anew for each pass.
 
     Everything about step n follows from (seed, n). With ``labelled_to_unlabelled=(4, 1)`` each run of five
@@ -365,7 +366,6 @@ class ResidentStream:
         self._order = functools.lru_cache(maxsize=4 * len(buckets))(self._draw_order)
         jit_options = {} if batch_sharding is None else {"out_shardings": batch_sharding}
         self._gather = jax.jit(gather_batch, static_argnames=("frames", "shared_reference"), **jit_options)
-        self._step = 0
 
     def _draw_order(self, bucket: int, pool: int, epoch: int) -> np.ndarray:
         """The clips of a pool in the order of one pass over them."""
@@ -406,14 +406,6 @@ class ResidentStream:
         shared = self.clips.shared_reference and self.tasks.reference == "take"
         return self._gather(self.clips.arrays, picks, frames=bucket.frames, shared_reference=shared)
 
-    def __iter__(self) -> ResidentStream:
-        return self
-
-    def __next__(self) -> Batch:
-        batch = self.batch_at(self._step)
-        self._step += 1
-        return batch
-
     def one_of_each(self) -> list[Batch]:
         """A batch of every bucket, without moving the position."""
         which, _ = self._turns(np.arange(len(self._turns.pattern)))
@@ -429,34 +421,10 @@ class ResidentStream:
             drawn.append(Drawn(bucket.name, bucket.batch_size, turns, clips, pools))
         return drawn
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """What the position is valid for."""
         return clips_identity(self.clips.ids, self.seed)
-
-    def state(self) -> dict[str, Any]:
-        """The number of the next batch, with what it is only valid for and what had been drawn by then."""
-        drawn = [each.to_json() for each in self.drawn_by(self._step)]
-        return {**self._identity(), "step": self._step, "buckets": drawn}
-
-    def restore(self, state: dict[str, Any]) -> tuple[str, ...]:
-        """Continue at a saved position, and say how the clips that follow are not those that would have.
-
-        Raises:
-          ValueError: a position in other clips, or of another seed.
-        """
-        check_same_clips(state, self._identity())
-        if not isinstance(state.get("step"), int):
-            raise InvalidValue(f"this data position is damaged: step is {state.get('step')!r}.")
-        self._step = state["step"]
-        saved = [Drawn.from_json(drawn) for drawn in state.get("buckets", ())]
-        return differences_of(saved, self.drawn_by(self._step), self._step) if saved else ()
-
-    def bad_clips(self) -> dict[str, str]:
-        """None: what lives in memory was decoded before the first batch."""
-        return {}
 
     def describe(self, batch: Batch) -> list[str]:
         """The ids of a batch's clips."""
         return [self.clips.ids[index] for index in np.asarray(batch["clip_index"]).tolist()]
-
-    def close(self) -> None:
-        """Nothing runs in the background; here so that every stream can be closed."""
