@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,69 +76,67 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         required=True, metavar="cameras|captions|checkpoint|compare|explorations|videos|worlds"
     )
-    cameras = commands.add_parser(
+
+    def command(name: str, summary: str, text: str, run: Callable[..., None], add_options: Any) -> None:
+        one = commands.add_parser(
+            name,
+            help=summary,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        one.set_defaults(command=run)
+        add_options(one.add_argument)
+
+    command(
         "cameras",
-        help="estimated camera paths against true ones: TransErr, RotErr, and forms that stay sound",
-        description=_CAMERAS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "estimated camera paths against true ones: TransErr, RotErr, and forms that stay sound",
+        _CAMERAS,
+        _cameras,
+        _add_cameras,
     )
-    cameras.set_defaults(command=_cameras)
-    _add_cameras(cameras.add_argument)
-    checkpoint = commands.add_parser(
+    command(
         "checkpoint",
-        help="a checkpoint on your own clips, sampled along their cameras",
-        description=checkpoint_options.CHECKPOINT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "a checkpoint on your own clips, sampled along their cameras",
+        checkpoint_options.CHECKPOINT,
+        checkpoint_options.run_checkpoint,
+        checkpoint_options.add_checkpoint,
     )
-    checkpoint.set_defaults(command=checkpoint_options.run_checkpoint)
-    checkpoint_options.add_checkpoint(checkpoint.add_argument)
-    videos = commands.add_parser(
+    command(
         "videos",
-        help="clips of any model, given the paths that were asked for",
-        description=videos_options.VIDEOS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "clips of any model, given the paths that were asked for",
+        videos_options.VIDEOS,
+        videos_options.run_videos,
+        videos_options.add_videos,
     )
-    videos.set_defaults(command=videos_options.run_videos)
-    videos_options.add_videos(videos.add_argument)
-    worlds = commands.add_parser(
+    command(
         "worlds",
-        help="the benchmark on held-out procedural worlds",
-        description=worlds_options.WORLDS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "the benchmark on held-out procedural worlds",
+        worlds_options.WORLDS,
+        worlds_options.run_worlds,
+        worlds_options.add_worlds,
     )
-    worlds.set_defaults(command=worlds_options.run_worlds)
-    worlds_options.add_worlds(worlds.add_argument)
-    captions = commands.add_parser(
+    command(
         "captions",
-        help="text to video: do the colours that captions name appear?",
-        description=captions_options.CAPTIONS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "text to video: do the colours that captions name appear?",
+        captions_options.CAPTIONS,
+        captions_options.run_captions,
+        captions_options.add_captions,
     )
-    captions.set_defaults(command=captions_options.run_captions)
-    captions_options.add_captions(captions.add_argument)
-    explorations = commands.add_parser(
+    command(
         "explorations",
-        help="clips in a row on held-out places, and what memory is worth there",
-        description=explorations_options.EXPLORATIONS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "clips in a row on held-out places, and what memory is worth there",
+        explorations_options.EXPLORATIONS,
+        explorations_options.run_explorations,
+        explorations_options.add_explorations,
     )
-    explorations.set_defaults(command=explorations_options.run_explorations)
-    explorations_options.add_explorations(explorations.add_argument)
-    compare = commands.add_parser(
+    command(
         "compare",
-        help="two results of one command on the same clips, with paired intervals",
-        description=compare_options.COMPARE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "two results of one command on the same clips, with paired intervals",
+        compare_options.COMPARE,
+        compare_options.run_compare,
+        compare_options.add_compare,
     )
-    compare.set_defaults(command=compare_options.run_compare)
-    compare_options.add_compare(compare.add_argument)
     return parser
 
 
