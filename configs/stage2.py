@@ -14,7 +14,7 @@ The open base of 2B parameters, on 128 devices:
       --config.data.unlabelled=data/videos --config.data.text.source=data/text.safetensors
 What a machine needs for them: docs/results/reports, and python -m camctrl_jax.pod_report.
 
-One GPU or two, nothing to download: worlds and places at 192x320 and at 96x160, with memory of places:
+One GPU or a few, nothing to download: worlds and places at 192x320 and at 96x160, with memory of places:
   python -m camctrl_jax.train --config=configs/stage2.py:worlds --workdir=runs/stage2 \\
       --config.init_from=runs/stage1 --config.vae.weights=runs/vae
 
@@ -64,7 +64,7 @@ def motif_2b(config: ConfigDict) -> None:
 
 
 def worlds(config: ConfigDict) -> None:
-    """One GPU or two: latents of worlds, and of windows anywhere in takes of 500 frames through places.
+    """One GPU or a few: latents of worlds, and of windows anywhere in takes of 500 frames through places.
 
     Clips of 49 frames at 192x320 and, for a laptop, at 96x160, extension:I2V:T2V = 2:3:5 as in the paper.
     They are extended from 5 to 45 frames (2 to 12 latents), after which one latent is left. The rest of the
@@ -73,7 +73,7 @@ def worlds(config: ConfigDict) -> None:
     from elsewhere in the take are given, too. Extension is half of all batches, more than in the paper: it
     is what explorations are made of, and two sets learn what the paper has not.
 
-    Every step has about as many tokens; batches divide by five (4:1) and by two (devices).
+    A step has 60,000 to 130,000 tokens; batches divide by five (4:1) and by four (devices).
     """
     config.init_from = "default"
     config.batch_size = 120
@@ -88,9 +88,9 @@ def worlds(config: ConfigDict) -> None:
     sets.worlds = world_set(config)
     sets.places = world_set(config, seeds=(0, 2000), **takes)
     sets.long = world_set(config, seeds=(2000, 2600), batch_size=60, frames=97, **EXTENSION_ONLY, **takes)
-    sets.memory = world_set(config, seeds=(3000, 4000), batch_size=90, **memory)
-    sets.large_worlds = world_set(config, turns=2, seeds=(8000, 11_000), batch_size=30, **large)
-    sets.large_places = world_set(config, turns=2, seeds=(5000, 5750), batch_size=30, **large, **takes)
+    sets.memory = world_set(config, seeds=(3000, 4000), batch_size=80, **memory)
+    sets.large_worlds = world_set(config, turns=2, seeds=(8000, 11_000), batch_size=40, **large)
+    sets.large_places = world_set(config, turns=2, seeds=(5000, 5750), batch_size=40, **large, **takes)
     sets.large_memory = world_set(config, turns=2, seeds=(6000, 6500), batch_size=20, **large, **memory)
 
 
