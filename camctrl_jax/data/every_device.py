@@ -129,6 +129,20 @@ class EveryDevice:
         self._done += count
         return self._done
 
+    def try_out(self, make: Make, items: Sequence[Any]) -> None:
+        """Make the same rows on every device and forget them: what they need is compiled, then.
+
+        Args:
+            make: as in :meth:`add`.
+            items: of the rows of one device.
+        """
+        places = range(len(self._own))
+        # What the first device compiled is in the compilation cache, if there is one, for the others.
+        first = 1 if jax.config.jax_compilation_cache_dir else len(self._own)
+        for some in (places[:first], places[first:]):
+            made = self._threads.map(lambda place: self._on_device(make, place, items), some)
+            jax.block_until_ready(list(made))
+
     def _together(self, *parts: Array) -> Array:
         """One array [rows of a round, ...], split over the mesh, of the part that each device made."""
         split = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -34,6 +36,8 @@ from camctrl_jax.worlds import World
 
 Progress = Callable[[int, int], None]
 
+_CHUNK = 32  # clips that a device renders and encodes together
+
 
 def worlds_clips(
     worlds: WorldsSet,
@@ -41,7 +45,7 @@ def worlds_clips(
     *,
     autoencoder: Autoencoder | None = None,
     mesh: Mesh | None = None,
-    chunk: int = 32,
+    chunk: int = _CHUNK,
     workers: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -68,7 +72,7 @@ def worlds_clips(
             "latents. Keep latents (config.data.worlds.encode), or retrieve nothing (0)."
         )
     with EveryDevice(mesh, len(worlds), chunk) as devices:
-        stored = None if cache is None else Path(cache) / f"worlds-{_digest(worlds, embedder, autoencoder)}"
+        stored = _stored(worlds, embedder, autoencoder, cache)
         # Processes may have disks of their own: they read only what all of them have.
         if stored is not None and devices.all_agree((stored / "clips.json").exists()):
             logging.info("worlds %s: reading %s", worlds.seeds, stored)
@@ -78,6 +82,78 @@ def worlds_clips(
             if stored is not None:
                 _save(clips, stored)
         return clips if devices.everywhere is None else clips.distributed(devices.everywhere)
+
+
+def compile_together(
+    sets: Sequence[WorldsSet],
+    embedder: TextEmbedder,
+    *,
+    autoencoder: Autoencoder | None = None,
+    mesh: Mesh | None = None,
+    chunk: int = _CHUNK,
+    cache: str | os.PathLike[str] | None = None,
+) -> None:
+    """Compile what renders and encodes several sets, all at the same time, ahead of :func:`worlds_clips`.
+
+    Sets of different sizes and lengths have programs of their own, and a GPU's take minutes when they are
+    compiled one after the other. A chunk of each set is made and thrown away. Arguments are those of
+    :func:`worlds_clips`; sets that the cache has are left out.
+    """
+    wanted: dict[tuple, WorldsSet] = {}
+    for worlds in sets:
+        stored = _stored(worlds, embedder, autoencoder, cache)
+        if stored is None or not (stored / "clips.json").exists():
+            wanted.setdefault(_programs_of(worlds, mesh, chunk), worlds)
+
+    def compile_for(worlds: WorldsSet) -> None:
+        with EveryDevice(mesh, len(worlds), chunk) as devices:
+            devices.try_out(
+                partial(_rows, worlds, _encoders(autoencoder, devices)), worlds.sample([0]) * devices.part
+            )
+
+    if len(wanted) > 1:
+        with ThreadPoolExecutor(len(wanted)) as threads:
+            list(threads.map(compile_for, wanted.values()))
+
+
+def _programs_of(worlds: WorldsSet, mesh: Mesh | None, chunk: int) -> tuple:
+    """Sets that are equal in this are rendered and encoded by the same programs."""
+    with EveryDevice(mesh, len(worlds), chunk) as devices:
+        part = devices.part
+    size = (worlds.height, worlds.width, worlds.samples, worlds.config.frames)
+    return (*size, worlds.config.places is None, worlds.retrieved, worlds.labels, part)
+
+
+def _stored(
+    worlds: WorldsSet,
+    embedder: TextEmbedder,
+    autoencoder: Autoencoder | None,
+    cache: str | os.PathLike[str] | None,
+) -> Path | None:
+    """Where the cache keeps a set."""
+    return None if cache is None else Path(cache) / f"worlds-{_digest(worlds, embedder, autoencoder)}"
+
+
+def _encoders(autoencoder: Autoencoder | None, devices: EveryDevice) -> list[Autoencoder]:
+    """One for each device of this process."""
+    if autoencoder is None:
+        return []
+    return [replace(autoencoder, params=params) for params in devices.copies(autoencoder.params)]
+
+
+def _rows(
+    worlds: WorldsSet, encoders: Sequence[Autoencoder], place: int, clips: Sequence[Sampled]
+) -> dict[str, Array]:
+    """What is kept of some clips, made by the ``place``-th device of this process."""
+    windows = [clip.world for clip in clips]
+    video = worlds.render(windows)
+    latents = {"latents": encoders[place].encode(video, dtype=jnp.float16)} if encoders else {}
+    made = (latents or {"video": video}) | worlds.truth(windows)
+    if worlds.retrieved:
+        frames = worlds.render([clip.memory for clip in clips])  # [n, M, H, W, 3]
+        alone = encoders[place].encode(frames.reshape(-1, 1, *frames.shape[2:]), dtype=jnp.float16)
+        made["retrieved_latents"] = alone.reshape(*frames.shape[:2], *alone.shape[2:])
+    return made
 
 
 def _digest(worlds: WorldsSet, embedder: TextEmbedder, autoencoder: Autoencoder | None) -> str:
@@ -132,21 +208,7 @@ def _build(
     workers: int | None,
     progress: Progress | None,
 ) -> ResidentClips:
-    encoders: list[Autoencoder] = []
-    if autoencoder is not None:
-        encoders = [replace(autoencoder, params=params) for params in devices.copies(autoencoder.params)]
-
-    def rows(place: int, clips: Sequence[Sampled]) -> dict[str, Array]:
-        windows = [clip.world for clip in clips]
-        video = worlds.render(windows)
-        latents = {"latents": encoders[place].encode(video, dtype=jnp.float16)} if encoders else {}
-        made = (latents or {"video": video}) | worlds.truth(windows)
-        if worlds.retrieved:
-            frames = worlds.render([clip.memory for clip in clips])  # [n, M, H, W, 3]
-            alone = encoders[place].encode(frames.reshape(-1, 1, *frames.shape[2:]), dtype=jnp.float16)
-            made["retrieved_latents"] = alone.reshape(*frames.shape[:2], *alone.shape[2:])
-        return made
-
+    rows = partial(_rows, worlds, _encoders(autoencoder, devices))
     small: dict[str, list[np.ndarray]] = {}  # what stays on the host until the end, chunk by chunk
     texts = []
     processes = worlds.workers_of(workers)

@@ -22,7 +22,7 @@ from camctrl_jax.data.resident import ResidentClips, ResidentStream, check_kinds
 from camctrl_jax.data.stream import Batch, BatchStream, Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import MissingText, PrecomputedText, TextEmbedder, WordEmbedder
-from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_clips import compile_together, worlds_clips
 from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.errors import InvalidValue, MissingFile, UserError
 from camctrl_jax.models.autoencoder import Autoencoder
@@ -147,10 +147,9 @@ def held_out_batches(
         if config.held_out.datasets:
             return {"": _held_out_datasets(config, mesh, encoder)}
         views = views_of(config)
+        clips = _measured_clips(config, views)
         return {
-            name: _held_out_worlds(
-                view, number, -(-config.held_out.clips // len(views)), mesh, encoder, cameras
-            )
+            name: _held_out_worlds(view, number, clips, mesh, encoder, cameras)
             for number, (name, view) in enumerate(views.items())
         }
     except ConfigError:
@@ -170,15 +169,27 @@ def _held_out_worlds(
     config: ConfigDict, number: int, clips: int, mesh: Mesh, encoder: Autoencoder | None, cameras: bool
 ) -> tuple[Batch, ...]:
     """Of a set of worlds that is the ``number``-th of its run."""
+    fixed = _measured_worlds(config, number, clips)
+    rendered = render_worlds(fixed, range(*fixed.data.worlds.seeds), encoder, mesh)
+    return _taken(_worlds_stream(fixed, mesh, rendered, cameras), fixed, clips, mesh)
+
+
+def _measured_clips(config: ConfigDict, views: Mapping[str, ConfigDict]) -> int:
+    """Clips that the loss is measured on, of each set."""
+    return -(-config.held_out.clips // len(views))
+
+
+def _measured_worlds(config: ConfigDict, number: int, clips: int) -> ConfigDict:
+    """The configuration of the held-out worlds of a set, the ``number``-th of its run."""
     fixed, count = _measured(config), max(clips, config.batch_size)
     first = _MEASURED_FIRST_SEED + number * _MEASURED_SEEDS
     worlds = fixed.data.worlds
+    worlds.seeds = (first, first + count)
     worlds.places.windows_per_take = 1  # as many takes as clips: more to tell apart
     # A share so small, or so large, that one kind would be missing among so few still has one of it.
     if worlds.unlabelled_share > 0:
         worlds.unlabelled_share = min(max(worlds.unlabelled_share, 1 / count), 1 - 1 / count)
-    rendered = render_worlds(fixed, range(first, first + count), encoder, mesh)
-    return _taken(_worlds_stream(fixed, mesh, rendered, cameras), fixed, clips, mesh)
+    return fixed
 
 
 def _measured(config: ConfigDict) -> ConfigDict:
@@ -378,6 +389,8 @@ def _worlds_inputs(
             _check_latents(view, encoder)
         except InvalidValue as error:
             raise of_set(name, error) from error
+    if len(views) > 1:
+        _compile_all(config, views, encoder, mesh)
     clips, before = {}, 0
     total = sum(len(_trained_worlds(view)) for view in views.values())
     for name, view in views.items():
@@ -395,6 +408,24 @@ def _worlds_inputs(
         MixedStream(streams, turns_of(config), config.seed) if alone is None else alone,
         probe,
         tuple(_worlds_report(view, clips[name], cameras, name) for name, view in views.items()),
+    )
+
+
+def _compile_all(
+    config: ConfigDict, views: Mapping[str, ConfigDict], encoder: Autoencoder | None, mesh: Mesh
+) -> None:
+    """Compile at the same time what all sets need, those that are measured on included."""
+    every = list(views.values())
+    if config.held_out.every and not config.held_out.datasets:
+        clips = _measured_clips(config, views)
+        every += [_measured_worlds(view, number, clips) for number, view in enumerate(views.values())]
+    cache = config.data.worlds.cache or None
+    compile_together(
+        [_trained_worlds(view) for view in every],
+        embedder_of(config),
+        autoencoder=encoder,
+        mesh=mesh,
+        cache=cache,
     )
 
 

@@ -19,12 +19,13 @@ from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_clips import compile_together, worlds_clips
 from camctrl_jax.data.worlds_records import world_records
 from camctrl_jax.data.worlds_set import WorldsSet, sampled_worlds
+from camctrl_jax.models.autoencoder import _encode
 from camctrl_jax.worlds import Places, WorldsConfig, paths, render, render_rgb, sample_world
 from camctrl_jax.worlds import window as cut_window
-from camctrl_jax.worlds.rendering import FARTHEST
+from camctrl_jax.worlds.rendering import FARTHEST, _rgb_clips
 
 EMBEDDER = WordEmbedder(dim=8, max_tokens=24)
 CONFIG = WorldsConfig(frames=9, aspect=48 / 32)
@@ -264,3 +265,22 @@ def test_labels_come_with_clips_and_are_kept_and_cut_with_them(tmp_path, clips):
         moving = truth.moving[start : start + 5].reshape(5, 2, 16, 3, 16)
         np.testing.assert_allclose(batch["log_depth"][row], depth.mean((2, 4)), atol=3e-3)
         np.testing.assert_allclose(batch["moving_share"][row], moving.mean((2, 4)), atol=1e-3)
+
+
+def test_programs_of_all_sets_are_compiled_ahead_of_them(tmp_path, nano_encoder):
+    worlds = WorldsSet(range(3), 16, 48, WorldsConfig(frames=9))
+    places = WorldsSet(
+        range(2),
+        32,
+        32,
+        WorldsConfig(frames=5, places=Places(take_frames=15)),
+        windows_per_take=2,
+        retrieved=1,
+    )
+    embedder = WordEmbedder()
+    compile_together([worlds, places], embedder, autoencoder=nano_encoder, cache=tmp_path)
+    programs = (_encode, _rgb_clips)
+    compiled = [program._cache_size() for program in programs]
+    for each in (worlds, places):
+        worlds_clips(each, embedder, autoencoder=nano_encoder, cache=tmp_path)
+    assert [program._cache_size() for program in programs] == compiled
