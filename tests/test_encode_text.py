@@ -147,7 +147,7 @@ def test_embeddings_are_those_of_transformers(transformers, tmp_path, prompts, k
 
 def test_training_reads_what_was_written(t5, tmp_path, prompts):
     from camctrl_jax.training.config import load_recipe
-    from camctrl_jax.training.inputs import embedder_of
+    from camctrl_jax.training.input_settings import embedder_of
     from camctrl_jax.training.values import ConfigError
 
     out = tmp_path / "text.safetensors"

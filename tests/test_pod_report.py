@@ -89,7 +89,7 @@ def test_the_batch_of_a_report_is_the_batch_of_a_run(program):
 
 def test_a_recipe_of_several_sets_is_reported_by_its_largest_batches():
     config = config_of("configs/stage2.py:worlds", [])
-    assert (config.data.height, config.batch_size, config.data.worlds.retrieved) == (192, 30, 0)
+    assert (config.data.height, config.batch_size, config.data.worlds.retrieved) == (192, 40, 0)
     config = config_of("configs/stage2.py:worlds", ["--config.data.sets.large_memory.batch_size=40"])
     fields = batch_of(config, "latents")
     assert fields["retrieved_latents"][0] == (40, 4, 24, 40, 16)

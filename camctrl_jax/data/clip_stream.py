@@ -369,10 +369,6 @@ class ClipStream:
         """``folder/id`` -> why, of every clip that was replaced so far, runs before a resume included."""
         return dict(self._bad)
 
-    def one_of_each(self) -> tuple[Batch, ...]:
-        """None: clips are read from disk."""
-        return ()
-
     def state(self) -> dict[str, Any]:
         """The position of this process: a number of batches, with what had been drawn by then.
 

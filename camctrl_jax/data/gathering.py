@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -22,6 +25,18 @@ def _relative(first: Array, poses: Array) -> Array:
     top = jnp.concatenate([turned, moved[..., None]], axis=-1)
     bottom = jnp.broadcast_to(jnp.asarray([0.0, 0.0, 0.0, 1.0], poses.dtype), (*top.shape[:2], 1, 4))
     return jnp.concatenate([top, bottom], axis=-2)
+
+
+def shapes_of_batch(
+    arrays: Mapping[str, jax.ShapeDtypeStruct], size: int, frames: int, retrieved: int = 0
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch of ``size`` clips of ``frames`` that shows ``retrieved`` frames beside.
+
+    Args:
+      arrays: those of the clips, of any number of them.
+    """
+    picks = jax.ShapeDtypeStruct((size, 5 + latents_of(frames) + retrieved), jnp.int32)
+    return jax.eval_shape(partial(gather_batch, frames=frames), dict(arrays), picks)
 
 
 def gather_batch(

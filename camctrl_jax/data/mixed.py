@@ -68,10 +68,6 @@ class MixedStream(SteppedStream):
         batch = self._streams[which].batch_at(turn)
         return batch | {"clip_index": batch["clip_index"] + self._first[which]}
 
-    def one_of_each(self) -> list[Batch]:
-        """A batch of every bucket of every set, without moving the position."""
-        return [batch for stream in self._streams for batch in stream.one_of_each()]
-
     def drawn_by(self, batches: int) -> list[Drawn]:
         """What every bucket of every set draws in so many batches."""
         return [

@@ -406,11 +406,6 @@ class ResidentStream(SteppedStream):
         shared = self.clips.shared_reference and self.tasks.reference == "take"
         return self._gather(self.clips.arrays, picks, frames=bucket.frames, shared_reference=shared)
 
-    def one_of_each(self) -> list[Batch]:
-        """A batch of every bucket, without moving the position."""
-        which, _ = self._turns(np.arange(len(self._turns.pattern)))
-        return [self.batch_at(int(step)) for step in np.unique(which, return_index=True)[1]]
-
     def drawn_by(self, batches: int) -> list[Drawn]:
         """What every bucket draws in so many batches."""
         pools = {k: pool_of(p) for k, p, w in zip(self._kinds, self._pools, self._mix.weights) if w}

@@ -59,13 +59,6 @@ class BatchStream(Protocol):
         """The next batch; see the module docstring for its fields."""
         ...
 
-    def one_of_each(self) -> Sequence[Batch]:
-        """A batch of every shape there is, without moving the position: what a step can be compiled for.
-
-        Empty where batches have to be read from disk.
-        """
-        ...
-
     def state(self) -> dict[str, Any]:
         """The position before the next batch, as JSON-able values."""
         ...

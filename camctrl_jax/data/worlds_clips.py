@@ -17,7 +17,9 @@ from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
@@ -27,12 +29,15 @@ from jax.sharding import Mesh
 from camctrl_jax import __version__
 from camctrl_jax.camera.framing import relative_to_first, relative_to_reference
 from camctrl_jax.data.every_device import EveryDevice
+from camctrl_jax.data.gathering import shapes_of_batch
 from camctrl_jax.data.resident import ResidentClips, embed_captions
+from camctrl_jax.data.stream import COARSE_TRUTH, Bucket
 from camctrl_jax.data.text import TextEmbedder
-from camctrl_jax.data.worlds_set import Sampled, WorldsSet, sampled_worlds
+from camctrl_jax.data.worlds_set import Sampled, Samplers, WorldsSet, sampled_worlds
 from camctrl_jax.errors import FileFailure, InvalidValue
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.worlds import World
+from camctrl_jax.worlds.truth import CELL
 
 Progress = Callable[[int, int], None]
 
@@ -47,6 +52,7 @@ def worlds_clips(
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     workers: int | None = None,
+    samplers: Samplers | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> ResidentClips:
@@ -60,6 +66,7 @@ def worlds_clips(
         this alike. None or one device: the default device works alone.
       chunk: clips that a device renders and encodes together; bounds its memory during the build.
       workers: processes that sample scenes; None picks by the number of clips and cores, 0 uses none.
+      samplers: processes that are there, in place of any others.
       cache: folder in which finished sets are kept. A set is found again only if seeds, worlds, size, VAE
         parameters, text settings and the source of ``camctrl_jax.worlds`` are the same.
       progress: called with (clips done, clips in all) after each chunk.
@@ -78,10 +85,48 @@ def worlds_clips(
             logging.info("worlds %s: reading %s", worlds.seeds, stored)
             clips = ResidentClips.load(stored)
         else:
-            clips = _build(worlds, embedder, autoencoder, devices, workers, progress)
+            clips = _build(worlds, embedder, autoencoder, devices, workers, samplers, progress)
             if stored is not None:
                 _save(clips, stored)
         return clips if devices.everywhere is None else clips.distributed(devices.everywhere)
+
+
+def batch_shapes(
+    worlds: WorldsSet,
+    embedder: TextEmbedder,
+    buckets: Sequence[Bucket],
+    *,
+    autoencoder: Autoencoder | None = None,
+) -> list[dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes and dtypes of the batches of streams of a set, bucket by bucket, before there are any clips.
+
+    Arguments are those of :func:`worlds_clips`.
+    """
+    frames, size = worlds.config.frames, (worlds.height, worlds.width)
+    vectors, _ = embedder.embed([""])
+    tokens, width = vectors.shape[1:]
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "world_from_camera": ((1, frames, 4, 4), jnp.float32),
+        "intrinsics": ((1, frames, 4), jnp.float32),
+        "text": ((1, 1, tokens, width), jnp.float16),
+        "text_mask": ((1, 1, tokens), bool),
+        "empty_text": ((tokens, width), jnp.float16),
+        "empty_mask": ((tokens,), bool),
+    }
+    if autoencoder is None:
+        shapes["video"] = (1, frames, *size, 3), jnp.uint8
+    else:
+        shapes["latents"] = (1, *autoencoder.config.latent_shape(frames, *size)), jnp.float16
+    if worlds.labels:
+        cells = (1, frames, worlds.height // CELL, worlds.width // CELL)
+        shapes |= dict.fromkeys(COARSE_TRUTH, (cells, jnp.float16))
+    if worlds.retrieved:
+        alone = autoencoder.config.latent_shape(1, *size)[1:]
+        shapes["retrieved_latents"] = (1, worlds.candidates, *alone), jnp.float16
+        shapes["retrieved_world_from_camera"] = (1, worlds.candidates, 4, 4), jnp.float32
+        shapes["retrieved_intrinsics"] = (1, worlds.candidates, 4), jnp.float32
+    arrays = {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}
+    return [shapes_of_batch(arrays, bucket.batch_size, bucket.frames, worlds.retrieved) for bucket in buckets]
 
 
 def compile_together(
@@ -206,13 +251,17 @@ def _build(
     autoencoder: Autoencoder | None,
     devices: EveryDevice,
     workers: int | None,
+    samplers: Samplers | None,
     progress: Progress | None,
 ) -> ResidentClips:
     rows = partial(_rows, worlds, _encoders(autoencoder, devices))
     small: dict[str, list[np.ndarray]] = {}  # what stays on the host until the end, chunk by chunk
     texts = []
     processes = worlds.workers_of(workers)
-    for sampled in sampled_worlds(worlds, devices.numbers, chunk=devices.own, workers=processes):
+    sampled_chunks = sampled_worlds(
+        worlds, devices.numbers, chunk=devices.own, workers=processes, samplers=samplers
+    )
+    for sampled in sampled_chunks:
         done = devices.add(rows, sampled)
         for name, values in _cameras_of(sampled).items():
             small.setdefault(name, []).append(values)

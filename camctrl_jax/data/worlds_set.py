@@ -11,7 +11,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -40,6 +40,7 @@ _WINDOWS, _MEMORY = 4, 6  # what a generator is for, as part of its position
 _GIVEN = 5  # frames at the start of a window that are thought to be given when others are retrieved for it
 # Clips from which on processes sample: starting them takes seconds, a place twenty times as long as a world.
 _MANY_WORLDS, _MANY_PLACES = 256, 64
+_MOST_PROCESSES = 32
 
 
 class Sampled(NamedTuple):
@@ -186,7 +187,7 @@ class WorldsSet:
         if workers is not None:
             return workers
         many = _MANY_WORLDS if self.config.places is None else _MANY_PLACES
-        return 0 if len(self) < many else min(16, os.cpu_count() or 1)
+        return 0 if len(self) < many else min(_MOST_PROCESSES, os.cpu_count() or 1)
 
     def render(self, worlds: Sequence[World]) -> Array:
         """Videos u8 [n, T, H, W, 3] of some of them, on the default device."""
@@ -208,35 +209,67 @@ def _leave_devices_alone() -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
+class Samplers:
+    """Processes that sample worlds, of one set after the other; starting them takes seconds.
+
+    A context manager: they are there from its beginning to its end.
+    """
+
+    def __init__(self, count: int) -> None:
+        """
+        Args:
+            count: processes, at least one.
+        """
+        self.count = count
+        self._pool = ProcessPoolExecutor(
+            count, mp_context=get_context("spawn"), initializer=_leave_devices_alone
+        )
+
+    def submit(self, worlds: WorldsSet, numbers: Sequence[int]) -> Future[list[Sampled]]:
+        """Sample the clips of some numbers."""
+        return self._pool.submit(worlds.sample, numbers)
+
+    def __enter__(self) -> Samplers:
+        self._pool.submit(os.getpid)  # they all start with the first thing to do
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 def sampled_worlds(
-    worlds: WorldsSet, numbers: Sequence[int], *, chunk: int, workers: int
+    worlds: WorldsSet,
+    numbers: Sequence[int],
+    *,
+    chunk: int,
+    workers: int,
+    samplers: Samplers | None = None,
 ) -> Iterator[list[Sampled]]:
     """Clips of ``numbers`` in their order, ``chunk`` at a time.
 
     With workers, spawned processes sample ahead by at most two chunks each, so host memory stays bounded.
     With 0 workers the calling process samples, which is as good for small numbers and needs no importable
-    main module.
+    main module. ``samplers`` that are there are taken in place of others.
     """
     chunks = [numbers[start : start + chunk] for start in range(0, len(numbers), chunk)]
-    if workers == 0:
+    if samplers is None and workers == 0:
         for each in chunks:
             yield worlds.sample(each)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_devices_alone)
     try:
-        waiting: deque = deque()
-        ahead = iter(chunks)
-        for each in itertools.islice(ahead, 2 * workers):
-            waiting.append(pool.submit(worlds.sample, each))
-        while waiting:
-            done = waiting.popleft().result()
-            with contextlib.suppress(StopIteration):
-                waiting.append(pool.submit(worlds.sample, next(ahead)))
-            yield done
+        with contextlib.ExitStack() as own:
+            pool = own.enter_context(Samplers(workers)) if samplers is None else samplers
+            waiting: deque = deque()
+            ahead = iter(chunks)
+            for each in itertools.islice(ahead, 2 * pool.count):
+                waiting.append(pool.submit(worlds, each))
+            while waiting:
+                done = waiting.popleft().result()
+                with contextlib.suppress(StopIteration):
+                    waiting.append(pool.submit(worlds, next(ahead)))
+                yield done
     except BrokenProcessPool as error:
         raise SamplersDied(
             "the processes that sample worlds died. If this comes from a script, start its work under "
             "`if __name__ == '__main__':` (the processes import the script again); or pass workers=0."
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,8 @@
 """The step, compiled for every shape of batch at the same time, before the first of them.
 
 A run on several sets of clips has as many programs. One after the other, each at its first batch, they take a
-GPU minutes in which it does nothing else.
+GPU minutes in which it does nothing else. Shapes are known before there are clips, so all this can happen
+while these are made.
 """
 
 from __future__ import annotations
@@ -23,24 +24,28 @@ _Shape = tuple[tuple[str, tuple[int, ...], Any], ...]
 
 
 def step_of(
-    program: Program, state: TrainState, batches: Iterable[Batch], key: Array, frozen: Frozen
+    program: Program,
+    state: TrainState,
+    shapes: Iterable[Mapping[str, jax.ShapeDtypeStruct]],
+    key: Array,
+    frozen: Frozen,
 ) -> Step:
     """The jitted step as a function ``(state, batch, key) -> (state, metrics)`` that donates the state.
 
     Args:
         program: whose step.
         state: at the beginning, on the mesh; it is only looked at.
-        batches: of every shape there is, on the mesh; where there are two shapes or more, all are compiled
-            now.
+        shapes: of all batches, with their shardings: what is compiled now. Other batches are compiled when
+            they come.
         key: of the run.
         frozen: what the step reads but does not train.
     """
     compiled: dict[_Shape, Callable[..., Any]] = {}
-    shapes = {_shape(batch): batch for batch in batches}
+    batches = {_shape(batch): dict(batch) for batch in shapes}
     # Several processes must compile in the same order.
-    if len(shapes) > 1 and jax.process_count() == 1:
+    if batches and jax.process_count() == 1:
         lowered = {
-            shape: program.jitted_step.lower(state, batch, key, frozen) for shape, batch in shapes.items()
+            shape: program.jitted_step.lower(state, batch, key, frozen) for shape, batch in batches.items()
         }
         with ThreadPoolExecutor(len(lowered)) as threads:
             compiled = dict(zip(lowered, threads.map(lambda one: one.compile(), lowered.values())))
@@ -51,5 +56,5 @@ def step_of(
     return step
 
 
-def _shape(batch: Batch) -> _Shape:
+def _shape(batch: Mapping[str, Any]) -> _Shape:
     return tuple((name, array.shape, array.dtype) for name, array in sorted(batch.items()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from jax import Array
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -23,11 +26,12 @@ from camctrl_jax.parallel.hosts import is_peer_lost
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import distribute, distribute_batch
 from camctrl_jax.training import loop
-from camctrl_jax.training.compiling import step_of
+from camctrl_jax.training.compiling import Step, step_of
 from camctrl_jax.training.config import as_json, differences
 from camctrl_jax.training.initialisation import Start, start_of, take_sizes
+from camctrl_jax.training.input_settings import Inputs
 from camctrl_jax.training.inputs import (
-    Inputs,
+    batch_shapes,
     check_folders,
     check_position,
     held_out_batches,
@@ -61,6 +65,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         UserError: whatever a person can mend.
         PeerLost: another process of the job has ended.
     """
+    begun = time.monotonic()
     with _peers(), _alone_in(workdir), contextlib.ExitStack() as opened:
         # 1. Settings and devices.
         take_sizes(config, workdir)
@@ -99,6 +104,13 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         if start.position is not None:
             with _of_other_data(start):
                 check_position(config, start.position)
+        run_key = jax.jit(
+            lambda: jax.random.fold_in(jax.random.key(config.seed), 1), out_shardings=program.everywhere
+        )()
+        # The step is compiled while worlds are rendered.
+        aside = ThreadPoolExecutor(1)
+        opened.callback(aside.shutdown, wait=False, cancel_futures=True)
+        step = aside.submit(_compiled_step, config, program, start.state, run_key, frozen, encoder)
         inputs = open_inputs(config, mesh, encoder, cameras, show)
         _say_what_is_drawn(config, inputs, progress)
         if start.position is not None:
@@ -120,14 +132,13 @@ def train(config: ConfigDict, workdir: Path) -> Path:
             write_json(workdir / CONFIG_FILE, as_json(config))
 
         # 6. Train.
-        run_key = jax.jit(
-            lambda: jax.random.fold_in(jax.random.key(config.seed), 1), out_shardings=program.everywhere
-        )()
         distribution = partial(distribute_batch, mesh=mesh)
-        shapes = map(distribution, inputs.stream.one_of_each())
+        compiled = step.result()
+        if jax.process_index() == 0:
+            progress.say(f"ready to train {time.monotonic() - begun:.0f} s after the start")
         outcome = loop.train(
             start.state,
-            step_of(program, start.state, shapes, run_key, frozen),
+            compiled,
             run_key,
             _loop_config(config),
             loop.Run(workdir, start.step, inputs.stream, distribution, checkpoints, progress),
@@ -171,6 +182,13 @@ def _alone_in(workdir: Path) -> Iterator[None]:
         if refusal is not None:
             raise refusal
         yield
+
+
+def _compiled_step(
+    config: ConfigDict, program: Program, state: TrainState, key: Array, frozen: Frozen, encoder: Any
+) -> Step:
+    """The step for all batches whose shapes are known beforehand."""
+    return step_of(program, state, batch_shapes(config, program.mesh, encoder), key, frozen)
 
 
 def _loop_config(config: ConfigDict) -> loop.LoopConfig:

@@ -14,7 +14,7 @@ from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import worlds_clips
+from camctrl_jax.data.worlds_clips import batch_shapes, worlds_clips
 from camctrl_jax.data.worlds_records import world_records
 from camctrl_jax.data.worlds_set import WorldsSet
 from camctrl_jax.worlds import Places, WorldsConfig, sample_world
@@ -72,6 +72,12 @@ def test_candidates_are_encoded_alone_and_posed_as_their_window(tmp_path, nano_e
     np.testing.assert_allclose(clips.arrays["retrieved_world_from_camera"][3], poses, atol=1e-6)
     lenses = sampled.memory.cameras.intrinsics
     np.testing.assert_allclose(clips.arrays["retrieved_intrinsics"][3], lenses, atol=1e-6)
+    tasks = TaskConfig(t2v=0.0, i2v=0.0, extension=1.0)
+    batch = clips.stream(batch_size=3, seed=0, tasks=tasks).batch_at(0)
+    (told,) = batch_shapes(WINDOWS, EMBEDDER, [Bucket(clips.frames, 3)], autoencoder=nano_encoder)
+    assert {name: (each.shape, each.dtype) for name, each in batch.items()} == {
+        name: (each.shape, each.dtype) for name, each in told.items()
+    }
     plain = worlds_clips(replace(WINDOWS, retrieved=0), EMBEDDER, **options)
     assert plain.ids == clips.ids
     assert same(plain.arrays, {name: clips.arrays[name] for name in plain.arrays})

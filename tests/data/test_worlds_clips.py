@@ -19,7 +19,7 @@ from camctrl_jax.data.resident import ResidentClips
 from camctrl_jax.data.stream import Bucket
 from camctrl_jax.data.tasks import TaskConfig
 from camctrl_jax.data.text import WordEmbedder
-from camctrl_jax.data.worlds_clips import compile_together, worlds_clips
+from camctrl_jax.data.worlds_clips import batch_shapes, compile_together, worlds_clips
 from camctrl_jax.data.worlds_records import world_records
 from camctrl_jax.data.worlds_set import WorldsSet, sampled_worlds
 from camctrl_jax.models.autoencoder import _encode
@@ -258,6 +258,10 @@ def test_labels_come_with_clips_and_are_kept_and_cut_with_them(tmp_path, clips):
     assert len(list(tmp_path.iterdir())) == 2  # a set without labels is another set
     stream = first.stream(batch_size=3, seed=1, buckets=(Bucket(5, 3),))
     batch = stream.batch_at(2)
+    (told,) = batch_shapes(labelled, EMBEDDER, [Bucket(5, 3)])
+    assert {name: (each.shape, each.dtype) for name, each in batch.items()} == {
+        name: (each.shape, each.dtype) for name, each in told.items()
+    }
     picks = stream.picks_at(2)[1]
     for row, (clip, _, start) in enumerate(picks[:, :3].tolist()):
         truth = render(sample_world(3 + clip, CONFIG), 32, 48, 1)

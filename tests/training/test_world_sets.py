@@ -9,9 +9,15 @@ from ml_collections import ConfigDict
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-from camctrl_jax.training import inputs, run
+from camctrl_jax.training import run, world_inputs
 from camctrl_jax.training.config import as_json, check_config, check_overrides, default_config
-from camctrl_jax.training.inputs import check_position, held_out_batches, open_inputs, render_worlds
+from camctrl_jax.training.inputs import (
+    batch_shapes,
+    check_position,
+    held_out_batches,
+    open_inputs,
+    render_worlds,
+)
 from camctrl_jax.training.program import check_batches
 from camctrl_jax.training.values import ConfigError
 from camctrl_jax.training.world_sets import retrieved_of, turns_of, views_of, world_set
@@ -43,6 +49,10 @@ def config_with_sets(**changes) -> ConfigDict:
     )  # fmt: skip
     config.update_from_flattened_dict(changes)
     return config
+
+
+def shapes_of(batch):
+    return {name: (array.shape, array.dtype) for name, array in batch.items()}
 
 
 def opened(config, progress=lambda done, count: None):
@@ -183,6 +193,8 @@ def test_a_run_draws_from_every_set_and_says_so():
         "places (windows of takes): 10 clips",
     ]
     batches = [next(opening.stream) for _ in range(6)]
+    told = batch_shapes(config, make_mesh(MeshConfig()), None)
+    assert [shapes_of(batch) for batch in batches[:2]] == [shapes_of(batch) for batch in told]
     assert [batch["video"].shape for batch in batches[:3]] == [
         (5, 5, 16, 32, 3),
         (2, 5, 32, 48, 3),
@@ -210,7 +222,7 @@ def test_each_set_is_measured_on_held_out_worlds_of_its_own(monkeypatch):
         windows.append(config.data.worlds.places.windows_per_take)
         return render_worlds(config, chosen, *rest)
 
-    monkeypatch.setattr(inputs, "render_worlds", rendered)
+    monkeypatch.setattr(world_inputs, "render_worlds", rendered)
     config = config_with_sets(**{"held_out.clips": 20})
     found = held_out_batches(config, make_mesh(MeshConfig()), None, True)
     assert {name: [batch["video"].shape[2] for batch in batches] for name, batches in found.items()} == {

@@ -49,7 +49,7 @@ from camctrl_jax.training.condition_errors import (
     name_of,
     noised,
 )
-from camctrl_jax.training.inputs import embedder_of
+from camctrl_jax.training.input_settings import embedder_of
 from camctrl_jax.training.objective import Frozen, Metrics, Objective, Preview, PreviewClips, Work
 from camctrl_jax.training.state import Params, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
