@@ -3,13 +3,14 @@
 #   bash launch/worlds_weights.sh OUT                    all parts, one after the other
 #   bash launch/worlds_weights.sh OUT vae decoder        these parts alone: a sitting
 # Parts, in their order:
-#   vae         the autoencoder, without an adversary
-#   decoder     its decoder alone, with the adversarial term, on latents that stay as they are
-#   base        images and videos, no camera
-#   stage1      camera control at 96x160
-#   stage2      192x320 and 96x160: extension, image to video, text to video, with frames retrieved from before
-#   evaluation  the benchmark on held-out worlds
-#   weights     the folder to ship, with the evaluation in its card
+#   vae           the autoencoder, without an adversary
+#   decoder       its decoder alone, with the adversarial term, on latents that stay as they are
+#   base          images and videos, no camera
+#   stage1        camera control at 96x160
+#   stage2        192x320 and 96x160: extension, image to video, text to video, with frames retrieved from before
+#   stage2_again  the same once more, from its weights: for as long as there is time
+#   evaluation    the benchmark on held-out worlds
+#   weights       the folder to ship, with the evaluation in its card
 # Every part of training leaves its run in OUT/PART and what other parts need of it in OUT/PART.weights, a folder of at
 # most 60 MB: carry those (and OUT/evaluation) to another machine and go on there with the next part. A part that was
 # stopped goes on where it was. All devices of the machine work on one part. PART_STEPS (VAE_STEPS, STAGE2_STEPS ...) and
@@ -18,7 +19,7 @@
 set -euo pipefail
 out="$(mkdir -p "${1:?usage: bash launch/worlds_weights.sh OUT [PART ...]}" && cd "$1" && pwd)"
 shift
-all=(vae decoder base stage1 stage2 evaluation weights)
+all=(vae decoder base stage1 stage2 stage2_again evaluation weights)
 parts=("${@:-${all[@]}}")
 for part in "${parts[@]}"; do
     [[ " ${all[*]} " == *" $part "* ]] || { echo "$part is not a part; the parts are: ${all[*]}" >&2; exit 1; }
@@ -62,6 +63,7 @@ store() { # store PART [FLAG ...]: its weights, in place of those of an earlier 
 cache=(--config.data.worlds.cache="$out/cache")
 
 autoencoder() { made_by decoder 2>/dev/null || made_by vae; }
+transformer() { made_by stage2_again 2>/dev/null || made_by stage2; }
 
 for part in "${parts[@]}"; do
     case "$part" in
@@ -93,16 +95,22 @@ for part in "${parts[@]}"; do
         train stage2 "configs/stage2.py:$variant" --config.init_from="$start" --config.vae.weights="$vae"
         store stage2 --vae "$vae"
         ;;
+    stage2_again)
+        vae="$(autoencoder)"
+        start="$(made_by stage2)"
+        train stage2_again "configs/stage2.py:$variant" --config.init_from="$start" --config.vae.weights="$vae"
+        store stage2_again --vae "$vae"
+        ;;
     evaluation)
         small=()
         [ "$variant" != nano ] || small=(--frames 9 --steps 2 --count 2 --motion 0) # its clips are shorter than those of the benchmark
-        start="$(made_by stage2)"
+        start="$(transformer)"
         vae="$(autoencoder)"
         logged evaluation python3 -m camctrl_jax.evaluate worlds --checkpoint "$start" --vae "$vae" --out "$out/evaluation" \
             "${small[@]}" ${EVALUATION_FLAGS:-}
         ;;
     weights)
-        start="$(made_by stage2)"
+        start="$(transformer)"
         vae="$(autoencoder)"
         [ -f "$out/evaluation/results.json" ] || {
             echo "part evaluation is not there: run it first, or bring $out/evaluation from where it was run" >&2
