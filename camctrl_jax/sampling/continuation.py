@@ -1,10 +1,11 @@
-"""Whether a longer path begins with the one that a video was made along."""
+"""How a video goes on: along a path that begins with its own, from frames of it that show what is coming."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.errors import InvalidValue
 
 # Of positions, in units or parts of the path's extent; of rotations in radians; of intrinsics in pictures.
@@ -46,3 +47,17 @@ def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> N
             f"{name} does not begin with the intrinsics of the video: fx, fy, cx, cy differ by up to "
             f"{wide:.3g} of the picture's size."
         )
+
+
+def frames_to_show(past: Cameras, coming: Cameras, count: int, given: int) -> np.ndarray:
+    """Which frames of a video so far show most of what its next cameras see, i64 [R].
+
+    Args:
+        past: cameras of all frames so far.
+        coming: the next ones, in the same world.
+        count: R, frames to choose; repeated where there are fewer.
+        given: last frames that the network is shown anyway; not chosen unless there are no others.
+    """
+    end = len(past)
+    earlier = end - given if end > given else end
+    return select_frames(past[:earlier], coming, count, given=past[end - given :])

@@ -18,7 +18,6 @@ from jax import Array
 from jax.sharding import Mesh
 
 from camctrl_jax.camera import Cameras
-from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.diffusion.condition import Condition, NullText, camera_condition
@@ -31,7 +30,7 @@ from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.models.fingerprint import fingerprint_of_networks
 from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
-from camctrl_jax.sampling.continuation import check_beginning
+from camctrl_jax.sampling.continuation import check_beginning, frames_to_show
 
 Params = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -174,10 +173,7 @@ def retrieve(video: np.ndarray, paths: Sequence[Cameras], count: int, given: int
         others.
     """
     end = video.shape[1]
-    earlier = end - given if end > given else end
-    chosen = [
-        select_frames(path[:earlier], path[end:], count, given=path[end - given : end]) for path in paths
-    ]
+    chosen = [frames_to_show(path[:end], path[end:], count, given) for path in paths]
     frames = np.stack([clip[indices] for clip, indices in zip(video, chosen)])
     return RetrievedFrames(frames, [path[indices] for path, indices in zip(paths, chosen)])
 
