@@ -222,6 +222,10 @@ class Exploration:
         """Of a clip alone: u8 [T, H, W, 3], as they were sampled."""
         return self._folder.read_frames(self.clip(which), self.settings)
 
+    def picture(self) -> np.ndarray | None:
+        """What the first clip was given, u8 [H, W, 3]; None of one from a prompt alone."""
+        return self._folder.read_picture()
+
     def coming(self, path: PathOrWords, of: Clip | str | None = None) -> Cameras:
         """The cameras that :meth:`extend` would add for a path, checked, before any work is done."""
         parent = self.clip(of)

@@ -282,6 +282,11 @@ class ExplorationFolder:
             )
         return np.stack([found[index] for index in wanted])
 
+    def read_picture(self) -> np.ndarray | None:
+        """What the first clip was given, u8 [H, W, 3], if anything."""
+        path = self.clip(name_of(1)) / PICTURE
+        return next(read_frames(path)).rgb() if path.exists() else None
+
     def _settings(self) -> ExplorationSettings:
         path = self.path / SETTINGS
         if not path.exists():

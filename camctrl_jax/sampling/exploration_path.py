@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from camctrl_jax.camera import Cameras, compose
-from camctrl_jax.camera.playing import Playing, played_path
+from camctrl_jax.camera.playing import played_path
 from camctrl_jax.errors import InvalidValue
 
 MOST_STEP = 5.0
@@ -28,7 +28,6 @@ def path_of_clip(
     lens: np.ndarray,
     *,
     goes_on: bool,
-    playing: Playing | None = None,
 ) -> Cameras:
     """The path of a clip in metres from its first camera, which is the last one so far if it goes on.
 
@@ -40,7 +39,6 @@ def path_of_clip(
         fps: frames per second, of spoken speeds.
         lens: intrinsics f [4] that it begins with.
         goes_on: whether cameras must have that lens.
-        playing: which part of a file is taken, and how fast.
 
     Raises:
         UserError: no path, a pose that is none, another number of poses, a jump, another lens.
@@ -50,7 +48,7 @@ def path_of_clip(
         _check_count(cameras, poses, goes_on)
     else:
         name = f"The path {str(path)!r}"
-        played = played_path(path, poses, fps, intrinsics=lens, playing=playing)
+        played = played_path(path, poses, fps, intrinsics=lens)
         cameras = played.cameras
         if played.source is not None:
             cameras = cameras.with_intrinsics(lens)
