@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from camctrl_jax.camera import load_cameras, resolve_path, save_cameras
 from camctrl_jax.camera.framing import null_intrinsics
 from camctrl_jax.errors import UserError
 from camctrl_jax.generate.__main__ import main
-from camctrl_jax.generate.script import read_script
+from camctrl_jax.generate.script import CLIP, SCENE, read_script
 from camctrl_jax.generate.tour import prepare_tour
 from camctrl_jax.sampling.exploration_folder import ExplorationFolder
 from camctrl_jax.sampling.pipeline import Pipeline
@@ -91,6 +93,7 @@ def test_a_tour_makes_an_exploration_and_one_video(tour):
     assert (settings.seed, settings.sampling.steps, settings.sampling.guidance.camera) == (3, 1, 3.0)
     assert [clip.parent for clip in clips.values()] == [None, "0001", "0001"]
     assert (second.prompt, third.prompt, third.seed, current) == ("two boxes: yes", "a red ball", 5, "0003")
+    assert second.said == "pan right 40 deg"
     made = frames_of(out / "exploration")
     assert sum(1 for _ in read_frames(out / "tour.mp4")) == 17 == sum(map(len, made))
     assert (out / "frames.png").stat().st_size > 0
@@ -242,3 +245,12 @@ def test_a_later_version_of_an_exploration_is_told_of(weights, place, tmp_path, 
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
     assert run(weights, script, tmp_path / "out") == 1
     assert "version 2" in capsys.readouterr().err
+
+
+def test_the_tour_of_the_guide_is_one(weights, place, tmp_path):
+    guide = (Path(__file__).parents[1] / "docs/generating.md").read_text("utf-8")
+    text = re.search(r"^```yaml\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)[1]
+    plan = prepare_tour(read_script(written(place, text)), tmp_path / "out", checkpoint=str(weights))
+    assert plan.parents == (0, 1, 1)
+    for names in (SCENE, CLIP):
+        assert all(f"`{name}`" in guide for name in names)

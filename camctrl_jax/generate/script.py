@@ -29,10 +29,11 @@ SCENE = {
     **{"camera_guidance_without_text": _FLOAT, "frames": _INT, "fps": _FLOAT, "height": _INT, "width": _INT},
 }
 """What a tour may say besides its clips; as the options of ``generate`` of these names."""
-_CLIP = {
+CLIP = {
     **{"camera": _TEXT, "prompt": _TEXT, "seed": _INT, "branch": _INT, "range": _TEXT, "pace": _TEXT},
     **{"source_fps": _FLOAT, "camera_scale": _FLOAT},
 }
+"""What a clip may say."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ class _Reader:
     def clip(self, number: int, node: yaml.Node, scene: Mapping[str, Any]) -> ScriptClip:
         """One clip of the list."""
         what = f"clip {number}"
-        nodes = self.mapping(node, _CLIP, what)
-        values = {name: self.value(f"{what}: {name}", value, _CLIP[name]) for name, value in nodes.items()}
+        nodes = self.mapping(node, CLIP, what)
+        values = {name: self.value(f"{what}: {name}", value, CLIP[name]) for name, value in nodes.items()}
         branch, scale, pace = values.get("branch"), values.get("camera_scale"), values.get("pace")
         if branch is not None and not 1 <= branch < number:
             expected = "leave it out of the first clip" if number == 1 else f"expected 1 to {number - 1}"

@@ -168,7 +168,10 @@ def carry_out(plan: TourPlan, say: Progress) -> dict[str, Path]:
             clip, parent = script.clips[place], exploration.clips[plan.parents[place - 1]]
             say(f"clip {place + 1} of {count}: {clip.camera}")
             exploration.extend(
-                plan.paths[place - 1], plan.prompts[place], clip.seed, of=parent, progress=say.step
+                *(plan.paths[place - 1], plan.prompts[place], clip.seed),
+                of=parent,
+                said=clip.camera,
+                progress=say.step,
             )
         made = exploration.clips[:count]
         ends: list[np.ndarray] = []
@@ -206,6 +209,7 @@ def _opened(plan: TourPlan, pipeline: Pipeline, folder: Path, say: Progress) -> 
         fps=first.fps,
         sampling=plan.sampling,
         extension=plan.extension,
+        said=first.request.camera,
         progress=say.step,
     )
 

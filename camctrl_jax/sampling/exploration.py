@@ -26,7 +26,6 @@ from camctrl_jax.files.lock import held
 from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.sampling.exploration_folder import (
     CLIPS,
-    CURSOR,
     LOCK,
     SETTINGS,
     Clip,
@@ -100,6 +99,7 @@ class Exploration:
         fps: float | None = None,
         sampling: Sampling | None = None,
         extension: Extension | None = None,
+        said: str | None = None,
         progress: Progress | None = None,
     ) -> Exploration:
         """Sample the first clip into a new folder.
@@ -115,6 +115,7 @@ class Exploration:
             shape, fps: of the clip; by default as the weights were trained.
             sampling: how; by default 32 steps with the weights' guidance.
             extension: how further clips go on; by default ``exploration_model.usual_extension``.
+            said: what the record calls the path; None: the text that names it.
             progress: called with (steps done, steps); what it raises ends the sampling, nothing is written.
 
         Raises:
@@ -132,7 +133,7 @@ class Exploration:
             _check_new(where)  # another process may have started there in between
             where.write_settings(settings)
             record = Clip(
-                "0001", None, 0, 0, settings.frames, prompt, seed, settings.sampling, said=_said(path)
+                "0001", None, 0, 0, settings.frames, prompt, seed, settings.sampling, said=_said(path, said)
             )
             clip = completed(record, pipeline, settings)
             shape = window_shape(pipeline, settings)
@@ -241,6 +242,7 @@ class Exploration:
         *,
         of: Clip | str | None = None,
         sampling: Sampling | None = None,
+        said: str | None = None,
         progress: Progress | None = None,
     ) -> Clip:
         """Go on: one more clip, which becomes the current one.
@@ -253,7 +255,7 @@ class Exploration:
                 after the same one differs from the first.
             of: the clip to go on from; None is the current one.
             sampling: None is that of the exploration.
-            progress: as of :meth:`start`.
+            said, progress: as of :meth:`start`.
 
         Returns:
             The clip. It is on disk.
@@ -278,7 +280,7 @@ class Exploration:
         sampling = sampling or self.settings.sampling
         record = Clip(
             *(name, parent.name, turn, end, self._added, prompt, seed, sampling, tuple(shown)),
-            said=_said(path),
+            said=_said(path, said),
         )
         clip = completed(record, self.pipeline, self.settings)
         window = ClipBatch(
@@ -336,8 +338,8 @@ class Exploration:
             FileFailure: the disk is full, or something cannot be read.
         """
         with replaced_folder(folder) as copy:
-            for name in (SETTINGS, CURSOR):
-                shutil.copyfile(self.folder / name, copy / name)
+            shutil.copyfile(self.folder / SETTINGS, copy / SETTINGS)
+            ExplorationFolder(copy).write_cursor(self._current, self._newest)
             for name in self._clips:
                 shutil.copytree(self._folder.clip(name), copy / CLIPS / name, copy_function=shutil.copyfile)
         return Path(folder)
@@ -400,5 +402,7 @@ def _check_new(folder: ExplorationFolder) -> None:
         )
 
 
-def _said(path: PathOrWords) -> str:
+def _said(path: PathOrWords, said: str | None) -> str:
+    if said is not None:
+        return said
     return "" if isinstance(path, Cameras) else str(path)

@@ -24,10 +24,10 @@ from camctrl_jax.diffusion.condition import Condition, NullText, camera_conditio
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise, sample
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.interop.described import SamplingDefaults, config_to_json
+from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers, unstack_layers
 from camctrl_jax.models.autoencoder import Autoencoder
-from camctrl_jax.models.fingerprint import fingerprint_of_networks
+from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
 from camctrl_jax.sampling.continuation import check_beginning, frames_to_show
@@ -415,16 +415,12 @@ class Pipeline:
     def fingerprint(self) -> str:
         """Tells these weights from others, on every device and in every form that they are sampled in.
 
-        16 hexadecimal digits of both networks, their configurations and parameters as bfloat16. Read from the
-        device once.
+        16 hexadecimal digits of the parameters of both networks as bfloat16. Read from the device once.
         """
         config, params = self.denoiser.config, self.params
         if config.scan_layers:
             params = unstack_layers(params, config)
-        return fingerprint_of_networks(
-            (config_to_json(config), params),
-            (config_to_json(self.autoencoder.config), self.autoencoder.params),
-        )
+        return fingerprint_of_parameters(params, self.autoencoder.params)
 
     def _latent_shape(self, shape: ClipShape) -> tuple[int, int, int, int]:
         return self.autoencoder.config.latent_shape(shape.frames, shape.height, shape.width)
