@@ -164,6 +164,7 @@ def test_a_tour_through_a_world_takes_its_picture_and_words(weights, place, tmp_
         ),
         ("range: 10:14", "camra: x", r"line 12: clip 3 has no key 'camra' \(did you mean camera\?\)"),
         ("pan right 40 deg", "fly to the moon", r"line 9: .*needs a direction"),
+        ("pan right 40 deg", "pan right 40 deg over 2 s", r"line 9: the timed stages take 2 s, but 5 frames"),
         ("walk.txt", "wlk.txt", r"line 11: .*wlk\.txt: no such file"),
         ("range: 10:14", "range: 10:99", r"line 11: --range 10:99: reaches beyond"),
         ("range: 10:14", "range: ten", r"line 12: clip 3: range: 'ten' is not A:B"),

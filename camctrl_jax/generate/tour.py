@@ -33,6 +33,7 @@ from camctrl_jax.worlds.windows import at_frames
 
 FOLDER, VIDEO, STRIP, COPY = "exploration", "tour.mp4", "frames.png", "tour.yaml"
 _MOST_SHOWN = 12
+_LONG = 10_000  # frames in which every timed sentence has room
 _SAME = 1e-6  # of poses in metres and of intrinsics in pictures: more is another path
 
 
@@ -81,7 +82,7 @@ def prepare_tour(
     scene, clips = dict(script.scene), script.clips
     for clip in clips:
         if clip.camera is not None:
-            _played(clip, 9, 12.0, None)  # words and files, before weights are looked up
+            _played(clip, _LONG, 12.0, None)  # words and files, before weights are looked up
     asked = Request(
         **{"out": out, "checkpoint": checkpoint, "vae": vae, "float32": float32} | scene,
         camera=clips[0].camera,

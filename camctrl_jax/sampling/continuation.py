@@ -10,6 +10,9 @@ from camctrl_jax.errors import InvalidValue
 
 # Of positions, in units or parts of the path's extent; of rotations in radians; of intrinsics in pictures.
 TOLERANCE = 1e-4
+# Frames that are weighed against each other. Neighbours show the same; to weigh all of an hour would take
+# gigabytes.
+MOST_CANDIDATES = 1000
 
 
 def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> None:
@@ -52,6 +55,9 @@ def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> N
 def frames_to_show(past: Cameras, coming: Cameras, count: int, given: int) -> np.ndarray:
     """Which frames of a video so far show most of what its next cameras see, i64 [R].
 
+    Of videos of more than ``MOST_CANDIDATES`` frames before the given ones, every second, third, ... is
+    looked at: memory and time do not grow with the length.
+
     Args:
         past: cameras of all frames so far.
         coming: the next ones, in the same world.
@@ -60,4 +66,6 @@ def frames_to_show(past: Cameras, coming: Cameras, count: int, given: int) -> np
     """
     end = len(past)
     earlier = end - given if end > given else end
-    return select_frames(past[:earlier], coming, count, given=past[end - given :])
+    candidates = np.arange(0, earlier, -(-earlier // MOST_CANDIDATES))
+    chosen = select_frames(past[candidates], coming, count, given=past[end - given :])
+    return candidates[chosen]

@@ -25,6 +25,7 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import FileFailure, FileInUse, InvalidValue, UserError
 from camctrl_jax.sampling import exploration_folder
+from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.sampling.exploration import Exploration, ExplorationInUse, OtherWeights
 from camctrl_jax.sampling.exploration_folder import ExplorationFolder, clip_seed
 from camctrl_jax.sampling.exploration_model import usual_extension
@@ -402,6 +403,25 @@ def test_the_coming_cameras_go_on_from_the_last_one_and_keep_its_lens(pipeline, 
         )
 
 
+def test_of_long_videos_not_every_frame_is_weighed(monkeypatch):
+    weighed = []
+
+    def counted(history, *args, **options):
+        weighed.append(len(history))
+        return select_frames(history, *args, **options)
+
+    monkeypatch.setattr("camctrl_jax.sampling.continuation.select_frames", counted)
+    path = resolve_path("pan right 300 deg, then pan left 300 deg", 2600)
+    shown = frames_to_show(path[:2500], path[2500:], 4, 5)
+    assert weighed == [832]
+    assert shown.max() < 2495
+    assert not (shown % 3).any()
+    # What is coming was seen at the beginning, from the same place.
+    assert np.abs(path.rotations[shown[0]] - path.rotations[2550]).max() < 0.5
+    short = frames_to_show(path[:900], path[900:950], 4, 5)
+    np.testing.assert_array_equal(short, select_frames(path[:895], path[900:950], 4, given=path[895:900]))
+
+
 def test_usual_extensions(pipeline):
     shape, defaults = ClipShape(49, 96, 160), replace(pipeline.defaults, retrieved=4)
     assert usual_extension(defaults, shape) == Extension(11, 2, 4)
@@ -413,6 +433,7 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from camctrl_jax.sampling import exploration_folder
+from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.sampling.exploration import Exploration
 
