@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nano_weights import save_nano
 
 from camctrl_jax.camera import load_cameras, resolve_path, save_cameras
 from camctrl_jax.camera.framing import null_intrinsics
+from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.errors import UserError
 from camctrl_jax.generate.__main__ import main
 from camctrl_jax.generate.script import CLIP, SCENE, read_script
@@ -128,6 +130,8 @@ def test_a_tour_that_was_stopped_goes_on_to_the_same_pixels(
         np.testing.assert_array_equal(one, other)
     # Complete, it samples nothing; of another script, it is left alone.
     monkeypatch.setattr(Pipeline, "sample", lambda *_: pytest.fail("it was sampled"))
+    pipeline = load_pipeline(*open_model(weights))
+    monkeypatch.setattr("camctrl_jax.generate.tour.load_pipeline", lambda *_, **__: pipeline)
     assert run(weights, script, out) == 0
     assert "all 3 clips are there" in capsys.readouterr().err
     for old, new, message in (
@@ -239,12 +243,11 @@ def test_options_that_a_script_says_itself_are_refused(place, capsys):
         assert f"{option} beside --script" in capsys.readouterr().err
 
 
-def test_a_later_version_of_an_exploration_is_told_of(weights, place, tmp_path, capsys):
-    script = written(place, "steps: 1\nclips: [{camera: static}]\n")
-    assert run(weights, script, tmp_path / "out") == 0
-    path = tmp_path / "out/exploration/exploration.json"
+def test_a_later_version_of_an_exploration_is_told_of(weights, tour, tmp_path, capsys):
+    out = Path(shutil.copytree(tour[0], tmp_path / "out"))
+    path = out / "exploration/exploration.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
-    assert run(weights, script, tmp_path / "out") == 1
+    assert run(weights, tour[1], out) == 1
     assert "version 2" in capsys.readouterr().err
 
 

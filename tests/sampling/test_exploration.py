@@ -171,8 +171,7 @@ def test_ten_clips_compile_nothing_new_and_hold_nothing_more(pipeline, tmp_path,
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     monkeypatch.setattr(ExplorationFolder, "read_frames", counted)
-    sampling = Sampling(steps=1)
-    with begun(pipeline, tmp_path / "ten", sampling=sampling) as exploration:
+    with begun(pipeline, tmp_path / "ten") as exploration:
         for number in range(9):
             before = compiled[0]
             read.clear()
