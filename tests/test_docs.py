@@ -97,3 +97,11 @@ def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for source in blocks(page, "python"):
         exec(compile(source, page.name, "exec"), {})
+
+
+@pytest.mark.slow
+def test_what_samples_on_the_page_about_generating_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source in blocks(ROOT / "docs/generating.md", "py"):
+        exec(compile(source, "generating.md", "exec"), {})
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == {"walk", "walk.mp4", "copy"}

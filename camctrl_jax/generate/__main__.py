@@ -23,6 +23,11 @@ What comes out, in --out
   generation.json  everything that made it: weights, prompt, path as numbers, seed, guidance, versions
   with --worlds-seed also truth.mp4 and comparison.mp4
 
+Many clips, one after the other
+  --script FILE    a tour: start, seed, steps and a list of clips in YAML (docs/generating.md). --out gets
+                   the exploration, which Python goes on with, and one video of all clips. The same
+                   command again takes up a tour that was stopped.
+
 The same command gives the same video on the same machine; --seed changes it. On a laptop, --steps 12 is a
 good first look. Guidance above 1 follows the prompt or the camera more strongly, at more work per step.
 """
@@ -31,12 +36,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from camctrl_jax.errors import exit_status
+from camctrl_jax.errors import InvalidValue, exit_status
 from camctrl_jax.pose_options import add_playing_options, add_reading_options
+
+# Options that go beside --script.
+BESIDE_SCRIPT = ("out", "checkpoint", "vae", "float32")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,14 +60,45 @@ def _generate(values: dict[str, Any]) -> None:
     from camctrl_jax.generate import command
     from camctrl_jax.generate.request import Request
 
+    script = values.pop("script")
+    if script is not None:
+        from camctrl_jax.generate.tour import run_script
+
+        _check_beside_script(values)
+        chosen = {name: values[name] for name in BESIDE_SCRIPT}
+        _tell(run_script(script, **chosen))
+        return
     reading = take_reading(values)
     playing = take_playing(values, own_pace=values.pop("pace") == "own")
     request = Request(**values, reading=reading, playing=playing)
-    for name, path in command.run(request).items():
+    _tell(command.run(request))
+
+
+def _tell(files: Mapping[str, Path]) -> None:
+    for name, path in files.items():
         print(f"{name:12} {path}")
 
 
+def _check_beside_script(values: dict[str, Any]) -> None:
+    """Refuse options that a script says itself."""
+    usual = vars(_parser().parse_args(["--out", "."]))
+    given = [name for name in values if name not in BESIDE_SCRIPT and values[name] != usual[name]]
+    if given:
+        option = {"source_format": "from", "part": "range"}.get(given[0], given[0]).replace("_", "-")
+        raise InvalidValue(
+            f"--{option} beside --script: the script says that itself, for all clips or for each; only "
+            f"{', '.join('--' + name for name in BESIDE_SCRIPT)} go beside it."
+        )
+
+
 def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
+    values = vars(_parser().parse_args(argv))
+    if values["intrinsics"] is not None:
+        values["intrinsics"] = tuple(values["intrinsics"])
+    return values
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m camctrl_jax.generate",
         description=__doc__,
@@ -69,10 +108,7 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
     _add_scene(parser)
     _add_sampling(parser)
     _add_clip(parser)
-    values = vars(parser.parse_args(argv))
-    if values["intrinsics"] is not None:
-        values["intrinsics"] = tuple(values["intrinsics"])
-    return values
+    return parser
 
 
 def _add_scene(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +123,7 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="start from procedural world N and compare with its true render",
     )
+    add("--script", type=Path, metavar="FILE", help="a tour of many clips in YAML, see above")
     weights = parser.add_argument_group("weights")
     add = weights.add_argument
     add(

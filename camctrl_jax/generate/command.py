@@ -42,7 +42,7 @@ def generate(plan: Plan) -> dict[str, Path]:
     out = plan.request.out
     with file_failures(out):
         out.mkdir(parents=True, exist_ok=True)
-    say = _Progress()
+    say = Progress()
     started = time.monotonic()
     video, truth, sampling = _sample(plan, say)
     sampled = time.monotonic()
@@ -58,7 +58,7 @@ def generate(plan: Plan) -> dict[str, Path]:
     return files
 
 
-def _sample(plan: Plan, say: _Progress) -> tuple[np.ndarray, np.ndarray | None, Sampling]:
+def _sample(plan: Plan, say: Progress) -> tuple[np.ndarray, np.ndarray | None, Sampling]:
     """The clip u8 [T, H, W, 3]; of a world the true render of the same path; and how it was sampled."""
     request, shape, world = plan.request, plan.shape, plan.start.world
     say(f"{request.checkpoint}: reading the weights")
@@ -111,7 +111,7 @@ def _write_pictures(plan: Plan, video: np.ndarray, truth: np.ndarray | None) -> 
     return files
 
 
-class _Progress:
+class Progress:
     """Lines on standard error: what is being done, and how far the sampling is."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -124,7 +124,7 @@ class _Progress:
     def step(self, done: int, steps: int) -> None:
         """One sampling step is done; the first one includes compilation and is not counted as speed."""
         now = self._clock()
-        if self._first is None:
+        if self._first is None or done == 1:
             self._first = now
         rate = (now - self._first) / (done - 1) if done > 1 else None
         left = "" if rate is None else f", {rate:.2g} s a step, {rate * (steps - done):.0f} s left"

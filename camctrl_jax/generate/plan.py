@@ -64,7 +64,7 @@ def prepare(request: Request) -> Plan:
     model, autoencoder = open_model(request.checkpoint, request.vae)
     shape, fps, of_clip = _clip(request, model.sampling)
     shape = check_clip_size(model, autoencoder, shape)
-    sampling = _sampling(request, model.sampling)
+    sampling = sampling_of_request(request, model.sampling)
     initial_noise([request.seed], (1,))  # checks the seed
     start, of_start = start_of_request(request, shape, fps)
     sampling, of_history = _weighed(sampling, start)
@@ -121,7 +121,8 @@ def _clip(request: Request, defaults: SamplingDefaults) -> tuple[ClipShape, floa
     return ClipShape(frames, height, width), fps, notes
 
 
-def _sampling(request: Request, defaults: SamplingDefaults) -> Sampling:
+def sampling_of_request(request: Request, defaults: SamplingDefaults) -> Sampling:
+    """How a request is sampled, before anything is known of where it starts."""
     text, camera = (
         getattr(defaults if getattr(request, name) is None else request, name)
         for name in ("text_guidance", "camera_guidance")

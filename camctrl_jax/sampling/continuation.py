@@ -1,14 +1,18 @@
-"""Whether a longer path begins with the one that a video was made along."""
+"""How a video goes on: along a path that begins with its own, from frames of it that show what is coming."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.errors import InvalidValue
 
 # Of positions, in units or parts of the path's extent; of rotations in radians; of intrinsics in pictures.
 TOLERANCE = 1e-4
+# Frames that are weighed against each other. Neighbours show the same; to weigh all of an hour would take
+# gigabytes.
+MOST_CANDIDATES = 1000
 
 
 def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> None:
@@ -46,3 +50,22 @@ def check_beginning(path: Cameras, so_far: Cameras, name: str = "The path") -> N
             f"{name} does not begin with the intrinsics of the video: fx, fy, cx, cy differ by up to "
             f"{wide:.3g} of the picture's size."
         )
+
+
+def frames_to_show(past: Cameras, coming: Cameras, count: int, given: int) -> np.ndarray:
+    """Which frames of a video so far show most of what its next cameras see, i64 [R].
+
+    Of videos of more than ``MOST_CANDIDATES`` frames before the given ones, every second, third, ... is
+    looked at: memory and time do not grow with the length.
+
+    Args:
+        past: cameras of all frames so far.
+        coming: the next ones, in the same world.
+        count: R, frames to choose; repeated where there are fewer.
+        given: last frames that the network is shown anyway; not chosen unless there are no others.
+    """
+    end = len(past)
+    earlier = end - given if end > given else end
+    candidates = np.arange(0, earlier, -(-earlier // MOST_CANDIDATES))
+    chosen = select_frames(past[candidates], coming, count, given=past[end - given :])
+    return candidates[chosen]

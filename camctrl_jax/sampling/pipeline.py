@@ -6,6 +6,7 @@ Axes: B batch, T = 4k + 1 frames, L = k + 1 latent frames, R retrieved ones, H, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,6 @@ from jax import Array
 from jax.sharding import Mesh
 
 from camctrl_jax.camera import Cameras
-from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.text import TextEmbedder
 from camctrl_jax.diffusion.condition import Condition, NullText, camera_condition
@@ -25,11 +25,12 @@ from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise, sample
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.interop.described import SamplingDefaults
-from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers
+from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers, unstack_layers
 from camctrl_jax.models.autoencoder import Autoencoder
+from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
-from camctrl_jax.sampling.continuation import check_beginning
+from camctrl_jax.sampling.continuation import check_beginning, frames_to_show
 
 Params = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -172,10 +173,7 @@ def retrieve(video: np.ndarray, paths: Sequence[Cameras], count: int, given: int
         others.
     """
     end = video.shape[1]
-    earlier = end - given if end > given else end
-    chosen = [
-        select_frames(path[:earlier], path[end:], count, given=path[end - given : end]) for path in paths
-    ]
+    chosen = [frames_to_show(path[:end], path[end:], count, given) for path in paths]
     frames = np.stack([clip[indices] for clip, indices in zip(video, chosen)])
     return RetrievedFrames(frames, [path[indices] for path, indices in zip(paths, chosen)])
 
@@ -363,8 +361,7 @@ class Pipeline:
                     )
             _check_so_far(clips.cameras, cameras_so_far, video.shape[1])
             windows = [path[len(path) - given - added :] for path in clips.cameras]
-            if extension.condition_latents > 1 and self.defaults.reference == "take":
-                references = [path.world_from_camera[0] for path in clips.cameras]
+            references = [path.world_from_camera[0] for path in clips.cameras]
             if retrieved is None and extension.retrieved:
                 retrieved = retrieve(video, clips.cameras, extension.retrieved, given)
         elif cameras_so_far is not None:
@@ -377,16 +374,53 @@ class Pipeline:
                 f"Extension.retrieved={extension.retrieved} chooses frames by what the cameras see, and "
                 "clips.cameras is None: give the paths, frames of your own as clips.retrieved, or 0."
             )
+        window = replace(clips, cameras=windows, references=references, retrieved=retrieved)
+        new = self.continue_from(video[:, -given:], window, extension, sampling, progress)
+        return np.concatenate([video, new], axis=1)
+
+    def continue_from(
+        self,
+        given: np.ndarray,
+        clips: ClipBatch,
+        extension: Extension,
+        sampling: Sampling,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """What follows given frames, alone: :meth:`extend` for whoever keeps the video elsewhere.
+
+        Args:
+            given: u8 [B, 4 * (condition_latents - 1) + 1, H, W, 3], the last frames so far.
+            clips: prompts and seeds; paths of the given frames and the new ones, in the world of
+                ``references``, the first cameras of the first clips (set aside where these weights want each
+                clip's own, see :meth:`extend`); and what is ``retrieved``. Its shape and condition follow.
+            extension: how much is added; its ``retrieved`` is not looked at.
+            sampling, progress: as for :meth:`sample`.
+
+        Returns:
+            u8 [B, 4 * new_latents, H, W, 3].
+        """
+        config = self.autoencoder.config
+        added = config.temporal_stride * extension.new_latents
+        seen_from_first = extension.condition_latents > 1 and self.defaults.reference == "take"
         window = replace(
             clips,
-            shape=config.clip_shape(given + added, *video.shape[2:4]),
-            cameras=windows,
-            condition=video[:, -given:],
-            references=references,
-            retrieved=retrieved,
+            shape=config.clip_shape(given.shape[1] + added, *given.shape[2:4]),
+            condition=given,
+            references=clips.references if seen_from_first else None,
         )
         latents = self.sample(window, sampling, progress)
-        return np.concatenate([video, self.autoencoder.decode(latents)[:, given:]], axis=1)
+        return self.autoencoder.decode(latents)[:, given.shape[1] :]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Tells these weights from others, on every device and in every form that they are sampled in.
+
+        16 hexadecimal digits of the parameters of both networks as bfloat16. Read from the device once.
+        """
+        config, params = self.denoiser.config, self.params
+        if config.scan_layers:
+            params = unstack_layers(params, config)
+        return fingerprint_of_parameters(params, self.autoencoder.params)
 
     def _latent_shape(self, shape: ClipShape) -> tuple[int, int, int, int]:
         return self.autoencoder.config.latent_shape(shape.frames, shape.height, shape.width)

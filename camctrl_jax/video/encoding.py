@@ -14,7 +14,9 @@ RGB in H.264 (High 4:4:4), which FFmpeg, mpv and VLC play and browsers do not.
 from __future__ import annotations
 
 import io
+import itertools
 import os
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -39,7 +41,7 @@ def encode_mp4(frames: np.ndarray, fps: float, *, crf: float | None = 12.0) -> b
         back exactly, in RGB.
     """
     buffer = io.BytesIO()
-    _encode(buffer, frames, fps, crf, {})
+    _encode(buffer, [frames], fps, crf, {})
     return buffer.getvalue()
 
 
@@ -47,23 +49,46 @@ def write_mp4(
     path: str | os.PathLike[str], frames: np.ndarray, fps: float, *, crf: float | None = 12.0
 ) -> None:
     """As :func:`encode_mp4`, to a file, index in front, which appears under its name only when complete."""
+    write_mp4_of_parts(path, [frames], fps, crf=crf)
+
+
+def write_mp4_of_parts(
+    path: str | os.PathLike[str], parts: Iterable[np.ndarray], fps: float, *, crf: float | None = 12.0
+) -> None:
+    """As :func:`write_mp4`, of videos u8 [T, H, W, 3] of one size, played one after the other.
+
+    They are taken one by one, so that a generator of them needs the memory of one.
+    """
     with replaced_file(path) as partial:
-        _encode(str(partial), frames, fps, crf, {"movflags": "+faststart"})
+        _encode(str(partial), parts, fps, crf, {"movflags": "+faststart"})
 
 
-def _encode(target: Any, frames: np.ndarray, fps: float, crf: float | None, options: dict[str, str]) -> None:
+def _frames_of(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames u8 [H, W, 3] of all parts, at even sizes."""
+    size = None
+    for part in map(np.asarray, parts):
+        if part.dtype != np.uint8 or part.ndim != 4 or part.shape[-1] != 3 or not len(part):
+            raise InvalidValue(f"a video is u8 [T, H, W, 3] with T >= 1, got {part.dtype} {part.shape}.")
+        size = size or part.shape[1:3]
+        if part.shape[1:3] != size:
+            raise InvalidValue(f"parts of one video are of one size, got {size} and {part.shape[1:3]}.")
+        yield from np.pad(part, ((0, 0), (0, size[0] % 2), (0, size[1] % 2), (0, 0)), mode="edge")
+
+
+def _encode(
+    target: Any, parts: Iterable[np.ndarray], fps: float, crf: float | None, options: dict[str, str]
+) -> None:
     av = require("av", extra="data")
-    frames = np.asarray(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
-        raise InvalidValue(f"a video is u8 [T, H, W, 3] with T >= 1, got {frames.dtype} {frames.shape}.")
+    frames = _frames_of(parts)
+    first = next(frames, None)
+    if first is None:
+        raise InvalidValue("a video of no parts: expected at least one.")
     if not fps > 0:
         raise InvalidValue(f"fps is {fps}; expected a positive number of frames per second.")
-    height, width = frames.shape[1:3]
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(target, "w", format="mp4", options={**options, "fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264" if crf is not None else "libx264rgb", rate=rate)
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = first.shape[:2]
         context = stream.codec_context
         context.thread_count = 1
         context.color_primaries = context.color_trc = BT709
@@ -76,7 +101,7 @@ def _encode(target: Any, frames: np.ndarray, fps: float, crf: float | None, opti
             stream.options |= {"crf": f"{crf:g}"}
             context.colorspace = BT709
             context.color_range = 1  # limited ("tv")
-        for index, rgb in enumerate(frames):
+        for index, rgb in enumerate(itertools.chain([first], frames)):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             if crf is not None:
                 picture = picture.reformat(

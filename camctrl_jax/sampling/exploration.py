@@ -1,0 +1,408 @@
+"""Explorations: a tree of clips on disk, each of which goes on from another one, in one frame and one world.
+
+No user interface: the page, tours of ``generate`` and notebooks use it. What an exploration is made of is
+read from its folder when it is needed (``camctrl_jax.sampling.exploration_folder``), so the hundredth clip
+takes the memory of the second, and one that is loaded on another machine goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.framing import null_intrinsics
+from camctrl_jax.clip_shape import ClipShape, frames_of
+from camctrl_jax.diffusion.sampler import Sampling
+from camctrl_jax.errors import FileInUse, InvalidValue
+from camctrl_jax.extras import require
+from camctrl_jax.files.atomic import replaced_folder
+from camctrl_jax.files.lock import held
+from camctrl_jax.sampling.continuation import frames_to_show
+from camctrl_jax.sampling.exploration_folder import (
+    CLIPS,
+    LOCK,
+    SETTINGS,
+    Clip,
+    ExplorationFolder,
+    ExplorationSettings,
+    clip_seed,
+    name_of,
+)
+from camctrl_jax.sampling.exploration_model import (
+    check_model,
+    completed,
+    picture_of,
+    settings_of,
+    window_shape,
+)
+from camctrl_jax.sampling.exploration_path import PathOrWords, gone_on, joined, path_of_clip
+from camctrl_jax.sampling.pipeline import ClipBatch, Extension, Pipeline, Progress, RetrievedFrames
+from camctrl_jax.video.encoding import write_mp4_of_parts
+
+
+class ExplorationInUse(FileInUse):
+    """Another process, or another object of this one, has the exploration open; says who."""
+
+
+class OtherWeights(InvalidValue):
+    """An exploration that was begun with other weights."""
+
+
+class Exploration:
+    """A tree of clips in a folder, and a cursor in it: the current clip, from which the next one goes on.
+
+    Made by :meth:`start` and :meth:`load`. While it is open nobody else can write to the folder; close it, or
+    use it as a context. One thread at a time.
+
+    Cameras of all clips are in the frame of the first camera of the first clip, in metres. A clip is on disk
+    as soon as it is returned; one that fails, is cancelled (``progress`` may raise) or is killed leaves the
+    exploration as it was.
+
+    Attributes:
+        pipeline: the model.
+        folder: of the exploration.
+        settings: what holds for all clips.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        folder: ExplorationFolder,
+        settings: ExplorationSettings,
+        clips: Mapping[str, Clip],
+        current: str,
+        lock: contextlib.ExitStack,
+    ) -> None:
+        """Use :meth:`start` or :meth:`load`."""
+        self.pipeline, self.settings = pipeline, settings
+        self._folder, self._clips, self._current, self._lock = folder, dict(clips), current, lock
+        self._open = True
+        self._newest = max(folder.newest(), *(clip.number for clip in clips.values()), 0)
+
+    @classmethod
+    def start(
+        cls,
+        pipeline: Pipeline,
+        folder: str | os.PathLike[str],
+        path: PathOrWords,
+        *,
+        image: np.ndarray | str | Path | None = None,
+        prompt: str = "",
+        seed: int = 0,
+        shape: ClipShape | None = None,
+        fps: float | None = None,
+        sampling: Sampling | None = None,
+        extension: Extension | None = None,
+        said: str | None = None,
+        progress: Progress | None = None,
+    ) -> Exploration:
+        """Sample the first clip into a new folder.
+
+        Args:
+            pipeline: of weights with a camera.
+            folder: new or empty; made if need be.
+            path: of T poses, or what names one (``exploration_path.path_of_clip``).
+            image: the first frame, u8 [H, W, 3] of the clip's size, or a picture, or a video for its first
+                frame, which is cropped and resized to it. None: from the prompt alone.
+            prompt: what is in the scene; "" is none.
+            seed: of the first clip's noise; those of others follow from it and from their place in the tree.
+            shape, fps: of the clip; by default as the weights were trained.
+            sampling: how; by default 32 steps with the weights' guidance.
+            extension: how further clips go on; by default ``exploration_model.usual_extension``.
+            said: what the record calls the path; None: the text that names it.
+            progress: called with (steps done, steps); what it raises ends the sampling, nothing is written.
+
+        Raises:
+            UserError: the folder is in use, weights without a camera, a path or picture that cannot be used.
+        """
+        require("av", extra="data")
+        where = ExplorationFolder(Path(folder))
+        settings = settings_of(pipeline, seed, shape, fps, sampling, extension)
+        picture = None if image is None else picture_of(image, settings)
+        lens = null_intrinsics(settings.height, settings.width).astype(np.float64)
+        cameras = path_of_clip(path, settings.frames, settings.fps, lens, goes_on=False)
+        _check_new(where)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_held(where.path))
+            _check_new(where)  # another process may have started there in between
+            where.write_settings(settings)
+            record = Clip(
+                "0001", None, 0, 0, settings.frames, prompt, seed, settings.sampling, said=_said(path, said)
+            )
+            clip = completed(record, pipeline, settings)
+            shape = window_shape(pipeline, settings)
+            given = None if picture is None else picture[None, None]
+            batch = ClipBatch([prompt], [seed], shape, [cameras], given)
+            latents = pipeline.sample(batch, clip.sampling, progress)
+            frames = pipeline.autoencoder.decode(latents)[0]
+            where.write_clip(clip, cameras, frames, settings, picture)
+            where.write_cursor(clip.name, clip.number)
+            return cls(pipeline, where, settings, {clip.name: clip}, clip.name, stack.pop_all())
+
+    @classmethod
+    def load(
+        cls, pipeline: Pipeline, folder: str | os.PathLike[str], *, other_weights: bool = False
+    ) -> Exploration:
+        """Open an exploration where it was left. Clips that were never finished are not there.
+
+        Args:
+            pipeline: of the weights that began it: the same clips with the same pixels follow, on a device of
+                the same kind.
+            folder: that :meth:`start` or :meth:`save` wrote.
+            other_weights: go on with other weights all the same. Each clip tells which made it.
+
+        Raises:
+            OtherWeights: it was begun with others.
+            ExplorationInUse: it is open elsewhere.
+            UserError: the folder is damaged or holds none; names the file and what to do.
+        """
+        require("av", extra="data")
+        where = ExplorationFolder(Path(folder))
+        where.read()  # before a lock file is made where no exploration is
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_held(where.path))
+            settings, clips, current = where.read()
+            ours = pipeline.fingerprint
+            if ours != settings.fingerprint and not other_weights:
+                raise OtherWeights(
+                    f"{where.path} was begun with the weights {settings.fingerprint}, and these are {ours}: "
+                    "load those, or go on with these and other pixels (Exploration.load(..., "
+                    "other_weights=True))."
+                )
+            check_model(pipeline, settings)
+            return cls(pipeline, where, settings, clips, current, stack.pop_all())
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._folder.path
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """All clips in order of making, those of other branches included."""
+        return tuple(self._clips.values())
+
+    @property
+    def current(self) -> Clip:
+        """The clip from which the next one goes on."""
+        return self._clips[self._current]
+
+    def clip(self, which: Clip | str | None = None) -> Clip:
+        """A clip by its name; None is the current one.
+
+        Raises:
+            InvalidValue: there is none of that name.
+        """
+        name = self._current if which is None else which.name if isinstance(which, Clip) else which
+        if name not in self._clips:
+            raise InvalidValue(f"{self.folder} has no clip {name!r}; it has {', '.join(self._clips)}.")
+        return self._clips[name]
+
+    def line(self, which: Clip | str | None = None) -> tuple[Clip, ...]:
+        """A clip and all that it goes on from, the first one first."""
+        found = [self.clip(which)]
+        while found[-1].parent is not None:
+            found.append(self._clips[found[-1].parent])
+        return tuple(reversed(found))
+
+    def cameras(self, which: Clip | str | None = None) -> Cameras:
+        """Of all frames of a clip's line, in the frame of the first."""
+        return joined(*map(self._folder.read_cameras, self.line(which)))
+
+    def cameras_of(self, which: Clip | str | None = None) -> Cameras:
+        """Of the frames of a clip alone, in the same frame."""
+        return self._folder.read_cameras(self.clip(which))
+
+    def frames(self, which: Clip | str | None = None) -> np.ndarray:
+        """Of a clip alone: u8 [T, H, W, 3], as they were sampled."""
+        return self._folder.read_frames(self.clip(which), self.settings)
+
+    def picture(self) -> np.ndarray | None:
+        """What the first clip was given, u8 [H, W, 3]; None of one from a prompt alone."""
+        return self._folder.read_picture()
+
+    def coming(self, path: PathOrWords, of: Clip | str | None = None) -> Cameras:
+        """The cameras that :meth:`extend` would add for a path, checked, before any work is done."""
+        parent = self.clip(of)
+        last = self._folder.read_cameras(parent)[-1]
+        poses = self._added + 1
+        return gone_on(last, path_of_clip(path, poses, self.settings.fps, last.intrinsics[0], goes_on=True))
+
+    def extend(
+        self,
+        path: PathOrWords,
+        prompt: str | None = None,
+        seed: int | None = None,
+        *,
+        of: Clip | str | None = None,
+        sampling: Sampling | None = None,
+        said: str | None = None,
+        progress: Progress | None = None,
+    ) -> Clip:
+        """Go on: one more clip, which becomes the current one.
+
+        Args:
+            path: of ``4 * new_latents + 1`` poses, seen from the last camera so far, which is the first of
+                them (its world frame means nothing); or a pose file, preset or sentence.
+            prompt: None keeps that of the clip before.
+            seed: None: it follows from the exploration's and from the clip's place, so that a second clip
+                after the same one differs from the first.
+            of: the clip to go on from; None is the current one.
+            sampling: None is that of the exploration.
+            said, progress: as of :meth:`start`.
+
+        Returns:
+            The clip. It is on disk.
+
+        Raises:
+            UserError: a path that cannot be followed, a file that cannot be read or written.
+        """
+        self._check_open()
+        parent, extension = self.clip(of), self.settings.extension
+        coming = self.coming(path, parent)
+        line = self.line(parent)
+        past = joined(*map(self._folder.read_cameras, line))
+        given, end = frames_of(extension.condition_latents), parent.end
+        shown: list[int] = []
+        if extension.retrieved:
+            shown = frames_to_show(past, coming, extension.retrieved, given).tolist()
+        turn = 1 + max((clip.turn for clip in self.clips if clip.parent == parent.name), default=-1)
+        if seed is None:
+            seed = clip_seed(self.settings.seed, [*(clip.turn for clip in line[1:]), turn])
+        name = name_of(self._newest + 1)
+        prompt = parent.prompt if prompt is None else prompt
+        sampling = sampling or self.settings.sampling
+        record = Clip(
+            *(name, parent.name, turn, end, self._added, prompt, seed, sampling, tuple(shown)),
+            said=_said(path, said),
+        )
+        clip = completed(record, self.pipeline, self.settings)
+        window = ClipBatch(
+            [prompt],
+            [seed],
+            window_shape(self.pipeline, self.settings),
+            [joined(past[end - given :], coming)],
+            references=[past.world_from_camera[0]],
+            retrieved=RetrievedFrames(self._frames(line, shown)[None], [past[shown]]) if shown else None,
+        )
+        last = self._frames(line, range(end - given, end))
+        frames = self.pipeline.continue_from(last[None], window, extension, clip.sampling, progress)[0]
+        self._folder.write_clip(clip, coming, frames, self.settings)
+        self._clips[name], self._newest = clip, clip.number
+        self._go_to(clip)
+        return clip
+
+    def branch(self, clip: Clip | str) -> Clip:
+        """Make any clip the current one, so that the next goes on from it. Nothing is lost."""
+        self._check_open()
+        return self._go_to(self.clip(clip))
+
+    def undo(self, *, delete: bool = False) -> Clip:
+        """Back to the clip before the current one, which is returned.
+
+        Args:
+            delete: remove the clip that is left behind. Otherwise it stays as a branch: :meth:`branch` goes
+                back to it, and going on again makes another clip with another seed. A clip that was deleted
+                gives its place back: the same path makes the same clip again, unless a seed is given.
+
+        Raises:
+            InvalidValue: the current clip is the first; or clips go on from it and it is to be deleted.
+        """
+        self._check_open()
+        left = self.current
+        if left.parent is None:
+            raise InvalidValue(f"clip {left.name} is the first: there is nothing before it to go back to.")
+        further = [clip.name for clip in self.clips if clip.parent == left.name]
+        if delete and further:
+            raise InvalidValue(
+                f"clips {', '.join(further)} go on from {left.name}: delete them first, or leave it there "
+                "(undo() without delete)."
+            )
+        parent = self._go_to(self._clips[left.parent])
+        if delete:
+            self._folder.remove_clip(left.name)
+            del self._clips[left.name]
+        return parent
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a copy elsewhere, all of it or nothing, which :meth:`load` opens.
+
+        Raises:
+            FileInUse: the folder is not new or empty.
+            FileFailure: the disk is full, or something cannot be read.
+        """
+        with replaced_folder(folder) as copy:
+            shutil.copyfile(self.folder / SETTINGS, copy / SETTINGS)
+            ExplorationFolder(copy).write_cursor(self._current, self._newest)
+            for name in self._clips:
+                shutil.copytree(self._folder.clip(name), copy / CLIPS / name, copy_function=shutil.copyfile)
+        return Path(folder)
+
+    def write_video(self, path: str | os.PathLike[str], which: Clip | str | None = None) -> None:
+        """Write all frames of a clip's line as one mp4 for people, in the memory of one clip."""
+        write_mp4_of_parts(path, (self.frames(clip) for clip in self.line(which)), self.settings.fps)
+
+    def close(self) -> None:
+        """Let others write to the folder. What was read stays readable."""
+        self._lock.close()
+        self._open = False
+
+    def __enter__(self) -> Exploration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _added(self) -> int:
+        """Frames of every clip but the first."""
+        return self.pipeline.autoencoder.config.temporal_stride * self.settings.extension.new_latents
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise InvalidValue(f"{self.folder} was closed: open it again with Exploration.load.")
+
+    def _go_to(self, clip: Clip) -> Clip:
+        self._folder.write_cursor(clip.name, self._newest)
+        self._current = clip.name
+        return clip
+
+    def _frames(self, line: tuple[Clip, ...], indices: range | list[int]) -> np.ndarray:
+        """Some frames of a line, u8 [N, H, W, 3]; no other ones are held."""
+        found: dict[int, np.ndarray] = {}
+        for clip in line:
+            wanted = sorted({index for index in indices if clip.first <= index < clip.end})
+            if wanted:
+                places = [index - clip.first for index in wanted]
+                found |= zip(wanted, self._folder.read_frames(clip, self.settings, places), strict=True)
+        return np.stack([found[index] for index in indices])
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    def refusal(who: str) -> ExplorationInUse:
+        return ExplorationInUse(
+            f"{folder} is in use: {who} explores there. Close it there, or save a copy and go on with that."
+        )
+
+    with held(folder / LOCK, refusal):
+        yield
+
+
+def _check_new(folder: ExplorationFolder) -> None:
+    if folder.begun():
+        raise FileInUse(
+            f"{folder.path} holds an exploration: open it with Exploration.load, or choose another folder."
+        )
+
+
+def _said(path: PathOrWords, said: str | None) -> str:
+    if said is not None:
+        return said
+    return "" if isinstance(path, Cameras) else str(path)
