@@ -81,8 +81,8 @@ class Triangulation:
         if not len(found.points):
             raise EstimatorFailed(
                 "no_result",
-                "COLMAP found no points: too little texture, too little parallax, or poses that do not fit the "
-                "pictures.",
+                "COLMAP found no points: too little texture, too little parallax, or poses that do not fit "
+                "the pictures.",
             )
         points, colours = read_colours(work / "sparse" / "0")
         return found, PointCloud(points, colours, np.ones(len(points), np.float32), cameras, cameras.metric)

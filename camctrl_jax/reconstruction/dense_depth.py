@@ -286,7 +286,7 @@ def pair_angles(path: Cameras, depth: float, size: tuple[int, int]) -> tuple[np.
 
 
 def _partners(k: int, angles: np.ndarray, overlap: np.ndarray, settings: SweepSettings) -> list[int]:
-    """The views that view ``k`` is compared with: spread over those with enough parallax, in order of time."""
+    """What view ``k`` is compared with: views spread over those with enough parallax, in order of time."""
     fits = (angles[k] >= settings.least_angle) & (angles[k] <= settings.most_angle) & (overlap[k] >= 0.4)
     fits[k] = False
     found = np.flatnonzero(fits)
