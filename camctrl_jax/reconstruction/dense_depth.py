@@ -52,8 +52,8 @@ class SweepSettings:
     planes: int = 128
     radius: int = 2
     views: int | None = None
-    sources: int = 6
-    best: int = 3
+    sources: int = 4
+    best: int = 2
     least_angle: float = 3.0
     most_angle: float = 20.0
     tolerance: float = 0.02

@@ -87,12 +87,14 @@ def write_glb(path: str | Path, cloud: PointCloud, cameras: Cameras, size: tuple
 
 
 def _nodes(cameras: Cameras) -> list[dict[str, Any]]:
-    """A node for each camera; the matrix by columns."""
+    """A node for each camera; matrices by columns."""
     poses = _HALF_TURN @ cameras.orthonormalised().world_from_camera @ _HALF_TURN + 0.0
-    return [
-        {"name": f"camera {index}", "camera": index, "matrix": pose.T.reshape(-1).tolist()}
-        for index, pose in enumerate(poses)
-    ]
+    nodes: list[dict[str, Any]] = []
+    for index, pose in enumerate(poses):
+        nodes.append({"name": f"camera {index}", "camera": index})
+        if (pose != np.eye(4)).any():  # the identity is not to be said
+            nodes[-1]["matrix"] = pose.T.reshape(-1).tolist()
+    return nodes
 
 
 def _camera(lens: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def sweep(
     seen: jax.Array,
     *,
     radius: int = 2,
-    best: int = 3,
+    best: int = 2,
 ) -> tuple[jax.Array, jax.Array]:
     """Inverse depth and score of every pixel of one picture.
 
