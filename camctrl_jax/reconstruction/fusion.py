@@ -37,7 +37,7 @@ def fused_cloud(
     cameras: Cameras,
     confidence: np.ndarray | None = None,
     *,
-    spacing: float = 0.5,
+    spacing: float = 1.0,
 ) -> PointCloud:
     """The points of depth maps, thinned by voxels whose side is a part of a pixel at their distance.
 
