@@ -140,7 +140,7 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
     turning = truck(length=0.0)
     save_cameras(turning, tmp_path / "pan.json", format="transforms_json", image_size=SIZE)
     error = failure(capsys, video, "--cameras", tmp_path / "pan.json", *to)
-    assert "no parallax: 0.0 degrees" in error
+    assert "too little parallax: 0.0 degrees" in error
     assert "only turns" in error
 
     generated(tmp_path / "without", None, frames)

@@ -23,6 +23,7 @@ _COARSE_VIEWS, _COARSE_SOURCES = 6, 8
 _TELLING = (0.04, 0.5)  # baselines over depth between which a pair of frames tells the coarse sweep something
 _COARSE_FARTHEST = 200.0  # extents of the path
 _MARGIN = 1.25  # on both ends of the depths that the coarse sweep finds
+_LEAST_OVERLAP = 0.4  # share of a view that its partners see
 _LEAST_FOUND = 40  # pixels of the coarse sweep
 
 
@@ -172,9 +173,20 @@ def dense_depth(
     angles, overlap = pair_angles(path, middle, (height, width))
     partners = [_partners(k, angles, overlap, settings) for k in range(len(chosen))]
     paired = [angles[k, other] for k, row in enumerate(partners) for other in row]
-    if not paired or np.median(paired) < settings.least_angle:
-        best = float(np.nanmax(np.where(overlap > 0.2, angles, np.nan), initial=0.0))
-        raise NoParallax(_still(best, f"its scene lies at about {middle:.3g} of its units", settings))
+    with_partners, needed = sum(map(bool, partners)), 1 + min(settings.agree, len(chosen) - 1)
+    if with_partners < needed:
+        best = float(np.where(overlap >= _LEAST_OVERLAP, angles, 0.0).max())
+        if best > settings.most_angle:
+            raise InvalidValue(
+                f"only {with_partners} of {len(chosen)} views have another {settings.least_angle:g} to "
+                f"{settings.most_angle:g} degrees away, {needed} must; the widest pair has {best:.0f}: views "
+                "are too far apart. Take more frames (--views, or a video of a higher frame rate)."
+            )
+        why = (
+            f"its path spans {extent:.3g}, the middle of its scene is {middle:.3g} away; {with_partners} of "
+            f"{len(chosen)} views have another at such an angle, {needed} must"
+        )
+        raise NoParallax(_still(best, why, settings))
     planes = np.linspace(1 / far, 1 / near, settings.planes).astype(np.float32)
     inverse, score = [], []
     for k, row in enumerate(partners):
@@ -253,7 +265,7 @@ def _extent(path: Cameras) -> float:
 
 def _still(degrees: float, why: str, settings: SweepSettings) -> str:
     return (
-        f"the camera shows no parallax: {degrees:.1f} degrees between the rays to a point of the scene, at "
+        f"the camera shows too little parallax: {degrees:.1f} degrees between the rays to a point of the scene, at "
         f"least {settings.least_angle:g} are needed ({why}). A camera that stands or only turns cannot be "
         "triangulated; take a path that goes sideways, round or ahead."
     )
@@ -287,7 +299,11 @@ def pair_angles(path: Cameras, depth: float, size: tuple[int, int]) -> tuple[np.
 
 def _partners(k: int, angles: np.ndarray, overlap: np.ndarray, settings: SweepSettings) -> list[int]:
     """What view ``k`` is compared with: views spread over those with enough parallax, in order of time."""
-    fits = (angles[k] >= settings.least_angle) & (angles[k] <= settings.most_angle) & (overlap[k] >= 0.4)
+    fits = (
+        (angles[k] >= settings.least_angle)
+        & (angles[k] <= settings.most_angle)
+        & (overlap[k] >= _LEAST_OVERLAP)
+    )
     fits[k] = False
     found = np.flatnonzero(fits)
     if len(found) <= settings.sources:

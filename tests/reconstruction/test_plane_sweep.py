@@ -110,12 +110,20 @@ def test_exact_depth_agrees_everywhere_it_is_seen_and_wrong_depth_nowhere(clip):
 def test_a_standing_and_a_turning_camera_are_refused_with_the_degrees_found(clip):
     cameras, frames, _ = clip
     still = Cameras(np.tile(np.eye(4), (len(frames), 1, 1)), cameras.intrinsics)
-    with pytest.raises(NoParallax, match=r"no parallax: 0\.0 degrees .* only turns"):
+    with pytest.raises(NoParallax, match=r"too little parallax: 0\.0 degrees .* only turns"):
         dense_depth(frames, still, settings=FEW)
     # A path of 2 cm before a plane 3 m away: 0.4 degrees.
     little = truck(length=0.02)
-    with pytest.raises(NoParallax, match=r"no parallax: 0\.\d degrees"):
+    with pytest.raises(NoParallax, match=r"too little parallax: 0\.\d degrees"):
         dense_depth(plane_video(little, SIZE)[0], little, settings=FEW)
+
+
+def test_views_that_are_too_far_apart_are_not_called_still():
+    far_apart = truck(3, length=4.0)
+    frames, _ = plane_video(far_apart, SIZE)
+    with pytest.raises(InvalidValue, match=r"too far apart") as raised:
+        dense_depth(frames, far_apart, settings=SweepSettings(planes=32, near=2.0, far=5.0))
+    assert not isinstance(raised.value, NoParallax)
 
 
 def test_cameras_of_another_clip_give_no_scene(clip):
