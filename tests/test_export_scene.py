@@ -137,6 +137,14 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
     assert "belongs to pictures of 40x40" in error
     assert "has 40x64" in error
 
+    lens = ("--intrinsics", 0.75, 1.0, 0.48, 0.53)
+    tum = ("--cameras", folder / "tum.txt")
+    assert "poses without a lens" in failure(capsys, video, *tum, *to)
+    assert "look like pixels" in failure(capsys, video, *tum, "--intrinsics", 48, 40, 32, 20, *to)
+    assert run(video, *tum, *lens, *FEW, "--formats", "ply", "--out", tmp_path / "lens") == 0
+    points = read_points(tmp_path / "lens")["xyz"]
+    assert np.median(np.abs(points @ NORMAL - OFFSET)) < 0.02
+
     turning = truck(length=0.0)
     save_cameras(turning, tmp_path / "pan.json", format="transforms_json", image_size=SIZE)
     error = failure(capsys, video, "--cameras", tmp_path / "pan.json", *to)

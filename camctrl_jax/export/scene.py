@@ -44,6 +44,7 @@ class SceneRequest:
         out: the folder to make.
         source: a video, a folder of pictures, or a folder of ``generate``; None where ``worlds_seed`` is.
         cameras: the pose file; None where the source holds its own.
+        intrinsics: fractions, instead of those of the pose file, which may hold none.
         worlds_seed: of a world, instead of a source; size, frames, still: of its render.
         method: one of :data:`METHODS`.
         maps: folder of point maps of the key frames, of the method "maps".
@@ -58,6 +59,7 @@ class SceneRequest:
     reading: Reading = _AS_THE_FILE_SAYS
     poses_of: str = "auto"
     metric: bool = False
+    intrinsics: tuple[float, float, float, float] | None = None
     worlds_seed: int | None = None
     size: tuple[int, int] = (96, 160)
     frames: int = 49
@@ -138,6 +140,7 @@ def _source(request: SceneRequest) -> SceneSource:
         request.poses_of,
         request.metric,
         request.settings,
+        request.intrinsics,
     )
 
 

@@ -50,6 +50,13 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
         default="auto",
         help="whether --cameras belong to turned pictures as shown or as stored (default: told by size)",
     )
+    add(
+        "--intrinsics",
+        type=float,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="of the pictures, as fractions fx/W fy/H cx/W cy/H, for --cameras that hold no lens",
+    )
     add_reading_options(add)
     add("--method", choices=("dense", "sparse", "maps"), default="dense", help="see above")
     add(

@@ -5,7 +5,7 @@ Only key frames are decoded, so memory does not grow with the video.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,7 @@ def source_of_files(
     poses_of: str,
     metric: bool,
     settings: SweepSettings,
+    intrinsics: tuple[float, float, float, float] | None = None,
 ) -> SceneSource:
     """A video or folder of pictures with a pose file, or a folder of ``generate`` with the cameras in it.
 
@@ -90,7 +91,7 @@ def source_of_files(
     first = next(read_frames(video))
     if not poses.exists() and not Path(str(poses).partition("#")[0]).exists():
         raise MissingFile(f"--cameras {poses}: no such file or folder.")
-    _check_shape(poses, reading, video, (first.stored_size, first.size))
+    _check_shape(poses, reading, video, (first.stored_size, first.size), intrinsics is not None)
     remarks: list[str] = []
     found = Poses(
         poses, [video], video, metric=metric, reading=reading, poses_of=poses_of, option="--cameras"
@@ -101,9 +102,9 @@ def source_of_files(
     if len(posed) < len(found.pose_of):
         remarks.append(f"{len(found.pose_of) - len(posed)} pictures without a pose were left out")
     rows = [found.cameras.camera(first, int(found.pose_of[index])) for index in posed]
-    cameras = Cameras(
-        np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows]), metric=rows[0][2]
-    ).validate(str(poses))
+    lenses = np.stack([row[1] for row in rows]) if intrinsics is None else np.array(intrinsics)
+    cameras = Cameras(np.stack([row[0] for row in rows]), lenses, metric=rows[0][2])
+    cameras = cameras.validate(str(poses) if intrinsics is None else f"{poses} with --intrinsics")
     chosen = key_frames(cameras, views_of(len(cameras), settings))
     return _decoded(video, posed[chosen], len(found.pose_of), cameras[chosen], tuple(remarks))
 
@@ -133,11 +134,22 @@ def _of_generated(folder: Path, settings: SweepSettings) -> SceneSource:
 
 
 def _check_shape(
-    poses: Path, reading: Reading, video: Path, sizes: tuple[tuple[int, int], tuple[int, int]]
+    poses: Path,
+    reading: Reading,
+    video: Path,
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    lens_is_given: bool,
 ) -> None:
     """A pose file that tells the size of its pictures must mean pictures of the video's shape."""
-    told = read_path(poses, reading if reading.image_size else Reading(reading.format, sizes[0])).pose_file
-    told = told.image_size
+    sized = reading if reading.image_size else replace(reading, image_size=sizes[0])
+    pose_file = read_path(poses, sized).pose_file
+    if pose_file.intrinsics_from != "file" and not lens_is_given:
+        raise InvalidValue(
+            f"--cameras {poses} holds poses without a lens, and a guessed one bends the whole scene. Give it with "
+            "--intrinsics FX FY CX CY, as fractions fx/W fy/H cx/W cy/H of the picture, or use a format "
+            "that holds it."
+        )
+    told = pose_file.image_size
     if told is None:
         return
     shapes = [size[1] / size[0] for size in (*sizes, *(size[::-1] for size in sizes))]

@@ -265,8 +265,8 @@ def _extent(path: Cameras) -> float:
 
 def _still(degrees: float, why: str, settings: SweepSettings) -> str:
     return (
-        f"the camera shows too little parallax: {degrees:.1f} degrees between the rays to a point of the scene, at "
-        f"least {settings.least_angle:g} are needed ({why}). A camera that stands or only turns cannot be "
+        f"the camera shows too little parallax: {degrees:.1f} degrees between rays to a point of the scene, "
+        f"at least {settings.least_angle:g} are needed ({why}). A camera that stands or only turns cannot be "
         "triangulated; take a path that goes sideways, round or ahead."
     )
 
