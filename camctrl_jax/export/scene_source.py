@@ -145,9 +145,9 @@ def _check_shape(
     pose_file = read_path(poses, sized).pose_file
     if pose_file.intrinsics_from != "file" and not lens_is_given:
         raise InvalidValue(
-            f"--cameras {poses} holds poses without a lens, and a guessed one bends the whole scene. Give it with "
-            "--intrinsics FX FY CX CY, as fractions fx/W fy/H cx/W cy/H of the picture, or use a format "
-            "that holds it."
+            f"--cameras {poses} holds poses without a lens, and a guessed one bends the whole scene. Give "
+            "it with --intrinsics FX FY CX CY, as fractions fx/W fy/H cx/W cy/H of the picture, or use a "
+            "format that holds it."
         )
     told = pose_file.image_size
     if told is None:
