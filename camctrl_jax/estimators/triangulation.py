@@ -34,10 +34,11 @@ class Triangulation:
     """Points by pycolmap with known cameras.
 
     Attributes:
-        colmap: how features are looked for and matched; what it says of the mapper is not used.
+        colmap: how features are looked for and matched, and which points count; what it says of finding poses
+            is not used. With poses that are right, stricter limits than those of structure from motion pay.
     """
 
-    colmap: Colmap = field(default_factory=Colmap)
+    colmap: Colmap = field(default_factory=lambda: Colmap(min_tri_angle=3.0, max_error=1.0))
 
     def reconstruct(
         self, frames: np.ndarray, cameras: Cameras, masks: np.ndarray | None = None
