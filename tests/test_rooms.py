@@ -12,7 +12,7 @@ ROWS = (
     ("train", "generate", "encode_text", "evaluate", "build_dataset", "export", "pod_report"),
     ("training",),
     ("checkpoints",),
-    ("sampling",),
+    ("sampling", "reconstruction"),
     ("data", "interop", "estimators"),
     ("metrics", "video", "viz", "worlds", "diffusion"),
     ("camera", "parallel"),
@@ -23,7 +23,9 @@ ROWS = (
 HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
 # The command line of the camera room draws and shows what the room makes.
 UPWARDS = {"camera/__main__.py"}
-WITHOUT_NETWORKS = ("camera", "worlds", "metrics", "estimators", "files", "clip_shape", "errors")
+WITHOUT_NETWORKS = (
+    *("camera", "worlds", "metrics", "estimators", "reconstruction", "files", "clip_shape", "errors"),
+)
 # Started on a user's interpreter, never imported.
 RUNNERS = "estimators/runners/"
 

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -118,7 +119,7 @@ class Colmap:
         started = time.monotonic()
         if len(frames) < 2:
             return SfmResult.failed(len(frames), "no_model", "one frame has no motion.")
-        program = self._program()
+        program = self.program()
         try:
             with working_folder(program) as work:
                 return self._reconstruct(program, work, frames, masks, known, started)
@@ -126,7 +127,8 @@ class Colmap:
             seconds = time.monotonic() - started
             return SfmResult.failed(len(frames), failure.reason, str(failure), seconds)
 
-    def _program(self) -> Program:
+    def program(self) -> Program:
+        """The worker, with its limits."""
         place = Installation(
             sys.executable,
             environment=(("OMP_NUM_THREADS", str(max(1, self.threads))),),
@@ -136,6 +138,15 @@ class Colmap:
         )
         worker = str(Path(__file__).with_name("colmap_worker.py"))
         return Program("colmap", (("{python}", worker, "{work}"),), place)
+
+    def enlargement(self, size: tuple[int, int]) -> int:
+        """How many times pictures of (height, width) are enlarged before features are looked for."""
+        return max(1, round(self.enlarge_to / max(size)))
+
+    def job(self, names: list[str], scale: int, *, masked: bool) -> dict[str, Any]:
+        """What the worker is told of its settings and pictures; ``intrinsics_px`` is still to be added."""
+        settings = {k: v for k, v in vars(self).items() if k not in ("keep_failed", "work_in")}
+        return settings | {"names": names, "masked": masked, "scale": scale}
 
     def _reconstruct(
         self,
@@ -150,14 +161,12 @@ class Colmap:
         names = write_pictures(work / "images", frames)
         if masks is not None:
             write_masks(work / "masks", masks, ignored=0, suffix=".png")
-        scale = max(1, round(self.enlarge_to / max(height, width)))
-        settings = {k: v for k, v in vars(self).items() if k not in ("keep_failed", "work_in")}
+        scale = self.enlargement((height, width))
         pixels = (
             None if known is None else intrinsics_in_pixels(known, height * scale, width * scale).tolist()
         )
         write_json(
-            work / "job.json",
-            settings | {"names": names, "intrinsics_px": pixels, "masked": masks is not None, "scale": scale},
+            work / "job.json", self.job(names, scale, masked=masks is not None) | {"intrinsics_px": pixels}
         )
         program.run(work, {})
         result = read_models(work / "sparse", names, (height, width), seconds=time.monotonic() - started)

@@ -111,6 +111,23 @@ def map_globally(job, database, images, out):
     return pycolmap.global_mapping(str(database), str(images), str(out), options=options)
 
 
+def triangulate(job, database, images, known, out):
+    """Points of pictures whose poses are known: the model in ``known``, with points, in ``out``/0."""
+    model = pycolmap.Reconstruction(str(known))
+    with pycolmap.Database.open(str(database)) as opened:
+        model.transcribe_image_ids_to_database(opened)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads = job["threads"]
+    options.random_seed = job["random_seed"]
+    options.mapper.filter_max_reproj_error = job["max_error"]
+    options.mapper.filter_min_tri_angle = job["min_tri_angle"]
+    options.triangulation.min_angle = job["min_tri_angle"]
+    options.fix_existing_frames = True
+    return pycolmap.triangulate_points(
+        model, str(database), str(images), str(out), options=options, refine_intrinsics=False
+    )
+
+
 def main():
     work = Path(sys.argv[1])
     job = json.loads((work / "job.json").read_text())
@@ -125,6 +142,12 @@ def main():
     out.mkdir()
     extract(job, images, masks, database)
     match(job, database)
+    if job["mode"] == "triangulate":
+        (out / "0").mkdir()
+        model = triangulate(job, database, images, work / "known", out / "0")
+        model.write_binary(str(out / "0"))
+        print(f"{len(model.points3D)} points", flush=True)
+        return
     mapper = map_incrementally if job["mode"] == "incremental" else map_globally
     models = mapper(job, database, images, out)
     for index, model in models.items():  # what the mapper wrote itself may lack the last refinement

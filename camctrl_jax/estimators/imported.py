@@ -31,6 +31,7 @@ from camctrl_jax.estimators.protocols import (
     Fingerprint,
     MotionMasks,
     PointCloud,
+    PointMaps,
     SfmResult,
     checked_frames,
     hashed,
@@ -375,6 +376,43 @@ class ImportedPoints(_Imported):
             if not len(points) or not np.isfinite(points).all():
                 raise InvalidValue(f"{path}: has no points, or points that are NaN or infinity.")
         return PointCloud(points, colours, confidence, cameras, self.metric)
+
+
+@dataclass(frozen=True)
+class ImportedPointMaps(_Imported):
+    """Depth or point maps of a clip: a folder with ``depth.npy`` [T, H, W] or ``points.npy`` [T, H, W, 3],
+    perhaps ``confidence.npy`` [T, H, W], and, where they are in a world or scale of their own,
+    ``world_from_camera.npy`` [T, 4, 4] (OpenCV axes) with ``intrinsics.npy`` [T, 4] fractions.
+
+    Attributes:
+        path: the folder.
+        metric: whether the unit is metres.
+    """
+
+    path: Path
+    metric: bool = False
+
+    def fingerprint(self) -> Fingerprint:
+        return self._described("imported point maps", metric=self.metric)
+
+    def maps(self, frames: np.ndarray, cameras: Cameras) -> PointMaps:
+        shape = checked_frames(frames).shape[:3]
+        with self._reading() as path:
+            own = None
+            if (path / "world_from_camera.npy").exists():
+                poses = _npy(path / "world_from_camera.npy", (shape[0], 4, 4))
+                lens = cameras.intrinsics
+                if (path / "intrinsics.npy").exists():
+                    lens = _npy(path / "intrinsics.npy", (shape[0], 4))
+                own = Cameras(poses, lens).validate(str(path / "world_from_camera.npy"))
+            confidence = depth = points = None
+            if (path / "confidence.npy").exists():
+                confidence = _npy(path / "confidence.npy", shape)
+            if (path / "depth.npy").exists():
+                depth = _npy(path / "depth.npy", shape)
+            else:
+                points = _npy(_existing(path / "points.npy"), (*shape, 3))
+        return PointMaps(depth, points, confidence, own, self.metric)
 
 
 def _existing(path: str | Path) -> Path:

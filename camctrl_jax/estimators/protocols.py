@@ -1,4 +1,4 @@
-"""What an estimator is: seven small protocols, their results, and the names of their settings.
+"""What an estimator is: eight small protocols, their results, and the names of their settings.
 
 Evaluation and dataset construction know estimators by these protocols only. Frames are u8 [T, H, W, 3] RGB.
 Everything is NumPy. Dilation of masks, the choice of frames and metric scale belong to the caller, never to
@@ -293,6 +293,26 @@ class PointCloud:
     metric: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class PointMaps:
+    """What each pixel of a clip shows in 3-D: a depth or a point, one of the two.
+
+    Attributes:
+        depth: f32 [T, H, W], z-depth in each picture's camera; not finite or not positive where unknown.
+        points: f32 [T, H, W, 3], in one world; not finite where unknown.
+        confidence: f32 [T, H, W], larger is surer; None where all count alike.
+        cameras: the estimator's own, in its own scale and world; None: ``points`` are in the world of the
+            cameras that it was given.
+        metric: whether depth and points are metres.
+    """
+
+    depth: np.ndarray | None = None
+    points: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    cameras: Cameras | None = None
+    metric: bool = False
+
+
 # ----------------------------------------------------------------------------------------------------
 # protocols
 
@@ -372,6 +392,19 @@ class VideoEmbedder(Protocol):
 class PointReconstructor(Protocol):
     def points(self, frames: np.ndarray, cameras: Cameras | None = None) -> PointCloud:
         """Points of the frames u8 [T, H, W, 3], in the world of ``cameras`` where given."""
+        ...
+
+    def fingerprint(self) -> Fingerprint: ...
+
+
+@runtime_checkable
+class PointMapper(Protocol):
+    def maps(self, frames: np.ndarray, cameras: Cameras) -> PointMaps:
+        """A depth or a point for each pixel of the frames u8 [T, H, W, 3], of cameras that are known.
+
+        The class of VGGT, FLARE and DUSt3R: an estimator that cannot take cameras gives its own beside, and
+        :mod:`camctrl_jax.reconstruction.point_maps` brings its maps into the world of the known ones.
+        """
         ...
 
     def fingerprint(self) -> Fingerprint: ...

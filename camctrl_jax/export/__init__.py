@@ -1,1 +1,1 @@
-"""Weights in and out: ``python -m camctrl_jax.export COMMAND``, one module a command."""
+"""Weights and scenes: ``python -m camctrl_jax.export COMMAND``, one module a command."""

@@ -1,17 +1,19 @@
-"""Weights in and out: weights folders, and diffusers folders in both directions.
+"""Weights in and out: weights folders, diffusers folders in both directions; and clips out to 3-D.
 
   python -m camctrl_jax.export weights --checkpoint runs/stage1 --out my_weights
   python -m camctrl_jax.export from-diffusers --source Motif-Video-2B --out weights/motif_2b
   python -m camctrl_jax.export to-diffusers --checkpoint runs/stage1 --out my_model
   python -m camctrl_jax.export features --checkpoint runs/features --out my_features
+  python -m camctrl_jax.export scene outputs/first --out outputs/first_scene
 
 weights         what can be shared and loaded by name here: averages in bfloat16, configurations, a card
 from-diffusers  a checkpoint of the transformer and the autoencoder in a diffusers folder, bit for bit
 to-diffusers    a folder of stock diffusers components for PyTorch, with the camera layer and what runs it
 features        the network that a Frechet distance between sets of worlds is taken with, at most 2 MB
+scene           a clip with cameras as points: PLY, GLB, a COLMAP project and transforms.json
 
-Every result but the last is a weights spec: pass it to --checkpoint, --vae or --config.init_from. Nothing is
-ever overwritten. Options: python -m camctrl_jax.export COMMAND --help
+Every result but the last two is a weights spec: pass it to --checkpoint, --vae or --config.init_from. Nothing
+is ever overwritten. Options: python -m camctrl_jax.export COMMAND --help
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue, exit_status, file_failures
+from camctrl_jax.export.scene_options import SCENE, add_scene_arguments
 from camctrl_jax.files.json_file import read_json
 
 
@@ -107,6 +110,22 @@ def _features(out: Path, checkpoint: str, facts: Path | None, card: Path | None)
     _list(sorted(folder.iterdir()))
 
 
+def _scene(**values: Any) -> None:
+    from camctrl_jax.camera.reading import take_reading
+    from camctrl_jax.export import scene
+    from camctrl_jax.reconstruction.dense_depth import SweepSettings
+
+    sweep = ("planes", "views", "agree", "tolerance", "least_angle", "near", "far")
+    settings = SweepSettings(**{name: values.pop(name) for name in sweep})
+    reading = take_reading(values)
+    out = values["out"]
+    values["formats"] = tuple(dict.fromkeys(values["formats"]))
+    report = scene.export_scene(scene.SceneRequest(reading=reading, settings=settings, **values))
+    covered = f", {100 * report['coverage']:.0f} % of the pixels" if "coverage" in report else ""
+    print(f"{report['points']} points{covered}, {report['seconds']} s")
+    _list(sorted(path for path in out.iterdir() if path.is_file()))
+
+
 def _read_text(path: Path) -> str:
     try:
         with file_failures(path, "read"):
@@ -132,6 +151,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _from_diffusers_arguments(commands)
     _to_diffusers_arguments(commands)
     _features_arguments(commands)
+    add_scene_arguments(_command(commands, "scene", _scene, "a clip with cameras as points", SCENE))
     return parser.parse_args(argv)
 
 
