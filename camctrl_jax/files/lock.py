@@ -52,8 +52,9 @@ def _lock(descriptor: int, path: Path, refusal: Callable[[str], UserError]) -> N
             return  # a file system without locks: nothing can be told
         raise refusal(_holder(path)) from error
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%F %T")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
 
 
 def _holder(path: Path) -> str:
