@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import textwrap
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.errors import UserError
 from camctrl_jax.generate.__main__ import main
 from camctrl_jax.generate.script import CLIP, SCENE, read_script
-from camctrl_jax.generate.tour import prepare_tour
+from camctrl_jax.generate.tour import _write_pictures, prepare_tour
 from camctrl_jax.sampling.exploration_folder import ExplorationFolder
 from camctrl_jax.sampling.pipeline import Pipeline
 from camctrl_jax.video.decoding import read_frames
@@ -138,6 +140,7 @@ def test_a_tour_that_was_stopped_goes_on_to_the_same_pixels(
         ("pan right 40", "pan right 41", "clip 0002 has another path"),
         ("two boxes: yes", "three boxes", "clip 0002 has another prompt"),
         ("seed: 5", "seed: 6", "clip 0003 has another seed"),
+        ("        seed: 5\n", "", "clip 0003 has another seed"),
         ("branch: 1", "branch: 2", "clip 0003 has another place"),
         ("seed: 3", "seed: 4", "its seed is another one"),
         ("steps: 1", "steps: 2", "its sampling is another one"),
@@ -145,6 +148,24 @@ def test_a_tour_that_was_stopped_goes_on_to_the_same_pixels(
     ):
         assert run(weights, written(place, TOUR.replace(old, new)), out) == 1
         assert message in capsys.readouterr().err
+
+
+def test_the_video_of_a_tour_needs_the_memory_of_a_clip(tmp_path):
+    """A view of a clip's last frame, kept for the strip, would keep all of the clip."""
+    made, alive = [], []
+
+    class Frames:
+        settings = SimpleNamespace(fps=12.0)
+
+        def frames(self, clip):
+            alive.append(sum(one() is not None for one in made))
+            frames = np.full((4, 32, 48, 3), clip, np.uint8)
+            made.append(weakref.ref(frames))
+            return frames
+
+    _write_pictures(Frames(), range(20), tmp_path / "tour.mp4", tmp_path / "frames.png")
+    assert max(alive) <= 2
+    assert sum(1 for _ in read_frames(tmp_path / "tour.mp4")) == 80
 
 
 def test_a_tour_through_a_world_takes_its_picture_and_words(weights, place, tmp_path, monkeypatch):
@@ -200,6 +221,7 @@ def test_a_tour_through_a_world_takes_its_picture_and_words(weights, place, tmp_
         ("dolly in 1 m", "dolly in 1 m\n        prompt: x", r"clip 1 has the prompt of the tour"),
         ("dolly in 1 m", "dolly in 1 m\n        seed: 2", r"clip 1 has the seed of the tour"),
         ("pan right 40 deg", "dolly in 900 m", r"line 9: .*moves by"),
+        ("dolly in 1 m", "dolly in 900 m", r"line 8: .*moves by"),
     ],
 )
 def test_errors_name_the_line_and_what_is_expected(weights, place, tmp_path, old, new, message):
@@ -220,7 +242,7 @@ def test_errors_name_the_line_and_what_is_expected(weights, place, tmp_path, old
         ("clips: [static]", 'clip 1: expected lines of "key: value"'),
         ("clips: [" + "{camera: static}," * 1001 + "]", "1001 of them"),
         ("a: &a [x]\nclips: *a", "no key 'a'"),
-        ("{" * 5000, "is not YAML"),
+        ("{" * 800, "is not YAML"),
     ],
 )
 def test_what_is_no_tour_is_told_of(place, text, message):

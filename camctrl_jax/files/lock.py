@@ -36,12 +36,12 @@ def held(path: str | os.PathLike[str], refusal: Callable[[str], UserError]) -> I
     path = Path(path)
     with file_failures(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
     try:
-        _lock(descriptor, path, refusal)
+        _lock(file.fileno(), path, refusal)
         yield
     finally:
-        os.close(descriptor)
+        file.close()  # of its own, as modules are gone when a process that never left the context ends
 
 
 def _lock(descriptor: int, path: Path, refusal: Callable[[str], UserError]) -> None:
@@ -52,8 +52,9 @@ def _lock(descriptor: int, path: Path, refusal: Callable[[str], UserError]) -> N
             return  # a file system without locks: nothing can be told
         raise refusal(_holder(path)) from error
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%F %T")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
 
 
 def _holder(path: Path) -> str:

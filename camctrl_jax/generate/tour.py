@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from camctrl_jax.generate.plan import Plan, prepare, sampling_of_request
 from camctrl_jax.generate.request import Request
 from camctrl_jax.generate.script import Script, ScriptClip, read_script
 from camctrl_jax.sampling.exploration import Exploration
-from camctrl_jax.sampling.exploration_folder import Clip, ExplorationFolder
+from camctrl_jax.sampling.exploration_folder import Clip, ExplorationFolder, clip_seed
 from camctrl_jax.sampling.exploration_model import settings_of, usual_extension
 from camctrl_jax.sampling.exploration_path import path_of_clip
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
@@ -102,6 +102,10 @@ def prepare_tour(
         raise InvalidValue(f"{script.path}: {error}") from error
     if first.cameras is None:
         raise InvalidValue(f"{script.path}: a tour needs weights with a camera input, unlike {checkpoint}.")
+    with _at(clips[0]):
+        lens = first.cameras.intrinsics[0]
+        path = path_of_clip(first.cameras, first.shape.frames, first.fps, lens, goes_on=False)
+    first = replace(first, cameras=path)
     extension = usual_extension(first.model.sampling, first.shape)
     poses = first.shape.temporal_stride * extension.new_latents + 1
     ends, paths, parents, prompts = [first.cameras.intrinsics[-1]], [], [], [first.prompt]
@@ -174,25 +178,25 @@ def carry_out(plan: TourPlan, say: Progress) -> dict[str, Path]:
                 said=clip.camera,
                 progress=say.step,
             )
-        made = exploration.clips[:count]
-        ends: list[np.ndarray] = []
-
-        def parts() -> Iterator[np.ndarray]:
-            for made_clip in made:
-                frames = exploration.frames(made_clip)
-                ends.append(frames[-1])
-                yield frames
-
-        write_mp4_of_parts(files["video"], parts(), plan.first.fps)
-        _write_strip(files["frames"], ends)
+        _write_pictures(exploration, exploration.clips[:count], files["video"], files["frames"])
     return {"exploration": out / FOLDER} | files
 
 
-def _write_strip(path: Path, ends: list[np.ndarray]) -> None:
-    """The last frames of clips, in a row; of many clips some."""
-    shown = np.unique(np.linspace(0, len(ends) - 1, min(len(ends), _MOST_SHOWN)).round().astype(int))
-    labels = [f"clip {index + 1}" for index in shown]
-    write_png(path, frame_strip([np.stack(ends)], shown.tolist(), None, labels))
+def _write_pictures(exploration: Exploration, clips: Sequence[Clip], video: Path, strip: Path) -> None:
+    """All clips as one video, and the last frames of them, or of some of many, in a row."""
+    shown = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _MOST_SHOWN)).round().astype(int))
+    ends: list[np.ndarray] = []
+
+    def parts() -> Iterator[np.ndarray]:
+        for place, clip in enumerate(clips):
+            frames = exploration.frames(clip)
+            if place in shown:
+                ends.append(frames[-1].copy())  # a view would keep the whole clip in memory
+            yield frames
+
+    write_mp4_of_parts(video, parts(), exploration.settings.fps)
+    labels = [f"clip {place + 1}" for place in shown]
+    write_png(strip, frame_strip([np.stack(ends)], list(range(len(ends))), None, labels))
 
 
 def _opened(plan: TourPlan, pipeline: Pipeline, folder: Path, say: Progress) -> Exploration:
@@ -255,9 +259,12 @@ def _difference(
         return "place: it goes on from another one"
     if clip.prompt != plan.prompts[place]:
         return "prompt"
+    turns = [each.turn for each in exploration.line(clip)[1:]]
     seed = plan.script.clips[place].seed
-    if seed is not None and clip.seed != seed:
+    if clip.seed != (clip_seed(exploration.settings.seed, turns) if seed is None else seed):
         return "seed"
+    if replace(clip.sampling, shift=plan.sampling.shift) != plan.sampling:
+        return "sampling"
     cameras = exploration.cameras_of(clip)
     wanted = plan.first.cameras if place == 0 else exploration.coming(plan.paths[place - 1], parent)
     apart = max(

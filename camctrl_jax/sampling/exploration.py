@@ -116,7 +116,7 @@ class Exploration:
             sampling: how; by default 32 steps with the weights' guidance.
             extension: how further clips go on; by default ``exploration_model.usual_extension``.
             said: what the record calls the path; None: the text that names it.
-            progress: called with (steps done, steps); what it raises ends the sampling, nothing is written.
+            progress: called with (steps done, steps); what it raises ends the sampling, no clip is written.
 
         Raises:
             UserError: the folder is in use, weights without a camera, a path or picture that cannot be used.
@@ -132,17 +132,25 @@ class Exploration:
             stack.enter_context(_held(where.path))
             _check_new(where)  # another process may have started there in between
             where.write_settings(settings)
+            where.write_cursor(name_of(1), 0)
             record = Clip(
-                "0001", None, 0, 0, settings.frames, prompt, seed, settings.sampling, said=_said(path, said)
+                name_of(1),
+                None,
+                0,
+                0,
+                settings.frames,
+                prompt,
+                seed,
+                settings.sampling,
+                said=_said(path, said),
             )
             clip = completed(record, pipeline, settings)
             shape = window_shape(pipeline, settings)
             given = None if picture is None else picture[None, None]
-            batch = ClipBatch([prompt], [seed], shape, [cameras], given)
+            batch = ClipBatch([prompt], [clip.seed], shape, [cameras], given)
             latents = pipeline.sample(batch, clip.sampling, progress)
             frames = pipeline.autoencoder.decode(latents)[0]
             where.write_clip(clip, cameras, frames, settings, picture)
-            where.write_cursor(clip.name, clip.number)
             return cls(pipeline, where, settings, {clip.name: clip}, clip.name, stack.pop_all())
 
     @classmethod
@@ -285,7 +293,7 @@ class Exploration:
         clip = completed(record, self.pipeline, self.settings)
         window = ClipBatch(
             [prompt],
-            [seed],
+            [clip.seed],
             window_shape(self.pipeline, self.settings),
             [joined(past[end - given :], coming)],
             references=[past.world_from_camera[0]],
@@ -294,8 +302,8 @@ class Exploration:
         last = self._frames(line, range(end - given, end))
         frames = self.pipeline.continue_from(last[None], window, extension, clip.sampling, progress)[0]
         self._folder.write_clip(clip, coming, frames, self.settings)
-        self._clips[name], self._newest = clip, clip.number
-        self._go_to(clip)
+        # It is the current one by being the newest: a cursor that had to be written, too, could fail.
+        self._clips[name], self._newest, self._current = clip, clip.number, name
         return clip
 
     def branch(self, clip: Clip | str) -> Clip:
@@ -335,8 +343,11 @@ class Exploration:
 
         Raises:
             FileInUse: the folder is not new or empty.
+            InvalidValue: it is inside the exploration.
             FileFailure: the disk is full, or something cannot be read.
         """
+        if Path(folder).resolve().is_relative_to(self.folder.resolve()):
+            raise InvalidValue(f"{folder} is inside {self.folder}: save the copy elsewhere.")
         with replaced_folder(folder) as copy:
             shutil.copyfile(self.folder / SETTINGS, copy / SETTINGS)
             ExplorationFolder(copy).write_cursor(self._current, self._newest)

@@ -1,7 +1,7 @@
 """An exploration on disk: what a folder of clips holds, written whole or not at all, and checked when read.
 
 exploration.json          what holds for all clips: seed, size, how they are sampled, of which weights
-cursor.json               the clip from which the exploration goes on
+cursor.json               the clip from which the exploration goes on, unless one was made since
 clips/0001/clip.json      a clip: its parent, prompt, seed, sampling, which frames were retrieved
 clips/0001/cameras.json   its cameras in the frame of the first camera of all (transforms.json form)
 clips/0001/frames.mp4     its frames, exact: RGB in H.264, which FFmpeg, mpv and VLC play and browsers do not
@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,6 +115,20 @@ class Clip:
 def name_of(number: int) -> str:
     """The name of a clip."""
     return f"{number:04d}"
+
+
+def storable(described: Described) -> Described:
+    """A record or settings as they will be read again: numbers of NumPy become plain ones.
+
+    Raises:
+        InvalidValue: a value that could be written and not be read, or neither; better known before sampling.
+    """
+    kind = type(described)
+    try:
+        text = json.dumps(asdict(described), default=np.generic.item, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(f"{kind.__name__} cannot be stored: {error}.") from error
+    return config_from_json(kind, json.loads(text))
 
 
 def clip_seed(seed: int, turns: Iterable[int]) -> int:
@@ -315,7 +329,9 @@ class ExplorationFolder:
 
     def _check_files(self, clips: Mapping[str, Clip]) -> None:
         for name in clips:
-            for path in (self.path / CLIPS, self.clip(name), *self.clip(name).iterdir()):
+            with file_failures(self.clip(name), "read"):
+                entries = sorted(self.clip(name).iterdir())
+            for path in (self.path / CLIPS, self.clip(name), *entries):
                 if path.is_symlink():
                     raise InvalidValue(
                         f"{path} is a link, which may lead out of the exploration: put what it stands for in "
@@ -340,7 +356,10 @@ class ExplorationFolder:
         return content
 
     def _current(self, clips: Mapping[str, Clip]) -> str:
-        """That of ``cursor.json``, unless a clip was finished after it was written."""
+        """That of ``cursor.json``, unless a clip was finished after it was written.
+
+        So a clip takes effect by the one renaming that puts it in its place, and no other file has to follow.
+        """
         cursor, last = self._cursor(), max(clips.values(), key=lambda clip: clip.number)
         if last.number > cursor.get("newest", 0):
             return last.name

@@ -15,10 +15,12 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.interop.described import SamplingDefaults
-from camctrl_jax.sampling.exploration_folder import Clip, ExplorationSettings
+from camctrl_jax.sampling.exploration_folder import Clip, ExplorationSettings, storable
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
 from camctrl_jax.video.decoding import read_frames
 
+LEAST_FPS, MOST_FPS = 0.1, 1000.0
+"""What every container keeps."""
 _WITH_MEMORY, _WITHOUT = 2, 4  # condition latents: 5 frames beside retrieved ones, 13 alone
 
 
@@ -50,16 +52,18 @@ def settings_of(
     defaults = pipeline.defaults
     shape = shape or ClipShape(defaults.frames, defaults.height, defaults.width)
     fps = defaults.fps if fps is None else fps
-    if not 0 < fps < float("inf"):
-        raise InvalidValue(f"fps is {fps}: expected a positive number of frames per second.")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise InvalidValue(f"fps is {fps}: expected frames per second, from {LEAST_FPS:g} to {MOST_FPS:g}.")
     if sampling is None:
         sampling = Sampling(Guidance(defaults.text_guidance, defaults.camera_guidance))
     # With the strides of the autoencoder, before an extension is made of it.
     shape = pipeline.autoencoder.config.clip_shape(shape.frames, shape.height, shape.width)
     shape.check(pipeline.denoiser.config.patch, least_latents=2)
     extension = extension or usual_extension(defaults, shape)
-    settings = ExplorationSettings(
-        *(seed, fps, shape.frames, shape.height, shape.width), extension, sampling, pipeline.fingerprint
+    settings = storable(
+        ExplorationSettings(
+            *(seed, fps, shape.frames, shape.height, shape.width), extension, sampling, pipeline.fingerprint
+        )
     )
     check_model(pipeline, settings)
     return settings
@@ -102,10 +106,11 @@ def completed(clip: Clip, pipeline: Pipeline, settings: ExplorationSettings) -> 
     """The record of a clip that is about to be made, checked, with what makes it.
 
     Raises:
-        InvalidValue: a prompt or seed that is none.
+        InvalidValue: a prompt or seed that is none, or what could not be read again.
     """
     if not isinstance(clip.prompt, str):
         raise InvalidValue(f"The prompt is {clip.prompt!r}: expected a text.")
+    clip = storable(clip)
     initial_noise([clip.seed], (1,))  # checks the seed
     sampling = clip.sampling
     if sampling.shift is None:

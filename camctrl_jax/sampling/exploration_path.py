@@ -61,7 +61,9 @@ def path_of_clip(
             f"camera so far has {np.round(lens, 4).tolist()}: a lens does not jump. Give it that lens "
             "(path.with_intrinsics(exploration.cameras().intrinsics[-1]))."
         )
-    return replace(cameras.scaled(1.0, metric=True).relative_to(0), times=None)
+    # Files round, and clip after clip is multiplied onto the last camera: without this the error would grow
+    # until the cameras are none.
+    return replace(cameras.scaled(1.0, metric=True).orthonormalised().relative_to(0), times=None)
 
 
 def gone_on(last: Cameras, path: Cameras) -> Cameras:

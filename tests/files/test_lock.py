@@ -24,6 +24,22 @@ def test_a_lock_holds_once_and_tells_who_holds_it(tmp_path):
         assert str(os.getpid()) in path.read_text()
 
 
+def test_a_full_disk_does_not_keep_anybody_out(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with held(tmp_path / "x.lock", Taken):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with (
+            held(tmp_path / "x.lock", Taken),
+            pytest.raises(Taken, match="another process"),
+            held(tmp_path / "x.lock", Taken),
+        ):
+            pytest.fail("it was let in")
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileFailure, match=r"x\.lock"), held(tmp_path / "file" / "x.lock", Taken):

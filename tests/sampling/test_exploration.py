@@ -64,6 +64,16 @@ def three(pipeline, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def branched(pipeline, three, tmp_path_factory):
+    """The same three, and a fourth that goes on from the second."""
+    folder = tmp_path_factory.mktemp("branched") / "tour"
+    shutil.copytree(three, folder)
+    with Exploration.load(pipeline, folder) as exploration:
+        exploration.extend(OUT, of="0002")
+    return folder
+
+
 @pytest.fixture
 def copy(three, tmp_path):
     return Path(shutil.copytree(three, tmp_path / "copy"))
@@ -74,10 +84,11 @@ def begun(pipeline, folder, **options):
     return Exploration.start(pipeline, folder, "dolly in 1 m", **options)
 
 
-def test_clips_are_those_of_a_video_that_is_extended_in_memory(pipeline, three):
-    with Exploration.load(pipeline, three) as exploration:
-        clips, cameras = exploration.clips, exploration.cameras()
+def test_clips_are_those_of_a_video_that_is_extended_in_memory(pipeline, branched):
+    with Exploration.load(pipeline, branched) as exploration:
+        clips, cameras = exploration.line("0003"), exploration.cameras("0003")
         shown = np.concatenate([exploration.frames(clip) for clip in clips])
+        other_clip, other_shown = exploration.clip("0004"), exploration.frames("0004")
     lens = null_intrinsics(32, 48)
     extension = Extension(new_latents=1, condition_latents=2, retrieved=2)
     path = resolve_path("dolly in 1 m", 9, 12.0, lens)
@@ -92,6 +103,12 @@ def test_clips_are_those_of_a_video_that_is_extended_in_memory(pipeline, three):
     # Their lens went through a file, which may round its last digit.
     assert np.mean(shown != video[0]) < 1e-3
     assert clips[2].retrieved == tuple(select_frames(path[:8], path[13:], 2, given=path[8:13]))
+    # A branch from the second clip knows nothing of the third, not even that it saw what is coming.
+    path = compose(path[:13], resolve_path(OUT, 5, 12.0, lens))
+    batch = ClipBatch(["a red ball"], [clip_seed(7, [0, 1])], first.shape, [path])
+    other = pipeline.extend(video[:, :13], batch, extension, RUN)
+    assert np.mean(other_shown != other[0, 13:]) < 1e-3
+    assert other_clip.retrieved == tuple(select_frames(path[:8], path[13:], 2, given=path[8:13]))
 
 
 def test_a_copy_loaded_with_fresh_objects_goes_on_to_the_same_pixels(pipeline, weights, three, tmp_path):
@@ -203,18 +220,20 @@ def test_what_stops_while_a_clip_is_written_leaves_the_others(pipeline, copy, mo
         assert exploration.extend(OUT).name == "0004"
 
 
-def test_a_clip_that_was_finished_before_its_cursor_was_written_is_the_current_one(
-    pipeline, copy, monkeypatch
-):
-    def killed(*_):
-        raise KeyboardInterrupt
+def test_no_other_file_has_to_be_written_for_a_clip_to_be_the_current_one(pipeline, copy, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
 
     with Exploration.load(pipeline, copy) as exploration:
-        monkeypatch.setattr(ExplorationFolder, "write_cursor", killed)
-        with pytest.raises(KeyboardInterrupt):
-            exploration.extend(OUT)
+        exploration.branch("0001")
+        monkeypatch.setattr(ExplorationFolder, "write_cursor", full)
+        assert exploration.extend(OUT).name == "0004"
+        with pytest.raises(OSError, match="No space"):
+            exploration.undo(delete=True)
+        assert exploration.current.name == "0004"
     with Exploration.load(pipeline, copy) as exploration:
         assert exploration.current.name == "0004"
+        assert len(exploration.frames()) == 4
 
 
 def test_what_progress_raises_ends_the_sampling_and_leaves_everything(pipeline, copy, tmp_path):
@@ -288,7 +307,7 @@ DAMAGE = {
     "no clip": (lambda f: (f / "clips/holiday").mkdir(), "is no clip"),
     "a link": (lambda f: link(f / "clips/0002"), "is a link"),
     "no clips": (lambda f: shutil.rmtree(f / "clips"), "holds no clip"),
-    "lost cursor": (lambda f: edit(f / "cursor.json", current="../x"), "names clip '../x'"),
+    "lost cursor": (lambda f: edit(f / "cursor.json", current="../x", newest=3), "names clip '../x'"),
     "cut cursor": (lambda f: cut(f / "cursor.json"), r"cursor\.json is not JSON"),
     "wrong cursor": (lambda f: edit(f / "cursor.json", newest="3"), "names no current clip"),
 }
@@ -363,6 +382,10 @@ def test_paths_that_cannot_be_followed_are_told_of_before_any_work(pipeline, thr
         ({"image": "missing.png"}, "missing.png"),
         ({"seed": -1}, "seed is -1"),
         ({"fps": float("nan")}, "fps is nan"),
+        ({"fps": 1e-9}, r"fps is 1e-09.*0\.1 to 1000"),
+        ({"seed": True}, "seed is true; expected an integer"),
+        ({"said": 3}, "said is 3; expected text"),
+        ({"said": object()}, "cannot be stored"),
         ({"shape": ClipShape(10, 32, 48)}, "frames=10"),
         ({"extension": Extension(1, 9)}, "fewer condition_latents"),
         ({"prompt": None}, "expected a text"),
@@ -400,6 +423,35 @@ def test_the_coming_cameras_go_on_from_the_last_one_and_keep_its_lens(pipeline, 
             exploration.coming(poses()).world_from_camera,
             atol=1e-12,
         )
+
+
+def test_numbers_of_numpy_are_numbers(pipeline, tmp_path):
+    sampling = Sampling(Guidance(camera=np.float32(2.0)), steps=np.int64(2))
+    options = {"seed": np.int64(7), "fps": np.float32(12), "sampling": sampling}
+    with begun(pipeline, tmp_path / "new", **options) as exploration:
+        exploration.extend(OUT, seed=np.uint32(5))
+    with Exploration.load(pipeline, tmp_path / "new") as exploration:
+        assert (exploration.settings.seed, exploration.settings.fps) == (7, 12.0)
+        assert (exploration.current.seed, exploration.current.sampling.steps) == (5, 2)
+
+
+def test_rounded_rotations_do_not_add_up(pipeline, three):
+    """Each of them is accepted; multiplied, they would soon be none, and the clip could not be written."""
+    world = poses().world_from_camera.copy()
+    world[1:, 0, 1] = 9e-4
+    with Exploration.load(pipeline, three) as exploration:
+        coming = exploration.coming(Cameras(world, null_intrinsics(32, 48), metric=True))
+    rotations = coming.rotations
+    np.testing.assert_allclose(
+        np.swapaxes(rotations, 1, 2) @ rotations, np.tile(np.eye(3), (4, 1, 1)), atol=1e-9
+    )
+
+
+def test_a_copy_is_not_saved_inside_the_exploration(pipeline, three):
+    with Exploration.load(pipeline, three) as exploration:
+        with pytest.raises(InvalidValue, match="is inside"):
+            exploration.save(three / "clips" / "0004")
+        assert len(ExplorationFolder(three).read()[1]) == 3
 
 
 def test_of_long_videos_not_every_frame_is_weighed(monkeypatch):
