@@ -119,7 +119,8 @@ def test_what_a_position_is_valid_for_is_known_without_clips():
 def test_two_devices_have_the_batches_of_one():
     """In a process of its own with two devices: see sets_on_devices.py."""
     script = Path(__file__).with_name("sets_on_devices.py")
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -234,7 +234,8 @@ def test_impossible_sets_are_refused(seeds, size, named):
 def test_every_device_renders_and_encodes_its_part():
     """In a process of its own with four devices: see worlds_on_devices.py."""
     script = Path(__file__).with_name("worlds_on_devices.py")
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -150,7 +150,7 @@ for spec in (folder, out):
 def test_every_device_gets_its_own_part(folder, tmp_path):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
     }
     command = [sys.executable, "-c", ON_EIGHT_DEVICES, folder, tmp_path / "checkpoint"]

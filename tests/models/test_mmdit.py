@@ -328,7 +328,7 @@ def test_parameters_rounded_in_advance_give_the_same_numbers(params, inputs, sca
 
 
 def test_recomputation_gives_the_same_gradients(inputs):
-    config = dataclasses.replace(CONFIG, num_single=2, num_decoder=0)
+    config = dataclasses.replace(CONFIG, num_single=1, num_decoder=0)
     params = random_params(config)
 
     def gradient(remat):

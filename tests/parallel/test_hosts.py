@@ -60,7 +60,7 @@ def test_variables_that_contradict_each_other_are_named(changes, message):
 
 def start(workdir, devices, process=None):
     """A training process of a tiny run with so many CPU devices; ``process`` is (port, index of two)."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"}
     if process is not None:
         port, index = process

@@ -89,7 +89,7 @@ test_objective.run(Path(sys.argv[3]), **{"mesh.data": 1, "mesh.fsdp": 2, "mesh.t
 
 @pytest.mark.slow
 def test_it_is_sharded(tmp_path):
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     done = subprocess.run(
         [sys.executable, "-c", ON_FOUR_DEVICES, *folders, tmp_path / "sharded"],

@@ -15,7 +15,8 @@ from camctrl_jax.metrics.sharpness import gradient_energy
 from camctrl_jax.models import clip_features_preset, vae_preset
 from camctrl_jax.models.clip_features import pooled
 from camctrl_jax.training.config import check_config, load_recipe
-from camctrl_jax.training.objectives.label import AUTOENCODER, Label, LabelConfig, blur, truth_of
+from camctrl_jax.training.objectives.label import AUTOENCODER, Label, LabelConfig, blur
+from camctrl_jax.training.objectives.label import truth_of as truth_of_a_batch
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.update import Update
 from camctrl_jax.training.values import ConfigError
@@ -29,6 +30,7 @@ OPTIMIZER = make_optimizer(
     OptimizerConfig(learning_rate=3e-3, initial_learning_rate=1e-3, warmup_steps=2, final_learning_rate=3e-3),
     100,
 )
+truth_of = jax.jit(truth_of_a_batch, static_argnums=1)  # as in a step; op by op it compiles many programs
 
 
 @pytest.fixture(scope="module")
