@@ -89,6 +89,8 @@ def test_clips_are_those_of_a_video_that_is_extended_in_memory(pipeline, branche
         clips, cameras = exploration.line("0003"), exploration.cameras("0003")
         shown = np.concatenate([exploration.frames(clip) for clip in clips])
         other_clip, other_shown = exploration.clip("0004"), exploration.frames("0004")
+        some = ExplorationFolder(branched).read_frames(other_clip, exploration.settings, [2, 0, 2])
+    np.testing.assert_array_equal(some, other_shown[[2, 0, 2]])
     lens = null_intrinsics(32, 48)
     extension = Extension(new_latents=1, condition_latents=2, retrieved=2)
     path = resolve_path("dolly in 1 m", 9, 12.0, lens)
@@ -158,20 +160,27 @@ def test_the_tree(pipeline, copy):
         # A number is not given twice, but a place is, and the same path makes the same clip there.
         third = exploration.extend(BACK, seed=3)
         assert (third.name, third.turn, third.seed) == ("0005", 1, 3)
-        assert len(exploration.cameras("0003")) == 17
+        # One in between that is deleted leaves no other with the turn, and so the seed, of one that is there.
+        exploration.branch("0003")
+        exploration.undo(delete=True)
+        sixth = exploration.extend(BACK)
+        assert (sixth.name, sixth.turn) == ("0006", 2)
+        exploration.undo(delete=True)
+        assert len(exploration.cameras("0005")) == 17
         exploration.branch(exploration.clip("0001"))
         with pytest.raises(InvalidValue, match="is the first"):
             exploration.undo()
         with pytest.raises(InvalidValue, match=r"no clip '\.\./x'"):
             exploration.branch("../x")
-        exploration.write_video(copy / "all.mp4", "0003")
+        exploration.write_video(copy / "all.mp4", "0005")
         assert sum(1 for _ in read_frames(copy / "all.mp4")) == 17
     with pytest.raises(InvalidValue, match="was closed"):
         exploration.extend(OUT)
     (copy / "all.mp4").unlink()
     with Exploration.load(pipeline, copy) as exploration:
         assert exploration.current.name == "0001"
-        assert not (copy / "clips/0004").exists()
+        assert [clip.name for clip in exploration.clips] == ["0001", "0002", "0005"]
+        assert exploration.extend(OUT).name == "0007"
 
 
 def test_ten_clips_compile_nothing_new_and_hold_nothing_more(pipeline, tmp_path, monkeypatch):
@@ -484,7 +493,6 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from camctrl_jax.sampling import exploration_folder
-from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.sampling.exploration import Exploration
 
