@@ -23,7 +23,7 @@ from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
-from camctrl_jax.errors import FileFailure, FileInUse, InvalidValue, UserError
+from camctrl_jax.errors import FileFailure, FileInUse, InvalidValue, MissingFile, UserError
 from camctrl_jax.sampling import exploration_folder
 from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.sampling.exploration import Exploration, ExplorationInUse, OtherWeights
@@ -243,6 +243,41 @@ def test_no_other_file_has_to_be_written_for_a_clip_to_be_the_current_one(pipeli
     with Exploration.load(pipeline, copy) as exploration:
         assert exploration.current.name == "0004"
         assert len(exploration.frames()) == 4
+
+
+def test_a_clip_that_was_interrupted_after_its_last_byte_is_there(pipeline, copy, monkeypatch):
+    write = ExplorationFolder.write_clip
+
+    def interrupted(*args):
+        write(*args)
+        raise KeyboardInterrupt
+
+    with Exploration.load(pipeline, copy) as exploration:
+        with monkeypatch.context() as patch:
+            patch.setattr(ExplorationFolder, "write_clip", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                exploration.extend(OUT)
+        assert exploration.current.name == "0003"
+        again = exploration.extend(OUT)
+        assert (again.name, again.parent, again.turn) == ("0005", "0003", 1)
+        assert [clip.name for clip in exploration.clips] == ["0001", "0002", "0003", "0004", "0005"]
+
+
+def test_a_deleted_clip_leaves_nothing_nor_does_one_whose_deletion_was_stopped(pipeline, copy):
+    shutil.copytree(copy / "clips/0002", copy / "clips/.0002.deleted")
+    with Exploration.load(pipeline, copy) as exploration:
+        exploration.undo(delete=True)
+    assert {path.name for path in (copy / "clips").iterdir()} == {"0001", "0002"}
+
+
+def test_clips_without_their_settings_are_not_begun_over(pipeline, copy, monkeypatch):
+    monkeypatch.setattr(type(pipeline), "sample", lambda *_: pytest.fail("it was sampled"))
+    (copy / "notes.txt").write_text("mine")
+    assert ExplorationFolder(copy).begun()
+    (copy / "notes.txt").unlink()
+    (copy / "exploration.json").unlink()
+    with pytest.raises(MissingFile, match="and there are clips"):
+        begun(pipeline, copy)
 
 
 def test_what_progress_raises_ends_the_sampling_and_leaves_everything(pipeline, copy, tmp_path):
