@@ -259,6 +259,13 @@ def test_what_is_no_tour_is_told_of(place, text, message):
         read_script(written(place, text))
 
 
+def test_a_folder_that_holds_something_else_is_told_of_before_any_work(weights, place, tmp_path):
+    (tmp_path / "out/exploration").mkdir(parents=True)
+    (tmp_path / "out/exploration/diary.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds diary\.txt"):
+        prepare_tour(read_script(written(place, TOUR)), tmp_path / "out", checkpoint=str(weights))
+
+
 def test_bytes_that_are_no_text_and_a_missing_file_are_told_of(place, capsys):
     (place / "tour.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not UTF-8"):
