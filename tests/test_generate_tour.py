@@ -259,6 +259,22 @@ def test_what_is_no_tour_is_told_of(place, text, message):
         read_script(written(place, text))
 
 
+def test_a_plan_keeps_the_lens_along_a_branch_and_weighs_history_from_the_second_clip_on(
+    weights, place, tmp_path
+):
+    script = """
+        prompt: a red ball
+        history_guidance: 1.5
+        clips: [{camera: static}, {camera: zoom in 2x}, {camera: static}, {camera: static, branch: 1}]
+    """
+    plan = prepare_tour(read_script(written(place, script)), tmp_path / "out", checkpoint=str(weights))
+    wide = plan.first.cameras.intrinsics[0, 0]
+    lenses = [path.intrinsics[[0, -1], 0] / wide for path in plan.paths]
+    np.testing.assert_allclose(lenses, [[1, 2], [2, 2], [1, 1]], rtol=1e-9)
+    assert plan.sampling.guidance.history == 1.5
+    assert not any("history" in note for note in plan.notes)
+
+
 def test_a_folder_that_holds_something_else_is_told_of_before_any_work(weights, place, tmp_path):
     (tmp_path / "out/exploration").mkdir(parents=True)
     (tmp_path / "out/exploration/diary.txt").write_text("mine")
