@@ -469,6 +469,17 @@ def test_the_coming_cameras_go_on_from_the_last_one_and_keep_its_lens(pipeline, 
         )
 
 
+def test_the_first_camera_of_all_is_the_frame_of_all(pipeline, tmp_path):
+    world = resolve_path("orbit left 70 deg", 2).world_from_camera[1]
+    path = poses(9).transformed(world)
+    with Exploration.start(pipeline, tmp_path / "new", path, image=IMAGE, sampling=RUN) as exploration:
+        exploration.extend(poses(5), sampling=replace(RUN, steps=1))
+        assert [clip.sampling.steps for clip in exploration.clips] == [2, 1]
+        ahead = np.zeros((13, 3))
+        ahead[:, 2] = 0.1 * np.arange(13)
+        np.testing.assert_allclose(exploration.cameras().positions, ahead, atol=1e-9)
+
+
 def test_numbers_of_numpy_are_numbers(pipeline, tmp_path):
     sampling = Sampling(Guidance(camera=np.float32(2.0)), steps=np.int64(2))
     options = {"seed": np.int64(7), "fps": np.float32(12), "sampling": sampling}
