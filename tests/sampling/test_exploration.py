@@ -326,6 +326,9 @@ def test_weights_have_one_fingerprint_in_every_form(pipeline, monkeypatch):
     assert config.scan_layers
     other = replace(pipeline, denoiser=Denoiser(config, jax.numpy.bfloat16), params=params)
     assert other.fingerprint == pipeline.fingerprint
+    vae = pipeline.autoencoder
+    vae = replace(vae, params=jax.tree.map(lambda leaf: 1.01 * leaf, vae.params))
+    assert replace(pipeline, autoencoder=vae).fingerprint != pipeline.fingerprint
 
 
 def edit(path, **changes):
