@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax.camera import Cameras, compose, resolve_path
+from camctrl_jax.camera import Cameras, compose, resolve_path, save_cameras
 from camctrl_jax.camera.framing import null_intrinsics
 from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
@@ -510,6 +510,17 @@ def test_a_copy_is_not_saved_inside_the_exploration(pipeline, three):
         with pytest.raises(InvalidValue, match="is inside"):
             exploration.save(three / "clips" / "0004")
         assert len(ExplorationFolder(three).read()[1]) == 3
+
+
+def test_a_pose_file_gives_its_poses_and_a_copy_is_where_the_original_was(pipeline, copy, tmp_path):
+    save_cameras(poses().with_intrinsics((0.5, 0.6, 0.5, 0.5)), tmp_path / "walk.txt", "realestate10k")
+    with Exploration.load(pipeline, copy) as exploration:
+        lens = exploration.cameras().intrinsics[-1]
+        coming = exploration.coming(tmp_path / "walk.txt")
+        np.testing.assert_allclose(coming.intrinsics, np.tile(lens, (4, 1)), atol=1e-12)
+        exploration.branch("0001")
+        exploration.save(tmp_path / "saved")
+    assert ExplorationFolder(tmp_path / "saved").read()[2] == "0001"
 
 
 def test_of_long_videos_not_every_frame_is_weighed(monkeypatch):
