@@ -51,6 +51,17 @@ def weights(tmp_path_factory):
     return save_nano(tmp_path_factory.mktemp("weights") / "nano")
 
 
+@pytest.fixture(scope="module")
+def pipeline(weights):
+    return load_pipeline(*open_model(weights))
+
+
+@pytest.fixture
+def loaded(pipeline, monkeypatch):
+    """The command without the time to load weights again; the fixture ``tour`` loads its own."""
+    monkeypatch.setattr("camctrl_jax.generate.tour.load_pipeline", lambda *_, **__: pipeline)
+
+
 def scripts(folder):
     """A folder with a picture and a pose file, away from where the command runs."""
     picture = np.random.default_rng(0).integers(0, 256, (40, 100, 3)).astype(np.uint8)
@@ -110,7 +121,7 @@ def test_a_tour_makes_an_exploration_and_one_video(tour):
 
 
 def test_a_tour_that_was_stopped_goes_on_to_the_same_pixels(
-    weights, tour, place, tmp_path, monkeypatch, capsys
+    weights, loaded, tour, place, tmp_path, monkeypatch, capsys
 ):
     script, out, whole = written(place, TOUR), tmp_path / "out", tour[0]
     sampled = Pipeline.continue_from
@@ -132,8 +143,6 @@ def test_a_tour_that_was_stopped_goes_on_to_the_same_pixels(
         np.testing.assert_array_equal(one, other)
     # Complete, it samples nothing; of another script, it is left alone.
     monkeypatch.setattr(Pipeline, "sample", lambda *_: pytest.fail("it was sampled"))
-    pipeline = load_pipeline(*open_model(weights))
-    monkeypatch.setattr("camctrl_jax.generate.tour.load_pipeline", lambda *_, **__: pipeline)
     assert run(weights, script, out) == 0
     assert "all 3 clips are there" in capsys.readouterr().err
     for old, new, message in (
@@ -168,7 +177,7 @@ def test_the_video_of_a_tour_needs_the_memory_of_a_clip(tmp_path):
     assert sum(1 for _ in read_frames(tmp_path / "tour.mp4")) == 80
 
 
-def test_a_tour_through_a_world_takes_its_picture_and_words(weights, place, tmp_path, monkeypatch):
+def test_a_tour_through_a_world_takes_its_picture_and_words(weights, loaded, place, tmp_path, monkeypatch):
     picture = np.full((1, 1, 32, 48, 3), 90, np.uint8)
     monkeypatch.setattr("camctrl_jax.generate.tour.render_rgb", lambda worlds, *_: picture)
     script = written(place, "worlds_seed: 1000001\nsteps: 1\nclips: [{}, {camera: static}]\n")
@@ -250,6 +259,29 @@ def test_what_is_no_tour_is_told_of(place, text, message):
         read_script(written(place, text))
 
 
+def test_a_plan_keeps_the_lens_along_a_branch_and_weighs_history_from_the_second_clip_on(
+    weights, place, tmp_path
+):
+    script = """
+        prompt: a red ball
+        history_guidance: 1.5
+        clips: [{camera: static}, {camera: zoom in 2x}, {camera: static}, {camera: static, branch: 1}]
+    """
+    plan = prepare_tour(read_script(written(place, script)), tmp_path / "out", checkpoint=str(weights))
+    wide = plan.first.cameras.intrinsics[0, 0]
+    lenses = [path.intrinsics[[0, -1], 0] / wide for path in plan.paths]
+    np.testing.assert_allclose(lenses, [[1, 2], [2, 2], [1, 1]], rtol=1e-9)
+    assert plan.sampling.guidance.history == 1.5
+    assert not any("history" in note for note in plan.notes)
+
+
+def test_a_folder_that_holds_something_else_is_told_of_before_any_work(weights, place, tmp_path):
+    (tmp_path / "out/exploration").mkdir(parents=True)
+    (tmp_path / "out/exploration/diary.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds diary\.txt"):
+        prepare_tour(read_script(written(place, TOUR)), tmp_path / "out", checkpoint=str(weights))
+
+
 def test_bytes_that_are_no_text_and_a_missing_file_are_told_of(place, capsys):
     (place / "tour.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not UTF-8"):
@@ -265,7 +297,7 @@ def test_options_that_a_script_says_itself_are_refused(place, capsys):
         assert f"{option} beside --script" in capsys.readouterr().err
 
 
-def test_a_later_version_of_an_exploration_is_told_of(weights, tour, tmp_path, capsys):
+def test_a_later_version_of_an_exploration_is_told_of(weights, loaded, tour, tmp_path, capsys):
     out = Path(shutil.copytree(tour[0], tmp_path / "out"))
     path = out / "exploration/exploration.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))

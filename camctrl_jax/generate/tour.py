@@ -79,6 +79,7 @@ def prepare_tour(
     Raises:
         UserError: names the file and line, the value, or what it is about.
     """
+    ExplorationFolder(out / FOLDER).begun()  # something else may be there
     scene, clips = dict(script.scene), script.clips
     for clip in clips:
         if clip.camera is not None:

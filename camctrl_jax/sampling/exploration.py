@@ -273,6 +273,7 @@ class Exploration:
         """
         self._check_open()
         parent, extension = self.clip(of), self.settings.extension
+        self._take_in_what_was_finished()
         coming = self.coming(path, parent)
         line = self.line(parent)
         past = joined(*map(self._folder.read_cameras, line))
@@ -378,6 +379,12 @@ class Exploration:
     def _check_open(self) -> None:
         if not self._open:
             raise InvalidValue(f"{self.folder} was closed: open it again with Exploration.load.")
+
+    def _take_in_what_was_finished(self) -> None:
+        """A clip may have been interrupted after its last byte: it is on disk, and its name is taken."""
+        if self._folder.clip(name_of(self._newest + 1)).exists():
+            self._clips = self._folder.read()[1]
+            self._newest = max(clip.number for clip in self.clips)
 
     def _go_to(self, clip: Clip) -> Clip:
         self._folder.write_cursor(clip.name, self._newest)

@@ -42,7 +42,10 @@ RECORD, CAMERAS, FRAMES, VIDEO, PICTURE = (
     *("clip.json", "cameras.json"),
     *("frames.mp4", "video.mp4", "picture.png"),
 )
+OURS = frozenset({SETTINGS, CURSOR, CLIPS, LOCK})
 _NAME = re.compile(r"[0-9]{4,9}")
+
+_GONE = ".deleted"
 
 Described = TypeVar("Described")
 
@@ -168,11 +171,16 @@ class ExplorationFolder:
                 raise InvalidValue(f"{self.path} is a file: name a folder for the exploration.")
             others = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
             clips = self.path / CLIPS
-            names = _clip_names(clips) if CLIPS in others and SETTINGS in others else []
+            foreign = sorted(others - OURS)
+            ours = CLIPS in others and (SETTINGS in others or not foreign)
+            names = _clip_names(clips) if ours else []
+        if names and SETTINGS not in others:
+            raise MissingFile(
+                f"{self.path / SETTINGS} is missing, and there are clips: put it back, or start elsewhere."
+            )
         if names:
             return True
         # What a process that was killed before the first clip was complete has left does not count.
-        foreign = sorted(others - {SETTINGS, CURSOR, CLIPS, LOCK})
         if foreign:
             raise InvalidValue(
                 f"{self.path} holds {foreign[0]} and no exploration: name a folder that is new or empty."
@@ -245,11 +253,10 @@ class ExplorationFolder:
     def remove_clip(self, name: str) -> None:
         """Delete a clip; a killed process leaves all of it or nothing that is read again."""
         folder = self.clip(name)
-        gone = folder.with_name(f".{name}.deleted")
         with file_failures(folder):
-            shutil.rmtree(gone, ignore_errors=True)
-            os.replace(folder, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            os.replace(folder, folder.with_name(f".{name}{_GONE}"))
+            for gone in folder.parent.glob(f".*{_GONE}"):  # those that a killed process left, too
+                shutil.rmtree(gone, ignore_errors=True)
 
     def read_cameras(self, clip: Clip) -> Cameras:
         """Those of a clip, as :meth:`write_clip` was given them up to rounding of their intrinsics.

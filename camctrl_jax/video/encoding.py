@@ -85,6 +85,9 @@ def _encode(
         raise InvalidValue("a video of no parts: expected at least one.")
     if not fps > 0:
         raise InvalidValue(f"fps is {fps}; expected a positive number of frames per second.")
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()  # one for all frames: it keeps the tables of the conversion
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(target, "w", format="mp4", options={**options, "fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264" if crf is not None else "libx264rgb", rate=rate)
@@ -104,7 +107,8 @@ def _encode(
         for index, rgb in enumerate(itertools.chain([first], frames)):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             if crf is not None:
-                picture = picture.reformat(
+                picture = reformatter.reformat(
+                    picture,
                     format="yuv420p",
                     dst_colorspace="ITU709",
                     interpolation=BICUBIC | FULL_CHROMA | ACCURATE,

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from nano_weights import save_nano
 
-from camctrl_jax.camera import Cameras, compose, resolve_path
+from camctrl_jax.camera import Cameras, compose, resolve_path, save_cameras
 from camctrl_jax.camera.framing import null_intrinsics
 from camctrl_jax.camera.retrieval import select_frames
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
-from camctrl_jax.errors import FileFailure, FileInUse, InvalidValue, UserError
+from camctrl_jax.errors import FileFailure, FileInUse, InvalidValue, MissingFile, UserError
 from camctrl_jax.sampling import exploration_folder
 from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.sampling.exploration import Exploration, ExplorationInUse, OtherWeights
@@ -89,6 +89,8 @@ def test_clips_are_those_of_a_video_that_is_extended_in_memory(pipeline, branche
         clips, cameras = exploration.line("0003"), exploration.cameras("0003")
         shown = np.concatenate([exploration.frames(clip) for clip in clips])
         other_clip, other_shown = exploration.clip("0004"), exploration.frames("0004")
+        some = ExplorationFolder(branched).read_frames(other_clip, exploration.settings, [2, 0, 2])
+    np.testing.assert_array_equal(some, other_shown[[2, 0, 2]])
     lens = null_intrinsics(32, 48)
     extension = Extension(new_latents=1, condition_latents=2, retrieved=2)
     path = resolve_path("dolly in 1 m", 9, 12.0, lens)
@@ -158,20 +160,27 @@ def test_the_tree(pipeline, copy):
         # A number is not given twice, but a place is, and the same path makes the same clip there.
         third = exploration.extend(BACK, seed=3)
         assert (third.name, third.turn, third.seed) == ("0005", 1, 3)
-        assert len(exploration.cameras("0003")) == 17
+        # One in between that is deleted leaves no other with the turn, and so the seed, of one that is there.
+        exploration.branch("0003")
+        exploration.undo(delete=True)
+        sixth = exploration.extend(BACK)
+        assert (sixth.name, sixth.turn) == ("0006", 2)
+        exploration.undo(delete=True)
+        assert len(exploration.cameras("0005")) == 17
         exploration.branch(exploration.clip("0001"))
         with pytest.raises(InvalidValue, match="is the first"):
             exploration.undo()
         with pytest.raises(InvalidValue, match=r"no clip '\.\./x'"):
             exploration.branch("../x")
-        exploration.write_video(copy / "all.mp4", "0003")
+        exploration.write_video(copy / "all.mp4", "0005")
         assert sum(1 for _ in read_frames(copy / "all.mp4")) == 17
     with pytest.raises(InvalidValue, match="was closed"):
         exploration.extend(OUT)
     (copy / "all.mp4").unlink()
     with Exploration.load(pipeline, copy) as exploration:
         assert exploration.current.name == "0001"
-        assert not (copy / "clips/0004").exists()
+        assert [clip.name for clip in exploration.clips] == ["0001", "0002", "0005"]
+        assert exploration.extend(OUT).name == "0007"
 
 
 def test_ten_clips_compile_nothing_new_and_hold_nothing_more(pipeline, tmp_path, monkeypatch):
@@ -236,6 +245,41 @@ def test_no_other_file_has_to_be_written_for_a_clip_to_be_the_current_one(pipeli
         assert len(exploration.frames()) == 4
 
 
+def test_a_clip_that_was_interrupted_after_its_last_byte_is_there(pipeline, copy, monkeypatch):
+    write = ExplorationFolder.write_clip
+
+    def interrupted(*args):
+        write(*args)
+        raise KeyboardInterrupt
+
+    with Exploration.load(pipeline, copy) as exploration:
+        with monkeypatch.context() as patch:
+            patch.setattr(ExplorationFolder, "write_clip", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                exploration.extend(OUT)
+        assert exploration.current.name == "0003"
+        again = exploration.extend(OUT)
+        assert (again.name, again.parent, again.turn) == ("0005", "0003", 1)
+        assert [clip.name for clip in exploration.clips] == ["0001", "0002", "0003", "0004", "0005"]
+
+
+def test_a_deleted_clip_leaves_nothing_nor_does_one_whose_deletion_was_stopped(pipeline, copy):
+    shutil.copytree(copy / "clips/0002", copy / "clips/.0002.deleted")
+    with Exploration.load(pipeline, copy) as exploration:
+        exploration.undo(delete=True)
+    assert {path.name for path in (copy / "clips").iterdir()} == {"0001", "0002"}
+
+
+def test_clips_without_their_settings_are_not_begun_over(pipeline, copy, monkeypatch):
+    monkeypatch.setattr(type(pipeline), "sample", lambda *_: pytest.fail("it was sampled"))
+    (copy / "notes.txt").write_text("mine")
+    assert ExplorationFolder(copy).begun()
+    (copy / "notes.txt").unlink()
+    (copy / "exploration.json").unlink()
+    with pytest.raises(MissingFile, match="and there are clips"):
+        begun(pipeline, copy)
+
+
 def test_what_progress_raises_ends_the_sampling_and_leaves_everything(pipeline, copy, tmp_path):
     class Cancelled(Exception):
         pass
@@ -282,6 +326,9 @@ def test_weights_have_one_fingerprint_in_every_form(pipeline, monkeypatch):
     assert config.scan_layers
     other = replace(pipeline, denoiser=Denoiser(config, jax.numpy.bfloat16), params=params)
     assert other.fingerprint == pipeline.fingerprint
+    vae = pipeline.autoencoder
+    vae = replace(vae, params=jax.tree.map(lambda leaf: 1.01 * leaf, vae.params))
+    assert replace(pipeline, autoencoder=vae).fingerprint != pipeline.fingerprint
 
 
 def edit(path, **changes):
@@ -425,6 +472,17 @@ def test_the_coming_cameras_go_on_from_the_last_one_and_keep_its_lens(pipeline, 
         )
 
 
+def test_the_first_camera_of_all_is_the_frame_of_all(pipeline, tmp_path):
+    world = resolve_path("orbit left 70 deg", 2).world_from_camera[1]
+    path = poses(9).transformed(world)
+    with Exploration.start(pipeline, tmp_path / "new", path, image=IMAGE, sampling=RUN) as exploration:
+        exploration.extend(poses(5), sampling=replace(RUN, steps=1))
+        assert [clip.sampling.steps for clip in exploration.clips] == [2, 1]
+        ahead = np.zeros((13, 3))
+        ahead[:, 2] = 0.1 * np.arange(13)
+        np.testing.assert_allclose(exploration.cameras().positions, ahead, atol=1e-9)
+
+
 def test_numbers_of_numpy_are_numbers(pipeline, tmp_path):
     sampling = Sampling(Guidance(camera=np.float32(2.0)), steps=np.int64(2))
     options = {"seed": np.int64(7), "fps": np.float32(12), "sampling": sampling}
@@ -452,6 +510,17 @@ def test_a_copy_is_not_saved_inside_the_exploration(pipeline, three):
         with pytest.raises(InvalidValue, match="is inside"):
             exploration.save(three / "clips" / "0004")
         assert len(ExplorationFolder(three).read()[1]) == 3
+
+
+def test_a_pose_file_gives_its_poses_and_a_copy_is_where_the_original_was(pipeline, copy, tmp_path):
+    save_cameras(poses().with_intrinsics((0.5, 0.6, 0.5, 0.5)), tmp_path / "walk.txt", "realestate10k")
+    with Exploration.load(pipeline, copy) as exploration:
+        lens = exploration.cameras().intrinsics[-1]
+        coming = exploration.coming(tmp_path / "walk.txt")
+        np.testing.assert_allclose(coming.intrinsics, np.tile(lens, (4, 1)), atol=1e-12)
+        exploration.branch("0001")
+        exploration.save(tmp_path / "saved")
+    assert ExplorationFolder(tmp_path / "saved").read()[2] == "0001"
 
 
 def test_of_long_videos_not_every_frame_is_weighed(monkeypatch):
@@ -484,7 +553,6 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from camctrl_jax.sampling import exploration_folder
-from camctrl_jax.sampling.continuation import frames_to_show
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.sampling.exploration import Exploration
 
