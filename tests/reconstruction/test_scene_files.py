@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,20 @@ def test_transforms_json_is_the_same_path_and_names_points_and_pictures(folder, 
     # OpenGL axes: the point ahead of the first camera has a negative z in it.
     first = np.array(document["frames"][0]["transform_matrix"])
     assert (np.linalg.inv(first) @ [0, 0, 2, 1])[2] == pytest.approx(-2)
+
+
+def test_places_far_from_the_origin_keep_their_digits(scene, tmp_path):
+    shift = np.array([4.5e5, -5.4e6, 120.0])
+    cloud = replace(scene.cloud, points=scene.cloud.points + shift)
+    write_scene(tmp_path, replace(scene, cloud=cloud), ("ply", "glb"))
+    document, binary = glb(tmp_path / "scene.glb")
+    node = next(node for node in document["nodes"] if node.get("mesh") == 0)
+    found = accessor(document, binary, 0) + np.array(node["translation"])
+    np.testing.assert_allclose(found, cloud.points * (1, -1, -1), rtol=0, atol=1e-6)
+    header, _, data = (tmp_path / "points.ply").read_bytes().partition(b"end_header\n")
+    assert b"property double x" in header
+    row = np.dtype([("xyz", "<f8", 3), ("rgb", "u1", 3), ("confidence", "<f4")])
+    np.testing.assert_array_equal(np.frombuffer(data, row)["xyz"], cloud.points)
 
 
 def test_only_what_is_asked_for_is_written(scene, tmp_path):
