@@ -153,6 +153,12 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
 
     generated(tmp_path / "without", None, frames)
     assert "without a camera path" in failure(capsys, tmp_path / "without", *to)
+    generated(tmp_path / "ragged", cameras, frames)
+    document = json.loads((tmp_path / "ragged" / "generation.json").read_text())
+    document["camera"]["world_from_camera"] = [[1, 2], [3]]
+    write_json(tmp_path / "ragged" / "generation.json", document)
+    assert "does not hold a path" in failure(capsys, tmp_path / "ragged", *to)
+    assert "--intrinsics goes with --cameras" in failure(capsys, folder / "generated", *lens, *to)
     generated(tmp_path / "short", cameras[:5], frames)
     assert "5 poses for 7 frames" in failure(capsys, tmp_path / "short", *to)
     assert "holds 0 pictures for 7 frames" in failure(

@@ -43,7 +43,7 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
     )
     add("--frames", type=int, default=49, help="of the render of a world (default 49)")
     add("--still", action="store_true", help="the world with everything at rest")
-    add("--metric", action="store_true", help="the translations of --cameras are metres")
+    add("--metric", action="store_true", help="translations of --cameras and depth of --maps are metres")
     add(
         "--poses-of",
         choices=("auto", "shown", "stored"),
