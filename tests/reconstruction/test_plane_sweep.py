@@ -226,6 +226,10 @@ def test_fusion_keeps_places_and_colours(clip):
     assert len(one.points) == SIZE[0] * SIZE[1]  # nothing meets in voxels that small
     own = unprojected(depth[0], cameras.world_from_camera[0], cameras.intrinsics[0])
     np.testing.assert_allclose(np.sort(one.points, axis=0), np.sort(own, axis=0), atol=1e-5)
+    # Exact depth gives points exactly on the plane: half a pixel, or a lens of another side, is 5 mm off.
+    np.testing.assert_allclose(own @ NORMAL, OFFSET, atol=1e-9)
+    nearest = np.argmin(np.linalg.norm(one.points[:, None] - own[::97], axis=-1), axis=0)
+    np.testing.assert_array_equal(one.colours[nearest], frames[0].reshape(-1, 3)[::97])
     every = fused_cloud(depth.astype(np.float32), frames, cameras, spacing=1.0)
     assert every.confidence.sum() == depth.size
     assert len(every.points) < 0.5 * depth.size

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from textured_plane import plane_video, truck
 
+from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats import load_cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.estimators.protocols import PointCloud, SfmResult
@@ -147,15 +148,18 @@ def test_pycolmap_reads_the_folder(folder, scene):
     assert stored == {colour.tobytes() for colour in scene.cloud.colours}
 
 
-def test_pycolmap_reads_tracks(scene, tmp_path):
+@pytest.mark.parametrize("zooms", [False, True])
+def test_pycolmap_reads_tracks_poses_and_lenses(scene, tmp_path, zooms):
     pycolmap = pytest.importorskip("pycolmap", reason="absent; pip install 'camctrl_jax[eval]'")
-    seen = SfmResult.of_cameras(scene.cameras)
+    lenses = scene.cameras.intrinsics * (1 + 0.1 * zooms * np.arange(5)[:, None])
+    cameras = Cameras(scene.cameras.world_from_camera, lenses)
+    seen = SfmResult.of_cameras(cameras)
     frames, points = np.array([4, 0, 0, 2]), np.array([1, 1, 0, 0])
     xy = np.array([[4.5, 1.5], [0.5, 2.5], [9.0, 8.0], [7.0, 6.0]])
     for name, value in (("frame", frames), ("point", points), ("xy", xy)):
         object.__setattr__(seen, f"observation_{name}", value)
     names = [f"{index}.png" for index in range(5)]
-    write_model(tmp_path, scene.cameras, SIZE, names, scene.cloud, seen)
+    write_model(tmp_path, cameras, SIZE, names, scene.cloud, seen)
     model = pycolmap.Reconstruction(str(tmp_path))
     tracks = set()
     for identity, point in model.points3D.items():
@@ -169,6 +173,12 @@ def test_pycolmap_reads_tracks(scene, tmp_path):
         ("2.png", 1, 7.0, 6.0),
     }
     assert model.points3D[3].track.length() == 0
+    assert model.num_cameras() == (5 if zooms else 1)
+    for index, image in model.images.items():
+        inverse, lens = cameras.camera_from_world[index - 1], lenses[index - 1]
+        np.testing.assert_allclose(image.cam_from_world().matrix(), inverse[:3], atol=1e-12)
+        found = model.cameras[image.camera_id].params
+        np.testing.assert_allclose(found, lens * (SIZE[1], SIZE[0], SIZE[1], SIZE[0]))
 
 
 def test_transforms_json_is_the_same_path_and_names_points_and_pictures(folder, scene):
