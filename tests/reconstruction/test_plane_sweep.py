@@ -1,5 +1,7 @@
 """Dense depth against exact geometry: a textured plane, its scale, what is masked, what cannot be told."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from camctrl_jax.reconstruction.scenes import scene_of_clip
 
 SIZE = (40, 64)
 FEW = SweepSettings(planes=32, agree=3, sources=4)
+NEAR_FAR = replace(FEW, near=2.0, far=5.0)  # as found, but at once
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_masked_pixels_have_no_points_and_tell_nothing(clip):
     masks[:, 10:30, 20:44] = True
     spoiled = frames.copy()
     spoiled[masks] = np.random.default_rng(0).integers(0, 256, (masks.sum(), 3))
-    found = dense_depth(spoiled, cameras, masks, FEW)
+    found = dense_depth(spoiled, cameras, masks, NEAR_FAR)
     assert not np.isfinite(found.depth[masks]).any()
     known = np.isfinite(found.depth)
     assert known.mean() > 0.25
@@ -107,6 +110,22 @@ def test_exact_depth_agrees_everywhere_it_is_seen_and_wrong_depth_nowhere(clip):
     np.testing.assert_allclose(np.asarray(mean), inverse[0], rtol=0.02)
     count, _ = agreement(1.1 * inverse[0], inverse[1:], matrices, 0.02)
     assert (np.asarray(count) == 0).mean() > 0.99
+
+
+def test_what_agrees_is_averaged_as_inverse_depth():
+    """A wall 2 away: others that say 1.8 % more and less count, one that says 5 % more does not."""
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, 0, 3] = 0.01 * np.arange(5)
+    matrices = to_others(Cameras(poses, (0.75, 1.0, 0.5, 0.5)))
+    said = np.array([1.018, 1.018, 0.982, 1.05], np.float32)
+    others = np.ones((4, *SIZE), np.float32) * 0.5 * said[:, None, None]
+    count, mean = agreement(np.full(SIZE, 0.5, np.float32), others, matrices, 0.02)
+    inner = np.s_[:, 4:-4]
+    assert (np.asarray(count)[inner] == 3).all()
+    np.testing.assert_allclose(np.asarray(mean)[inner], 0.5 * (1 + 1.018 + 1.018 + 0.982) / 4, rtol=1e-5)
+    depth, _ = believed(np.concatenate([np.full((1, *SIZE), 0.5, np.float32), others]),
+                        Cameras(poses, (0.75, 1.0, 0.5, 0.5)), SweepSettings(agree=3))  # fmt: skip
+    np.testing.assert_allclose(depth[0][inner], 1 / np.asarray(mean)[inner], rtol=1e-6)
 
 
 def test_views_from_one_pose_are_one_witness(clip):
