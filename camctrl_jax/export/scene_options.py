@@ -63,8 +63,8 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
         "--maps",
         type=Path,
         metavar="DIR",
-        help="depth.npy [T, H, W] or points.npy [T, H, W, 3] of the key frames (report.json lists them), and "
-        "perhaps confidence.npy, world_from_camera.npy and intrinsics.npy",
+        help="depth.npy [T, H, W] or points.npy [T, H, W, 3] of the key frames, which are all frames with "
+        "--views as large as the clip is long; perhaps confidence.npy, world_from_camera.npy and intrinsics.npy",
     )
     add("--masks", type=Path, metavar="DIR", help="a picture for each frame; white is left out: what moves")
     add("--motion", action="store_true", help="look for what moves, without weights, and leave it out")
