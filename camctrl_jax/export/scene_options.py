@@ -64,7 +64,7 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
         type=Path,
         metavar="DIR",
         help="depth.npy [T, H, W] or points.npy [T, H, W, 3] of the key frames, which are all frames with "
-        "--views as large as the clip is long; perhaps confidence.npy, world_from_camera.npy and intrinsics.npy",
+        "--views as large as the clip is long; perhaps confidence.npy, world_from_camera.npy, intrinsics.npy",
     )
     add("--masks", type=Path, metavar="DIR", help="a picture for each frame; white is left out: what moves")
     add("--motion", action="store_true", help="look for what moves, without weights, and leave it out")
