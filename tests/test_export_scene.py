@@ -17,6 +17,7 @@ from camctrl_jax.video.pictures import write_png
 
 SIZE = (40, 64)
 FEW = ("--planes", "32", "--agree", "3")
+NEAR_FAR = (*FEW, "--near", "2", "--far", "5")  # as found, but at once
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_video_with_a_pose_file_and_masks_becomes_the_same_scene(clip, tmp_pat
         write_png(tmp_path / "masks" / f"{index}.png", mask)
     source = (folder / "video.mp4", "--cameras", folder / "transforms.json")
     masked = ("--masks", tmp_path / "masks", "--formats", "ply")
-    assert run(*source, *masked, "--out", tmp_path / "scene", *FEW) == 0
+    assert run(*source, *masked, "--out", tmp_path / "scene", *NEAR_FAR) == 0
     report = json.loads((tmp_path / "scene" / "report.json").read_text())
     assert report["unit"] == "metre"  # the file says so
     assert report["masked"] == pytest.approx(22 / 64, abs=0.001)  # grown by two pixels
@@ -141,7 +142,7 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
     tum = ("--cameras", folder / "tum.txt")
     assert "poses without a lens" in failure(capsys, video, *tum, *to)
     assert "look like pixels" in failure(capsys, video, *tum, "--intrinsics", 48, 40, 32, 20, *to)
-    assert run(video, *tum, *lens, *FEW, "--formats", "ply", "--out", tmp_path / "lens") == 0
+    assert run(video, *tum, *lens, *NEAR_FAR, "--formats", "ply", "--out", tmp_path / "lens") == 0
     points = read_points(tmp_path / "lens")["xyz"]
     assert np.median(np.abs(points @ NORMAL - OFFSET)) < 0.02
 
@@ -153,6 +154,12 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
 
     generated(tmp_path / "without", None, frames)
     assert "without a camera path" in failure(capsys, tmp_path / "without", *to)
+    generated(tmp_path / "ragged", cameras, frames)
+    document = json.loads((tmp_path / "ragged" / "generation.json").read_text())
+    document["camera"]["world_from_camera"] = [[1, 2], [3]]
+    write_json(tmp_path / "ragged" / "generation.json", document)
+    assert "does not hold a path" in failure(capsys, tmp_path / "ragged", *to)
+    assert "--intrinsics goes with --cameras" in failure(capsys, folder / "generated", *lens, *to)
     generated(tmp_path / "short", cameras[:5], frames)
     assert "5 poses for 7 frames" in failure(capsys, tmp_path / "short", *to)
     assert "holds 0 pictures for 7 frames" in failure(
@@ -168,8 +175,7 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
 def test_a_scene_without_points_is_an_error(clip, tmp_path, capsys):
     noise = np.random.default_rng(0).integers(0, 256, (7, *SIZE, 3), np.uint8)
     generated(tmp_path / "noise", truck(), noise)
-    bounds = ("--near", "2", "--far", "5")
-    error = failure(capsys, tmp_path / "noise", "--out", tmp_path / "scene", *bounds, *FEW)
+    error = failure(capsys, tmp_path / "noise", "--out", tmp_path / "scene", *NEAR_FAR)
     assert "the scene is empty" in error
     assert "within 2 %" in error
     assert not (tmp_path / "scene").exists()
@@ -182,7 +188,7 @@ def test_a_failed_write_leaves_nothing(clip, tmp_path, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(scenes, "write_glb", fails)
-    error = failure(capsys, clip[0] / "generated", "--out", tmp_path / "scene", *FEW)
+    error = failure(capsys, clip[0] / "generated", "--out", tmp_path / "scene", *NEAR_FAR)
     assert "disk is full" in error
     assert list(tmp_path.iterdir()) == []
 

@@ -114,6 +114,8 @@ def _check(request: SceneRequest) -> None:
         raise InvalidValue("give either a source (a video, or a folder of generate) or --worlds-seed.")
     if request.worlds_seed is not None and request.cameras is not None:
         raise InvalidValue("--cameras goes with a video; a world has its own.")
+    if request.intrinsics is not None and request.cameras is None:
+        raise InvalidValue("--intrinsics goes with --cameras; worlds and folders of generate hold their own.")
     if (request.method == "maps") != (request.maps is not None):
         raise InvalidValue("--method maps and --maps FOLDER go together.")
     if request.masks is not None and request.motion:

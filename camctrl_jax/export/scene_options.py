@@ -43,7 +43,7 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
     )
     add("--frames", type=int, default=49, help="of the render of a world (default 49)")
     add("--still", action="store_true", help="the world with everything at rest")
-    add("--metric", action="store_true", help="the translations of --cameras are metres")
+    add("--metric", action="store_true", help="translations of --cameras and depth of --maps are metres")
     add(
         "--poses-of",
         choices=("auto", "shown", "stored"),
@@ -63,8 +63,8 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
         "--maps",
         type=Path,
         metavar="DIR",
-        help="depth.npy [T, H, W] or points.npy [T, H, W, 3] of the key frames (report.json lists them), and "
-        "perhaps confidence.npy, world_from_camera.npy and intrinsics.npy",
+        help="depth.npy [T, H, W] or points.npy [T, H, W, 3] of the key frames, which are all frames with "
+        "--views as large as the clip is long; perhaps confidence.npy, world_from_camera.npy, intrinsics.npy",
     )
     add("--masks", type=Path, metavar="DIR", help="a picture for each frame; white is left out: what moves")
     add("--motion", action="store_true", help="look for what moves, without weights, and leave it out")

@@ -120,9 +120,10 @@ def _of_generated(folder: Path, settings: SweepSettings) -> SceneSource:
     try:
         cameras = Cameras(path["world_from_camera"], path["intrinsics"], metric=True)
         name, frames = record["files"]["video"], record["clip"]["frames"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InvalidValue(
-            f"{folder / GENERATED} lacks {error}: is it a file of python -m camctrl_jax.generate?"
+            f"{folder / GENERATED} does not hold a path and a video as python -m camctrl_jax.generate writes "
+            f"them ({type(error).__name__}: {error}). Generate again, or give --cameras FILE."
         ) from error
     cameras = cameras.validate(str(folder / GENERATED))
     if len(cameras) != frames:

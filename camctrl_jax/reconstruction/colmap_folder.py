@@ -12,6 +12,7 @@ from camctrl_jax.camera import rotations
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats import save_cameras
 from camctrl_jax.camera.formats.posefile import picture_names
+from camctrl_jax.camera.intrinsics import intrinsics_in_pixels
 from camctrl_jax.estimators.protocols import PointCloud, SfmResult
 from camctrl_jax.files.atomic import written_file
 from camctrl_jax.video.pictures import write_png
@@ -54,17 +55,25 @@ def write_model(
     starts = np.searchsorted(frame, np.arange(len(names) + 1))
     place = np.arange(len(frame)) - starts[frame]  # of an observation within its picture
     if model is not None:
-        _write_images(folder / "images.bin", cameras, names, starts, xy, point)
+        _write_images(folder / "images.bin", cameras, size, names, starts, xy, point)
     with written_file(folder / "points3D.bin") as file:
         file.write(struct.pack("<Q", count))
         file.write(_points(cloud, frame, place, point))
 
 
 def _write_images(
-    path: Path, cameras: Cameras, names: list[str], starts: np.ndarray, xy: np.ndarray, point: np.ndarray
+    path: Path,
+    cameras: Cameras,
+    size: tuple[int, int],
+    names: list[str],
+    starts: np.ndarray,
+    xy: np.ndarray,
+    point: np.ndarray,
 ) -> None:
     """Pictures with what they see, in place of those of the camera room, which see nothing."""
-    shared = bool((cameras.intrinsics == cameras.intrinsics[0]).all())
+    # In pixels, as the camera room tells whether there is one camera or one for each picture.
+    pixels = intrinsics_in_pixels(cameras.intrinsics, *size)
+    shared = bool((pixels == pixels[0]).all())
     inverse = cameras.camera_from_world
     quaternions = rotations.to_quaternions(inverse[:, :3, :3])[:, [3, 0, 1, 2]]
     seen = np.zeros(len(xy), np.dtype([("xy", "<f8", 2), ("point", "<i8")]))

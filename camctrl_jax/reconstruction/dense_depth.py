@@ -7,7 +7,7 @@ ratio and which uses each pair of frames only for depths at which its baseline t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ _TELLING = (0.04, 0.5)  # baselines over depth between which a pair of frames te
 _COARSE_FARTHEST = 200.0  # extents of the path
 _MARGIN = 1.25  # on both ends of the depths that the coarse sweep finds
 _LEAST_OVERLAP = 0.4  # share of a view that its partners see
+_SAME_POSE = 1e-3  # of the extent of the path, and radians
 _LEAST_FOUND = 40  # pixels of the coarse sweep
 
 
@@ -153,6 +154,7 @@ def dense_depth(
     Raises:
         NoParallax: the camera stands, turns only, or moves too little for its scene.
         InvalidValue: arrays that do not fit each other, pictures too small.
+        CameraError: a pose or lens that is none, such as NaN.
     """
     settings = settings or SweepSettings()
     frames, masks = checked_frames(frames), checked_masks(masks, checked_frames(frames))
@@ -163,6 +165,7 @@ def dense_depth(
         raise InvalidValue(
             f"pictures of {height}x{width} pixels are too small for windows of {2 * settings.radius + 1}."
         )
+    cameras.validate("cameras of the clip")
     chosen = key_frames(cameras, views_of(len(frames), settings))
     path, grey = cameras[chosen], _grey(frames[chosen])
     seen = np.ones(grey.shape, bool) if masks is None else ~masks[chosen]
@@ -232,12 +235,17 @@ def _swept(k, row, grey, seen, path, planes, settings):
 
 def believed(inverse: np.ndarray, path: Cameras, settings: SweepSettings) -> tuple[np.ndarray, np.ndarray]:
     """Depth f32 [K, H, W] where enough other views agree, the mean of all that do, else NaN; and how many
-    agree, i32 [K, H, W]. ``inverse`` f32 [K, H, W] is inverse depth, NaN where unknown."""
+    agree, i32 [K, H, W]. ``inverse`` f32 [K, H, W] is inverse depth, NaN where unknown.
+
+    Views from one pose are one witness: their pictures are the same, and so are their mistakes.
+    """
     size = inverse.shape[1:]
     depth, counts = [], []
     on_device = jnp.asarray(inverse)
+    same = _first_of_pose(path)
+    witnesses = np.unique(same)
     for k in range(len(inverse)):
-        others = np.array([other for other in range(len(inverse)) if other != k])
+        others = witnesses[witnesses != same[k]]
         matrices = projections(
             path.world_from_camera[k],
             path.intrinsics[k],
@@ -246,7 +254,7 @@ def believed(inverse: np.ndarray, path: Cameras, settings: SweepSettings) -> tup
             size,
         )
         count, mean = agreement(on_device[k], on_device[others], matrices, settings.tolerance)
-        kept = np.asarray(count) >= min(settings.agree, len(inverse) - 1)
+        kept = np.asarray(count) >= min(settings.agree, len(others))
         depth.append(np.where(kept, 1.0 / np.asarray(mean), np.nan).astype(np.float32))
         counts.append(np.asarray(count))
     return np.stack(depth), np.stack(counts)
@@ -261,6 +269,13 @@ def _extent(path: Cameras) -> float:
     """The largest distance between two camera centres."""
     apart = path.positions[:, None] - path.positions[None]
     return float(np.linalg.norm(apart, axis=-1).max())
+
+
+def _first_of_pose(path: Cameras) -> np.ndarray:
+    """For each view the first that has its pose, to a thousandth of the path's extent and of a radian."""
+    apart = np.linalg.norm(path.positions[:, None] - path.positions[None], axis=-1) / _extent(path)
+    turned = np.abs(path.rotations[:, None] - path.rotations[None]).max((-1, -2))
+    return np.argmax((apart <= _SAME_POSE) & (turned <= _SAME_POSE), axis=1)
 
 
 def _still(degrees: float, why: str, settings: SweepSettings) -> str:
@@ -323,6 +338,7 @@ def depth_range(
         return settings.near, settings.far, 2.0 / (1.0 / settings.near + 1.0 / settings.far)
     factor = max(1, round(grey.shape[1] / _COARSE_HEIGHT))
     small, shown = _reduced(grey, factor), _reduced(seen.astype(np.float32), factor) > 0.99
+    path = _cropped(path, grey.shape[1:], [factor * side for side in small.shape[1:]])
     extent = _extent(path)
     views = np.unique(np.linspace(0, len(path) - 1, _COARSE_VIEWS).round().astype(int))
     apart = np.linalg.norm(path.positions[:, None] - path.positions[None], axis=-1)
@@ -362,11 +378,15 @@ def depth_range(
 
 
 def _reduced(maps: np.ndarray, factor: int) -> np.ndarray:
-    """Means [K, H // factor, W // factor] of blocks; what is left over at the right and bottom is dropped.
-
-    The fractions of the lens stay right to within the share that is dropped.
-    """
+    """Means [K, H // factor, W // factor] of blocks; what is left over at the right and bottom is dropped."""
     count, height, width = maps.shape
     height, width = height // factor, width // factor
     blocks = maps[:, : height * factor, : width * factor].reshape(count, height, factor, width, factor)
     return blocks.mean((2, 4))
+
+
+def _cropped(path: Cameras, size: Sequence[int], kept: Sequence[int]) -> Cameras:
+    """The path of pictures of ``size`` of which the upper left (height, width) ``kept`` remains."""
+    (height, width), (rows, columns) = size, kept
+    grown = np.array([width / columns, height / rows] * 2)
+    return Cameras(path.world_from_camera, path.intrinsics * grown, metric=path.metric)

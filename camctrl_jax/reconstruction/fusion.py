@@ -35,7 +35,6 @@ def fused_cloud(
     depth: np.ndarray,
     frames: np.ndarray,
     cameras: Cameras,
-    confidence: np.ndarray | None = None,
     *,
     spacing: float = 1.0,
 ) -> PointCloud:
@@ -48,11 +47,10 @@ def fused_cloud(
         depth: f32 [K, H, W], NaN where unknown; in the unit of the poses.
         frames: u8 [K, H, W, 3].
         cameras: of the K frames.
-        confidence: f32 [K, H, W]; None counts all alike.
         spacing: side of a voxel, pixels.
 
     Returns:
-        The cloud; ``confidence`` is the number of pixels that a point was made of, or the sum of theirs.
+        The cloud; ``confidence`` is the number of pixels that a point was made of.
     """
     points, colours, weights, sizes = [], [], [], []
     known = depth[np.isfinite(depth)]
@@ -64,7 +62,7 @@ def fused_cloud(
         kept = np.isfinite(depth[k])
         points.append(unprojected(depth[k], cameras.world_from_camera[k], cameras.intrinsics[k], kept))
         colours.append(frames[k][kept].astype(np.float32))
-        weights.append(np.ones(kept.sum()) if confidence is None else confidence[k][kept].astype(np.float64))
+        weights.append(np.ones(kept.sum()))
         sizes.append(
             spacing * depth[k][kept].astype(np.float64) / (cameras.intrinsics[k, 0] * depth.shape[2])
         )

@@ -18,6 +18,7 @@ import numpy as np
 from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.estimators.protocols import PointCloud
 from camctrl_jax.files.atomic import written_file
+from camctrl_jax.reconstruction.ply import far_from_origin
 
 _HALF_TURN = np.diag([1.0, -1.0, -1.0, 1.0])
 _FLOAT, _SHORT, _POINTS, _VERTICES = 5126, 5123, 0, 34962
@@ -30,7 +31,14 @@ def write_glb(path: str | Path, cloud: PointCloud, cameras: Cameras, size: tuple
         cameras: in the world of the points.
         size: (height, width) of their pictures, for the aspect ratio.
     """
-    points = np.ascontiguousarray(cloud.points * np.diag(_HALF_TURN)[:3], "<f4")
+    turned = cloud.points * np.diag(_HALF_TURN)[:3]
+    # 32 bits are millimetres at ten kilometres: a cloud far from the origin, as on a map, is told from its
+    # own middle, and its node stands there. JSON holds doubles.
+    middle = np.median(turned, axis=0) if far_from_origin(turned) else np.zeros(3)
+    points = np.ascontiguousarray(turned - middle, "<f4")
+    node: dict[str, Any] = {"name": "points", "mesh": 0}
+    if middle.any():
+        node["translation"] = middle.tolist()
     colours = np.full((len(points), 4), 65535, "<u2")  # 16 bits: light in 8 shows bands in the dark
     colours[:, :3] = np.rint(65535.0 * _linear(cloud.colours / 255.0))
     data = points.tobytes() + colours.tobytes()
@@ -38,7 +46,7 @@ def write_glb(path: str | Path, cloud: PointCloud, cameras: Cameras, size: tuple
         "asset": {"version": "2.0", "generator": "camctrl_jax"},
         "scene": 0,
         "scenes": [{"nodes": list(range(len(cameras) + 1))}],
-        "nodes": [{"name": "points", "mesh": 0}, *_nodes(cameras)],
+        "nodes": [node, *_nodes(cameras)],
         "cameras": [_camera(lens, size) for lens in cameras.intrinsics],
         "materials": [
             {

@@ -86,7 +86,13 @@ def _summed(maps: jax.Array, radius: int) -> jax.Array:
         pad[axis] = (radius, radius)
         wide, size = jnp.pad(maps, pad), maps.shape[axis]
         maps = sum(jax.lax.slice_in_dim(wide, k, k + size, axis=axis) for k in range(2 * radius + 1))
-    return maps / (2 * radius + 1) ** 2
+        # Zeros beyond the edge, counted in, would be an edge that all pictures share, whatever they show.
+        place = np.arange(size)
+        inside = np.minimum(place + radius, size - 1) - np.maximum(place - radius, 0) + 1
+        shape = [1] * maps.ndim
+        shape[axis] = size
+        maps = maps / inside.reshape(shape).astype(np.float32)
+    return maps
 
 
 @partial(jax.jit, static_argnames=("radius", "best"))

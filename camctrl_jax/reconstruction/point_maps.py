@@ -104,6 +104,8 @@ def believed_point_maps(
 ) -> np.ndarray:
     """Depth without what is masked or among the least sure: the share ``keep`` of all known pixels stays."""
     known = np.isfinite(depth) & (True if masks is None else ~masks)
+    if confidence is not None:
+        known &= np.isfinite(confidence)
     if confidence is not None and known.any() and keep < 1.0:
         known &= confidence >= np.quantile(confidence[known], 1.0 - keep)
     return np.where(known, depth, np.nan).astype(np.float32)

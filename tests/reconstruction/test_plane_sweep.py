@@ -1,24 +1,29 @@
 """Dense depth against exact geometry: a textured plane, its scale, what is masked, what cannot be told."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from textured_plane import NORMAL, OFFSET, plane_video, truck
 
-from camctrl_jax.camera.cameras import Cameras
+from camctrl_jax.camera.cameras import CameraError, Cameras
 from camctrl_jax.errors import ClipError, InvalidValue
 from camctrl_jax.reconstruction.dense_depth import (
     NoParallax,
     SweepSettings,
+    _cropped,
+    believed,
     dense_depth,
     key_frames,
 )
 from camctrl_jax.reconstruction.fusion import fused_cloud, unprojected
-from camctrl_jax.reconstruction.plane_sweep import agreement, projections
+from camctrl_jax.reconstruction.plane_sweep import _summed, agreement, projections
 from camctrl_jax.reconstruction.scenes import scene_of_clip
 
 SIZE = (40, 64)
 FEW = SweepSettings(planes=32, agree=3, sources=4)
+NEAR_FAR = replace(FEW, near=2.0, far=5.0)  # as found, but at once
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,7 @@ def test_masked_pixels_have_no_points_and_tell_nothing(clip):
     masks[:, 10:30, 20:44] = True
     spoiled = frames.copy()
     spoiled[masks] = np.random.default_rng(0).integers(0, 256, (masks.sum(), 3))
-    found = dense_depth(spoiled, cameras, masks, FEW)
+    found = dense_depth(spoiled, cameras, masks, NEAR_FAR)
     assert not np.isfinite(found.depth[masks]).any()
     known = np.isfinite(found.depth)
     assert known.mean() > 0.25
@@ -105,6 +110,75 @@ def test_exact_depth_agrees_everywhere_it_is_seen_and_wrong_depth_nowhere(clip):
     np.testing.assert_allclose(np.asarray(mean), inverse[0], rtol=0.02)
     count, _ = agreement(1.1 * inverse[0], inverse[1:], matrices, 0.02)
     assert (np.asarray(count) == 0).mean() > 0.99
+
+
+def test_what_agrees_is_averaged_as_inverse_depth():
+    """A wall 2 away: others that say 1.8 % more and less count, one that says 5 % more does not."""
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, 0, 3] = 0.01 * np.arange(5)
+    matrices = to_others(Cameras(poses, (0.75, 1.0, 0.5, 0.5)))
+    said = np.array([1.018, 1.018, 0.982, 1.05], np.float32)
+    others = np.ones((4, *SIZE), np.float32) * 0.5 * said[:, None, None]
+    count, mean = agreement(np.full(SIZE, 0.5, np.float32), others, matrices, 0.02)
+    inner = np.s_[:, 4:-4]
+    assert (np.asarray(count)[inner] == 3).all()
+    np.testing.assert_allclose(np.asarray(mean)[inner], 0.5 * (1 + 1.018 + 1.018 + 0.982) / 4, rtol=1e-5)
+    depth, _ = believed(np.concatenate([np.full((1, *SIZE), 0.5, np.float32), others]),
+                        Cameras(poses, (0.75, 1.0, 0.5, 0.5)), SweepSettings(agree=3))  # fmt: skip
+    np.testing.assert_allclose(depth[0][inner], 1 / np.asarray(mean)[inner], rtol=1e-6)
+
+
+def test_views_from_one_pose_are_one_witness(clip):
+    """The same picture again says the same, right or wrong: it confirms nothing."""
+    cameras, _, depth = clip
+    inverse = (1 / depth).astype(np.float32)
+    doubled = [0, 0, 0, 0, 0, 3, 6]
+    wrong = inverse[doubled].copy()
+    wrong[:5] *= 1.1
+    found, count = believed(wrong, cameras[doubled], SweepSettings(agree=2))
+    assert not np.isfinite(found[:5]).any()
+    assert count.max() <= 1
+    found, count = believed(inverse[doubled], cameras[doubled], SweepSettings(agree=2))
+    assert (count[0, 8:-8, 20:-8] == 2).all()
+    np.testing.assert_allclose(found[0, 8:-8, 20:-8], depth[0, 8:-8, 20:-8], rtol=0.02)
+
+
+def test_windows_at_the_edge_are_of_what_there_is():
+    """A wall of one grey has no texture, nor has its edge; half a window still has its own mean."""
+    flat = np.full((12, 16), 0.9, np.float32)
+    np.testing.assert_allclose(_summed(flat, 2), flat, rtol=1e-6)
+    ramp = np.tile(np.arange(16.0, dtype=np.float32), (12, 1))
+    np.testing.assert_allclose(np.asarray(_summed(ramp, 2))[0, :3], [1.0, 1.5, 2.0], rtol=1e-6)
+
+
+def test_the_lens_of_smaller_pictures_is_that_of_what_is_left():
+    """A point is at the same pixel, reduced, though two rows and a column were dropped."""
+    path = truck(2)
+    smaller = _cropped(path, (40, 64), (38, 63))
+    before = path.intrinsics * (64, 40, 64, 40)  # pixels
+    np.testing.assert_allclose(smaller.intrinsics * (63, 38, 63, 38), before)
+
+
+def test_a_path_with_nan_is_refused_by_frame(clip):
+    cameras, frames, _ = clip
+    poses = cameras.world_from_camera.copy()
+    poses[3, 0, 3] = np.nan
+    with pytest.raises(CameraError, match=r"frame 3.*NaN"):
+        dense_depth(frames, Cameras(poses, cameras.intrinsics), settings=FEW)
+
+
+def test_a_scene_far_from_the_origin_is_the_same_scene(clip, scene):
+    """Coordinates of a map: thousands of kilometres, and the clip moves by decimetres."""
+    cameras, frames, _ = clip
+    shift = np.array([4.5e5, -5.4e6, 120.0])
+    poses = cameras.world_from_camera.copy()
+    poses[:, :3, 3] += shift
+    far = dense_depth(frames, Cameras(poses, cameras.intrinsics), settings=FEW).depth
+    both = np.isfinite(far) & np.isfinite(scene.depth)
+    assert both.sum() > 0.98 * np.isfinite(scene.depth).sum()
+    np.testing.assert_allclose(far[both], scene.depth[both], rtol=1e-3)
+    cloud = fused_cloud(far, frames, Cameras(poses, cameras.intrinsics))
+    assert np.median(np.abs((cloud.points - shift) @ NORMAL - OFFSET)) < 0.02
 
 
 def test_a_standing_and_a_turning_camera_are_refused_with_the_degrees_found(clip):
@@ -171,6 +245,10 @@ def test_fusion_keeps_places_and_colours(clip):
     assert len(one.points) == SIZE[0] * SIZE[1]  # nothing meets in voxels that small
     own = unprojected(depth[0], cameras.world_from_camera[0], cameras.intrinsics[0])
     np.testing.assert_allclose(np.sort(one.points, axis=0), np.sort(own, axis=0), atol=1e-5)
+    # Exact depth gives points exactly on the plane: half a pixel, or a lens of another side, is 5 mm off.
+    np.testing.assert_allclose(own @ NORMAL, OFFSET, atol=1e-9)
+    nearest = np.argmin(np.linalg.norm(one.points[:, None] - own[::97], axis=-1), axis=0)
+    np.testing.assert_array_equal(one.colours[nearest], frames[0].reshape(-1, 3)[::97])
     every = fused_cloud(depth.astype(np.float32), frames, cameras, spacing=1.0)
     assert every.confidence.sum() == depth.size
     assert len(every.points) < 0.5 * depth.size

@@ -92,6 +92,15 @@ def test_what_is_unsure_or_masked_is_left_out(clip):
     assert not known[:, :6].any()
 
 
+def test_confidence_that_is_nan_is_no_confidence(clip):
+    cameras, frames, depth = clip
+    confidence = np.ones(depth.shape)
+    confidence[:, :4] = np.nan
+    scene = scene_of_maps(frames, cameras, Fake(depth=depth, confidence=confidence, metric=True))
+    assert not np.isfinite(scene.depth[:, :4]).any()
+    assert np.isfinite(scene.depth[:, 4:]).all()
+
+
 @pytest.mark.parametrize(
     ("maps", "error", "words"),
     [

@@ -4,11 +4,13 @@ import json
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from textured_plane import plane_video, truck
 
+from camctrl_jax.camera.cameras import Cameras
 from camctrl_jax.camera.formats import load_cameras
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.estimators.protocols import PointCloud, SfmResult
@@ -146,15 +148,18 @@ def test_pycolmap_reads_the_folder(folder, scene):
     assert stored == {colour.tobytes() for colour in scene.cloud.colours}
 
 
-def test_pycolmap_reads_tracks(scene, tmp_path):
+@pytest.mark.parametrize("zooms", [False, True])
+def test_pycolmap_reads_tracks_poses_and_lenses(scene, tmp_path, zooms):
     pycolmap = pytest.importorskip("pycolmap", reason="absent; pip install 'camctrl_jax[eval]'")
-    seen = SfmResult.of_cameras(scene.cameras)
+    lenses = scene.cameras.intrinsics * (1 + 0.1 * zooms * np.arange(5)[:, None])
+    cameras = Cameras(scene.cameras.world_from_camera, lenses)
+    seen = SfmResult.of_cameras(cameras)
     frames, points = np.array([4, 0, 0, 2]), np.array([1, 1, 0, 0])
     xy = np.array([[4.5, 1.5], [0.5, 2.5], [9.0, 8.0], [7.0, 6.0]])
     for name, value in (("frame", frames), ("point", points), ("xy", xy)):
         object.__setattr__(seen, f"observation_{name}", value)
     names = [f"{index}.png" for index in range(5)]
-    write_model(tmp_path, scene.cameras, SIZE, names, scene.cloud, seen)
+    write_model(tmp_path, cameras, SIZE, names, scene.cloud, seen)
     model = pycolmap.Reconstruction(str(tmp_path))
     tracks = set()
     for identity, point in model.points3D.items():
@@ -168,6 +173,12 @@ def test_pycolmap_reads_tracks(scene, tmp_path):
         ("2.png", 1, 7.0, 6.0),
     }
     assert model.points3D[3].track.length() == 0
+    assert model.num_cameras() == (5 if zooms else 1)
+    for index, image in model.images.items():
+        inverse, lens = cameras.camera_from_world[index - 1], lenses[index - 1]
+        np.testing.assert_allclose(image.cam_from_world().matrix(), inverse[:3], atol=1e-12)
+        found = model.cameras[image.camera_id].params
+        np.testing.assert_allclose(found, lens * (SIZE[1], SIZE[0], SIZE[1], SIZE[0]))
 
 
 def test_transforms_json_is_the_same_path_and_names_points_and_pictures(folder, scene):
@@ -180,6 +191,20 @@ def test_transforms_json_is_the_same_path_and_names_points_and_pictures(folder, 
     # OpenGL axes: the point ahead of the first camera has a negative z in it.
     first = np.array(document["frames"][0]["transform_matrix"])
     assert (np.linalg.inv(first) @ [0, 0, 2, 1])[2] == pytest.approx(-2)
+
+
+def test_places_far_from_the_origin_keep_their_digits(scene, tmp_path):
+    shift = np.array([4.5e5, -5.4e6, 120.0])
+    cloud = replace(scene.cloud, points=scene.cloud.points + shift)
+    write_scene(tmp_path, replace(scene, cloud=cloud), ("ply", "glb"))
+    document, binary = glb(tmp_path / "scene.glb")
+    node = next(node for node in document["nodes"] if node.get("mesh") == 0)
+    found = accessor(document, binary, 0) + np.array(node["translation"])
+    np.testing.assert_allclose(found, cloud.points * (1, -1, -1), rtol=0, atol=1e-6)
+    header, _, data = (tmp_path / "points.ply").read_bytes().partition(b"end_header\n")
+    assert b"property double x" in header
+    row = np.dtype([("xyz", "<f8", 3), ("rgb", "u1", 3), ("confidence", "<f4")])
+    np.testing.assert_array_equal(np.frombuffer(data, row)["xyz"], cloud.points)
 
 
 def test_only_what_is_asked_for_is_written(scene, tmp_path):
