@@ -19,7 +19,7 @@ from camctrl_jax.generate.path import path_of_request
 from camctrl_jax.generate.request import NO_CAMERA, Request
 from camctrl_jax.generate.start import Start, start_of_request
 from camctrl_jax.interop.described import SamplingDefaults
-from camctrl_jax.sampling.exploration_model import LEAST_FPS, MOST_FPS
+from camctrl_jax.video.encoding import LEAST_FPS, MOST_FPS
 
 
 @dataclass(frozen=True)
