@@ -113,7 +113,7 @@ def _shown(cameras: Cameras, points: np.ndarray, centres: np.ndarray, scales: np
     project = np.swapaxes(cameras.rotations, 1, 2).copy()  # [N, 3, 3], camera from world
     project[:, :2] *= cameras.intrinsics[:, :2, None]
     project[:, :2] += cameras.intrinsics[:, 2:, None] * project[:, 2:]
-    at = (project.reshape(-1, 3) @ points.T).reshape(len(cameras), 3, len(points))
+    at = _product(project.reshape(-1, 3), points.T).reshape(len(cameras), 3, len(points))
     at -= project @ cameras.positions[..., None]
     u, v, z = np.moveaxis(at, 1, 0)
     frame, point = np.nonzero((z > NEAR) & (u >= 0) & (u <= z) & (v >= 0) & (v <= z))
@@ -125,6 +125,16 @@ def _shown(cameras: Cameras, points: np.ndarray, centres: np.ndarray, scales: np
     shown = np.zeros((len(cameras), len(points)))
     shown[frame, point] = (1.0 - angle / np.pi) * np.minimum(1.0, resolution)
     return shown
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``left @ right`` of [M, 3] and [3, P], in one thread: BLAS takes every core for so small a product, and
+    processes that sample worlds side by side, one on every core, then spend their time waiting in it.
+    """
+    product = left[:, :1] * right[0]
+    for column in (1, 2):
+        product += left[:, column, None] * right[column]
+    return product
 
 
 def _focal(cameras: Cameras) -> np.ndarray:

@@ -38,8 +38,8 @@ def model_card(
     ]
     if sampling is not None:
         lines += [
-            f"Trained on clips of {sampling.frames} frames at {sampling.fps:g} fps, "
-            f"{sampling.height}x{sampling.width} pixels. Camera translations are metres.",
+            f"Clips of {sampling.frames} frames at {sampling.fps:g} fps, {sampling.height}x{sampling.width} pixels "
+            "where nothing else is asked for. Camera translations are metres.",
             "",
             "```",
             "python -m camctrl_jax.generate --checkpoint THIS_FOLDER --worlds-seed 1000000 \\",
@@ -62,12 +62,26 @@ def model_card(
 
 def _training_line(facts: Mapping[str, Any]) -> str:
     config = facts["config"]
-    line = f"{facts['steps']} steps of batch {config['batch_size']}, seed {config['seed']}"
     data = config.get("data", {})
-    if data.get("kind") == "worlds":
-        first, end = data["worlds"]["seeds"]
-        line += f", procedural worlds of seeds {first} to {end - 1}"
-    return line
+    sets = data.get("sets") or {}
+    batch = "" if sets else f" of batch {config['batch_size']}"
+    line = f"{facts['steps']} steps{batch}, seed {config['seed']}"
+    if data.get("kind") != "worlds":
+        return line
+    if not sets:
+        return f"{line}, {_worlds_line(data['worlds'])}"
+    size = "clips of {frames} frames of {height}x{width} in batches of {batch_size}"
+    return "\n".join(
+        [f"{line}, procedural worlds in sets:"]
+        + [f"  * {name}: {size.format(**each)}, {_worlds_line(each['worlds'])}" for name, each in sets.items()]
+    )
+
+
+def _worlds_line(worlds: Mapping[str, Any]) -> str:
+    first, end = worlds["seeds"]
+    take_frames = worlds.get("places", {}).get("take_frames")
+    kind = f"takes of {take_frames} frames through places" if take_frames else "procedural worlds"
+    return f"{kind} of seeds {first} to {end - 1}"
 
 
 def torch_card(title: str, *, has_vae: bool, has_camera: bool) -> str:
