@@ -27,7 +27,7 @@ Tasks, for every clip and seed
   extension   from the first 13 frames, or a third of shorter clips; the new frames are scored
   t2v         from the caption and the path alone: another scene, so nothing is compared frame by frame
 With --clips K each is gone on from, clip after clip, along a long path: an exploration. It takes videos of
-that length, and weights that were trained to go on; the embedded ones were not.
+that length, and weights that were trained to go on, as the embedded ones were.
 
 What is measured: PSNR and SSIM against the true clip, the gain over the given frame repeated and, with
 --decoys, over the path of another clip (the next one that is not alike); gradient energy; with two seeds or
