@@ -34,7 +34,7 @@ _ELEVATION, _AZIMUTH = 26.0, -62.0
 _TOWARDS_EYE = np.array((0.42, -0.79, 0.44))
 
 # OpenCV's x right, y down, z forward as the plot's right, into the picture, up.
-_PLOT_FROM_OPENCV = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+PLOT_FROM_OPENCV = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 def trajectory_figure(
@@ -97,12 +97,12 @@ def save_trajectory_figure(
 
 def _draw(axes: Any, cameras: Cameras, title: str, pyramids: int) -> None:
     """One path, given relative to its first camera."""
-    positions = cameras.positions @ _PLOT_FROM_OPENCV.T  # [T, 3]
+    positions = cameras.positions @ PLOT_FROM_OPENCV.T  # [T, 3]
     extent = float(np.ptp(positions, axis=0).max())
     moves = extent > 1e-3
     depth = 0.15 * extent if moves else 0.35  # of a pyramid
     shown = _distinct(cameras, pyramids)
-    corners = _base_corners(cameras[shown], depth)  # [P, 4, 3]
+    corners = picture_planes(cameras[shown], depth)  # [P, 4, 3]
 
     everything = np.concatenate([positions, corners.reshape(-1, 3)])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -194,7 +194,7 @@ def _distinct(cameras: Cameras, count: int) -> np.ndarray:
     return np.array(kept)
 
 
-def _base_corners(cameras: Cameras, depth: float) -> np.ndarray:
+def picture_planes(cameras: Cameras, depth: float) -> np.ndarray:
     """Corners of the picture planes ``depth`` ahead in plot axes, [T, 4, 3]: both upper, then both
     lower ones.
     """
@@ -203,7 +203,7 @@ def _base_corners(cameras: Cameras, depth: float) -> np.ndarray:
     y = (np.array([0.0, 0.0, 1.0, 1.0]) - cy) / fy
     own = depth * np.stack([x, y, np.ones_like(x)], axis=-1)  # [T, 4, 3]
     world = np.einsum("tij,tcj->tci", cameras.rotations, own) + cameras.positions[:, None]
-    return world @ _PLOT_FROM_OPENCV.T
+    return world @ PLOT_FROM_OPENCV.T
 
 
 def _arrow_heads(positions: np.ndarray, length: float, count: int) -> list[np.ndarray]:
