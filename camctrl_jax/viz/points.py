@@ -1,88 +1,172 @@
-"""A cloud of points drawn with the cameras that saw it: from behind the first camera, and from above."""
+"""A cloud of points to turn with the mouse, inside a notebook: one string of HTML that loads nothing.
+
+A software renderer on a canvas: some ten thousand points need no WebGL, and a notebook may show many.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import base64
+import html
+import json
 
 import numpy as np
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.extras import require
-from camctrl_jax.viz.trajectory import PLOT_FROM_OPENCV, picture_planes
+from camctrl_jax.viz.trajectory import frusta_lines
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_RED, _TEXT = "#d7263d", "#2b2f36"
-_INSIDE = 2.0  # percent of the points at each end of each axis that the drawing may leave out
-_VIEWS = (("from behind the first camera", 18.0, -80.0), ("from above", 89.9, -90.0))  # of the eye, degrees
+_INSIDE = 1.0  # percent of the points at each end of each axis that are left out
+_LEVELS = 65535
 
 
-def points_figure(
-    points: np.ndarray, colours: np.ndarray, cameras: Cameras, *, most: int = 25_000, pyramids: int = 7
-) -> Figure:
-    """A figure with two drawings of the same points and cameras.
+def points_html(
+    points: np.ndarray,
+    colours: np.ndarray,
+    cameras: Cameras,
+    *,
+    most: int = 40_000,
+    pyramids: int = 7,
+    height: int = 480,
+) -> str:
+    """HTML for ``IPython.display.HTML``: drag to turn, wheel or + and - to come nearer, arrow keys.
 
     Args:
         points: f [P, 3], in the world of the cameras.
         colours: u8 [P, 3].
-        cameras: some or all of those that saw the points; the drawing stands upright for the first.
-        most: points that are drawn, evenly taken of more.
+        cameras: some or all of those that saw the points; the first one's axes are those of the view.
+        most: points that are kept, evenly taken of more; 12 bytes each.
         pyramids: cameras that are drawn, evenly taken of more.
-
-    Returns:
-        A matplotlib figure that belongs to no window and no global state.
+        height: on the screen, in pixels.
 
     Raises:
-        ImportError: naming the extra to install when matplotlib is missing.
         InvalidValue: no points, or no camera.
     """
     if not len(points) or not len(cameras):
-        raise InvalidValue(f"nothing to draw: {len(points)} points and {len(cameras)} cameras.")
-    figure_module = require("matplotlib.figure", extra="eval")
-    require("mpl_toolkits.mplot3d", extra="eval")  # makes projection="3d" known
+        raise InvalidValue(f"nothing to show: {len(points)} points and {len(cameras)} cameras.")
     first_from_world = cameras.camera_from_world[0]
-    drawn = np.unique(np.linspace(0, len(points) - 1, min(most, len(points))).astype(int))
-    seen = points[drawn] @ first_from_world[:3, :3].T + first_from_world[:3, 3]
-    placed, rgb = seen @ PLOT_FROM_OPENCV.T, colours[drawn] / 255.0
-    path = cameras.relative_to(0)
-    # Single stray points would make all others small.
-    low, high = np.percentile(placed, [_INSIDE, 100.0 - _INSIDE], axis=0)
-    inside = ((placed >= low) & (placed <= high)).all(axis=1)
-    figure = figure_module.Figure(figsize=(11.0, 5.0), facecolor="white")
-    figure.subplots_adjust(left=0.0, right=1.0, bottom=0.05, top=0.93, wspace=0.0)
-    for index, (title, elevation, azimuth) in enumerate(_VIEWS):
-        axes = figure.add_subplot(1, 2, index + 1, projection="3d", computed_zorder=False)
-        axes.scatter(*placed[inside].T, c=rgb[inside], s=3.0, linewidths=0.0, depthshade=False, zorder=1)
-        _draw_cameras(axes, path, pyramids, 0.06 * float((high - low).max()))
-        _look(axes, placed[inside], path.positions @ PLOT_FROM_OPENCV.T, elevation, azimuth)
-        axes.set_title(title, color=_TEXT, fontsize=11, pad=0)
+    seen = np.asarray(points, np.float64) @ first_from_world[:3, :3].T + first_from_world[:3, 3]
+    low, high = np.percentile(seen, [_INSIDE, 100.0 - _INSIDE], axis=0)
+    inside = np.flatnonzero(((seen >= low) & (seen <= high)).all(axis=1))
+    if not len(inside):  # so few that each is an end
+        inside, low, high = np.arange(len(seen)), seen.min(axis=0), seen.max(axis=0)
+    kept = inside[np.unique(np.linspace(0, len(inside) - 1, min(most, len(inside))).astype(int))]
+    span = np.maximum(high - low, 1e-9)
+    placed = np.round((seen[kept] - low) / span * _LEVELS).astype("<u2")
+    middle = np.median(seen[kept], axis=0)
+    # The view begins close behind the first camera, from where the points look like its picture.
+    scale = max(float(np.linalg.norm(middle)), 0.2 * float(span.max()))
+    outlines = frusta_lines(cameras.relative_to(0), pyramids, 0.06 * scale)
+    scene = {
+        "count": len(kept),
+        "low": low.tolist(),
+        "step": (span / _LEVELS).tolist(),
+        "middle": middle.tolist(),
+        "scale": scale,
+        "lines": [line.round(5).tolist() for line in outlines],
+        "data": base64.b64encode(placed.tobytes() + colours[kept].astype(np.uint8).tobytes()).decode(),
+    }
     unit = "m" if cameras.metric else "units"
-    across, ahead, up = high - low
-    caption = f"{len(points):,} points, {across:.1f} x {ahead:.1f} x {up:.1f} {unit}"
-    figure.text(0.5, 0.02, caption, ha="center", color=_TEXT, fontsize=9)
-    return figure
+    said = f"{len(points):,} points, {span[0]:.1f} x {span[1]:.1f} x {span[2]:.1f} {unit}"
+    page = _PAGE.replace("SAID", said).replace("SCENE", json.dumps(scene))
+    return (
+        f'<div><iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" title="{said}" width="100%" '
+        f'height="{height}" style="border: 0; max-width: 960px"></iframe></div>'
+    )
 
 
-def _draw_cameras(axes: Any, path: Cameras, pyramids: int, depth: float) -> None:
-    """The path and some of its pyramids as lines."""
-    centres = path.positions @ PLOT_FROM_OPENCV.T
-    shown = np.unique(np.linspace(0, len(path) - 1, min(pyramids, len(path))).round().astype(int))
-    for apex, base in zip(centres[shown], picture_planes(path[shown], depth)):
-        for corner in range(4):
-            outline = np.stack([apex, base[corner], base[(corner + 1) % 4]])
-            axes.plot(*outline.T, color=_RED, lw=0.8, zorder=3)
-    axes.plot(*centres.T, color=_RED, lw=1.8, zorder=3)
+_PAGE = """<!doctype html><meta charset="utf-8">
+<style>
+body { margin: 0; font: 12px sans-serif; color: #2b2f36; background: #fff; overflow: hidden }
+canvas { width: 100vw; height: calc(100vh - 20px); display: block; cursor: grab; touch-action: none }
+p { margin: 2px; text-align: center }
+</style>
+<canvas tabindex="0" role="img" aria-label="SAID"></canvas>
+<p>SAID. Drag to turn; click, then wheel or + and - to come nearer; double click to begin again.</p>
+<script>
+const scene = SCENE;
+const bytes = Uint8Array.from(atob(scene.data), (c) => c.charCodeAt(0));
+const placed = new Uint16Array(bytes.buffer, 0, 3 * scene.count);
+const colours = bytes.subarray(6 * scene.count);
+const points = new Float32Array(3 * scene.count);
+for (let i = 0; i < points.length; i++) {
+  points[i] = scene.low[i % 3] + placed[i] * scene.step[i % 3] - scene.middle[i % 3];
+}
+const canvas = document.querySelector("canvas"), context = canvas.getContext("2d");
+let turn, tilt, away, waiting = false;
 
+function start() { turn = -0.25; tilt = 0.2; away = 1.6 * scene.scale; draw(); }
 
-def _look(axes: Any, points: np.ndarray, centres: np.ndarray, elevation: float, azimuth: float) -> None:
-    """Equal units on all axes, everything inside."""
-    everything = np.concatenate([points, centres])
-    low, high = everything.min(axis=0), everything.max(axis=0)
-    span = np.maximum(high - low, 0.05 * float((high - low).max()))
-    axes.set(**{f"{name}lim": (low[i], low[i] + span[i]) for i, name in enumerate("xyz")})
-    axes.set_box_aspect(span, zoom=1.1)
-    axes.set_proj_type("persp", focal_length=1.0)
-    axes.view_init(elev=elevation, azim=azimuth)
-    axes.set_axis_off()
+// x right, y down, z ahead, for the screen as for the cameras
+function rotation() {
+  const c = Math.cos(turn), s = Math.sin(turn), d = Math.cos(tilt), t = Math.sin(tilt);
+  return [c, 0, s, s * t, d, -c * t, -s * d, t, c * d];
+}
+
+function paint() {
+  waiting = false;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (!width || !height) return;
+  canvas.width = width; canvas.height = height;
+  const picture = context.createImageData(width, height), depth = new Float32Array(width * height).fill(1e30);
+  const pixels = new Uint32Array(picture.data.buffer).fill(0xffffffff);
+  const r = rotation(), focal = 1.1 * height, near = 0.02 * scene.scale;
+  const size = 0.008 * scene.scale * focal;
+  for (let i = 0; i < points.length; i += 3) {
+    const x = points[i], y = points[i + 1], z = points[i + 2];
+    const ahead = r[6] * x + r[7] * y + r[8] * z + away;
+    if (ahead < near) continue;
+    const side = Math.max(2, Math.min(6, Math.round(size / ahead)));
+    const left = Math.round(width / 2 + focal * (r[0] * x + r[1] * y + r[2] * z) / ahead - side / 2);
+    const top = Math.round(height / 2 + focal * (r[3] * x + r[4] * y + r[5] * z) / ahead - side / 2);
+    if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
+    const colour = 0xff000000 | colours[i + 2] << 16 | colours[i + 1] << 8 | colours[i];
+    for (let row = top; row < top + side; row++) {
+      for (let at = row * width + left; at < row * width + left + side; at++) {
+        if (ahead < depth[at]) { depth[at] = ahead; pixels[at] = colour; }
+      }
+    }
+  }
+  context.putImageData(picture, 0, 0);
+  context.strokeStyle = "#d7263d";
+  for (const line of scene.lines) {
+    context.beginPath();
+    let begun = false;
+    for (const point of line) {
+      const [x, y, z] = point.map((value, axis) => value - scene.middle[axis]);
+      const ahead = r[6] * x + r[7] * y + r[8] * z + away;
+      if (ahead < near) { begun = false; continue; }
+      const left = width / 2 + focal * (r[0] * x + r[1] * y + r[2] * z) / ahead;
+      const top = height / 2 + focal * (r[3] * x + r[4] * y + r[5] * z) / ahead;
+      if (begun) context.lineTo(left, top); else context.moveTo(left, top);
+      begun = true;
+    }
+    context.stroke();
+  }
+}
+
+function draw() { if (!waiting) { waiting = true; requestAnimationFrame(paint); } }
+function tilted(by) { tilt = Math.max(-1.57, Math.min(1.57, tilt + by)); }
+function nearer(by) { away = Math.max(0.1 * scene.scale, Math.min(10 * scene.scale, away * by)); }
+
+canvas.onpointerdown = (event) => { canvas.setPointerCapture(event.pointerId); canvas.focus(); };
+canvas.onpointermove = (event) => {
+  if (!event.buttons) return;
+  turn -= event.movementX / 200; tilted(event.movementY / 200); draw();
+};
+canvas.addEventListener("wheel", (event) => {
+  if (document.activeElement !== canvas) return;  // the notebook scrolls
+  event.preventDefault(); nearer(Math.exp(event.deltaY / 600)); draw();
+}, { passive: false });
+canvas.ondblclick = start;
+const keys = {
+  ArrowLeft: () => { turn += 0.1; }, ArrowRight: () => { turn -= 0.1; },
+  ArrowUp: () => tilted(0.1), ArrowDown: () => tilted(-0.1),
+  "+": () => nearer(0.9), "-": () => nearer(1 / 0.9),
+};
+canvas.onkeydown = (event) => {
+  if (keys[event.key]) { event.preventDefault(); keys[event.key](); draw(); }
+};
+window.onresize = draw;
+start();
+</script>
+"""

@@ -95,6 +95,20 @@ def save_trajectory_figure(
     return Path(file)
 
 
+def frusta_lines(cameras: Cameras, count: int, depth: float) -> list[np.ndarray]:
+    """Cameras of a path as lines f64 [N, 3] in its world: the outlines of ``count`` pyramids, evenly taken,
+    whose base is ``depth`` ahead; the last line is the path itself.
+    """
+    shown = np.unique(np.linspace(0, len(cameras) - 1, min(count, len(cameras))).round().astype(int))
+    bases = _base_corners(cameras[shown], depth) @ PLOT_FROM_OPENCV  # back from the plot
+    outlines = [
+        np.stack([apex, base[corner], base[(corner + 1) % 4]])
+        for apex, base in zip(cameras.positions[shown], bases)
+        for corner in range(4)
+    ]
+    return [*outlines, cameras.positions]
+
+
 def _draw(axes: Any, cameras: Cameras, title: str, pyramids: int) -> None:
     """One path, given relative to its first camera."""
     positions = cameras.positions @ PLOT_FROM_OPENCV.T  # [T, 3]
@@ -102,7 +116,7 @@ def _draw(axes: Any, cameras: Cameras, title: str, pyramids: int) -> None:
     moves = extent > 1e-3
     depth = 0.15 * extent if moves else 0.35  # of a pyramid
     shown = _distinct(cameras, pyramids)
-    corners = picture_planes(cameras[shown], depth)  # [P, 4, 3]
+    corners = _base_corners(cameras[shown], depth)  # [P, 4, 3]
 
     everything = np.concatenate([positions, corners.reshape(-1, 3)])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -194,7 +208,7 @@ def _distinct(cameras: Cameras, count: int) -> np.ndarray:
     return np.array(kept)
 
 
-def picture_planes(cameras: Cameras, depth: float) -> np.ndarray:
+def _base_corners(cameras: Cameras, depth: float) -> np.ndarray:
     """Corners of the picture planes ``depth`` ahead in plot axes, [T, 4, 3]: both upper, then both
     lower ones.
     """
