@@ -178,4 +178,5 @@ def test_it_runs_to_its_end(path, tmp_path, monkeypatch):
     assert shown.count("image/png") >= 5
     html = "".join(output.data.get("text/html", "") for output in outputs if "data" in output)
     assert "data:video/mp4;base64," in html
+    assert ("<iframe srcdoc" in html) == (path.stem == "explore")  # the points
     assert any((tmp_path / "outputs" / path.stem).iterdir())
