@@ -20,7 +20,7 @@ COLAB = "https://colab.research.google.com/"
 # Small enough for two cores, and large enough that everything is reached: two latents beside those that an
 # extension goes on from, and enough parallax for points.
 SMALL = {
-    "inference": {"FRAMES": 17, "STEPS": 2},
+    "inference": {"FRAMES": 9, "HEIGHT": 48, "WIDTH": 80, "STEPS": 2},
     "explore": {"FRAMES": 17, "STEPS": 2, "PLANES": 32},
     "cameras": {"FRAMES": 13},
 }
