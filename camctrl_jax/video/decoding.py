@@ -268,6 +268,14 @@ def _reframed(picture: np.ndarray, framing: Framing | None) -> np.ndarray:
     return SourceFrame(0, 0.0, frame).rgb(framing)
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """One picture, u8 [H, W, 3]; of a video or a folder the first frame."""
-    return read_video(path, frames=1)[0]
+def read_image(path: str | os.PathLike[str], fill: tuple[int, int] | None = None) -> np.ndarray:
+    """One picture, u8 [H, W, 3]; of a video or a folder the first frame.
+
+    Args:
+      path: of it.
+      fill: (height, width) of the result: resized, and cropped around its middle. None: as it is.
+    """
+    if fill is None:
+        return read_video(path, frames=1)[0]
+    frame = next(read_frames(path))
+    return frame.rgb(Framing.cover(frame.size, fill))

@@ -34,7 +34,7 @@ _ELEVATION, _AZIMUTH = 26.0, -62.0
 _TOWARDS_EYE = np.array((0.42, -0.79, 0.44))
 
 # OpenCV's x right, y down, z forward as the plot's right, into the picture, up.
-_PLOT_FROM_OPENCV = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+PLOT_FROM_OPENCV = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 def trajectory_figure(
@@ -95,9 +95,23 @@ def save_trajectory_figure(
     return Path(file)
 
 
+def frusta_lines(cameras: Cameras, count: int, depth: float) -> list[np.ndarray]:
+    """Cameras of a path as lines f64 [N, 3] in its world: the outlines of ``count`` pyramids, evenly taken,
+    whose base is ``depth`` ahead; the last line is the path itself.
+    """
+    shown = np.unique(np.linspace(0, len(cameras) - 1, min(count, len(cameras))).round().astype(int))
+    bases = _base_corners(cameras[shown], depth) @ PLOT_FROM_OPENCV  # back from the plot
+    outlines = [
+        np.stack([apex, base[corner], base[(corner + 1) % 4]])
+        for apex, base in zip(cameras.positions[shown], bases)
+        for corner in range(4)
+    ]
+    return [*outlines, cameras.positions]
+
+
 def _draw(axes: Any, cameras: Cameras, title: str, pyramids: int) -> None:
     """One path, given relative to its first camera."""
-    positions = cameras.positions @ _PLOT_FROM_OPENCV.T  # [T, 3]
+    positions = cameras.positions @ PLOT_FROM_OPENCV.T  # [T, 3]
     extent = float(np.ptp(positions, axis=0).max())
     moves = extent > 1e-3
     depth = 0.15 * extent if moves else 0.35  # of a pyramid
@@ -203,7 +217,7 @@ def _base_corners(cameras: Cameras, depth: float) -> np.ndarray:
     y = (np.array([0.0, 0.0, 1.0, 1.0]) - cy) / fy
     own = depth * np.stack([x, y, np.ones_like(x)], axis=-1)  # [T, 4, 3]
     world = np.einsum("tij,tcj->tci", cameras.rotations, own) + cameras.positions[:, None]
-    return world @ _PLOT_FROM_OPENCV.T
+    return world @ PLOT_FROM_OPENCV.T
 
 
 def _arrow_heads(positions: np.ndarray, length: float, count: int) -> list[np.ndarray]:

@@ -224,3 +224,13 @@ def test_a_real_video(test_data):
     picked = list(resample(read_frames(path), 12.0, "dog"))
     assert len(picked) == 49
     np.testing.assert_allclose(np.diff([frame.index for frame in picked]), 2.5, atol=0.51)
+
+
+def test_a_picture_fills_a_size_with_its_middle(tmp_path):
+    picture = np.zeros((40, 120, 3), np.uint8)
+    picture[:, 40:80] = 200  # what a square takes of it
+    write_image(tmp_path / "wide.png", picture)
+    assert read_image(tmp_path / "wide.png").shape == (40, 120, 3)
+    filled = read_image(tmp_path / "wide.png", fill=(20, 20))
+    assert filled.shape == (20, 20, 3)
+    assert filled[:, 2:-2].min() > 190
