@@ -1,0 +1,111 @@
+// Jobs of an exploration: progress, time left, cancel. They go on without the page; it only listens.
+import * as api from "./api.js";
+import { $, el, time } from "./dom.js";
+
+const KINDS = { start: "First clip", extend: "Next clip", scene: "3-D points" };
+export const active = (job) => job.state === "queued" || job.state === "running";
+
+export function words(job) {
+  if (job.state === "queued") {
+    return job.position ? `waiting, ${job.position} ${job.position === 1 ? "job" : "jobs"} before it` : "waiting";
+  }
+  if (job.state === "failed") return `failed: ${job.error?.message ?? "for an unknown reason"}`;
+  if (job.state !== "running") return job.state;
+  const left = job.seconds_left == null ? "" : `, about ${time(job.seconds_left)} left`;
+  return `${job.stage || "running"}${job.steps ? `, step ${job.done} of ${job.steps}` : ""}${left}`;
+}
+
+export class Jobs {
+  constructor({ onEnd, onProblem, onNews }) {
+    Object.assign(this, { onEnd, onProblem, onNews });
+    this.jobs = new Map();
+    this.rows = new Map();
+    this.stop = () => {};
+    this.heard = null;
+  }
+
+  /** Takes over the jobs of an exploration, as it was read. */
+  set(jobs) {
+    this.jobs = new Map(jobs.map((job) => [job.id, job]));
+    this.listen();
+    this.draw();
+  }
+
+  add(job) {
+    this.jobs.set(job.id, job);
+    this.listen();
+    this.draw();
+  }
+
+  take(job) {
+    const before = this.jobs.get(job.id);
+    if (!before || before.version > job.version) return;
+    this.jobs.set(job.id, job);
+    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${words(job)}`);
+    if (active(before) && !active(job)) {
+      if (job.state === "done") this.jobs.delete(job.id);
+      this.onEnd(job);
+    }
+    this.listen();
+    this.draw();
+  }
+
+  // A browser opens few connections to one host, so one job is listened to: the one that ends first.
+  listen() {
+    const going = [...this.jobs.values()].filter(active).sort((a, b) => (a.position ?? 0) - (b.position ?? 0));
+    const next = going[0]?.id ?? null;
+    if (next === this.heard) return;
+    this.stop();
+    this.heard = next;
+    this.stop = next ? api.events(next, (job) => this.take(job), () => this.lost(next)) : () => {};
+  }
+
+  lost(id) {
+    if (this.heard !== id) return;
+    this.heard = null;
+    setTimeout(() => this.heard === null && this.listen(), 3000);
+  }
+
+  draw() {
+    const shown = [...this.jobs.values()];
+    $("jobs-box").hidden = !shown.length;
+    for (const [id, row] of this.rows) {
+      if (this.jobs.has(id)) continue;
+      row.remove();
+      this.rows.delete(id);
+    }
+    for (const job of shown) {
+      if (!this.rows.has(job.id)) {
+        this.rows.set(job.id, this.row(job));
+        $("jobs").append(this.rows.get(job.id));
+      }
+      const row = this.rows.get(job.id);
+      const [text, bar, button] = row.children;
+      text.textContent = `${KINDS[job.kind]}${job.said ? ` (${job.said})` : ""}: ${words(job)}`;
+      bar.hidden = !active(job);
+      if (job.state === "running" && job.steps) {
+        bar.max = job.steps;
+        bar.value = job.done;
+      }
+      button.textContent = active(job) ? "Cancel" : "Put away";
+    }
+  }
+
+  row(job) {
+    const button = el("button", { type: "button", className: "quiet" });
+    button.addEventListener("click", async () => {
+      if (!active(this.jobs.get(job.id))) {
+        this.jobs.delete(job.id);
+        return this.draw();
+      }
+      button.disabled = true;
+      try {
+        this.take(await api.cancel(job.id));
+      } catch (problem) {
+        this.onProblem(problem);
+      }
+      button.disabled = false;
+    });
+    return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button);
+  }
+}

@@ -1,0 +1,316 @@
+import * as api from "./api.js";
+import { $, ask, el, number, say } from "./dom.js";
+import { flyWith } from "./fly.js";
+import { active, Jobs } from "./jobs.js";
+import { Path } from "./path.js";
+import { Player } from "./player.js";
+import { drawTree, lineOf } from "./tree.js";
+import { View } from "./view.js";
+
+const START = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
+const LENS = [1, 1.6667, 0.5, 0.5];
+const state = { model: null, exploration: null, selected: null, pointsOf: null, warned: "" };
+
+// Where something goes wrong, one place says so.
+const problem = (error) => say("problem", error ? error.message : "");
+const guarded = (act) => async (event) => {
+  problem(null);
+  try {
+    await act(event);
+  } catch (error) {
+    if (!(error instanceof api.Refused)) console.error(error);
+    problem(error);
+  }
+};
+const on = (id, name, act) => $(id).addEventListener(name, guarded(act));
+
+// ---- 3-D view
+
+let view = null;
+try {
+  view = new View($("view"));
+  flyWith(view, $("pad"));
+} catch {
+  $("view").hidden = true;
+  $("no-view").hidden = false;
+  for (const id of ["view-help", "view-tools", "pad-box", "add-key-2"]) $(id).hidden = true;
+}
+
+const clips = () => state.exploration?.clips ?? [];
+const current = () => clips().find((c) => c.id === state.exploration.current) ?? null;
+const lastCamera = () => {
+  const clip = current();
+  return clip
+    ? { start: clip.cameras.world_from_camera.at(-1), lens: clip.cameras.intrinsics.at(-1) }
+    : { start: START, lens: path?.answer?.cameras.intrinsics[0] ?? LENS };
+};
+
+function drawPast() {
+  if (!view) return;
+  const line = new Set(state.exploration ? lineOf(clips(), state.exploration.current).map((c) => c.id) : []);
+  view.setPast(
+    clips().map((clip) => {
+      const last = clip.frames - 1;
+      // A few thumbnails of the line that goes on, and one of each branch.
+      const shown = line.has(clip.id) ? [0, Math.round(last / 2), last] : [last];
+      const thumbnails = Object.fromEntries(shown.map((k) => [k, `${clip.thumbnail}?frame=${k}`]));
+      return { poses: clip.cameras.world_from_camera, intrinsics: clip.cameras.intrinsics, current: line.has(clip.id), thumbnails };
+    }),
+  );
+}
+
+function frameAll() {
+  const coming = path.answer?.cameras.world_from_camera ?? [];
+  view?.overview([...clips().flatMap((c) => c.cameras.world_from_camera), ...coming]);
+}
+
+const keyHere = () => path.addKey(view.pose());
+on("to-last", "click", () => view.goTo(lastCamera().start));
+on("to-all", "click", frameAll);
+on("add-key", "click", keyHere);
+on("add-key-2", "click", keyHere);
+on("show-past", "change", () => view.show("past", $("show-past").checked));
+on("show-points", "change", () => view.show("points", $("show-points").checked));
+on("view", "keydown", (event) => event.code === "KeyK" && !event.repeat && keyHere());
+
+// ---- Clips
+
+const player = new Player((pose, lens) => view?.setFrame(pose, lens));
+
+async function showPoints(clip) {
+  const wanted = clip?.scene ? clip.id : null;
+  if (!view || state.pointsOf === wanted) return;
+  state.pointsOf = wanted;
+  const buffer = wanted ? await api.points(wanted) : null;
+  if (state.pointsOf === wanted) {
+    const count = view.setPoints(buffer);
+    if (count) say("message", `${count.toLocaleString("en")} points are shown.`);
+  }
+}
+
+function select(id) {
+  state.selected = id;
+  draw();
+}
+
+function draw() {
+  const { exploration } = state;
+  const fresh = !exploration;
+  const clip = clips().find((c) => c.id === state.selected) ?? null;
+  $("tree-box").hidden = fresh;
+  $("begin").hidden = !fresh;
+  $("form-title").textContent = fresh ? "New exploration" : current() ? `After clip ${Number(current().name)}` : "Next clip";
+  $("prompt-note").textContent = fresh ? "" : "Left empty: as the clip before.";
+  $("generate").disabled = !fresh && !current();
+  $("undo").disabled = !current()?.parent;
+  $("branch").disabled = !clip || clip.id === exploration.current;
+  $("delete-clip").disabled = !clip?.parent || clips().some((c) => c.parent === clip.id);
+  path.offerOwn(fresh && begin() === "world");
+  if (!fresh) drawTree(exploration, state.selected, select);
+  if (exploration?.state === "damaged") problem({ message: exploration.problem ?? "This exploration is damaged." });
+  player.show(exploration ?? { clips: [] }, state.selected);
+  drawPast();
+  if (!clip) view?.setFrame(null);
+  showPoints(clip).catch(problem);
+}
+
+function take(exploration, selected) {
+  const other = state.exploration?.id !== exploration.id || state.exploration?.current !== exploration.current;
+  state.exploration = exploration;
+  const there = (id) => exploration.clips.some((c) => c.id === id);
+  state.selected = [selected, state.selected, exploration.current].find(there) ?? null;
+  jobs.set(exploration.jobs);
+  draw();
+  if (other) {
+    path.setKeys([]);
+    view?.setComing([], []);
+    path.preview().then(frameAll);
+  }
+}
+
+on("branch", "click", async () => {
+  take(await api.setCurrent(state.exploration.id, state.selected), state.selected);
+  say("message", `The next clip goes on from clip ${Number(current().name)}.`);
+});
+on("undo", "click", async () => {
+  const { parent } = current();
+  take(await api.setCurrent(state.exploration.id, parent), parent);
+  say("message", `Back at clip ${Number(current().name)}. The other one stays as a branch.`);
+});
+on("delete-clip", "click", async () => {
+  const clip = clips().find((c) => c.id === state.selected);
+  if (await ask(`Delete clip ${Number(clip.name)} for good?`)) take(await api.deleteClip(clip.id), clip.parent);
+});
+on("make-scene", "click", async () => jobs.add(await api.makeScene(state.selected)));
+
+// ---- Explorations
+
+async function open(id) {
+  history.replaceState(null, "", id ? `#${id}` : location.pathname);
+  if (id) return take(await api.exploration(id));
+  Object.assign(state, { exploration: null, selected: null });
+  jobs.set([]);
+  draw();
+  path.setKeys([]);
+  await path.preview();
+  frameAll();
+}
+
+async function listExplorations() {
+  const found = await api.explorations();
+  const words = (e) => `${e.title || `Exploration ${e.id.slice(0, 6)}`} (${e.state === "ready" ? `${e.clips} ${e.clips === 1 ? "clip" : "clips"}` : e.state})`;
+  $("explorations").replaceChildren(
+    new Option(found.length ? "none: a new one" : "none yet", ""),
+    ...found.map((e) => new Option(words(e), e.id)),
+  );
+  $("explorations").value = state.exploration?.id ?? "";
+}
+
+on("explorations", "change", () => open($("explorations").value));
+on("new", "click", async () => {
+  await open("");
+  $("explorations").value = "";
+});
+on("delete-exploration", "click", async () => {
+  if (!(await ask("Delete this exploration with all its clips for good?"))) return;
+  await api.deleteExploration(state.exploration.id);
+  await open("");
+  await listExplorations();
+});
+
+// ---- Jobs
+
+const jobs = new Jobs({
+  onNews: (text) => say("message", text),
+  onProblem: problem,
+  onEnd: guarded(async (job) => {
+    if (job.exploration !== state.exploration?.id) return;
+    const kept = [...jobs.jobs.values()];
+    const fresh = await api.exploration(job.exploration);
+    // What was cancelled or failed stays listed until it is put away.
+    const known = new Set(fresh.jobs.map((j) => j.id));
+    fresh.jobs.push(...kept.filter((j) => !active(j) && !known.has(j.id)));
+    if (job.kind === "scene") state.pointsOf = null;
+    take(fresh, job.state === "done" && job.kind !== "scene" ? job.clip : state.selected);
+    await listExplorations();
+  }),
+});
+
+// ---- The form
+
+const begin = () => document.querySelector("input[name=begin]:checked").value;
+
+const path = new Path({
+  place: () => {
+    const { start, lens } = lastCamera();
+    if (state.exploration) return { exploration: state.exploration.id, parent: state.exploration.current, start, lens };
+    return { worlds_seed: begin() === "world" ? number("worlds-seed") : null, start, lens };
+  },
+  onKeys: (keys, look) => {
+    const { lens } = lastCamera();
+    view?.setKeys(keys.map((pose) => ({ pose, lens })));
+    if (look) view?.goTo(look);
+  },
+  onProblem: problem,
+  onPreview: (answer, refusal) => {
+    const poses = answer?.cameras.world_from_camera ?? [];
+    view?.setComing(poses, answer?.cameras.intrinsics ?? []);
+    say("preview-sum", answer
+      ? `${answer.length_m.toFixed(2)} m, ${answer.rotation_deg.toFixed(0)} degrees of turning, ${answer.seconds.toFixed(1)} s.`
+      : "");
+    const warnings = refusal ? [refusal] : (answer?.warnings ?? []).map((w) => w.message);
+    $("warnings").replaceChildren(...warnings.map((w) => el("li", {}, w)));
+    $("remarks").replaceChildren(...(answer?.remarks ?? []).map((r) => el("li", {}, r)));
+  },
+});
+
+function showBegin() {
+  for (const part of document.querySelectorAll("[data-begin]")) part.hidden = part.dataset.begin !== begin();
+  if (!$("picture-shown").src) $("picture-shown").hidden = true;
+  path.offerOwn(!state.exploration && begin() === "world");
+  path.changed();
+}
+for (const radio of document.querySelectorAll("input[name=begin]")) radio.addEventListener("change", showBegin);
+on("worlds-seed", "input", () => path.changed());
+on("picture", "change", () => {
+  const [file] = $("picture").files;
+  const limit = state.model?.limits.image_bytes;
+  URL.revokeObjectURL($("picture-shown").src);
+  $("picture-shown").removeAttribute("src");
+  $("picture-shown").hidden = true;
+  if (!file) return;
+  if (limit && file.size > limit) {
+    $("picture").value = "";
+    throw new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; up to ${(limit / 1e6).toFixed(0)} MB are taken.`);
+  }
+  $("picture-shown").src = URL.createObjectURL(file);
+  $("picture-shown").hidden = false;
+});
+on("preview-now", "click", async () => {
+  if (await path.preview()) frameAll();
+});
+
+function options() {
+  const request = {};
+  for (const id of ["seed", "steps"]) if (number(id) !== null) request[id] = number(id);
+  const guidance = {};
+  for (const kind of ["text", "camera"]) if (number(`guidance-${kind}`) !== null) guidance[kind] = number(`guidance-${kind}`);
+  if (Object.keys(guidance).length) request.guidance = guidance;
+  return request;
+}
+
+on("form", "submit", async (event) => {
+  event.preventDefault();
+  const before = path.answer;
+  const answer = before ?? (await path.preview());
+  if (!answer) throw new Error("The path is not one yet; what is wrong is said below it.");
+  // Compute is spent after the warnings were there to be read, never together with them.
+  const warnings = JSON.stringify(answer.warnings);
+  if (!before && answer.warnings.length && warnings !== state.warned) {
+    state.warned = warnings;
+    say("message", "Please read the warnings; Generate again goes on with them.");
+    return;
+  }
+  const prompt = $("prompt").value.trim();
+  const request = { ...path.request, ...options() };
+  $("generate").disabled = true;
+  try {
+    if (state.exploration) {
+      if (prompt) request.prompt = prompt;
+      jobs.add(await api.extend(state.exploration.id, { ...request, parent: state.exploration.current }));
+      say("message", "The next clip is in the queue.");
+      return;
+    }
+    const picture = begin() === "picture" ? $("picture").files[0] : null;
+    if (begin() === "picture" && !picture) throw new Error("Choose a picture.");
+    if (begin() === "prompt" && !prompt) throw new Error("Write a prompt.");
+    if (begin() === "world") request.worlds_seed = number("worlds-seed") ?? 0;
+    if ($("title").value.trim()) request.title = $("title").value.trim();
+    const made = await api.start({ ...request, prompt }, picture);
+    history.replaceState(null, "", `#${made.exploration.id}`);
+    take(made.exploration);
+    if (!jobs.jobs.has(made.job.id)) jobs.add(made.job);
+    say("message", "The first clip is in the queue.");
+    await listExplorations();
+  } finally {
+    $("generate").disabled = Boolean(state.exploration && !current());
+  }
+});
+
+// ---- Begin
+
+await guarded(async () => {
+  showBegin();
+  const [model, presets] = await Promise.all([api.model(), api.presets()]);
+  state.model = model;
+  path.setPresets(presets);
+  say("facts", `${model.name}: ${model.frames} frames of ${model.width}x${model.height}, ${model.device}`);
+  $("steps").placeholder = String(model.steps);
+  for (const kind of ["text", "camera"]) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");
+  document.querySelector("input[name=begin][value=picture]").disabled = !model.image;
+  await listExplorations();
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  await open(/^[A-Za-z0-9_-]+$/.test(wanted) ? wanted : "");
+  $("explorations").value = state.exploration?.id ?? "";
+})();
+document.documentElement.dataset.ready = "true"; // for those who drive the page
