@@ -1,0 +1,157 @@
+"""The weights that the server explores with: what is known of them at once, and the pipeline once it is needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.framing import Framing, null_intrinsics
+from camctrl_jax.checkpoints.pipelines import check_clip_size, load_pipeline, open_model
+from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.diffusion.sampler import Sampling
+from camctrl_jax.errors import ClipError, InvalidValue, UserError
+from camctrl_jax.explore.problems import Refusal
+from camctrl_jax.explore.schema import SamplingFields
+from camctrl_jax.sampling.exploration_model import usual_extension
+from camctrl_jax.sampling.pipeline import Extension, Pipeline
+from camctrl_jax.video.containers import open_source
+from camctrl_jax.video.decoding import read_frames
+from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
+from camctrl_jax.worlds.windows import at_frames
+
+MOST_PIXELS = 100_000_000
+_LOOKED_AT = 64  # worlds, for what paths of training span
+_INNER = (5, 95)  # percent
+
+
+class Model:
+    """Weights by their spec. Only :meth:`pipeline` reads parameters, and only the worker calls it."""
+
+    def __init__(self, checkpoint: str, vae: str | None = None, *, float32: bool = False) -> None:
+        """Look the weights up.
+
+        Raises:
+            UserError: there are none, or they have no camera.
+        """
+        self.checkpoint = checkpoint
+        self._model, self._autoencoder = open_model(checkpoint, vae)
+        self._float32, self._pipeline = float32, None
+        if self._model.mmdit_config.camera is None:
+            raise InvalidValue(f"{checkpoint} is a base model without a camera input: nobody could steer it.")
+        defaults = self._model.sampling
+        self.shape: ClipShape = check_clip_size(
+            *(self._model, self._autoencoder), ClipShape(defaults.frames, defaults.height, defaults.width)
+        )
+        self.fps: float = defaults.fps
+        self.extension: Extension = usual_extension(defaults, self.shape)
+        self.sampling = Sampling(Guidance(defaults.text_guidance, defaults.camera_guidance))
+        self.trained_on = self._spans()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the parameters are in memory."""
+        return self._pipeline is not None
+
+    @property
+    def added(self) -> int:
+        """Frames of every clip but the first."""
+        return self.shape.temporal_stride * self.extension.new_latents
+
+    @property
+    def lens(self) -> np.ndarray:
+        """[4], of what starts from a picture or a prompt."""
+        return null_intrinsics(self.shape.height, self.shape.width).astype(np.float64)
+
+    def pipeline(self) -> Pipeline:
+        """The parameters, read at the first call."""
+        if self._pipeline is None:
+            self._pipeline = load_pipeline(self._model, self._autoencoder, float32=self._float32)
+        return self._pipeline
+
+    def world(self, seed: int) -> World:
+        """A procedural world as long as a first clip."""
+        shape = self.shape
+        return sample_world(
+            seed, WorldsConfig(frames=shape.frames, fps=self.fps, aspect=shape.width / shape.height)
+        )
+
+    def render(self, world: World) -> np.ndarray:
+        """All its frames, u8 [T, H, W, 3]."""
+        return np.asarray(render_rgb([world], self.shape.height, self.shape.width))[0]
+
+    def first_frame(self, world: World) -> np.ndarray:
+        """u8 [H, W, 3]."""
+        return self.render(at_frames(world, [0]))[0]
+
+    def picture(self, content: bytes) -> np.ndarray:
+        """An uploaded picture, or the first frame of a video, as u8 [H, W, 3] of the clips' size.
+
+        Raises:
+            Refusal: it is none, or too large to be decoded.
+        """
+        try:
+            with open_source(content, "the picture") as opened:
+                width, height = opened.stream.width, opened.stream.height
+            if width * height > MOST_PIXELS:
+                raise Refusal(
+                    "too_large",
+                    f"The picture has {width}x{height} pixels, more than {MOST_PIXELS / 1e6:.0f} million: "
+                    "make it smaller.",
+                    "image",
+                )
+            frame = next(read_frames(content, name="the picture"))
+        except (ClipError, StopIteration) as error:
+            raise Refusal("bad_request", f"image: {error or 'it holds no frame'}", "image") from error
+        return frame.rgb(Framing.cover(frame.size, (self.shape.height, self.shape.width)))
+
+    def asked(self, fields: SamplingFields, usual: Sampling) -> Sampling:
+        """How a request wants a clip sampled, where it differs from what is usual.
+
+        Raises:
+            Refusal: weights that are none.
+        """
+        guidance, weights = usual.guidance, fields.guidance
+        try:
+            if weights is not None:
+                named = {"text": weights.text, "camera": weights.camera, "history": weights.history}
+                guidance = replace(guidance, **{k: v for k, v in named.items() if v is not None})
+            steps = usual.steps if fields.steps is None else fields.steps
+            return replace(usual, guidance=guidance, steps=steps)
+        except UserError as error:
+            raise Refusal("bad_request", str(error), "guidance") from error
+
+    def warnings(self, cameras: Cameras, frames: int) -> list[dict[str, str]]:
+        """What is odd about the path of a clip of so many frames, for these weights."""
+        found = []
+        share = frames / self.shape.frames
+        for name, value, unit, what in (
+            ("length_m", cameras.path_length, "m", "moves"),
+            ("rotation_deg", cameras.total_rotation, "degrees", "turns"),
+        ):
+            span = self.trained_on[name]
+            if span is not None and value > span[1] * share:
+                found.append(
+                    {
+                        "type": "outside_training",
+                        "message": f"The camera {what} {value:.1f} {unit} in {frames} frames; in training it "
+                        f"seldom did more than {span[1] * share:.1f}. The clip may follow it less.",
+                    }
+                )
+        return found
+
+    def _spans(self) -> dict[str, Any]:
+        """What the paths of training span in a clip; known of weights that were trained on worlds."""
+        if self._model.text.get("kind") != "words":
+            return {"length_m": None, "rotation_deg": None, "said": "not known of these weights"}
+        paths = [self.world(seed).cameras for seed in range(_LOOKED_AT)]
+        lengths = np.percentile([path.path_length for path in paths], _INNER)
+        turns = np.percentile([path.total_rotation for path in paths], _INNER)
+        return {
+            "length_m": [round(float(value), 2) for value in lengths],
+            "rotation_deg": [round(float(value), 1) for value in turns],
+            "said": f"{_INNER[1] - _INNER[0]} % of the paths of procedural worlds, in a first clip",
+        }
