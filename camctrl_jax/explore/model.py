@@ -1,4 +1,4 @@
-"""The weights that the server explores with: what is known of them at once, and the pipeline once it is needed."""
+"""The weights that are explored with: what is known of them at once, and the pipeline once it is needed."""
 
 from __future__ import annotations
 

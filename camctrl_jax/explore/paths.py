@@ -167,8 +167,8 @@ def _of_file(asked: PoseFileRequest, place: Place, scratch: Path) -> tuple[Camer
     remarks = tuple(remark.replace(str(path), asked.name) for remark in played.remarks)
     if not played.cameras.metric:
         remarks += (
-            f"{asked.name} does not say its unit; its path of {played.cameras.path_length:.2f} units is taken "
-            "as metres (scale changes that).",
+            f"{asked.name} does not say its unit; its path of {played.cameras.path_length:.2f} units is "
+            "taken as metres (scale changes that).",
         )
     return played.cameras.with_intrinsics(lens), remarks
 

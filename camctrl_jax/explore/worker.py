@@ -1,4 +1,4 @@
-"""The one thread that owns the pipeline: takes jobs, makes clips, and goes on whatever happens to one of them."""
+"""The one thread that owns the pipeline: takes jobs, makes clips, and goes on whatever happens to one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Worker:
         self._thread.start()
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Stop at the next step. The running job stays on disk as it is, and is taken up by the next start."""
+        """Stop at the next step. The running job stays on disk and is taken up by the next start."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(seconds)

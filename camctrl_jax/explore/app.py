@@ -1,0 +1,301 @@
+"""The Starlette app: routes of ``openapi.json`` and the page, on top of :class:`~.service.Service`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from camctrl_jax.errors import UserError
+from camctrl_jax.explore import downloads
+from camctrl_jax.explore.events import events
+from camctrl_jax.explore.jobs import ENDED
+from camctrl_jax.explore.problems import Refusal, described, refusal_of
+from camctrl_jax.explore.schema import NewClip, NewCurrent, NewExploration, PathRequest, read
+from camctrl_jax.explore.security import MOST_UPLOAD, Guard
+from camctrl_jax.explore.service import Service
+from camctrl_jax.explore.views import job_view
+
+_LOG = logging.getLogger(__name__)
+_HERE = Path(__file__).parent
+OPENAPI, PAGE = _HERE / "openapi.json", _HERE / "page"
+_VISITOR = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_FIELD = 3_000_000  # bytes of the text field of a form
+NOBODY = "everybody"
+"""The visitor of requests that name none."""
+
+
+def make_app(service: Service, hosts: Iterable[str] = ()) -> Starlette:
+    """The app, which starts the worker and stops it.
+
+    Args:
+        service: what it serves.
+        hosts: names it is reached by, besides those of this machine.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.ending = False
+        service.worker.start()
+        yield
+        app.state.ending = True
+        await run_in_threadpool(service.worker.stop)
+
+    errors = {UserError: _user_error, HTTPException: _http_error, Exception: _fault}
+    app = Starlette(
+        routes=_routes(), lifespan=lifespan, exception_handlers=errors, middleware=[Middleware(Guard, hosts)]
+    )
+    app.state.service, app.state.ending = service, False
+    return app
+
+
+def _routes() -> list[Any]:
+    get, post, put, delete = ["GET"], ["POST"], ["PUT"], ["DELETE"]
+    one, clip, job = "/v1/explorations/{exploration}", "/v1/clips/{clip}", "/v1/jobs/{job}"
+    page = [Mount("/", StaticFiles(directory=PAGE, html=True))] if PAGE.is_dir() else []
+    return [
+        Route("/v1/openapi.json", _openapi, methods=get),
+        Route("/v1/model", _facts, methods=get),
+        Route("/v1/presets", _presets, methods=get),
+        Route("/v1/status", _status, methods=get),
+        Route("/v1/paths", _preview, methods=post),
+        Route("/v1/explorations", _explorations, methods=get),
+        Route("/v1/explorations", _start, methods=post),
+        Route(one, _exploration, methods=get),
+        Route(one, _remove, methods=delete),
+        Route(f"{one}/clips", _extend, methods=post),
+        Route(f"{one}/current", _set_current, methods=put),
+        Route(f"{one}/project", _project, methods=get),
+        Route(f"{one}/picture", _picture, methods=get),
+        Route(clip, _clip, methods=get),
+        Route(clip, _delete_clip, methods=delete),
+        Route(f"{clip}/content", _content, methods=get),
+        Route(f"{clip}/truth", _truth, methods=get),
+        Route(f"{clip}/thumbnail", _thumbnail, methods=get),
+        Route(f"{clip}/cameras", _cameras, methods=get),
+        Route("/v1/jobs", _jobs, methods=get),
+        Route(job, _job, methods=get),
+        Route(f"{job}/events", _events, methods=get),
+        Route(f"{job}/cancel", _cancel, methods=post),
+        Mount("/v1", _nothing),
+        *page,
+    ]
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(OPENAPI.read_bytes(), media_type="application/json")
+
+
+async def _facts(request: Request) -> Response:
+    return await _answer(_service(request).facts)
+
+
+async def _presets(request: Request) -> Response:
+    return await _answer(_service(request).presets)
+
+
+async def _status(request: Request) -> Response:
+    return await _answer(_service(request).status)
+
+
+async def _preview(request: Request) -> Response:
+    asked = read(PathRequest, await request.body())
+    return await _answer(_service(request).preview, asked)
+
+
+async def _explorations(request: Request) -> Response:
+    return await _answer(_service(request).explorations, _visitor(request))
+
+
+async def _start(request: Request) -> Response:
+    asked, image = await _new_exploration(request)
+    return await _answer(_service(request).start, asked, image, _visitor(request), status=201)
+
+
+async def _exploration(request: Request) -> Response:
+    return await _answer(_service(request).exploration, request.path_params["exploration"], _visitor(request))
+
+
+async def _remove(request: Request) -> Response:
+    await run_in_threadpool(_service(request).remove, request.path_params["exploration"])
+    return Response(status_code=204)
+
+
+async def _extend(request: Request) -> Response:
+    asked = read(NewClip, await request.body())
+    name = request.path_params["exploration"]
+    return await _answer(_service(request).extend, name, asked, _visitor(request), status=202)
+
+
+async def _set_current(request: Request) -> Response:
+    asked = read(NewCurrent, await request.body())
+    name = request.path_params["exploration"]
+    return await _answer(_service(request).set_current, name, asked.clip, _visitor(request))
+
+
+async def _project(request: Request) -> Response:
+    name = request.path_params["exploration"]
+    return await run_in_threadpool(downloads.project, _service(request).store, name)
+
+
+async def _picture(request: Request) -> Response:
+    name = request.path_params["exploration"]
+    return await run_in_threadpool(downloads.start_picture, _service(request).store, name)
+
+
+async def _clip(request: Request) -> Response:
+    return await _answer(_service(request).clip, request.path_params["clip"])
+
+
+async def _delete_clip(request: Request) -> Response:
+    return await _answer(_service(request).delete_clip, request.path_params["clip"], _visitor(request))
+
+
+async def _content(request: Request) -> Response:
+    name, line, kept = request.path_params["clip"], _flag(request, "line"), _flag(request, "download")
+    make = downloads.line_video if line else downloads.video
+    return await run_in_threadpool(make, _service(request).store, name, kept)
+
+
+async def _truth(request: Request) -> Response:
+    path = await run_in_threadpool(_service(request).truth, request.path_params["clip"])
+    return FileResponse(path, media_type="video/mp4")
+
+
+async def _thumbnail(request: Request) -> Response:
+    frame = _number(request, "frame", 0)
+    name = request.path_params["clip"]
+    return await run_in_threadpool(downloads.thumbnail, _service(request).store, name, frame)
+
+
+async def _cameras(request: Request) -> Response:
+    pose_format = request.query_params.get("format")
+    line = _flag(request, "line", True)
+    name = request.path_params["clip"]
+    return await run_in_threadpool(downloads.cameras, _service(request).store, name, pose_format, line)
+
+
+async def _jobs(request: Request) -> Response:
+    return await _answer(_service(request).jobs, _visitor(request))
+
+
+async def _job(request: Request) -> Response:
+    return await _answer(_service(request).job, request.path_params["job"], _visitor(request))
+
+
+async def _cancel(request: Request) -> Response:
+    return await _answer(_service(request).cancel, request.path_params["job"], _visitor(request))
+
+
+async def _events(request: Request) -> Response:
+    service, visitor, app = _service(request), _visitor(request), request.app
+    job = service.queue.get(request.path_params["job"])
+    last = request.headers.get("last-event-id", "")
+    after = int(last) if last.isdigit() and len(last) < 12 else _number(request, "after", -1)
+    if job.state in ENDED and after >= job.version:
+        return Response(status_code=204)  # tells an EventSource not to connect again
+    stream = events(
+        *(service.queue, job, lambda job: job_view(service.queue, job, visitor), after),
+        lambda: app.state.ending,
+    )
+    # no-transform and no buffering: proxies pass events on as they come.
+    headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    raise Refusal("not_found", f"There is nothing at {scope['path'][:200]}: see /v1/openapi.json.")
+
+
+async def _new_exploration(request: Request) -> tuple[NewExploration, bytes | None]:
+    """The request, and the picture if there is one."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind == "application/json":
+        return read(NewExploration, await request.body()), None
+    if kind != "multipart/form-data":
+        raise Refusal("unsupported", f"{kind[:100] or 'no type'}: send JSON, or multipart/form-data.")
+    async with request.form(max_files=1, max_fields=2, max_part_size=_FIELD) as form:
+        unknown = sorted(set(form) - {"request", "image"})
+        if unknown:
+            raise Refusal(
+                "bad_request", f"The form has an unknown field {unknown[0][:80]!r}.", unknown[0][:80]
+            )
+        said, image = form.get("request", "{}"), form.get("image")
+        if not isinstance(said, str):
+            raise Refusal("bad_request", "request: expected JSON as text, not a file.", "request")
+        if image is not None and not isinstance(image, UploadFile):
+            raise Refusal("bad_request", "image: expected a file.", "image")
+        asked = read(NewExploration, said.encode(), "request")
+        content = None if image is None else await image.read(MOST_UPLOAD)
+        if content == b"":
+            raise Refusal("bad_request", "image: the file is empty.", "image")
+        return asked, content
+
+
+async def _answer(work: Callable[..., Any], *arguments: Any, status: int = 200) -> Response:
+    return JSONResponse(await run_in_threadpool(work, *arguments), status)
+
+
+def _service(request: Request) -> Service:
+    return request.app.state.service
+
+
+def _visitor(request: Request) -> str:
+    # EventSource cannot send headers: the query says it there.
+    said = request.headers.get("x-visitor") or request.query_params.get("visitor")
+    if said is None:
+        return NOBODY
+    if not _VISITOR.fullmatch(said):
+        raise Refusal("bad_request", "X-Visitor: expected 8 to 64 of A-Z a-z 0-9 _ -.", "X-Visitor")
+    return said
+
+
+def _flag(request: Request, name: str, usual: bool = False) -> bool:
+    said = request.query_params.get(name)
+    if said not in (None, "true", "false", "1", "0"):
+        raise Refusal("bad_request", f"{name}: expected true or false.", name)
+    return usual if said is None else said in ("true", "1")
+
+
+def _number(request: Request, name: str, usual: int) -> int:
+    said = request.query_params.get(name)
+    if said is None:
+        return usual
+    if not (said.isascii() and said.isdigit() and len(said) < 10):
+        raise Refusal("bad_request", f"{name}: expected a number from 0.", name)
+    return int(said)
+
+
+async def _user_error(request: Request, error: Exception) -> Response:
+    refusal = error if isinstance(error, Refusal) else refusal_of(error)
+    return JSONResponse(refusal.body, refusal.status)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    kind = {404: "not_found", 405: "not_allowed"}.get(error.status_code, "bad_request")
+    message = {
+        404: f"There is nothing at {request.url.path[:200]}.",
+        405: f"{request.method} is not possible at {request.url.path[:200]}: see /v1/openapi.json.",
+    }.get(error.status_code, str(error.detail))
+    body = {"error": {"type": kind, "message": message, "param": None}}
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ClientDisconnect):
+        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Response(json.dumps({"error": described(error)}), 500, media_type="application/json")

@@ -1,0 +1,127 @@
+"""Files for visitors: videos, pictures, cameras and whole projects."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from camctrl_jax.camera import save_cameras
+from camctrl_jax.camera.formats import FORMATS
+from camctrl_jax.errors import file_failures
+from camctrl_jax.explore.problems import Refusal
+from camctrl_jax.explore.store import START, Store
+from camctrl_jax.explore.views import cameras_view
+from camctrl_jax.sampling.exploration_folder import CLIPS, CURSOR, SETTINGS, VIDEO
+from camctrl_jax.sampling.exploration_path import joined
+from camctrl_jax.video.encoding import write_mp4_of_parts
+from camctrl_jax.video.pictures import encode_png
+
+# A clip of an id never changes; its id is never given again.
+_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def video(store: Store, name: str, kept: bool) -> Response:
+    """A clip's video; FileResponse understands Range."""
+    exploration, _, clip = store.clip(name)
+    path = store.folder(exploration).clip(clip.name) / VIDEO
+    if not path.is_file():
+        raise Refusal("not_found", f"{VIDEO} of clip {name} is missing on the server.")
+    filename = f"{name}.mp4" if kept else None
+    return FileResponse(path, media_type="video/mp4", filename=filename, headers=_FOREVER)
+
+
+def line_video(store: Store, name: str, kept: bool) -> Response:
+    """All clips up to one as a single video, which is kept for the next time."""
+    exploration, tree, clip = store.clip(name)
+    path = store.made(exploration, clip.name, "line.mp4")
+    if not path.is_file():
+        store.check_room()
+        folder = store.folder(exploration)
+        parts = (folder.read_frames(each, tree.settings) for each in store.line(tree, clip))
+        write_mp4_of_parts(path, parts, tree.settings.fps)
+    filename = f"{name}-line.mp4" if kept else None
+    return FileResponse(path, media_type="video/mp4", filename=filename, headers=_FOREVER)
+
+
+def thumbnail(store: Store, name: str, frame: int) -> Response:
+    """One frame as a PNG."""
+    exploration, tree, clip = store.clip(name)
+    if frame >= clip.frames:
+        raise Refusal("bad_request", f"frame: clip {name} has frames 0 to {clip.frames - 1}.", "frame")
+    picture = store.folder(exploration).read_frames(clip, tree.settings, [frame])[0]
+    return Response(encode_png(picture), media_type="image/png", headers=_FOREVER)
+
+
+def start_picture(store: Store, exploration: str) -> Response:
+    """What an exploration starts from, before there is a clip."""
+    path = store.home(exploration) / START
+    if not path.is_file():
+        raise Refusal("not_found", "This exploration was not started from a picture.")
+    return FileResponse(path, media_type="image/png", headers=_FOREVER)
+
+
+def cameras(store: Store, name: str, pose_format: str | None, line: bool) -> Response:
+    """Cameras of a clip, or of all its line: JSON, a pose file, or a zip of a format that is a folder."""
+    exploration, tree, clip = store.clip(name)
+    clips = store.line(tree, clip) if line else [clip]
+    path = joined(*(store.cameras(exploration, each) for each in clips))
+    if pose_format is None:
+        return JSONResponse(cameras_view(path))
+    written = [known.name for known in FORMATS if known.write is not None]
+    if pose_format not in written:
+        raise Refusal("bad_request", f"format: expected one of {', '.join(written)}.", "format")
+    size = tree.settings.height, tree.settings.width
+    with store.own_scratch() as scratch:
+        suffix = ".json" if "json" in pose_format else ".txt"
+        target = scratch / f"cameras{suffix}"
+        save_cameras(path, target, pose_format, image_size=size)
+        if target.is_file():
+            content, kind = target.read_bytes(), "application/octet-stream"
+        else:
+            suffix, kind = ".zip", "application/zip"
+            packed = scratch / "cameras.zip"
+            _zip(packed, {f"cameras/{each.relative_to(target)}": each for each in _files(target)})
+            content = packed.read_bytes()
+    filename = f"{name}-{pose_format}{suffix}"
+    disposition = f'attachment; filename="{filename}"'
+    return Response(content, media_type=kind, headers={"Content-Disposition": disposition})
+
+
+def project(store: Store, exploration: str) -> Response:
+    """The folder of an exploration as a zip; ``Exploration.load`` opens it once it is unpacked."""
+    tree = store.tree(exploration)
+    if not tree.clips:
+        raise Refusal("conflict", tree.problem or "The exploration has no clip yet.")
+    store.check_room()
+    folder = store.folder(exploration)
+    found = {f"{exploration}/{file}": folder.path / file for file in (SETTINGS, CURSOR)}
+    for name in tree.clips:
+        for path in _files(folder.clip(name)):
+            found[f"{exploration}/{CLIPS}/{name}/{path.relative_to(folder.clip(name))}"] = path
+    packed = store.scratch / f"{exploration}-{os.urandom(4).hex()}.zip"
+    try:
+        _zip(packed, found)
+    except BaseException:
+        packed.unlink(missing_ok=True)
+        raise
+    return FileResponse(
+        packed,
+        media_type="application/zip",
+        filename=f"{exploration}.zip",
+        background=BackgroundTask(packed.unlink, missing_ok=True),
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _zip(target: Path, files: dict[str, Path]) -> None:
+    # Videos and pictures do not get smaller: stored, which also lets readers seek.
+    with file_failures(target), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+        for name, path in files.items():
+            packed.write(path, name)

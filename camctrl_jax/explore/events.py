@@ -1,0 +1,43 @@
+"""Server-sent events of a job: the job at every change, with its version as the id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+from camctrl_jax.explore.jobs import ENDED, Job, Queue
+from camctrl_jax.explore.views import Answer
+
+_LOOK = 0.1  # seconds
+_ALIVE = 15.0  # seconds between signs of life, which keep proxies from closing the connection
+
+
+async def events(
+    queue: Queue, job: Job, view: Callable[[Job], Answer], after: int, ending: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """Frames of ``text/event-stream``, until the job or the server ends.
+
+    Args:
+        queue: that holds the job.
+        job: whose changes are told.
+        view: of it.
+        after: the last version that was seen; -1 for none.
+        ending: whether the server ends.
+    """
+    loop = asyncio.get_running_loop()
+    told, place, last = after, None, loop.time()
+    yield b"retry: 1000\n\n"
+    while True:
+        version, now = job.version, queue.position(job)
+        if version > told or (place is not None and now != place):
+            told, last = version, loop.time()
+            data = json.dumps(view(job), allow_nan=False)
+            yield f"id: {version}\nevent: job\ndata: {data}\n\n".encode()
+        elif loop.time() - last > _ALIVE:
+            last = loop.time()
+            yield b": alive\n\n"
+        place = now
+        if (job.state in ENDED and job.version == version) or ending():
+            return
+        await asyncio.sleep(_LOOK)

@@ -1,0 +1,279 @@
+"""What visitors can do, without HTTP: everything is checked here before a job is accepted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+import camctrl_jax
+from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.presets import PRESETS
+from camctrl_jax.explore.jobs import ENDED, RUNNING, Job, Queue
+from camctrl_jax.explore.model import MOST_PIXELS, Model
+from camctrl_jax.explore.paths import Asked, Place, asked_path
+from camctrl_jax.explore.problems import Refusal
+from camctrl_jax.explore.schema import MOST_POSES, MOST_PROMPT, NewClip, NewExploration, PathRequest
+from camctrl_jax.explore.security import MOST_BODY, MOST_UPLOAD
+from camctrl_jax.explore.store import About, Store, Tree
+from camctrl_jax.explore.views import (
+    Answer,
+    cameras_view,
+    clip_view,
+    exploration_view,
+    job_view,
+    summary_view,
+)
+from camctrl_jax.explore.worker import Worker, request_of
+from camctrl_jax.sampling.exploration_folder import Clip
+from camctrl_jax.video.encoding import write_mp4
+
+SAID = (
+    "Say what the camera does: 'dolly in 1.5 m, then pan left 40 deg while rising 0.3 m'. A comma or 'then' "
+    "begins the next stage, 'while' and 'and' join moves. Verbs: dolly, truck, pedestal, pan, tilt, roll, "
+    "orbit, arc, crane, zoom, hold and others; presets show them."
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server without its transport.
+
+    Attributes:
+        store, queue, model, worker: its parts.
+    """
+
+    store: Store
+    queue: Queue
+    model: Model
+    worker: Worker
+    rendering: threading.Lock
+
+    def facts(self) -> Answer:
+        """``GET /v1/model``."""
+        model, usual = self.model, self.model.sampling
+        return {
+            "name": model.checkpoint,
+            "ready": model.ready,
+            "camera": True,
+            "image": True,
+            "frames": model.shape.frames,
+            "added": model.added,
+            "height": model.shape.height,
+            "width": model.shape.width,
+            "fps": model.fps,
+            "steps": usual.steps,
+            "retrieved": model.extension.retrieved,
+            "guidance": {
+                "text": usual.guidance.text,
+                "camera": usual.guidance.camera,
+                "history": usual.guidance.history,
+            },
+            "trained_on": model.trained_on,
+            "device": jax.devices()[0].device_kind,
+            "limits": {
+                "image_bytes": MOST_UPLOAD,
+                "body_bytes": MOST_BODY,
+                "image_pixels": MOST_PIXELS,
+                "prompt_characters": MOST_PROMPT,
+                "poses": MOST_POSES,
+                "queue": self.queue.most,
+                "queue_per_visitor": self.queue.most_of_one,
+                "storage_bytes": self.store.most_bytes,
+            },
+        }
+
+    def presets(self) -> Answer:
+        """``GET /v1/presets``."""
+        return {"presets": [{"name": n, "summary": p.summary} for n, p in PRESETS.items()], "help": SAID}
+
+    def status(self) -> Answer:
+        """``GET /v1/status``."""
+        waiting = [job for job in self.queue.all() if job.state not in ENDED]
+        running = sum(job.state == RUNNING for job in waiting)
+        return {
+            "queued": len(waiting) - running,
+            "running": running,
+            "storage_bytes": self.store.size(),
+            "storage_limit": self.store.most_bytes,
+            "version": camctrl_jax.__version__,
+        }
+
+    def explorations(self, visitor: str) -> Answer:
+        """All, the newest first; one that is deleted meanwhile is left out."""
+        found = []
+        for name in self.store.ids():
+            try:
+                found.append(summary_view(self.store, self.queue, name, visitor))
+            except Refusal:
+                continue
+        return {"explorations": sorted(found, key=lambda each: -each["created"])}
+
+    def exploration(self, name: str, visitor: str) -> Answer:
+        """One of them."""
+        return exploration_view(self.store, self.queue, name, visitor)
+
+    def clip(self, name: str) -> Answer:
+        """One clip."""
+        exploration, tree, clip = self.store.clip(name)
+        return clip_view(self.store, exploration, tree, clip, self.store.about(exploration).worlds_seed)
+
+    def job(self, name: str, visitor: str) -> Answer:
+        """One job."""
+        return job_view(self.queue, self.queue.get(name), visitor)
+
+    def jobs(self, visitor: str) -> Answer:
+        """A visitor's jobs, the newest first."""
+        mine = [job for job in self.queue.all() if job.visitor == visitor]
+        return {"jobs": [job_view(self.queue, job, visitor) for job in reversed(mine)]}
+
+    def preview(self, asked: PathRequest) -> Answer:
+        """What a path would be."""
+        if asked.exploration is None:
+            if asked.parent is not None:
+                raise Refusal("bad_request", "parent without exploration: name both or neither.", "parent")
+            place, own = self._beginning(asked.worlds_seed)
+            origin = place.last
+        else:
+            tree = self._tree(asked.exploration)
+            clip = self._parent(asked.exploration, tree, asked.parent)
+            place, own = self._after(asked.exploration, clip), None
+            origin = place.last
+        path = self._asked(asked, place, own)
+        # In the frame of the exploration, the camera where it begins included.
+        shown = path.cameras.transformed(origin.world_from_camera[0])
+        frames = place.poses - place.goes_on
+        return {
+            "cameras": cameras_view(shown),
+            "said": path.said,
+            "length_m": round(path.cameras.path_length, 4),
+            "rotation_deg": round(path.cameras.total_rotation, 3),
+            "seconds": round(frames / place.fps, 3),
+            "remarks": list(path.remarks),
+            "warnings": self.model.warnings(path.cameras, frames),
+        }
+
+    def start(self, asked: NewExploration, image: bytes | None, visitor: str) -> Answer:
+        """A new exploration, whose first clip is a job."""
+        if image is not None and asked.worlds_seed is not None:
+            raise Refusal("bad_request", "image and worlds_seed: start from one of them.", "worlds_seed")
+        self.store.check_room()
+        self.queue.check_room(visitor)
+        place, own = self._beginning(asked.worlds_seed)
+        path = self._asked(asked, place, own)
+        prompt = asked.prompt or ""
+        if asked.prompt is None and asked.worlds_seed is not None:
+            prompt = self.model.world(asked.worlds_seed).captions[0]
+        sampling = self.model.asked(asked, self.model.sampling)
+        if sampling.guidance.history != 1.0 and image is None and asked.worlds_seed is None:
+            # There is nothing before a first clip from a prompt; what goes on from it holds on to it.
+            sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
+        picture = None if image is None else self.model.picture(image)
+        title = asked.title or prompt[:60] or path.said
+        name = self.store.create(About(title, visitor, time.time(), asked.worlds_seed), picture)
+        try:
+            request = request_of(path.cameras, prompt, asked.seed or 0, sampling)
+            job = self.queue.add("start", visitor, name, request, said=path.said, prompt=prompt)
+        except Exception:
+            self.store.remove(name)
+            raise
+        return {"exploration": self.exploration(name, visitor), "job": job_view(self.queue, job, visitor)}
+
+    def extend(self, exploration: str, asked: NewClip, visitor: str) -> Answer:
+        """One more clip, which is a job."""
+        self.store.check_room()
+        tree = self._tree(exploration)
+        parent = self._parent(exploration, tree, asked.parent)
+        path = self._asked(asked, self._after(exploration, parent), None)
+        prompt = parent.prompt if asked.prompt is None else asked.prompt
+        usual = replace(tree.settings.sampling, shift=None)
+        request = request_of(path.cameras, prompt, asked.seed, self.model.asked(asked, usual))
+        job = self.queue.add(
+            *("extend", visitor, exploration, request), parent=parent.name, said=path.said, prompt=prompt
+        )
+        return job_view(self.queue, job, visitor)
+
+    def cancel(self, name: str, visitor: str) -> Answer:
+        """End a job of this visitor."""
+        job = self.queue.get(name)
+        if job.visitor != visitor:
+            raise Refusal("forbidden", "This job is another visitor's: only they can cancel it.")
+        return job_view(self.queue, self.queue.cancel(job), visitor)
+
+    def set_current(self, exploration: str, clip: str, visitor: str) -> Answer:
+        """Branch: go on from any clip."""
+        found = self._parent(exploration, self._tree(exploration), clip, "clip")
+        self.store.set_current(exploration, found.name)
+        return self.exploration(exploration, visitor)
+
+    def delete_clip(self, name: str, visitor: str) -> Answer:
+        """Delete a clip from which nothing goes on, nor will."""
+        exploration, _, clip = self.store.clip(name)
+        if any(job.parent == clip.name for job in self._waiting(exploration)):
+            raise Refusal("conflict", f"A job goes on from clip {clip.name}: wait for it, or cancel it.")
+        self.store.delete_clip(exploration, clip.name)
+        return self.exploration(exploration, visitor)
+
+    def remove(self, exploration: str) -> None:
+        """Delete an exploration without jobs."""
+        self.store.home(exploration)
+        if self._waiting(exploration):
+            raise Refusal("conflict", "Jobs of this exploration wait: cancel them first.")
+        self.store.remove(exploration)
+
+    def truth(self, name: str) -> Any:
+        """The path of the true render of a clip, which is made when it is asked for the first time."""
+        exploration, tree, clip = self.store.clip(name)
+        seed = self.store.about(exploration).worlds_seed
+        if seed is None or clip.parent is not None:
+            raise Refusal("not_found", "Only the first clip of a procedural world has a true render.")
+        path = self.store.made(exploration, clip.name, "truth.mp4")
+        with self.rendering:
+            if not path.is_file():
+                world = self.model.world(seed)
+                origin = world.cameras.world_from_camera[0]
+                cameras = self.store.cameras(exploration, clip).transformed(origin)
+                write_mp4(path, self.model.render(replace(world, cameras=cameras)), tree.settings.fps)
+        return path
+
+    def _waiting(self, exploration: str) -> list[Job]:
+        return [job for job in self.queue.of(exploration) if job.state not in ENDED]
+
+    def _tree(self, exploration: str) -> Tree:
+        tree = self.store.tree(exploration)
+        if tree.problem is not None:
+            raise Refusal("conflict", f"The exploration is damaged: {tree.problem}")
+        if not tree.clips:
+            raise Refusal("conflict", "The exploration has no clip yet: wait for its first one.")
+        return tree
+
+    def _parent(self, exploration: str, tree: Tree, clip: str | None, param: str = "parent") -> Clip:
+        if clip is None:
+            return tree.clips[tree.current]
+        owner, _, name = clip.partition(".")
+        if owner != exploration or name not in tree.clips:
+            raise Refusal("bad_request", f"{clip[:80]!r} is no clip of {exploration}.", param)
+        return tree.clips[name]
+
+    def _beginning(self, worlds_seed: int | None) -> tuple[Place, Cameras | None]:
+        model, own, lens = self.model, None, self.model.lens
+        if worlds_seed is not None:
+            own = model.world(worlds_seed).cameras.relative_to(0)
+            lens = own.intrinsics[0]
+        last = Cameras(np.eye(4)[None], lens, metric=True)
+        size = model.shape.height, model.shape.width
+        return Place(last, model.shape.frames, model.fps, size, goes_on=False), own
+
+    def _after(self, exploration: str, clip: Clip) -> Place:
+        tree, last = self.store.tree(exploration), self.store.cameras(exploration, clip)[-1]
+        settings = tree.settings
+        added = self.model.shape.temporal_stride * settings.extension.new_latents
+        return Place(last, added + 1, settings.fps, (settings.height, settings.width), goes_on=True)
+
+    def _asked(self, fields: Any, place: Place, own: Cameras | None) -> Asked:
+        with self.store.own_scratch() as scratch:
+            return asked_path(fields, place, scratch, own)
