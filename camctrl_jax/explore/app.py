@@ -26,7 +26,7 @@ from camctrl_jax.explore.events import events
 from camctrl_jax.explore.jobs import ENDED
 from camctrl_jax.explore.problems import Refusal, described, refusal_of
 from camctrl_jax.explore.schema import NewClip, NewCurrent, NewExploration, PathRequest, read
-from camctrl_jax.explore.security import MOST_UPLOAD, Guard
+from camctrl_jax.explore.security import HEADERS, MOST_UPLOAD, Guard
 from camctrl_jax.explore.service import Service
 from camctrl_jax.explore.views import job_view
 
@@ -298,4 +298,6 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 async def _fault(request: Request, error: Exception) -> Response:
     if not isinstance(error, ClientDisconnect):
         _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return Response(json.dumps({"error": described(error)}), 500, media_type="application/json")
+    # Outside of the guard, which adds these to every other answer.
+    content = json.dumps({"error": described(error)})
+    return Response(content, 500, HEADERS, "application/json")

@@ -1,0 +1,229 @@
+"""A visitor's way through the API: from a start to clips, branches and downloads, with small random weights."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+for module in ("starlette", "httpx2", "msgspec", "python_multipart", "av"):
+    pytest.importorskip(module, reason="the server needs the explore extra, its tests httpx2")
+
+from exploring import ANNA, BERT, done, ended, error_of, served
+from nano_weights import save_nano
+
+from camctrl_jax.camera import load_cameras
+from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.diffusion.sampler import Sampling
+from camctrl_jax.explore.app import OPENAPI
+from camctrl_jax.explore.model import Model
+from camctrl_jax.sampling.exploration import Exploration
+from camctrl_jax.video.decoding import read_frames
+from camctrl_jax.video.pictures import encode_png
+
+PICTURE = encode_png(np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_nano(tmp_path_factory.mktemp("weights") / "nano")
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return Model(str(weights))
+
+
+@pytest.fixture(scope="module")
+def client(model, tmp_path_factory):
+    with served(tmp_path_factory.mktemp("served"), model) as client:
+        yield client
+
+
+def start(client, image=PICTURE, **request):
+    request = {"path": "dolly in 0.2 m", "steps": 2} | request
+    if image is None:
+        return client.post("/v1/explorations", json=request, headers=ANNA)
+    files = {"image": ("room.png", image, "image/png")}
+    return client.post("/v1/explorations", data={"request": json.dumps(request)}, files=files, headers=ANNA)
+
+
+@pytest.fixture(scope="module")
+def two(client):
+    """An exploration of two clips in a row."""
+    answer = start(client, prompt="a red ball", seed=3)
+    assert answer.status_code == 201, answer.text
+    done(client, answer.json()["job"])
+    name = answer.json()["exploration"]["id"]
+    job = client.post(f"/v1/explorations/{name}/clips", json={"path": "pan right 10 deg"}, headers=ANNA)
+    assert job.status_code == 202, job.text
+    done(client, job.json())
+    return client.get(f"/v1/explorations/{name}", headers=ANNA).json()
+
+
+def test_the_tree_tells_who_goes_on_from_whom_with_cameras_in_one_frame(two):
+    first, second = two["clips"]
+    assert (first["parent"], second["parent"]) == (None, first["id"])
+    assert two["current"] == second["id"]
+    assert (first["prompt"], second["prompt"], first["seed"]) == ("a red ball", "a red ball", 3)
+    last = np.array(first["cameras"]["world_from_camera"])[-1]
+    np.testing.assert_allclose(last[:3, 3], [0, 0, 0.2], atol=1e-6)
+    # A camera that turns on the spot stays where the clip before ended.
+    turned = np.array(second["cameras"]["world_from_camera"])
+    np.testing.assert_allclose(turned[:, :3, 3], np.tile(last[:3, 3], (len(turned), 1)), atol=1e-6)
+
+
+def test_pixels_are_those_of_the_same_exploration_in_python(two, client, weights, tmp_path):
+    pipeline = load_pipeline(*open_model(weights))
+    project = client.get(f"/v1/explorations/{two['id']}/project")
+    zipfile.ZipFile(io.BytesIO(project.content)).extractall(tmp_path)
+    with (
+        Exploration.load(pipeline, tmp_path / two["id"]) as downloaded,
+        Exploration.start(
+            *(pipeline, tmp_path / "own", "dolly in 0.2 m"),
+            image=downloaded.picture(),
+            prompt="a red ball",
+            seed=3,
+            sampling=Sampling(Guidance(camera=2.0), steps=2),
+        ) as own,
+    ):
+        own.extend("pan right 10 deg")
+        for name in ("0001", "0002"):
+            np.testing.assert_array_equal(own.frames(name), downloaded.frames(name))
+        assert len(downloaded.clips) == 2
+
+
+def test_a_video_comes_in_ranges_as_players_ask_for_it(two, client):
+    url = two["clips"][0]["video"]
+    whole = client.get(url)
+    assert whole.headers["content-type"] == "video/mp4"
+    part = client.get(url, headers={"Range": "bytes=10-19"})
+    assert part.status_code == 206
+    assert part.content == whole.content[10:20]
+    assert len(list(read_frames(whole.content))) == two["clips"][0]["frames"]
+
+
+def test_the_line_is_one_video_of_all_clips_and_a_thumbnail_is_one_of_the_frames(two, client):
+    line = client.get(two["clips"][1]["video"], params={"line": "true", "download": "true"})
+    assert "attachment" in line.headers["content-disposition"]
+    assert len(list(read_frames(line.content))) == sum(clip["frames"] for clip in two["clips"])
+    picture = client.get(two["clips"][0]["thumbnail"], params={"frame": 1})
+    assert next(read_frames(picture.content)).rgb().shape == (32, 48, 3)
+    error_of(client.get(two["clips"][0]["thumbnail"], params={"frame": 99}), 400)
+
+
+@pytest.mark.parametrize("pose_format", ["realestate10k", "transforms_json", "tum", "colmap_text"])
+def test_cameras_come_as_files_that_are_read_again(two, client, tmp_path, pose_format):
+    url = f"/v1/clips/{two['clips'][1]['id']}/cameras"
+    wanted = np.array(client.get(url).json()["world_from_camera"])
+    answer = client.get(url, params={"format": pose_format})
+    path = tmp_path / "cameras.bin"
+    path.write_bytes(answer.content)
+    if answer.headers["content-type"] == "application/zip":
+        zipfile.ZipFile(path).extractall(tmp_path / "unpacked")
+        path = tmp_path / "unpacked" / "cameras"
+    found = load_cameras(path, image_size=(32, 48))
+    np.testing.assert_allclose(found.world_from_camera, wanted, atol=1e-5)
+
+
+def test_a_preview_is_what_the_clip_gets(client, two):
+    parent = two["clips"][0]["id"]
+    asked = {"exploration": two["id"], "parent": parent, "path": "pan right 10 deg"}
+    shown = client.post("/v1/paths", json=asked).json()
+    assert shown["rotation_deg"] == pytest.approx(10, abs=1e-6)
+    made = two["clips"][1]["cameras"]["world_from_camera"]
+    np.testing.assert_allclose(np.array(shown["cameras"]["world_from_camera"])[1:], made, atol=1e-6)
+
+
+def test_branching_undoing_and_deleting(client, two):
+    """On a copy of the tree made by a third and a fourth clip; the first two stay."""
+    url, (first, second) = f"/v1/explorations/{two['id']}", [clip["id"] for clip in two["clips"]]
+    assert client.put(f"{url}/current", json={"clip": first}).json()["current"] == first
+    third = done(client, client.post(f"{url}/clips", json={"path": "hold"}, headers=ANNA).json())["clip"]
+    tree = client.get(url).json()
+    assert tree["current"] == third
+    assert {clip["id"]: clip["parent"] for clip in tree["clips"]}[third] == first
+    assert error_of(client.delete(f"/v1/clips/{first}"), 409)["type"] == "conflict"
+    after = client.delete(f"/v1/clips/{third}").json()
+    assert [clip["id"] for clip in after["clips"]] == [first, second]
+    assert after["current"] == first
+    client.put(f"{url}/current", json={"clip": second})
+
+
+@pytest.mark.slow  # renders compile
+def test_a_world_starts_along_its_own_path_and_has_a_true_render(client, model):
+    answer = start(client, image=None, path=None, worlds_seed=1000000)
+    job = done(client, answer.json()["job"])
+    clip = client.get(f"/v1/clips/{job['clip']}").json()
+    world = model.world(1000000)
+    assert clip["prompt"] == world.captions[0]
+    np.testing.assert_allclose(
+        clip["cameras"]["world_from_camera"], world.cameras.relative_to(0).world_from_camera, atol=1e-6
+    )
+    truth = [frame.rgb() for frame in read_frames(client.get(clip["truth"]).content)]
+    wanted = model.render(world)
+    assert np.abs(np.stack(truth).astype(float) - wanted).mean() < 8  # a lossy video of it
+
+
+def test_events_tell_every_change_and_go_on_from_an_id(client, two):
+    job = client.post(f"/v1/explorations/{two['id']}/clips", json={"path": "hold"}, headers=ANNA).json()
+    text = client.get(f"/v1/jobs/{job['id']}/events").text
+    told = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    ids = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
+    assert ids == [each["version"] for each in told] == sorted(set(ids))
+    assert told[-1]["state"] == "done"
+    assert told[-1]["done"] == told[-1]["steps"] == 2
+    again = client.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(ids[-2])}).text
+    assert f"id: {ids[-1]}\n" in again
+    assert f"id: {ids[-2]}\n" not in again
+    end = client.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(ids[-1])})
+    assert end.status_code == 204
+    client.delete(f"/v1/clips/{told[-1]['clip']}")
+
+
+def test_cancelling_ends_a_job_at_its_next_step_and_leaves_no_clip(client, two):
+    url = f"/v1/explorations/{two['id']}/clips"
+    long = client.post(url, json={"path": "hold", "steps": 200}, headers=ANNA).json()
+    waiting = client.post(url, json={"path": "hold"}, headers=ANNA).json()
+    error_of(client.post(f"/v1/jobs/{long['id']}/cancel", headers=BERT), 403)
+    assert client.post(f"/v1/jobs/{waiting['id']}/cancel", headers=ANNA).json()["state"] == "cancelled"
+    while client.get(f"/v1/jobs/{long['id']}").json()["done"] < 1:
+        pass
+    client.post(f"/v1/jobs/{long['id']}/cancel", headers=ANNA)
+    job = ended(client, long)
+    assert job["state"] == "cancelled"
+    assert 1 <= job["done"] < 200
+    assert len(client.get(f"/v1/explorations/{two['id']}").json()["clips"]) == 2
+
+
+def test_every_route_is_in_the_openapi_file_and_the_other_way_round(client):
+    described = client.get("/v1/openapi.json").json()
+    assert described == json.loads(OPENAPI.read_text())
+    routes = {
+        (route.path, method.lower())
+        for route in client.app.routes
+        if getattr(route, "methods", None)
+        for method in route.methods - {"HEAD"}
+    }
+    assert routes == {(path, method) for path, methods in described["paths"].items() for method in methods}
+
+
+def test_answers_have_the_fields_that_the_openapi_file_tells(client, two):
+    schemas = json.loads(OPENAPI.read_text())["components"]["schemas"]
+    job = client.get("/v1/jobs", headers=ANNA).json()["jobs"][0]
+    listed = client.get("/v1/explorations", headers=ANNA).json()["explorations"][0]
+    preview = client.post("/v1/paths", json={"path": "hold"}).json()
+    for name, answer in {
+        "Exploration": two,
+        "Clip": two["clips"][0],
+        "Job": job,
+        "ExplorationSummary": listed,
+        "PathAnswer": preview,
+        "Model": client.get("/v1/model").json(),
+        "Status": client.get("/v1/status").json(),
+    }.items():
+        assert set(answer) == set(schemas[name]["required"]) == set(schemas[name]["properties"]), name
