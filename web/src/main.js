@@ -216,7 +216,7 @@ const path = new Path({
     const poses = answer?.cameras.world_from_camera ?? [];
     view?.setComing(poses, answer?.cameras.intrinsics ?? []);
     say("preview-sum", answer
-      ? `${answer.length_m.toFixed(2)} m, ${answer.rotation_deg.toFixed(0)} degrees of turning, ${answer.seconds.toFixed(1)} s.`
+      ? `Path: ${answer.length_m.toFixed(2)} m, ${answer.rotation_deg.toFixed(0)} degrees of turning, ${answer.seconds.toFixed(1)} s.`
       : "");
     const warnings = refusal ? [refusal] : (answer?.warnings ?? []).map((w) => w.message);
     $("warnings").replaceChildren(...warnings.map((w) => el("li", {}, w)));

@@ -1,7 +1,7 @@
 // The 3-D view: past cameras as frusta with thumbnails, the coming path, key frames, points. Drawn on demand only:
 // without a GPU a frame takes up to half a second, and a page that is only looked at should cost nothing.
 import {
-  BufferAttribute, BufferGeometry, Color, DoubleSide, GridHelper, Group, Line, LineBasicMaterial, LineSegments,
+  BufferAttribute, BufferGeometry, Color, DoubleSide, Group, Line, LineBasicMaterial, LineSegments,
   Mesh, MeshBasicMaterial, PerspectiveCamera, Points, PointsMaterial, Scene, SRGBColorSpace, TextureLoader, Vector3,
   WebGLRenderer,
 } from "three";
@@ -26,6 +26,7 @@ export class View {
     this.world.applyMatrix4(FLIP);
     this.scene.add(this.world);
     this.layers = {};
+    this.size = 0.1; // of a frustum, in metres
     this.textures = new TextureLoader();
     this.drawn = 0;
     this.dark = matchMedia("(prefers-color-scheme: dark)");
@@ -44,8 +45,7 @@ export class View {
   recolour() {
     this.scene.background = new Color(this.colours.ground);
     this.scene.remove(this.grid);
-    this.grid = new GridHelper(40, 40, this.colours.grid, this.colours.grid);
-    this.grid.position.y = -1.2; // about where the floor is under a camera held at breast height
+    this.grid = floor(this.colours.grid);
     this.scene.add(this.grid);
     for (const make of this.again.values()) make();
     this.invalidate();
@@ -70,6 +70,7 @@ export class View {
     }
     this.renderer.render(this.scene, this.eye);
     this.drawn += 1;
+    this.canvas.dataset.drawn = this.drawn; // for those who drive the page
   }
 
   layer(name, fill) {
@@ -102,7 +103,7 @@ export class View {
   /** clips: [{poses, intrinsics, current, thumbnails: {frame: url}}], in the exploration's frame. */
   setPast(clips) {
     const all = clips.flatMap((c) => c.poses);
-    this.size = Math.min(0.4, Math.max(0.1, 0.1 * spread(all)));
+    this.size = Math.min(0.5, Math.max(0.12, 0.16 * spread(all)));
     this.layer("past", (group) => {
       for (const clip of clips) {
         const colour = clip.current ? this.colours.current : this.colours.past;
@@ -194,9 +195,9 @@ export class View {
       (p) => parts(FLIP.clone().multiply(toMatrix(p))).position,
     );
     const middle = points.reduce((a, b) => a.clone().add(b), new Vector3()).divideScalar(points.length);
-    const radius = Math.max(0.9, ...points.map((p) => p.distanceTo(middle)));
-    this.eye.position.copy(middle).add(new Vector3(0.9, 0.9, 1.5).multiplyScalar(1.35 * radius));
-    this.eye.lookAt(middle.clone().add(new Vector3(0, 0, -0.3 * radius)));
+    const radius = Math.max(0.6, ...points.map((p) => p.distanceTo(middle)));
+    this.eye.position.copy(middle).add(new Vector3(0.9, 0.9, 1.5).multiplyScalar(1.2 * radius));
+    this.eye.lookAt(middle.clone().add(new Vector3(0, 0, -0.15 * radius)));
     this.moved();
   }
 
@@ -215,6 +216,18 @@ export class View {
     this.invalidate();
     this.onMove?.();
   }
+}
+
+/** Lines a metre apart, about where the floor is under a camera held at breast height. Each is cut into metres:
+ * software GL leaves out a line of which one end is behind the eye. */
+function floor(colour) {
+  const [half, points] = [12, []];
+  for (let a = -half; a <= half; a++) {
+    for (let b = -half; b < half; b++) {
+      points.push(new Vector3(a, -1.2, b), new Vector3(a, -1.2, b + 1), new Vector3(b, -1.2, a), new Vector3(b + 1, -1.2, a));
+    }
+  }
+  return new LineSegments(new BufferGeometry().setFromPoints(points), new LineBasicMaterial({ color: colour }));
 }
 
 function track(poses, colour) {

@@ -1,0 +1,291 @@
+"""The page of explore in a real Chromium, against a server of canned answers."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from page_stub import PAGE, Stub
+
+from camctrl_jax.video.pictures import encode_png
+
+CHROMIUM = Path("/usr/bin/chromium")
+AXE = (
+    Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js",
+    Path(getattr(find_spec("axe_core_python"), "origin", None) or "/nowhere").parent / "axe.min.js",
+)
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+AXE_FAILURES = """async () => (await axe.run()).violations.map(
+  (v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`)"""
+
+
+def test_page_has_nothing_inline_and_nothing_from_elsewhere():
+    html = (PAGE / "index.html").read_text()
+    assert not re.search(r"<style|\sstyle=|\son\w+=", html)
+    assert re.findall(r"<script[^>]*>(.*?)</script>", html, re.S) == [""]
+    assert not re.search(r"(src|href)=\"(https?:)?//", html)
+    assert "url(" not in (PAGE / "page.css").read_text()
+    assert "MIT License" in (PAGE / "LICENSES.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM} (Debian's package chromium)")
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stub():
+    stub = Stub()
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def visit(browser, stub):
+    """Opens the page; at the end nothing may have gone elsewhere, and nothing been reported as an error."""
+    contexts, elsewhere, errors = [], [], []
+
+    def opened(viewport=DESKTOP, **options):
+        context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        own = (stub.url, "blob:" + stub.url, "data:")
+        page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(stub.url)
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert elsewhere == []
+    assert errors == []
+
+
+def until(page, expression):
+    """Waits for an expression; the page's policy forbids the eval that Playwright's own waiting needs."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"it never came to: {expression}\n{page.locator('body').inner_text()}")
+
+
+def started(page, sentence="dolly in 1 m"):
+    page.get_by_label("Sentence", exact=True).last.fill(sentence)
+    page.get_by_role("button", name="Generate").click()
+    page.wait_for_selector("#tree button")
+    return page
+
+
+def extended(page, sentence):
+    before = page.locator("#tree button").count()
+    page.fill("#sentence", sentence)
+    page.click("#generate")
+    until(page, f"document.querySelectorAll('#tree button').length > {before}")
+
+
+def shot(page, name):
+    """A screenshot, where CAMCTRL_SCREENSHOTS names a folder for them."""
+    if folder := os.environ.get("CAMCTRL_SCREENSHOTS"):
+        page.wait_for_timeout(700)
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+def axe(page):
+    source = next((path for path in AXE if path.exists()), None)
+    if source is None:
+        pytest.skip("needs axe-core: npm ci in web/, or the package axe-core-python")
+    page.evaluate(source.read_text())
+    return page.evaluate(AXE_FAILURES)
+
+
+@pytest.mark.slow
+def test_world_is_explored_cancelled_branched_reloaded_and_downloaded(visit, stub):
+    page = started(visit())
+    extended(page, "pan right 40 deg")
+    assert page.locator("#form-title").inner_text() == "After clip 2"
+
+    stub.hold.set()
+    page.fill("#sentence", "truck left 1 m")
+    page.click("#generate")
+    page.wait_for_selector("#jobs progress[value]")
+    assert "step" in page.locator("#jobs p").inner_text()
+    shot(page, "running")
+    page.click("#jobs button")
+    until(page, "document.querySelector('#jobs p').textContent.endsWith('cancelled')")
+    stub.hold.clear()
+    assert page.locator("#tree button").count() == 2
+
+    page.locator("#tree button").first.click()
+    page.click("#branch")
+    until(page, "document.querySelector('#form-title').textContent === 'After clip 1'")
+    extended(page, "truck left 1 m")
+    (exploration,) = stub.explorations.values()
+    first, second, third = exploration["clips"]
+    assert third["parent"] == second["parent"] == first["id"]
+
+    page.reload()
+    page.wait_for_selector("#tree button")
+    assert page.locator("#tree button").count() == 3
+    shot(page, "branches")
+    page.click("#undo")
+    until(page, "document.querySelector('#form-title').textContent === 'After clip 1'")
+
+    page.click("#downloads summary")
+    for link in ("#get-clip", "#get-line", "#get-cameras", "#get-project"):
+        with page.expect_download() as download:
+            page.click(link)
+        assert Path(download.value.path()).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_job_goes_on_while_the_page_is_loaded_anew(visit, stub):
+    page = started(visit())
+    stub.hold.set()
+    page.click("#generate")
+    page.wait_for_selector("#jobs progress[value]")
+    page.reload()
+    page.wait_for_selector("#jobs progress")
+    stub.hold.clear()
+    until(page, "document.querySelectorAll('#tree button').length === 2")
+
+
+@pytest.mark.slow
+def test_picture_is_sent_with_the_request(visit, stub, tmp_path):
+    picture = encode_png(np.full((96, 160, 3), 90, np.uint8))
+    (tmp_path / "room.png").write_bytes(picture)
+    page = visit()
+    page.get_by_label("Picture", exact=True).first.check()
+    page.set_input_files("#picture", tmp_path / "room.png")
+    page.fill("#prompt", "a room")
+    started(page)
+    assert stub.pictures == [picture]
+    request = (
+        stub.bodies[-1] if "prompt" in stub.bodies[-1] else [b for b in stub.bodies if "prompt" in b][-1]
+    )
+    assert request == {"path": "dolly in 1 m", "prompt": "a room"}
+    assert page.locator("#compare-box").is_hidden()
+
+
+@pytest.mark.slow
+def test_key_frames_are_set_by_keyboard_and_begin_at_the_last_camera(visit, stub):
+    page = started(visit())
+    page.click("#to-last")
+    page.focus("#view")
+    for keys in (["w"] * 4, ["d"] * 4):
+        for key in keys:
+            page.keyboard.press(key)
+        page.keyboard.press("k")
+    assert page.locator("#keys li").count() == 2
+    until(page, "document.querySelector('#preview-sum').textContent.includes('m,')")
+    shot(page, "keys")
+    clip = next(iter(stub.explorations.values()))["clips"][0]
+    last = np.array(clip["cameras"]["world_from_camera"][-1])
+    keys = np.array([k["world_from_camera"] for k in stub.bodies[-1]["key_frames"]])
+    np.testing.assert_allclose(keys[0], last, atol=1e-6)
+    moved = (np.linalg.inv(last) @ keys)[:, :3, 3]
+    assert moved[1, 2] > 0.2  # W is forward, which is z
+    assert abs(moved[1, 0]) < 1e-3
+    assert moved[2, 0] > 0.2  # D is right, which is x
+
+    page.get_by_text("Move all key frames").click()
+    page.fill("#move-up", "0.5")
+    page.click("#move-keys")
+    page.wait_for_timeout(600)
+    up = np.array([k["world_from_camera"] for k in stub.bodies[-1]["key_frames"]])
+    np.testing.assert_allclose((up - keys)[:, 1, 3], [0, -0.5, -0.5], atol=1e-5)  # y is down
+    page.click("#keys [aria-label='Delete key frame 1']")
+    assert page.locator("#keys li").count() == 1
+
+
+@pytest.mark.slow
+def test_whole_path_is_scaled_to_metres_and_degrees(visit, stub):
+    page = visit()
+    page.fill("#sentence", "dolly in 1 m while panning right 40 deg")
+    page.click("#adjust summary")
+    page.fill("#length", "2.5")
+    page.fill("#turning", "20")
+    until(page, "document.querySelector('#preview-sum').textContent.startsWith('Path: 2.50 m, 20 deg')")
+    sent = [b["cameras"] for b in stub.bodies if "cameras" in b][-1]
+    ends = np.array(sent["world_from_camera"])[[0, -1], :3, 3]
+    assert sent["relative_to"] == "last_frame"
+    assert np.linalg.norm(ends[1] - ends[0]) < 2.5 + 1e-4
+
+
+@pytest.mark.slow
+def test_warnings_are_read_before_compute_is_spent(visit, stub):
+    page = visit()
+    page.fill("#sentence", "dolly in 9 m")
+    page.click("#generate")
+    page.wait_for_selector("#warnings li")
+    assert "9.0 m" in page.locator("#warnings").inner_text()
+    assert stub.jobs == {}
+    page.click("#generate")
+    page.wait_for_selector("#tree button")
+    assert len(stub.jobs) == 1
+
+
+@pytest.mark.slow
+def test_frame_is_chosen_and_compared_with_the_true_render(visit):
+    page = started(visit(reduced_motion="reduce"))
+    assert page.evaluate("document.querySelector('#video').paused")  # nothing moves by itself
+    until(page, "document.querySelector('#video').readyState >= 2")
+    page.check("#compare")
+    until(page, "document.querySelector('#truth').readyState >= 2")
+    page.focus("#scrub")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert page.locator("#frame-number").inner_text() == "4 of 9"
+    until(page, "Math.abs(document.querySelector('#truth').currentTime - 3.5 / 8) < 0.02")
+    shot(page, "compare")
+
+
+@pytest.mark.slow
+def test_points_are_made_and_shown(visit):
+    page = started(visit())
+    page.click("#make-scene")
+    until(page, "document.querySelector('#message').textContent.includes('3,000 points')")
+    shot(page, "points")
+
+
+@pytest.mark.slow
+def test_view_is_drawn_on_demand_only(visit):
+    page = started(visit(reduced_motion="reduce"))
+    page.wait_for_timeout(1500)
+    before = page.get_attribute("#view", "data-drawn")
+    page.wait_for_timeout(1000)
+    assert page.get_attribute("#view", "data-drawn") == before
+    page.focus("#view")
+    page.keyboard.press("w")
+    until(page, f"Number(document.querySelector('#view').dataset.drawn) > {before}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_axe_finds_nothing_and_nothing_is_cut_off(visit, size, scheme):
+    page = visit(DESKTOP if size == "desktop" else PHONE, color_scheme=scheme, has_touch=size == "phone")
+    shot(page, f"new-{size}-{scheme}")
+    assert axe(page) == []
+    started(page)
+    extended(page, "pan left 30 deg")
+    for details in page.locator("details:not([open]) > summary").all():
+        if details.is_visible():
+            details.click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert axe(page) == []
+    shot(page, f"open-{size}-{scheme}")
