@@ -65,16 +65,15 @@ def make_app(service: Service, hosts: Iterable[str] = ()) -> Starlette:
 
 def _routes() -> list[Any]:
     get, post, put, delete = ["GET"], ["POST"], ["PUT"], ["DELETE"]
-    one, clip, job = "/v1/explorations/{exploration}", "/v1/clips/{clip}", "/v1/jobs/{job}"
-    page = [Mount("/", StaticFiles(directory=PAGE, html=True))] if PAGE.is_dir() else []
-    return [
-        Route("/v1/openapi.json", _openapi, methods=get),
-        Route("/v1/model", _facts, methods=get),
-        Route("/v1/presets", _presets, methods=get),
-        Route("/v1/status", _status, methods=get),
-        Route("/v1/paths", _preview, methods=post),
-        Route("/v1/explorations", _explorations, methods=get),
-        Route("/v1/explorations", _start, methods=post),
+    one, clip, job = "/explorations/{exploration}", "/clips/{clip}", "/jobs/{job}"
+    api = [
+        Route("/openapi.json", _openapi, methods=get),
+        Route("/model", _facts, methods=get),
+        Route("/presets", _presets, methods=get),
+        Route("/status", _status, methods=get),
+        Route("/paths", _preview, methods=post),
+        Route("/explorations", _explorations, methods=get),
+        Route("/explorations", _start, methods=post),
         Route(one, _exploration, methods=get),
         Route(one, _remove, methods=delete),
         Route(f"{one}/clips", _extend, methods=post),
@@ -87,13 +86,15 @@ def _routes() -> list[Any]:
         Route(f"{clip}/truth", _truth, methods=get),
         Route(f"{clip}/thumbnail", _thumbnail, methods=get),
         Route(f"{clip}/cameras", _cameras, methods=get),
-        Route("/v1/jobs", _jobs, methods=get),
+        Route(f"{clip}/scene", _scene, methods=get),
+        Route(f"{clip}/scene", _make_scene, methods=post),
+        Route("/jobs", _jobs, methods=get),
         Route(job, _job, methods=get),
         Route(f"{job}/events", _events, methods=get),
         Route(f"{job}/cancel", _cancel, methods=post),
-        Mount("/v1", _nothing),
-        *page,
     ]
+    page = [Mount("/", StaticFiles(directory=PAGE, html=True))] if PAGE.is_dir() else []
+    return [Mount("/v1", routes=api), *page]
 
 
 async def _openapi(request: Request) -> Response:
@@ -189,6 +190,17 @@ async def _cameras(request: Request) -> Response:
     return await run_in_threadpool(downloads.cameras, _service(request).store, name, pose_format, line)
 
 
+async def _scene(request: Request) -> Response:
+    name, kind = request.path_params["clip"], request.query_params.get("format", "glb")
+    return await run_in_threadpool(downloads.scene, _service(request).store, name, kind)
+
+
+async def _make_scene(request: Request) -> Response:
+    return await _answer(
+        _service(request).make_scene, request.path_params["clip"], _visitor(request), status=202
+    )
+
+
 async def _jobs(request: Request) -> Response:
     return await _answer(_service(request).jobs, _visitor(request))
 
@@ -209,16 +221,11 @@ async def _events(request: Request) -> Response:
     if job.state in ENDED and after >= job.version:
         return Response(status_code=204)  # tells an EventSource not to connect again
     stream = events(
-        *(service.queue, job, lambda job: job_view(service.queue, job, visitor), after),
-        lambda: app.state.ending,
+        *(job, lambda job: job_view(service.queue, job, visitor), after), lambda: app.state.ending
     )
     # no-transform and no buffering: proxies pass events on as they come.
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
-
-
-async def _nothing(scope: Any, receive: Any, send: Any) -> None:
-    raise Refusal("not_found", f"There is nothing at {scope['path'][:200]}: see /v1/openapi.json.")
 
 
 async def _new_exploration(request: Request) -> tuple[NewExploration, bytes | None]:

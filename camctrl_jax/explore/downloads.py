@@ -13,6 +13,7 @@ from camctrl_jax.camera import save_cameras
 from camctrl_jax.camera.formats import FORMATS
 from camctrl_jax.errors import file_failures
 from camctrl_jax.explore.problems import Refusal
+from camctrl_jax.explore.scenes import FILES, FOLDER
 from camctrl_jax.explore.store import START, Store
 from camctrl_jax.explore.views import cameras_view
 from camctrl_jax.sampling.exploration_folder import CLIPS, CURSOR, SETTINGS, VIDEO
@@ -89,6 +90,18 @@ def cameras(store: Store, name: str, pose_format: str | None, line: bool) -> Res
     filename = f"{name}-{pose_format}{suffix}"
     disposition = f'attachment; filename="{filename}"'
     return Response(content, media_type=kind, headers={"Content-Disposition": disposition})
+
+
+def scene(store: Store, name: str, kind: str) -> Response:
+    """The points of a clip's line, once they were made."""
+    if kind not in FILES:
+        raise Refusal("bad_request", f"format: expected {' or '.join(FILES)}.", "format")
+    exploration, _, clip = store.clip(name)
+    file, media = FILES[kind]
+    path = store.made(exploration, clip.name, FOLDER) / file
+    if not path.is_file():
+        raise Refusal("not_found", f"The points of clip {name} were not made yet: POST to the same address.")
+    return FileResponse(path, media_type=media, filename=f"{name}.{kind}")
 
 
 def project(store: Store, exploration: str) -> Response:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 
-from camctrl_jax.explore.jobs import ENDED, Job, Queue
+from camctrl_jax.explore.jobs import ENDED, Job
 from camctrl_jax.explore.views import Answer
 
 _LOOK = 0.1  # seconds
@@ -14,30 +14,27 @@ _ALIVE = 15.0  # seconds between signs of life, which keep proxies from closing 
 
 
 async def events(
-    queue: Queue, job: Job, view: Callable[[Job], Answer], after: int, ending: Callable[[], bool]
+    job: Job, view: Callable[[Job], Answer], after: int, ending: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Frames of ``text/event-stream``, until the job or the server ends.
 
     Args:
-        queue: that holds the job.
         job: whose changes are told.
         view: of it.
         after: the last version that was seen; -1 for none.
         ending: whether the server ends.
     """
     loop = asyncio.get_running_loop()
-    told, place, last = after, None, loop.time()
+    told, last = after, loop.time()
     yield b"retry: 1000\n\n"
     while True:
-        version, now = job.version, queue.position(job)
-        if version > told or (place is not None and now != place):
-            told, last = version, loop.time()
-            data = json.dumps(view(job), allow_nan=False)
-            yield f"id: {version}\nevent: job\ndata: {data}\n\n".encode()
+        if job.version > told:
+            shown = view(job)
+            told, last = shown["version"], loop.time()
+            yield f"id: {told}\nevent: job\ndata: {json.dumps(shown, allow_nan=False)}\n\n".encode()
         elif loop.time() - last > _ALIVE:
             last = loop.time()
             yield b": alive\n\n"
-        place = now
-        if (job.state in ENDED and job.version == version) or ending():
+        if (job.state in ENDED and job.version <= told) or ending():
             return
         await asyncio.sleep(_LOOK)

@@ -11,6 +11,7 @@ import re
 import secrets
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,15 @@ class Queue:
                 self.unreadable.append(f"{path}: {error}")
         for job in sorted(found, key=lambda job: job.order):
             self._jobs[job.id] = job
+            if job.began is not None:
+                self._served[job.visitor] = max(job.began, self._served.get(job.visitor, 0.0))
             if job.state not in ENDED:
                 job.stage, job.done, job.first_step = "waiting", 0, None
         self._order = max((job.order for job in found), default=0)
+
+    def steady(self) -> AbstractContextManager[Any]:
+        """A context in which no job changes."""
+        return self._changed
 
     def add(self, kind: str, visitor: str, exploration: str, request: dict[str, Any], **about: Any) -> Job:
         """Accept a job: it is on disk when this returns.
@@ -169,7 +176,7 @@ class Queue:
             queued = sorted((j for j in self._jobs.values() if j.state == QUEUED), key=lambda j: j.order)
             running = [job for job in self._jobs.values() if job.state == RUNNING]
             served, found = dict(self._served), list(running)
-            now = time.monotonic()
+            now = time.time()
             while queued:
                 turn = min(queued, key=lambda job: (served.get(job.visitor, 0.0), job.order))
                 now += 1.0
@@ -193,8 +200,8 @@ class Queue:
                 job = self._next()
             if job is None:
                 return None
-            self._served[job.visitor] = time.monotonic()
             job.state, job.began, job.stage = RUNNING, job.began or time.time(), "starting"
+            self._served[job.visitor] = time.time()
             self._saved(job)
             return job
 

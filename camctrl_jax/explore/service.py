@@ -197,6 +197,15 @@ class Service:
         )
         return job_view(self.queue, job, visitor)
 
+    def make_scene(self, name: str, visitor: str) -> Answer:
+        """Points of a clip's line, which are a job."""
+        exploration, _, clip = self.store.clip(name)
+        self.store.check_room()
+        job = self.queue.add(
+            *("scene", visitor, exploration, {}), parent=clip.name, said="3-D", prompt=clip.prompt
+        )
+        return job_view(self.queue, job, visitor)
+
     def cancel(self, name: str, visitor: str) -> Answer:
         """End a job of this visitor."""
         job = self.queue.get(name)

@@ -25,7 +25,7 @@ def clip_view(store: Store, exploration: str, tree: Tree, clip: Clip, worlds_see
     """A clip."""
     name = f"{exploration}.{clip.name}"
     where = f"/v1/clips/{name}"
-    scene = store.made(exploration, clip.name, "scene.glb").is_file()
+    scene = (store.made(exploration, clip.name, "scene") / "scene.glb").is_file()
     # A world is known as long as a first clip is, along any path.
     truth = worlds_seed is not None and clip.parent is None
     return {
@@ -105,23 +105,24 @@ def job_view(queue: Queue, job: Job, visitor: str) -> Answer:
     def whole(clip: str | None) -> str | None:
         return None if clip is None else f"{job.exploration}.{clip}"
 
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "version": job.version,
-        "mine": job.visitor == visitor,
-        "exploration": job.exploration,
-        "parent": whole(job.parent),
-        "clip": whole(job.clip) if job.state == "done" else None,
-        "said": job.said,
-        "prompt": job.prompt,
-        "position": queue.position(job),
-        "stage": job.stage,
-        "done": job.done,
-        "steps": job.steps or int(job.request.get("sampling", {}).get("steps", 0)),
-        "seconds_left": job.seconds_left,
-        "elapsed": job.elapsed,
-        "created": job.created,
-        "error": job.error,
-    }
+    with queue.steady():
+        return {
+            "id": job.id,
+            "kind": job.kind,
+            "state": job.state,
+            "version": job.version,
+            "mine": job.visitor == visitor,
+            "exploration": job.exploration,
+            "parent": whole(job.parent),
+            "clip": whole(job.clip) if job.state == "done" else None,
+            "said": job.said,
+            "prompt": job.prompt,
+            "position": queue.position(job),
+            "stage": job.stage,
+            "done": job.done,
+            "steps": job.steps or int(job.request.get("sampling", {}).get("steps", 0)),
+            "seconds_left": job.seconds_left,
+            "elapsed": job.elapsed,
+            "created": job.created,
+            "error": job.error,
+        }

@@ -16,6 +16,7 @@ from camctrl_jax.errors import UserError
 from camctrl_jax.explore.jobs import CANCELLED, DONE, FAILED, Job, Queue
 from camctrl_jax.explore.model import Model
 from camctrl_jax.explore.problems import described
+from camctrl_jax.explore.scenes import make_scene
 from camctrl_jax.explore.store import Store
 from camctrl_jax.sampling.exploration import Exploration
 from camctrl_jax.sampling.exploration_folder import name_of
@@ -75,7 +76,7 @@ class Worker:
         try:
             if job.cancel:
                 raise Cancelled
-            clip = self._start(job) if job.kind == "start" else self._extend(job)
+            clip = {"start": self._start, "extend": self._extend, "scene": self._scene}[job.kind](job)
         except Cancelled:
             if not self._ending.is_set() or job.cancel:
                 self._queue.end(job, CANCELLED)
@@ -129,6 +130,16 @@ class Worker:
                 said=job.said,
                 progress=lambda done, steps: self._step(job, done, steps),
             ).name
+
+    def _scene(self, job: Job) -> str:
+        self._tell(job, "reading the frames")
+
+        def step(done: int, views: int) -> None:
+            self._check(job)
+            self._queue.progress(job, "finding depth", done, views)
+
+        make_scene(self._store, job.exploration, job.parent, step)
+        return job.parent
 
     def _pipeline(self, job: Job) -> Any:
         if not self._model.ready:
