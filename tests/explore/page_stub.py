@@ -51,6 +51,7 @@ class Stub:
         self.bodies: list[dict] = []
         self.pictures: list[bytes] = []
         self.hold = threading.Event()
+        self.refused_events = 0  # how often the events of a job are still refused
         handler = type("Bound", (_Handler,), {"stub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -299,6 +300,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := match(r"GET /v1/clips/([\w.]+)/scene"):
             self._answer(200, "application/octet-stream", _ply())
         elif found := match(r"GET /v1/jobs/(\w+)/events"):
+            if stub.refused_events:
+                stub.refused_events -= 1
+                raise Wrong(503, "the server is starting")
             self._events(stub.jobs[found[0]])
         elif found := match(r"POST /v1/jobs/(\w+)/cancel"):
             job = stub.jobs[found[0]]

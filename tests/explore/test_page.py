@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from page_stub import PAGE, Stub
 
+from camctrl_jax.camera.formats import FORMATS
 from camctrl_jax.video.pictures import encode_png
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -32,6 +33,14 @@ def test_page_has_nothing_inline_and_nothing_from_elsewhere():
     assert "MIT License" in (PAGE / "LICENSES.txt").read_text()
 
 
+def test_page_offers_every_camera_format_that_is_written():
+    source = (Path(__file__).parents[2] / "web" / "src" / "player.js").read_text()
+    offered = re.findall(r'"(\w+)"', re.search(r"const FORMATS = \[(.*?)\];", source, re.S)[1])
+    assert sorted(offered) == sorted(f.name for f in FORMATS if f.write)
+    page = (PAGE / "page.js").read_text()
+    assert all(f'"{name}"' in page for name in offered)
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
@@ -51,9 +60,15 @@ def stub():
 
 
 @pytest.fixture
-def visit(browser, stub):
+def errors():
+    """What the browser reported."""
+    return []
+
+
+@pytest.fixture
+def visit(browser, stub, errors):
     """Opens the page; at the end nothing may have gone elsewhere, and nothing been reported as an error."""
-    contexts, elsewhere, errors = [], [], []
+    contexts, elsewhere = [], []
 
     def opened(viewport=DESKTOP, **options):
         context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
@@ -162,6 +177,64 @@ def test_job_goes_on_while_the_page_is_loaded_anew(visit, stub):
     page.wait_for_selector("#jobs progress")
     stub.hold.clear()
     until(page, "document.querySelectorAll('#tree button').length === 2")
+
+
+@pytest.mark.slow
+def test_job_is_found_again_after_its_events_were_refused(visit, stub, errors):
+    page = started(visit())
+    stub.refused_events = 2
+    page.click("#generate")
+    until(page, "document.querySelectorAll('#tree button').length === 2")
+    assert stub.refused_events < 2
+    errors[:] = [e for e in errors if "503" not in e]  # the browser reports it by itself
+
+
+@pytest.mark.slow
+def test_refusal_is_said_before_anything_is_queued(visit, stub, errors):
+    page = visit()
+    page.fill("#sentence", "dolly sideways in")
+    page.wait_for_selector("#warnings li")
+    page.click("#generate")
+    until(page, "document.querySelector('#problem').textContent.includes('path')")
+    assert page.locator("#problem").get_attribute("role") == "alert"
+    assert stub.jobs == {}
+    page.get_by_label("Picture", exact=True).first.check()
+    page.fill("#sentence", "dolly in 1 m")
+    page.click("#generate")
+    until(page, "document.querySelector('#problem').textContent === 'Choose a picture.'")
+    errors[:] = [e for e in errors if "400" not in e]
+
+
+@pytest.mark.slow
+def test_pose_file_and_preset_with_an_amount(visit, stub, tmp_path):
+    (tmp_path / "walk.txt").write_text("0 0 0 0 0 0 0 1\n1 0 0 1 0 0 0 1\n")
+    page = visit()
+    page.get_by_label("Pose file", exact=True).first.check()
+    page.set_input_files("#pose-file", tmp_path / "walk.txt")
+    page.fill("#from-frame", "1")
+    until(page, "document.querySelector('#remarks').textContent.includes('metres')")
+    page.wait_for_timeout(600)
+    sent = stub.bodies[-1]["pose_file"]
+    assert sent == {"name": "walk.txt", "text": (tmp_path / "walk.txt").read_text(), "range": [1, None]}
+    page.get_by_label("Preset", exact=True).first.check()
+    page.select_option("#preset", "pan_left")
+    page.fill("#amount", "25")
+    until(page, "document.querySelector('#preview-sum').textContent.includes('25 degrees')")
+
+
+@pytest.mark.slow
+def test_clip_and_exploration_are_deleted_after_a_question(visit, stub):
+    page = started(visit())
+    extended(page, "pan left 10 deg")
+    for answer, left in (("no", 2), ("yes", 1)):
+        page.click("#delete-clip")
+        page.click(f"#ask button[value={answer}]")
+        page.wait_for_timeout(400)
+        assert page.locator("#tree button").count() == left
+    page.click("#delete-exploration")
+    page.click("#ask button[value=yes]")
+    until(page, "document.querySelector('#form-title').textContent === 'New exploration'")
+    assert stub.explorations == {}
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ export function flyWith(view, pad) {
   const { canvas } = view;
   const held = new Set();
   let running = 0;
+  let at = [0, 0];
 
   // A tap moves by one step at once, however slowly the view is drawn; a key held down moves by time.
   const step = (code, seconds) => {
@@ -42,10 +43,12 @@ export function flyWith(view, pad) {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.focus();
     canvas.setPointerCapture(event.pointerId);
+    at = [event.clientX, event.clientY];
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!canvas.hasPointerCapture(event.pointerId)) return;
-    view.fly(0, 0, 0, event.movementX * 0.004, event.movementY * 0.004);
+    view.fly(0, 0, 0, (event.clientX - at[0]) * 0.004, (event.clientY - at[1]) * 0.004);
+    at = [event.clientX, event.clientY];
   });
   canvas.addEventListener("wheel", (event) => {
     if (document.activeElement !== canvas) return; // else the page could not be scrolled past the view

@@ -16,8 +16,8 @@ export function words(job) {
 }
 
 export class Jobs {
-  constructor({ onEnd, onProblem, onNews }) {
-    Object.assign(this, { onEnd, onProblem, onNews });
+  constructor({ onEnd, onLost, onProblem, onNews }) {
+    Object.assign(this, { onEnd, onLost, onProblem, onNews });
     this.jobs = new Map();
     this.rows = new Map();
     this.stop = () => {};
@@ -63,7 +63,11 @@ export class Jobs {
   lost(id) {
     if (this.heard !== id) return;
     this.heard = null;
-    setTimeout(() => this.heard === null && this.listen(), 3000);
+    // What became of it is read anew, until the server answers.
+    setTimeout(async () => {
+      if (this.heard !== null) return;
+      if (!(await this.onLost())) this.lost(null);
+    }, 2000);
   }
 
   draw() {

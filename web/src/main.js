@@ -12,13 +12,20 @@ const LENS = [1, 1.6667, 0.5, 0.5];
 const state = { model: null, exploration: null, selected: null, pointsOf: null, warned: "" };
 
 // Where something goes wrong, one place says so.
-const problem = (error) => say("problem", error ? error.message : "");
+const FIELDS = { prompt: "prompt", seed: "seed", steps: "steps", worlds_seed: "worlds-seed", image: "picture", title: "title", scale: "scale", guidance: "guidance-text" };
+function problem(error) {
+  say("problem", error ? error.message : "");
+  for (const id of Object.values(FIELDS)) $(id).removeAttribute("aria-invalid");
+  const field = FIELDS[error?.param];
+  if (field) $(field).setAttribute("aria-invalid", "true");
+}
 const guarded = (act) => async (event) => {
   problem(null);
   try {
     await act(event);
   } catch (error) {
-    if (!(error instanceof api.Refused)) console.error(error);
+    // A refusal or a mistake is told; a fault of ours (TypeError and others) is for the console too.
+    if (!(error instanceof api.Refused) && error.constructor !== Error) console.error(error);
     problem(error);
   }
 };
@@ -45,14 +52,18 @@ const lastCamera = () => {
     : { start: START, lens: path?.answer?.cameras.intrinsics[0] ?? LENS };
 };
 
+const NEAR = 12; // clips with several thumbnails; a longer line has one of each
 function drawPast() {
-  if (!view) return;
-  const line = new Set(state.exploration ? lineOf(clips(), state.exploration.current).map((c) => c.id) : []);
+  const now = JSON.stringify([state.exploration?.id, state.exploration?.current, clips().map((c) => c.id)]);
+  if (!view || state.drawn === now) return;
+  state.drawn = now;
+  const ids = state.exploration ? lineOf(clips(), state.exploration.current).map((c) => c.id) : [];
+  const line = new Set(ids);
+  const near = new Set(ids.slice(-NEAR));
   view.setPast(
     clips().map((clip) => {
       const last = clip.frames - 1;
-      // A few thumbnails of the line that goes on, and one of each branch.
-      const shown = line.has(clip.id) ? [0, Math.round(last / 2), last] : [last];
+      const shown = near.has(clip.id) ? [0, Math.round(last / 2), last] : [last];
       const thumbnails = Object.fromEntries(shown.map((k) => [k, `${clip.thumbnail}?frame=${k}`]));
       return { poses: clip.cameras.world_from_camera, intrinsics: clip.cameras.intrinsics, current: line.has(clip.id), thumbnails };
     }),
@@ -100,7 +111,8 @@ function draw() {
   $("tree-box").hidden = fresh;
   $("begin").hidden = !fresh;
   $("form-title").textContent = fresh ? "New exploration" : current() ? `After clip ${Number(current().name)}` : "Next clip";
-  $("prompt-note").textContent = fresh ? "" : "Left empty: as the clip before.";
+  const NOTES = { world: "Left empty: the world's own caption.", picture: "What the picture shows and what happens; may be empty.", prompt: "" };
+  $("prompt-note").textContent = fresh ? NOTES[begin()] : "Left empty: as the clip before.";
   $("generate").disabled = !fresh && !current();
   $("undo").disabled = !current()?.parent;
   $("branch").disabled = !clip || clip.id === exploration.current;
@@ -183,6 +195,17 @@ on("delete-exploration", "click", async () => {
 const jobs = new Jobs({
   onNews: (text) => say("message", text),
   onProblem: problem,
+  onLost: async () => {
+    if (!state.exploration) return true;
+    try {
+      take(await api.exploration(state.exploration.id));
+      problem(null);
+      return true;
+    } catch (error) {
+      problem(error);
+      return error.status === 404;
+    }
+  },
   onEnd: guarded(async (job) => {
     if (job.exploration !== state.exploration?.id) return;
     const kept = [...jobs.jobs.values()];
@@ -227,7 +250,7 @@ const path = new Path({
 function showBegin() {
   for (const part of document.querySelectorAll("[data-begin]")) part.hidden = part.dataset.begin !== begin();
   if (!$("picture-shown").src) $("picture-shown").hidden = true;
-  path.offerOwn(!state.exploration && begin() === "world");
+  draw();
   path.changed();
 }
 for (const radio of document.querySelectorAll("input[name=begin]")) radio.addEventListener("change", showBegin);
@@ -250,11 +273,12 @@ on("preview-now", "click", async () => {
   if (await path.preview()) frameAll();
 });
 
+const GUIDANCE = ["text", "camera", "history"];
 function options() {
   const request = {};
   for (const id of ["seed", "steps"]) if (number(id) !== null) request[id] = number(id);
   const guidance = {};
-  for (const kind of ["text", "camera"]) if (number(`guidance-${kind}`) !== null) guidance[kind] = number(`guidance-${kind}`);
+  for (const kind of GUIDANCE) if (number(`guidance-${kind}`) !== null) guidance[kind] = number(`guidance-${kind}`);
   if (Object.keys(guidance).length) request.guidance = guidance;
   return request;
 }
@@ -297,6 +321,14 @@ on("form", "submit", async (event) => {
   }
 });
 
+// Another visitor, or another tab, may have gone on meanwhile.
+document.addEventListener("visibilitychange", guarded(async () => {
+  const id = state.exploration?.id;
+  if (document.hidden || !id) return;
+  const fresh = await api.exploration(id);
+  if (state.exploration?.id === id) take(fresh);
+}));
+
 // ---- Begin
 
 await guarded(async () => {
@@ -306,7 +338,7 @@ await guarded(async () => {
   path.setPresets(presets);
   say("facts", `${model.name}: ${model.frames} frames of ${model.width}x${model.height}, ${model.device}`);
   $("steps").placeholder = String(model.steps);
-  for (const kind of ["text", "camera"]) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");
+  for (const kind of GUIDANCE) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");
   document.querySelector("input[name=begin][value=picture]").disabled = !model.image;
   await listExplorations();
   const wanted = decodeURIComponent(location.hash.slice(1));

@@ -130,7 +130,9 @@ export class Path {
       if (amount) request.path = `${request.path.replaceAll("_", " ")} ${amount} ${$("unit").value}`;
     } else if (source === "file") {
       if (!this.file) throw new Error("Choose a pose file.");
-      request.pose_file = this.file;
+      request.pose_file = { ...this.file };
+      const range = [number("from-frame"), number("to-frame")];
+      if (range.some((end) => end !== null)) request.pose_file.range = range;
     } else if (source === "keys") {
       if (!this.keys.length) throw new Error("Add a key frame: fly to a place in the 3-D view and press K there.");
       request.key_frames = [this.place().start, ...this.keys].map((pose) => ({ world_from_camera: pose }));

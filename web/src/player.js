@@ -2,8 +2,11 @@
 import { $ } from "./dom.js";
 import { lineOf } from "./tree.js";
 
-// Reading names of camctrl_jax.camera.formats that are written as well as read.
-const FORMATS = ["transforms_json", "realestate10k", "colmap_text", "tum"];
+// The formats of camctrl_jax.camera.formats that are written, the most asked for first.
+const FORMATS = [
+  "transforms_json", "colmap_text", "colmap", "realestate10k", "tum", "kitti", "gsplat", "opensfm", "open3d_json", "open3d_log",
+  "tartanair", "motionctrl", "ac3d", "recammaster", "worldplay", "lingbot",
+];
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Player {

@@ -27,7 +27,8 @@ export class View {
     this.scene.add(this.world);
     this.layers = {};
     this.size = 0.1; // of a frustum, in metres
-    this.textures = new TextureLoader();
+    this.loader = new TextureLoader();
+    this.textures = new Map(); // by URL: clips do not change
     this.drawn = 0;
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     this.dark.addEventListener("change", () => this.recolour());
@@ -79,7 +80,6 @@ export class View {
       if (old) {
         old.traverse((o) => {
           o.geometry?.dispose();
-          o.material?.map?.dispose();
           o.material?.dispose();
         });
         this.world.remove(old);
@@ -104,6 +104,12 @@ export class View {
   setPast(clips) {
     const all = clips.flatMap((c) => c.poses);
     this.size = Math.min(0.5, Math.max(0.12, 0.16 * spread(all)));
+    const wanted = new Set(clips.flatMap((c) => Object.values(c.thumbnails)));
+    for (const [url, texture] of this.textures) {
+      if (wanted.has(url)) continue;
+      texture.dispose();
+      this.textures.delete(url);
+    }
     this.layer("past", (group) => {
       for (const clip of clips) {
         const colour = clip.current ? this.colours.current : this.colours.past;
@@ -156,8 +162,12 @@ export class View {
     plane.setIndex([0, 3, 2, 0, 2, 1]);
     plane.setAttribute("uv", new BufferAttribute(new Float32Array([0, 1, 1, 1, 1, 0, 0, 0]), 2));
     const material = new MeshBasicMaterial({ side: DoubleSide, transparent: true, opacity: 0.9 });
-    material.map = this.textures.load(url, () => this.invalidate());
-    material.map.colorSpace = SRGBColorSpace;
+    if (!this.textures.has(url)) {
+      const texture = this.loader.load(url, () => this.invalidate());
+      texture.colorSpace = SRGBColorSpace;
+      this.textures.set(url, texture);
+    }
+    material.map = this.textures.get(url);
     const mesh = new Mesh(plane, material);
     mesh.applyMatrix4(toMatrix(pose));
     group.add(mesh);
