@@ -95,6 +95,7 @@ def _listening(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(512)  # who opens the page as soon as it is told of waits, and is not refused
     except OSError as error:
         listening.close()
         raise InvalidValue(
