@@ -1,11 +1,12 @@
 // One command, `npm ci && npm run build`: bundles web/src into camctrl_jax/explore/page, which is committed.
+// `node build.mjs FOLDER` writes elsewhere, for the test that what is committed is what the sources give.
 import { build } from "esbuild";
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const page = join(here, "..", "camctrl_jax", "explore", "page");
+const page = process.argv[2] ?? join(here, "..", "camctrl_jax", "explore", "page");
 
 await mkdir(page, { recursive: true });
 await build({

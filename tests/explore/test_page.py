@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,6 +41,16 @@ def test_page_offers_every_camera_format_that_is_written():
     assert sorted(offered) == sorted(f.name for f in FORMATS if f.write)
     page = (PAGE / "page.js").read_text()
     assert all(f'"{name}"' in page for name in offered)
+
+
+@pytest.mark.slow
+def test_committed_page_is_what_its_sources_give(tmp_path):
+    node, web = shutil.which("node"), Path(__file__).parents[2] / "web"
+    if node is None or not (web / "node_modules" / "esbuild").exists():
+        pytest.skip("needs node, and npm ci in web/")
+    subprocess.run([node, "build.mjs", str(tmp_path)], cwd=web, check=True, timeout=120)
+    built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert built == {path.name: path.read_bytes() for path in PAGE.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +206,8 @@ def test_refusal_is_said_before_anything_is_queued(visit, stub, errors):
     page = visit()
     page.fill("#sentence", "dolly sideways in")
     page.wait_for_selector("#warnings li")
+    assert "^^^" in page.locator("#warnings .pointing").inner_text()
+    shot(page, "refused")
     page.click("#generate")
     until(page, "document.querySelector('#problem').textContent.includes('path')")
     assert page.locator("#problem").get_attribute("role") == "alert"

@@ -62,7 +62,7 @@ export function start(request, image) {
 
 /** Calls `onJob` with every later state of a job; gives a function that stops listening. */
 export function events(job, onJob, onLost) {
-  const source = new EventSource(`/v1/jobs/${job}/events`);
+  const source = new EventSource(`/v1/jobs/${job}/events?visitor=${VISITOR}`);
   source.addEventListener("job", (event) => onJob(JSON.parse(event.data)));
   // The browser tries again by itself, with the last id; only a refusal closes the source.
   source.addEventListener("error", () => source.readyState === EventSource.CLOSED && onLost());

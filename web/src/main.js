@@ -221,6 +221,19 @@ const jobs = new Jobs({
 
 // ---- The form
 
+/** A warning; of one that points at a word by a line of ^, what follows is the grammar, folded away. */
+function warning(text) {
+  const lines = text.split("\n");
+  const pointer = lines.findIndex((line) => /^\s*\^+\s*$/.test(line));
+  if (pointer < 0) return el("li", {}, text);
+  return el(
+    "li",
+    {},
+    el("span", { className: "pointing" }, lines.slice(0, pointer + 1).join("\n")),
+    el("details", {}, el("summary", {}, "What is understood"), el("pre", { tabIndex: 0 }, lines.slice(pointer + 1).join("\n"))),
+  );
+}
+
 const begin = () => document.querySelector("input[name=begin]:checked").value;
 
 const path = new Path({
@@ -242,7 +255,7 @@ const path = new Path({
       ? `Path: ${answer.length_m.toFixed(2)} m, ${answer.rotation_deg.toFixed(0)} degrees of turning, ${answer.seconds.toFixed(1)} s.`
       : "");
     const warnings = refusal ? [refusal] : (answer?.warnings ?? []).map((w) => w.message);
-    $("warnings").replaceChildren(...warnings.map((w) => el("li", {}, w)));
+    $("warnings").replaceChildren(...warnings.map(warning));
     $("remarks").replaceChildren(...(answer?.remarks ?? []).map((r) => el("li", {}, r)));
   },
 });
