@@ -28,6 +28,7 @@ from camctrl_jax.explore.problems import Refusal, described, refusal_of
 from camctrl_jax.explore.schema import NewClip, NewCurrent, NewExploration, PathRequest, read
 from camctrl_jax.explore.security import HEADERS, MOST_UPLOAD, Guard
 from camctrl_jax.explore.service import Service
+from camctrl_jax.explore.videos import asked_video, video_view
 from camctrl_jax.explore.views import job_view
 
 _LOG = logging.getLogger(__name__)
@@ -92,6 +93,9 @@ def _routes() -> list[Any]:
         Route(job, _job, methods=get),
         Route(f"{job}/events", _events, methods=get),
         Route(f"{job}/cancel", _cancel, methods=post),
+        Route("/videos", _new_video, methods=post),
+        Route("/videos/{job}", _video, methods=get),
+        Route("/videos/{job}/content", _video_content, methods=get),
     ]
     page = [Mount("/", StaticFiles(directory=PAGE, html=True))] if PAGE.is_dir() else []
     return [Mount("/v1", routes=api), *page]
@@ -226,6 +230,41 @@ async def _events(request: Request) -> Response:
     # no-transform and no buffering: proxies pass events on as they come.
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+async def _new_video(request: Request) -> Response:
+    service, visitor, image = _service(request), _visitor(request), None
+    if request.headers.get("content-type", "").startswith("application/json"):
+        body = read(dict[str, str | float], await request.body())
+        fields = {name: str(value) for name, value in body.items()}
+    else:
+        async with request.form(max_files=1, max_fields=10, max_part_size=_FIELD) as form:
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+            files = {name: value for name, value in form.items() if isinstance(value, UploadFile)}
+            if set(files) - {"input_reference"}:
+                raise Refusal("bad_request", "The picture goes into input_reference.", "input_reference")
+            if files:
+                image = await files["input_reference"].read(MOST_UPLOAD)
+
+    def start() -> Any:
+        job = service.start(asked_video(fields, service), image, visitor)["job"]
+        return video_view(service, service.queue.get(job["id"]))
+
+    return await _answer(start)
+
+
+async def _video(request: Request) -> Response:
+    service = _service(request)
+    return await _answer(video_view, service, service.queue.get(request.path_params["job"]))
+
+
+async def _video_content(request: Request) -> Response:
+    service = _service(request)
+    job = service.queue.get(request.path_params["job"])
+    if video_view(service, job)["status"] != "completed":
+        raise Refusal("not_found", f"The video {job.id} is not complete.")
+    name = f"{job.exploration}.{job.clip}"
+    return await run_in_threadpool(downloads.video, service.store, name, False)
 
 
 async def _new_exploration(request: Request) -> tuple[NewExploration, bytes | None]:

@@ -30,7 +30,15 @@ from camctrl_jax.files.atomic import replaced_folder
 from camctrl_jax.files.json_file import read_json, write_json
 from camctrl_jax.files.lock import held
 from camctrl_jax.sampling.exploration import ExplorationInUse
-from camctrl_jax.sampling.exploration_folder import LOCK, Clip, ExplorationFolder, ExplorationSettings
+from camctrl_jax.sampling.exploration_folder import (
+    CLIPS,
+    CURSOR,
+    LOCK,
+    SETTINGS,
+    Clip,
+    ExplorationFolder,
+    ExplorationSettings,
+)
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.pictures import write_png
 
@@ -38,7 +46,7 @@ ABOUT, START, FOLDER, MADE = "about.json", "start.png", "exploration", "made"
 _ID = re.compile(r"e[0-9a-f]{16}")
 _CLIP = re.compile(r"(e[0-9a-f]{16})\.([0-9]{4,9})")
 _SIZE_HOLDS = 5.0  # seconds that a sum of file sizes is taken for true
-_CAMERAS_KEPT = 512  # clips
+_CAMERAS_KEPT, _TREES_KEPT = 512, 256  # clips and explorations
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Store:
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(held(root / "server.lock", self._taken))
         self._size = (0.0, 0)
+        self._trees: dict[str, tuple[tuple[int, ...], Tree]] = {}
         self._cameras: dict[tuple[str, str, int], Cameras] = {}
         for folder in (self.explorations, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -155,12 +164,21 @@ class Store:
     def tree(self, exploration: str) -> Tree:
         """Its clips as they are now."""
         folder = self.folder(exploration)
+        # A clip comes and goes by renaming, which changes the time of the folder that it is in.
+        changed = tuple(_changed(folder.path / name) for name in (SETTINGS, CURSOR, CLIPS))
+        known = self._trees.get(exploration)
+        if known is not None and known[0] == changed:
+            return known[1]
         try:
             if not folder.begun():
                 return Tree(None, {}, None)
-            return Tree(*folder.read())
+            tree = Tree(*folder.read())
         except UserError as error:
             return Tree(None, {}, None, str(error))
+        while len(self._trees) >= _TREES_KEPT:
+            self._trees.pop(next(iter(self._trees)), None)
+        self._trees[exploration] = changed, tree
+        return tree
 
     def clip(self, clip: str) -> tuple[str, Tree, Clip]:
         """The exploration, its clips and the clip of an id.
@@ -280,6 +298,12 @@ class Store:
 
     def _taken(self, who: str) -> FileInUse:
         return FileInUse(f"{self.root} is in use: {who} serves it. Stop that one, or name another --folder.")
+
+
+def _changed(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def _bytes(path: Path) -> int:
