@@ -251,6 +251,70 @@ def test_clip_and_exploration_are_deleted_after_a_question(visit, stub):
     assert stub.explorations == {}
 
 
+def tab_to(page, selector):
+    """Goes on with the Tab key alone, and says if there is no way."""
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        if page.evaluate("(s) => document.activeElement.matches(s)", selector):
+            return
+    raise AssertionError(f"the Tab key never comes to {selector}")
+
+
+@pytest.mark.slow
+def test_everything_is_reached_by_keyboard(visit, stub):
+    page = visit()
+    tab_to(page, "#sentence")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("truck right 1 m")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#tree button")
+    tab_to(page, "#view")
+    page.keyboard.press("w")
+    tab_to(page, "#play")
+    playing = page.inner_text("#play")
+    page.keyboard.press("Space")
+    until(page, f"document.querySelector('#play').textContent !== '{playing}'")
+    tab_to(page, "#generate")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('#tree button').length === 2")
+    tab_to(page, "#tree button")
+    page.keyboard.press("Enter")
+    tab_to(page, "#branch")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#form-title').textContent === 'After clip 1'")
+
+
+@pytest.mark.slow
+def test_two_visitors_branch_the_same_clip(visit, stub):
+    anna = started(visit())
+    bert = visit()
+    bert.select_option("#explorations", index=1)
+    bert.wait_for_selector("#tree button")
+    extended(anna, "pan left 20 deg")
+    bert.fill("#sentence", "pan right 20 deg")
+    bert.click("#generate")  # of the clip that Bert sees, though Anna has gone on
+    until(bert, "document.querySelectorAll('#tree button').length === 3")
+    first, second, third = next(iter(stub.explorations.values()))["clips"]
+    assert second["parent"] == third["parent"] == first["id"]
+    assert anna.evaluate("localStorage.visitor") != bert.evaluate("localStorage.visitor")
+
+
+@pytest.mark.slow
+def test_key_frames_drawn_while_a_clip_is_made_stay(visit, stub):
+    page = started(visit())
+    stub.hold.set()
+    page.click("#generate")
+    page.wait_for_selector("#jobs progress[value]")
+    page.click("#add-key")
+    page.click("#add-key")
+    stub.hold.clear()
+    until(page, "document.querySelectorAll('#tree button').length === 2")
+    assert page.locator("#keys li").count() == 2
+    page.click("#generate")
+    until(page, "document.querySelectorAll('#tree button').length === 3")
+    assert page.locator("#keys li").count() == 0
+
+
 @pytest.mark.slow
 def test_picture_is_sent_with_the_request(visit, stub, tmp_path):
     picture = encode_png(np.full((96, 160, 3), 90, np.uint8))

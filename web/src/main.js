@@ -119,6 +119,7 @@ function draw() {
   $("delete-clip").disabled = !clip?.parent || clips().some((c) => c.parent === clip.id);
   path.offerOwn(fresh && begin() === "world");
   if (!fresh) drawTree(exploration, state.selected, select);
+  $("no-clips").hidden = fresh || clips().length > 0;
   if (exploration?.state === "damaged") problem({ message: exploration.problem ?? "This exploration is damaged." });
   player.show(exploration ?? { clips: [] }, state.selected);
   drawPast();
@@ -127,17 +128,18 @@ function draw() {
 }
 
 function take(exploration, selected) {
-  const other = state.exploration?.id !== exploration.id || state.exploration?.current !== exploration.current;
+  const other = state.exploration?.id !== exploration.id;
+  const moved = other || state.exploration.current !== exploration.current;
   state.exploration = exploration;
   const there = (id) => exploration.clips.some((c) => c.id === id);
   state.selected = [selected, state.selected, exploration.current].find(there) ?? null;
   jobs.set(exploration.jobs);
   draw();
-  if (other) {
-    path.setKeys([]);
-    view?.setComing([], []);
-    path.preview().then(frameAll);
-  }
+  if (!moved) return;
+  // Key frames that a clip was made of have had their turn; others were drawn meanwhile and stay.
+  path.setKeys(other || path.keys === state.used ? [] : path.keys);
+  view?.setComing([], []);
+  path.preview().then(() => (other || !view?.flown) && frameAll());
 }
 
 on("branch", "click", async () => {
@@ -314,6 +316,7 @@ on("form", "submit", async (event) => {
   try {
     if (state.exploration) {
       if (prompt) request.prompt = prompt;
+      state.used = path.keys;
       jobs.add(await api.extend(state.exploration.id, { ...request, parent: state.exploration.current }));
       say("message", "The next clip is in the queue.");
       return;

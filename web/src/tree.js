@@ -33,7 +33,7 @@ export function drawTree({ clips, current }, selected, onSelect) {
     }
     return ul;
   };
-  $("tree").replaceChildren(list(children.get(null) ?? []));
+  $("tree").replaceChildren(...(clips.length ? [list(children.get(null) ?? [])] : []));
   if (active) $("tree").querySelector(`[data-clip="${CSS.escape(active)}"]`)?.focus();
 }
 

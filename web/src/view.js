@@ -193,6 +193,7 @@ export class View {
   }
 
   goTo(pose) {
+    this.flown = true;
     const { position, turn } = parts(FLIP.clone().multiply(toMatrix(pose)).multiply(FLIP));
     this.eye.position.copy(position);
     this.eye.quaternion.copy(turn);
@@ -201,6 +202,7 @@ export class View {
 
   /** Looks at all of some poses from behind and above. */
   overview(poses) {
+    this.flown = false; // until somebody flies, the view may frame itself anew
     const points = (poses.length ? poses : [toRows(FLIP.clone().multiply(FLIP))]).map(
       (p) => parts(FLIP.clone().multiply(toMatrix(p))).position,
     );
@@ -213,6 +215,7 @@ export class View {
 
   /** Moves the eye by metres (right, up, forward) and turns it by radians (to the left, up). */
   fly(right, up, forward, left = 0, tilt = 0) {
+    this.flown = true;
     this.eye.rotation.y += left;
     this.eye.rotation.x = Math.min(1.5, Math.max(-1.5, this.eye.rotation.x + tilt));
     this.eye.rotation.z = 0;
