@@ -13,6 +13,7 @@ import numpy as np
 import camctrl_jax
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.presets import PRESETS
+from camctrl_jax.errors import UserError
 from camctrl_jax.explore.jobs import ENDED, RUNNING, Job, Queue
 from camctrl_jax.explore.model import MOST_PIXELS, Model
 from camctrl_jax.explore.paths import Asked, Place, asked_path
@@ -109,7 +110,7 @@ class Service:
         for name in self.store.ids():
             try:
                 found.append(summary_view(self.store, self.queue, name, visitor))
-            except Refusal:
+            except UserError:
                 continue
         return {"explorations": sorted(found, key=lambda each: -each["created"])}
 

@@ -204,8 +204,7 @@ class Store:
     def cameras(self, exploration: str, clip: Clip) -> Cameras:
         """Of a clip's frames, in the frame of the exploration."""
         folder = self.folder(exploration)
-        changed = folder.clip(clip.name).stat().st_mtime_ns
-        key = exploration, clip.name, changed
+        key = exploration, clip.name, _changed(folder.clip(clip.name))
         if key not in self._cameras:
             while len(self._cameras) >= _CAMERAS_KEPT:
                 self._cameras.pop(next(iter(self._cameras)), None)
@@ -262,7 +261,9 @@ class Store:
         """Bytes on disk, as of some seconds ago at most."""
         then, size = self._size
         if time.monotonic() - then > _SIZE_HOLDS or not then:
-            size = sum(_bytes(path) for path in self.root.rglob("*"))
+            # os.walk passes over what is deleted meanwhile, unlike Path.rglob.
+            walk = os.walk(self.root)
+            size = sum(_bytes(Path(folder, name)) for folder, _, names in walk for name in names)
             self._size = time.monotonic(), size
         return size
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -24,6 +26,7 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.explore.app import OPENAPI
 from camctrl_jax.explore.model import Model
+from camctrl_jax.sampling import exploration_folder
 from camctrl_jax.sampling.exploration import Exploration
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.pictures import encode_png
@@ -201,6 +204,59 @@ def test_cancelling_ends_a_job_at_its_next_step_and_leaves_no_clip(client, two):
     assert job["state"] == "cancelled"
     assert 1 <= job["done"] < 200
     assert len(client.get(f"/v1/explorations/{two['id']}").json()["clips"]) == 2
+
+
+def test_a_disk_that_fills_fails_the_job_and_the_server_goes_on(client, two, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    url = f"/v1/explorations/{two['id']}"
+    with monkeypatch.context() as patch:
+        patch.setattr(exploration_folder, "write_mp4", full)
+        job = ended(client, client.post(f"{url}/clips", json={"path": "hold"}, headers=ANNA).json())
+    assert (job["state"], job["error"]["type"]) == ("failed", "storage_full")
+    assert "disk is full" in job["error"]["message"]
+    tree = client.get(url).json()
+    assert len(tree["clips"]) == 2
+    assert tree["jobs"][-1]["id"] == job["id"]
+    again = done(client, client.post(f"{url}/clips", json={"path": "hold"}, headers=ANNA).json())
+    client.delete(f"/v1/clips/{again['clip']}")
+
+
+def test_a_damaged_exploration_is_told_and_does_not_hide_the_others(client, two):
+    job = done(client, start(client).json()["job"])
+    name = job["exploration"]
+    folder = client.app.state.service.store.folder(name)
+    (folder.clip("0001") / "clip.json").write_text("{")
+    os.utime(folder.path / "clips")  # as a copy of the folder would have
+    states = {each["id"]: each["state"] for each in client.get("/v1/explorations").json()["explorations"]}
+    assert (states[name], states[two["id"]]) == ("damaged", "ready")
+    assert "clip.json" in client.get(f"/v1/explorations/{name}").json()["problem"]
+    url = f"/v1/explorations/{name}/clips"
+    assert "clip.json" in error_of(client.post(url, json={"path": "hold"}), 409)["message"]
+    assert client.delete(f"/v1/explorations/{name}").status_code == 204
+    error_of(client.get(f"/v1/explorations/{name}"), 404)
+
+
+def test_two_visitors_branch_the_same_clip_and_neither_disturbs_the_other(client, two):
+    url, parent = f"/v1/explorations/{two['id']}/clips", two["clips"][0]["id"]
+    asked = {"path": "pan left 5 deg", "parent": parent}
+    jobs = [client.post(url, json=asked, headers=visitor).json() for visitor in (ANNA, BERT)]
+    assert [job["mine"] for job in jobs] == [True, True]
+    clips = [client.get(f"/v1/clips/{done(client, job)['clip']}").json() for job in jobs]
+    assert clips[0]["parent"] == clips[1]["parent"] == parent
+    assert clips[0]["seed"] != clips[1]["seed"]
+    for clip in clips:
+        client.delete(f"/v1/clips/{clip['id']}")
+
+
+def test_an_exploration_with_jobs_stays_until_they_have_ended(client, two):
+    url = f"/v1/explorations/{two['id']}"
+    job = client.post(f"{url}/clips", json={"path": "hold", "steps": 200}, headers=ANNA).json()
+    assert error_of(client.delete(url), 409)["type"] == "conflict"
+    assert error_of(client.delete(f"/v1/clips/{two['clips'][1]['id']}"), 409)["type"] == "conflict"
+    client.post(f"/v1/jobs/{job['id']}/cancel", headers=ANNA)
+    ended(client, job)
 
 
 def test_a_video_in_the_form_of_openai(client):
