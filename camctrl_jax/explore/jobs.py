@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = frozenset({DONE, FAILED, CANCELLED})
 _ID = re.compile(r"j[0-9a-f]{16}")
+_MORE_THAN_SEEN = 1_000_000
 _KEPT = 500  # ended jobs; older ones are forgotten, their clips are not
 
 
@@ -105,6 +106,8 @@ class Queue:
                 self._served[job.visitor] = max(job.began, self._served.get(job.visitor, 0.0))
             if job.state not in ENDED:
                 job.stage, job.done, job.first_step = "waiting", 0, None
+                # Pages saw versions that are not on disk, and ask for later ones.
+                job.version += _MORE_THAN_SEEN
         self._order = max((job.order for job in found), default=0)
 
     def steady(self) -> AbstractContextManager[Any]:

@@ -258,7 +258,12 @@ class Service:
         if tree.problem is not None:
             raise Refusal("conflict", f"The exploration is damaged: {tree.problem}")
         if not tree.clips:
-            raise Refusal("conflict", "The exploration has no clip yet: wait for its first one.")
+            raise Refusal(
+                "conflict",
+                "The exploration has no clip yet: wait for its first one."
+                if self._waiting(exploration)
+                else "The first clip of this exploration was cancelled or failed: start another one.",
+            )
         return tree
 
     def _parent(self, exploration: str, tree: Tree, clip: str | None, param: str = "parent") -> Clip:
@@ -285,5 +290,7 @@ class Service:
         return Place(last, added + 1, settings.fps, (settings.height, settings.width), goes_on=True)
 
     def _asked(self, fields: Any, place: Place, own: Cameras | None) -> Asked:
+        if fields.pose_file is None:
+            return asked_path(fields, place, self.store.scratch, own)
         with self.store.own_scratch() as scratch:
             return asked_path(fields, place, scratch, own)

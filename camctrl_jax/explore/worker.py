@@ -62,6 +62,10 @@ class Worker:
             self._thread.join(seconds)
 
     def _run(self) -> None:
+        try:
+            self._model.pipeline()  # so that the first visitor need not wait for it
+        except Exception as error:  # every job will tell its visitor
+            _LOG.error("the weights cannot be loaded: %s", error)
         while not self._ending.is_set():
             try:
                 job = self._queue.take(_IDLE)

@@ -286,6 +286,19 @@ def test_points_of_a_clip_or_why_there_are_none(client):
         assert scene["error"]["type"] == "bad_request", scene
 
 
+def test_a_first_clip_that_was_cancelled_leaves_an_exploration_that_says_so(client):
+    created = start(client, steps=200).json()
+    name = created["exploration"]["id"]
+    assert created["exploration"]["state"] == "starting"
+    url = f"/v1/explorations/{name}/clips"
+    assert "wait" in error_of(client.post(url, json={"path": "hold"}), 409)["message"]
+    client.post(f"/v1/jobs/{created['job']['id']}/cancel", headers=ANNA)
+    assert ended(client, created["job"])["state"] == "cancelled"
+    assert client.get(f"/v1/explorations/{name}").json()["state"] == "failed"
+    assert "start another" in error_of(client.post(url, json={"path": "hold"}), 409)["message"]
+    assert client.delete(f"/v1/explorations/{name}").status_code == 204
+
+
 def test_every_route_is_in_the_openapi_file_and_the_other_way_round(client):
     described = client.get("/v1/openapi.json").json()
     assert described == json.loads(OPENAPI.read_text())

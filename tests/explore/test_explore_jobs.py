@@ -42,7 +42,11 @@ def test_a_restart_finds_what_waits_and_first_what_was_running(tmp_path):
     queue, added = filled(tmp_path, *"aab")
     running = queue.take(0)
     queue.will_make(running, "0002")
+    for step in range(5):
+        queue.progress(running, "sampling", step, 200)
     again = Queue(tmp_path, 100, 100)
+    # A page that goes on listening to its events asks for those after the last one that it saw.
+    assert again.get(running.id).version > running.version
     assert [job.id for job in again.waiting()] == [running.id, added[2].id, added[1].id]
     taken = again.take(0)
     assert (taken.id, taken.clip, taken.state) == (running.id, "0002", RUNNING)
