@@ -40,6 +40,7 @@ class Job:
         state: one of the words above.
         cancel: whether it was asked to end.
         error: why it failed.
+        remarks: what was assumed, for people.
         created, began, ended: seconds since 1970.
         order: in which it was accepted.
         stage, done, steps, step_began: of the running one; not on disk.
@@ -58,6 +59,7 @@ class Job:
     state: str = QUEUED
     cancel: bool = False
     error: dict[str, Any] | None = None
+    remarks: list[str] = field(default_factory=list)
     created: float = field(default_factory=time.time)
     began: float | None = None
     ended: float | None = None
@@ -219,6 +221,13 @@ class Queue:
                 job.first_step = time.time()
             job.stage, job.done, job.steps = stage, done, steps or job.steps
             job.version += 1
+
+    def remark(self, job: Job, text: str) -> None:
+        """Tell something about the job that its visitor should know."""
+        with self._changed:
+            if text not in job.remarks:
+                job.remarks.append(text)
+                job.version += 1
 
     def will_make(self, job: Job, clip: str) -> None:
         """Say on disk which clip the job makes, so that one that was finished is known after a kill."""

@@ -178,7 +178,10 @@ class Service:
         name = self.store.create(About(title, visitor, time.time(), asked.worlds_seed), picture)
         try:
             request = request_of(path.cameras, prompt, asked.seed or 0, sampling)
-            job = self.queue.add("start", visitor, name, request, said=path.said, prompt=prompt)
+            told = self._remarks(path, self.model.shape.frames)
+            job = self.queue.add(
+                *("start", visitor, name, request), said=path.said, prompt=prompt, remarks=told
+            )
         except Exception:
             self.store.remove(name)
             raise
@@ -194,7 +197,11 @@ class Service:
         usual = replace(tree.settings.sampling, shift=None)
         request = request_of(path.cameras, prompt, asked.seed, self.model.asked(asked, usual))
         job = self.queue.add(
-            *("extend", visitor, exploration, request), parent=parent.name, said=path.said, prompt=prompt
+            *("extend", visitor, exploration, request),
+            parent=parent.name,
+            said=path.said,
+            prompt=prompt,
+            remarks=self._remarks(path, len(path.cameras) - 1),
         )
         return job_view(self.queue, job, visitor)
 
@@ -249,6 +256,10 @@ class Service:
                 cameras = self.store.cameras(exploration, clip).transformed(origin)
                 write_mp4(path, self.model.render(replace(world, cameras=cameras)), tree.settings.fps)
         return path
+
+    def _remarks(self, path: Asked, frames: int) -> list[str]:
+        odd = [warning["message"] for warning in self.model.warnings(path.cameras, frames)]
+        return [*path.remarks, *odd]
 
     def _waiting(self, exploration: str) -> list[Job]:
         return [job for job in self.queue.of(exploration) if job.state not in ENDED]

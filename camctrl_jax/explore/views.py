@@ -125,4 +125,5 @@ def job_view(queue: Queue, job: Job, visitor: str) -> Answer:
             "elapsed": job.elapsed,
             "created": job.created,
             "error": job.error,
+            "remarks": list(job.remarks),
         }

@@ -149,6 +149,11 @@ class Worker:
         if not self._model.ready:
             self._tell(job, "loading the weights")
         pipeline = self._model.pipeline()
+        embedder = pipeline.embedder
+        if embedder.truncated([job.prompt]):
+            self._queue.remark(
+                job, f"The prompt is longer than {embedder.max_tokens} tokens; its end is left out."
+            )
         self._tell(job, "encoding what is given")
         return pipeline
 

@@ -299,6 +299,18 @@ def test_a_first_clip_that_was_cancelled_leaves_an_exploration_that_says_so(clie
     assert client.delete(f"/v1/explorations/{name}").status_code == 204
 
 
+def test_what_was_assumed_is_told_with_the_job(client, two):
+    file = {"name": "path.txt", "text": "".join(f"{t} 0 0 {t} 0 0 0 1\n" for t in range(9))}
+    asked = {"pose_file": file, "prompt": "one two three " * 20}
+    url = f"/v1/explorations/{two['id']}/clips"
+    job = done(client, client.post(url, json=asked, headers=ANNA).json())
+    said = "\n".join(job["remarks"])
+    assert "path.txt" in said  # its unit, and how its poses are spread over the frames
+    assert "in training it seldom" in said
+    assert "longer than 32 tokens" in said
+    client.delete(f"/v1/clips/{job['clip']}")
+
+
 def test_every_route_is_in_the_openapi_file_and_the_other_way_round(client):
     described = client.get("/v1/openapi.json").json()
     assert described == json.loads(OPENAPI.read_text())
