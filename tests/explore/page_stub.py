@@ -299,6 +299,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(stub.queue("scene", exploration, clip["id"], {}, {"said": clip["said"]}), 202)
         elif found := match(r"GET /v1/clips/([\w.]+)/scene"):
             self._answer(200, "application/octet-stream", _ply())
+        elif what == "GET /v1/jobs":
+            self._json({"jobs": list(stub.jobs.values())[::-1]})
         elif found := match(r"GET /v1/jobs/(\w+)/events"):
             if stub.refused_events:
                 stub.refused_events -= 1

@@ -251,6 +251,23 @@ def test_clip_and_exploration_are_deleted_after_a_question(visit, stub):
     assert stub.explorations == {}
 
 
+@pytest.mark.slow
+def test_job_elsewhere_is_seen_and_gone_to(visit, stub):
+    page = visit()
+    stub.hold.set()
+    page.click("#generate")
+    page.wait_for_selector("#jobs progress[value]")
+    assert page.locator("#no-clips").is_visible()
+    page.click("#new")
+    page.wait_for_selector("#others button")
+    assert page.locator("#form-title").inner_text() == "New exploration"
+    page.click("#others button")
+    page.wait_for_selector("#jobs progress")
+    page.locator("#others-box").wait_for(state="hidden")
+    stub.hold.clear()
+    page.wait_for_selector("#tree button")
+
+
 def tab_to(page, selector):
     """Goes on with the Tab key alone, and says if there is no way."""
     for _ in range(90):

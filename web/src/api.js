@@ -48,6 +48,7 @@ export const extend = (id, request) => json("POST", `/v1/explorations/${id}/clip
 export const setCurrent = (id, clip) => json("PUT", `/v1/explorations/${id}/current`, { clip });
 export const deleteClip = (clip) => json("DELETE", `/v1/clips/${clip}`);
 export const deleteExploration = (id) => call("DELETE", `/v1/explorations/${id}`);
+export const jobs = async () => (await json("GET", "/v1/jobs")).jobs;
 export const cancel = (job) => json("POST", `/v1/jobs/${job}/cancel`);
 export const makeScene = (clip) => json("POST", `/v1/clips/${clip}/scene`);
 export const points = async (clip) => (await call("GET", `/v1/clips/${clip}/scene?format=ply`)).arrayBuffer();

@@ -15,6 +15,20 @@ export function words(job) {
   return `${job.stage || "running"}${job.steps ? `, step ${job.done} of ${job.steps}` : ""}${left}`;
 }
 
+/** This visitor's jobs elsewhere, each with a button that goes there; gives how many there are. */
+export function drawOthers(jobs, exploration, onOpen) {
+  const others = jobs.filter((job) => active(job) && job.exploration !== exploration);
+  $("others-box").hidden = !others.length;
+  $("others").replaceChildren(
+    ...others.map((job) => {
+      const button = el("button", { type: "button", className: "quiet" }, "Open");
+      button.addEventListener("click", () => onOpen(job.exploration));
+      return el("li", {}, el("p", {}, `${KINDS[job.kind]} (${job.said}): ${words(job)}`), button);
+    }),
+  );
+  return others.length;
+}
+
 export class Jobs {
   constructor({ onEnd, onLost, onProblem, onNews }) {
     Object.assign(this, { onEnd, onLost, onProblem, onNews });

@@ -1,7 +1,7 @@
 import * as api from "./api.js";
 import { $, ask, el, number, say } from "./dom.js";
 import { flyWith } from "./fly.js";
-import { active, Jobs } from "./jobs.js";
+import { active, drawOthers, Jobs } from "./jobs.js";
 import { Path } from "./path.js";
 import { Player } from "./player.js";
 import { drawTree, lineOf } from "./tree.js";
@@ -173,17 +173,32 @@ async function open(id) {
 async function listExplorations() {
   const found = await api.explorations();
   const words = (e) => `${e.title || `Exploration ${e.id.slice(0, 6)}`} (${e.state === "ready" ? `${e.clips} ${e.clips === 1 ? "clip" : "clips"}` : e.state})`;
-  $("explorations").replaceChildren(
-    new Option(found.length ? "none: a new one" : "none yet", ""),
-    ...found.map((e) => new Option(words(e), e.id)),
-  );
+  const options = [new Option(found.length ? "none: a new one" : "none yet", ""), ...found.map((e) => new Option(words(e), e.id))];
+  const told = (list) => JSON.stringify(Array.from(list, (o) => [o.text, o.value]));
+  // A list that somebody has open is left alone where nothing changed.
+  if (told(options) !== told($("explorations").options)) $("explorations").replaceChildren(...options);
   $("explorations").value = state.exploration?.id ?? "";
+  await listOthers();
 }
 
-on("explorations", "change", () => open($("explorations").value));
+async function listOthers() {
+  const there = guarded(async (id) => {
+    await open(id);
+    await listExplorations();
+  });
+  const count = drawOthers(await api.jobs(), state.exploration?.id, there);
+  clearTimeout(state.again);
+  // They are not listened to: a browser opens few connections to one host.
+  if (count) state.again = setTimeout(() => listExplorations().catch(problem), 5000);
+}
+
+on("explorations", "change", async () => {
+  await open($("explorations").value);
+  await listOthers();
+});
 on("new", "click", async () => {
   await open("");
-  $("explorations").value = "";
+  await listExplorations();
 });
 on("delete-exploration", "click", async () => {
   if (!(await ask("Delete this exploration with all its clips for good?"))) return;

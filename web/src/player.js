@@ -24,6 +24,11 @@ export class Player {
     for (const name of ["play", "pause"]) {
       this.video.addEventListener(name, () => ($("play").textContent = this.video.paused ? "Play" : "Pause"));
     }
+    // The server renders it when it is first asked for, which takes a while.
+    const captions = { loadstart: "True render, being made", loadeddata: "True render", error: "True render: it could not be loaded" };
+    for (const [name, caption] of Object.entries(captions)) {
+      this.truth.addEventListener(name, () => ($("truth-caption").textContent = caption));
+    }
     // A looping video starts over alone: the true render is taken along.
     this.video.addEventListener("seeking", () => this.together());
   }
