@@ -137,6 +137,7 @@ class Stub:
             "exploration": exploration["id"], "parent": parent, "clip": None, "said": answer["said"],
             "prompt": request.get("prompt", ""), "position": 0, "stage": "waiting", "done": 0, "steps": STEPS,
             "seconds_left": None, "elapsed": 0.0, "created": time.time(), "error": None,
+            "remarks": ["the prompt is the stub's"],
         }  # fmt: skip
         self.jobs[job["id"]] = job
         threading.Thread(target=self._run, args=(job, exploration, request, answer), daemon=True).start()

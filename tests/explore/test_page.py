@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -140,6 +142,33 @@ def axe(page):
     return page.evaluate(AXE_FAILURES)
 
 
+def test_stub_answers_in_the_form_of_the_api(stub):
+    """What the page is tried against has the fields that the real server describes, no more and no fewer."""
+    schemas = json.loads((PAGE.parent / "openapi.json").read_text())["components"]["schemas"]
+
+    def asked(path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data else {}
+        request = Request(stub.url + path, data, headers)
+        with urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def agrees(answer, name):
+        assert set(answer) == set(schemas[name]["required"]), name
+
+    agrees(asked("v1/paths", {"path": "dolly in 1 m"}), "PathAnswer")
+    agrees(asked("v1/model"), "Model")
+    made = asked("v1/explorations", {"path": "dolly in 1 m", "worlds_seed": 3})
+    agrees(made, "Created")
+    agrees(made["job"], "Job")
+    exploration = made["exploration"]
+    while exploration["state"] != "ready":
+        exploration = asked(f"v1/explorations/{exploration['id']}")
+    agrees(exploration, "Exploration")
+    agrees(exploration["clips"][0], "Clip")
+    agrees(asked("v1/explorations")["explorations"][0], "ExplorationSummary")
+
+
 @pytest.mark.slow
 def test_world_is_explored_cancelled_branched_reloaded_and_downloaded(visit, stub):
     page = started(visit())
@@ -151,6 +180,7 @@ def test_world_is_explored_cancelled_branched_reloaded_and_downloaded(visit, stu
     page.click("#generate")
     page.wait_for_selector("#jobs progress[value]")
     assert "step" in page.locator("#jobs p").inner_text()
+    assert page.locator("#jobs .note").inner_text() == "the prompt is the stub's"
     shot(page, "running")
     page.click("#jobs button")
     until(page, "document.querySelector('#jobs p').textContent.endsWith('cancelled')")

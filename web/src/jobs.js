@@ -124,6 +124,7 @@ export class Jobs {
       }
       button.disabled = false;
     });
-    return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button);
+    const remarks = (job.remarks ?? []).map((remark) => el("li", {}, remark));
+    return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button, el("ul", { className: "note" }, ...remarks));
   }
 }
