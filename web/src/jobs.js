@@ -55,7 +55,7 @@ export class Jobs {
     const before = this.jobs.get(job.id);
     if (!before || before.version > job.version) return;
     this.jobs.set(job.id, job);
-    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${words(job)}`);
+    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${job.state === "running" ? "being made" : words(job)}`);
     if (active(before) && !active(job)) {
       if (job.state === "done") this.jobs.delete(job.id);
       this.onEnd(job);
