@@ -113,6 +113,16 @@ def until(page, expression):
     raise AssertionError(f"it never came to: {expression}\n{page.locator('body').inner_text()}")
 
 
+def asked(page, stub, field, fits):
+    """The last request with a field of which something holds, once there is one."""
+    for _ in range(200):
+        found = [body[field] for body in list(stub.bodies) if field in body and fits(body[field])]
+        if found:
+            return found[-1]
+        page.wait_for_timeout(50)
+    raise AssertionError(f"no request with such a {field}: {stub.bodies[-3:]}")
+
+
 def started(page, sentence="dolly in 1 m"):
     page.get_by_label("Sentence", exact=True).last.fill(sentence)
     page.get_by_role("button", name="Generate").click()
@@ -257,8 +267,7 @@ def test_pose_file_and_preset_with_an_amount(visit, stub, tmp_path):
     page.set_input_files("#pose-file", tmp_path / "walk.txt")
     page.fill("#from-frame", "1")
     until(page, "document.querySelector('#remarks').textContent.includes('metres')")
-    page.wait_for_timeout(600)
-    sent = stub.bodies[-1]["pose_file"]
+    sent = asked(page, stub, "pose_file", lambda file: "range" in file)
     assert sent == {"name": "walk.txt", "text": (tmp_path / "walk.txt").read_text(), "range": [1, None]}
     page.get_by_label("Preset", exact=True).first.check()
     page.select_option("#preset", "pan_left")
@@ -273,8 +282,8 @@ def test_clip_and_exploration_are_deleted_after_a_question(visit, stub):
     for answer, left in (("no", 2), ("yes", 1)):
         page.click("#delete-clip")
         page.click(f"#ask button[value={answer}]")
-        page.wait_for_timeout(400)
-        assert page.locator("#tree button").count() == left
+        page.wait_for_timeout(200)  # for a deletion that nobody wanted
+        until(page, f"document.querySelectorAll('#tree button').length === {left}")
     page.click("#delete-exploration")
     page.click("#ask button[value=yes]")
     until(page, "document.querySelector('#form-title').textContent === 'New exploration'")
@@ -372,9 +381,7 @@ def test_picture_is_sent_with_the_request(visit, stub, tmp_path):
     page.fill("#prompt", "a room")
     started(page)
     assert stub.pictures == [picture]
-    request = (
-        stub.bodies[-1] if "prompt" in stub.bodies[-1] else [b for b in stub.bodies if "prompt" in b][-1]
-    )
+    request = [body for body in stub.bodies if "prompt" in body][-1]
     assert request == {"path": "dolly in 1 m", "prompt": "a room"}
     assert page.locator("#compare-box").is_hidden()
 
@@ -389,11 +396,11 @@ def test_key_frames_are_set_by_keyboard_and_begin_at_the_last_camera(visit, stub
             page.keyboard.press(key)
         page.keyboard.press("k")
     assert page.locator("#keys li").count() == 2
-    until(page, "document.querySelector('#preview-sum').textContent.includes('m,')")
     shot(page, "keys")
     clip = next(iter(stub.explorations.values()))["clips"][0]
     last = np.array(clip["cameras"]["world_from_camera"][-1])
-    keys = np.array([k["world_from_camera"] for k in stub.bodies[-1]["key_frames"]])
+    sent = asked(page, stub, "key_frames", lambda keys: len(keys) == 3)
+    keys = np.array([k["world_from_camera"] for k in sent])
     np.testing.assert_allclose(keys[0], last, atol=1e-6)
     moved = (np.linalg.inv(last) @ keys)[:, :3, 3]
     assert moved[1, 2] > 0.2  # W is forward, which is z
@@ -403,8 +410,8 @@ def test_key_frames_are_set_by_keyboard_and_begin_at_the_last_camera(visit, stub
     page.get_by_text("Move all key frames").click()
     page.fill("#move-up", "0.5")
     page.click("#move-keys")
-    page.wait_for_timeout(600)
-    up = np.array([k["world_from_camera"] for k in stub.bodies[-1]["key_frames"]])
+    sent = asked(page, stub, "key_frames", lambda keys: len(keys) == 3 and keys != sent)
+    up = np.array([k["world_from_camera"] for k in sent])
     np.testing.assert_allclose((up - keys)[:, 1, 3], [0, -0.5, -0.5], atol=1e-5)  # y is down
     page.click("#keys [aria-label='Delete key frame 1']")
     assert page.locator("#keys li").count() == 1
