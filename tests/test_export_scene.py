@@ -129,6 +129,9 @@ def test_every_misfit_is_named_and_leaves_nothing(clip, tmp_path, capsys, monkey
     assert "--masks or --motion" in failure(
         capsys, video, "--cameras", poses, "--masks", tmp_path, "--motion", *to
     )
+    for option in (("--size", "96x160"), ("--frames", 9), ("--still",)):
+        told = failure(capsys, video, "--cameras", poses, *option, *to)
+        assert f"{option[0]} is of the render of a world" in told
     assert "planes is 1" in failure(capsys, video, "--cameras", poses, "--planes", 1, *to)
 
     save_cameras(cameras[:5], tmp_path / "five.json", format="transforms_json", image_size=SIZE)

@@ -190,6 +190,7 @@ GOOD = {"camera": "dolly in 1 m", "prompt": "a ball"}
         ({"height": 50}, "height=50"),
         ({"fps": -1.0}, "--fps -1"),
         ({"fps": float("nan")}, "--fps nan"),
+        ({"fps": 1e-9}, "--fps 1e-09: expected .* from 0.1 to 1000"),
         (
             {"intrinsics": (500.0, 500.0, 320.0, 240.0)},
             r"--intrinsics: .* \(500, 500, .* look like pixels",

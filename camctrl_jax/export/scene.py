@@ -45,7 +45,8 @@ class SceneRequest:
         source: a video, a folder of pictures, or a folder of ``generate``; None where ``worlds_seed`` is.
         cameras: the pose file; None where the source holds its own.
         intrinsics: fractions, instead of those of the pose file, which may hold none.
-        worlds_seed: of a world, instead of a source; size, frames, still: of its render.
+        worlds_seed: of a world, instead of a source; size (None: 96x160), frames (None: 49), still: of its
+            render.
         method: one of :data:`METHODS`.
         maps: folder of point maps of the key frames, of the method "maps".
         masks: folder of masks, one for each frame of the clip, white = moving.
@@ -61,8 +62,8 @@ class SceneRequest:
     metric: bool = False
     intrinsics: tuple[float, float, float, float] | None = None
     worlds_seed: int | None = None
-    size: tuple[int, int] = (96, 160)
-    frames: int = 49
+    size: tuple[int, int] | None = None
+    frames: int | None = None
     still: bool = False
     method: str = "dense"
     maps: Path | None = None
@@ -112,6 +113,10 @@ def _check(request: SceneRequest) -> None:
     """What can be told before anything is read."""
     if (request.source is None) == (request.worlds_seed is None):
         raise InvalidValue("give either a source (a video, or a folder of generate) or --worlds-seed.")
+    of_world = {"--size": request.size, "--frames": request.frames, "--still": request.still or None}
+    for option, value in of_world.items():
+        if request.source is not None and value is not None:
+            raise InvalidValue(f"{option} is of the render of a world (--worlds-seed): leave it out.")
     if request.worlds_seed is not None and request.cameras is not None:
         raise InvalidValue("--cameras goes with a video; a world has its own.")
     if request.intrinsics is not None and request.cameras is None:
@@ -133,7 +138,11 @@ def _check(request: SceneRequest) -> None:
 def _source(request: SceneRequest) -> SceneSource:
     if request.worlds_seed is not None:
         return source_of_world(
-            request.worlds_seed, request.size, request.frames, request.still, request.settings
+            request.worlds_seed,
+            request.size or (96, 160),
+            49 if request.frames is None else request.frames,
+            request.still,
+            request.settings,
         )
     return source_of_files(
         request.source,

@@ -37,11 +37,10 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
     add(
         "--size",
         type=image_size,
-        default=(96, 160),
         metavar="HEIGHTxWIDTH",
         help="of the render of a world (default 96x160)",
     )
-    add("--frames", type=int, default=49, help="of the render of a world (default 49)")
+    add("--frames", type=int, help="of the render of a world (default 49)")
     add("--still", action="store_true", help="the world with everything at rest")
     add("--metric", action="store_true", help="translations of --cameras and depth of --maps are metres")
     add(

@@ -19,6 +19,7 @@ from camctrl_jax.generate.path import path_of_request
 from camctrl_jax.generate.request import NO_CAMERA, Request
 from camctrl_jax.generate.start import Start, start_of_request
 from camctrl_jax.interop.described import SamplingDefaults
+from camctrl_jax.video.encoding import LEAST_FPS, MOST_FPS
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def _clip(request: Request, defaults: SamplingDefaults) -> tuple[ClipShape, floa
         getattr(defaults if getattr(request, name) is None else request, name)
         for name in ("frames", "height", "width", "fps")
     )
-    if not 0 < fps < float("inf"):
-        raise InvalidValue(f"--fps {fps:g}: expected a positive number of frames per second.")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise InvalidValue(f"--fps {fps:g}: expected frames per second, from {LEAST_FPS:g} to {MOST_FPS:g}.")
     if frames > defaults.frames:
         notes.append(f"{frames} frames are more than the {defaults.frames} the model was trained on.")
     if (height, width) != (defaults.height, defaults.width):

@@ -18,9 +18,8 @@ from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.sampling.exploration_folder import Clip, ExplorationSettings, storable
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
 from camctrl_jax.video.decoding import read_frames
+from camctrl_jax.video.encoding import LEAST_FPS, MOST_FPS
 
-LEAST_FPS, MOST_FPS = 0.1, 1000.0
-"""What every container keeps."""
 _WITH_MEMORY, _WITHOUT = 2, 4  # condition latents: 5 frames beside retrieved ones, 13 alone
 
 

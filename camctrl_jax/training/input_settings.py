@@ -85,6 +85,7 @@ def measured(config: ConfigDict) -> ConfigDict:
 
 
 def taken(stream: BatchStream, config: ConfigDict, clips: int, mesh: Mesh) -> tuple[Batch, ...]:
+    """The first batches of a stream, about ``clips`` clips and at least one batch, on the mesh; closes it."""
     count = max(1, clips // config.batch_size)
     batches = tuple(distribute_batch(batch, mesh) for batch in itertools.islice(stream, count))
     stream.close()

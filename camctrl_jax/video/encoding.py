@@ -27,6 +27,9 @@ from camctrl_jax.extras import require
 from camctrl_jax.files.atomic import replaced_file
 from camctrl_jax.video.colour import ACCURATE, BICUBIC, BT709, FULL_CHROMA
 
+LEAST_FPS, MOST_FPS = 0.1, 1000.0
+"""Frames per second that every container keeps."""
+
 
 def encode_mp4(frames: np.ndarray, fps: float, *, crf: float | None = 12.0) -> bytes:
     """Encode u8 [T, H, W, 3] as H.264 (libx264, yuv420p, BT.709) in an mp4.
