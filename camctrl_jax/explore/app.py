@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import re
@@ -10,13 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -29,15 +31,16 @@ from camctrl_jax.explore.schema import NewClip, NewCurrent, NewExploration, Path
 from camctrl_jax.explore.security import HEADERS, MOST_UPLOAD, Guard
 from camctrl_jax.explore.service import Service
 from camctrl_jax.explore.videos import asked_video, video_view
-from camctrl_jax.explore.views import job_view
+from camctrl_jax.explore.views import NOBODY, job_view
 
 _LOG = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 OPENAPI, PAGE = _HERE / "openapi.json", _HERE / "page"
 _VISITOR = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _FIELD = 3_000_000  # bytes of the text field of a form
-NOBODY = "everybody"
-"""The visitor of requests that name none."""
+_HEAVY = 2  # threads that render, encode and decode for visitors; all others stay free for short answers
+FORMS = ("multipart/form-data",)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def make_app(service: Service, hosts: Iterable[str] = ()) -> Starlette:
@@ -56,11 +59,17 @@ def make_app(service: Service, hosts: Iterable[str] = ()) -> Starlette:
         app.state.ending = True
         await run_in_threadpool(service.worker.stop)
 
-    errors = {UserError: _user_error, HTTPException: _http_error, Exception: _fault}
+    errors = {
+        UserError: _user_error,
+        OSError: _system_error,
+        HTTPException: _http_error,
+        Exception: _fault,
+    }
     app = Starlette(
         routes=_routes(), lifespan=lifespan, exception_handlers=errors, middleware=[Middleware(Guard, hosts)]
     )
     app.state.service, app.state.ending = service, False
+    app.state.heavy = anyio.CapacityLimiter(_HEAVY)
     return app
 
 
@@ -128,7 +137,8 @@ async def _explorations(request: Request) -> Response:
 
 async def _start(request: Request) -> Response:
     asked, image = await _new_exploration(request)
-    return await _answer(_service(request).start, asked, image, _visitor(request), status=201)
+    found = await _heavily(request, _service(request).start, asked, image, _visitor(request))
+    return JSONResponse(found, 201)
 
 
 async def _exploration(request: Request) -> Response:
@@ -136,7 +146,8 @@ async def _exploration(request: Request) -> Response:
 
 
 async def _remove(request: Request) -> Response:
-    await run_in_threadpool(_service(request).remove, request.path_params["exploration"])
+    name = request.path_params["exploration"]
+    await run_in_threadpool(_service(request).remove, name, _visitor(request))
     return Response(status_code=204)
 
 
@@ -172,13 +183,15 @@ async def _delete_clip(request: Request) -> Response:
 
 async def _content(request: Request) -> Response:
     name, line, kept = request.path_params["clip"], _flag(request, "line"), _flag(request, "download")
-    make = downloads.line_video if line else downloads.video
-    return await run_in_threadpool(make, _service(request).store, name, kept)
+    if line:
+        return await _heavily(request, downloads.line_video, _service(request).store, name, kept)
+    return await run_in_threadpool(downloads.video, _service(request).store, name, kept)
 
 
 async def _truth(request: Request) -> Response:
-    path = await run_in_threadpool(_service(request).truth, request.path_params["clip"])
-    return FileResponse(path, media_type="video/mp4")
+    name = request.path_params["clip"]
+    path = await _heavily(request, _service(request).truth, name)
+    return await run_in_threadpool(downloads.truth, path, name)
 
 
 async def _thumbnail(request: Request) -> Response:
@@ -233,24 +246,18 @@ async def _events(request: Request) -> Response:
 
 
 async def _new_video(request: Request) -> Response:
-    service, visitor, image = _service(request), _visitor(request), None
-    if request.headers.get("content-type", "").startswith("application/json"):
-        body = read(dict[str, str | float], await request.body())
-        fields = {name: str(value) for name, value in body.items()}
+    service, visitor = _service(request), _visitor(request)
+    fields: dict[str, Any]
+    if _kind(request) == "application/json":
+        fields, image = read(dict[str, str | int | float | dict[str, Any]], await request.body()), None
     else:
-        async with request.form(max_files=1, max_fields=10, max_part_size=_FIELD) as form:
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            files = {name: value for name, value in form.items() if isinstance(value, UploadFile)}
-            if set(files) - {"input_reference"}:
-                raise Refusal("bad_request", "The picture goes into input_reference.", "input_reference")
-            if files:
-                image = await files["input_reference"].read(MOST_UPLOAD)
+        fields, image = await _form(request, "input_reference", (*FORMS, "application/x-www-form-urlencoded"))
 
     def start() -> Any:
         job = service.start(asked_video(fields, service), image, visitor)["job"]
         return video_view(service, service.queue.get(job["id"]))
 
-    return await _answer(start)
+    return JSONResponse(await _heavily(request, start))
 
 
 async def _video(request: Request) -> Response:
@@ -261,35 +268,56 @@ async def _video(request: Request) -> Response:
 async def _video_content(request: Request) -> Response:
     service = _service(request)
     job = service.queue.get(request.path_params["job"])
-    if video_view(service, job)["status"] != "completed":
-        raise Refusal("not_found", f"The video {job.id} is not complete.")
-    name = f"{job.exploration}.{job.clip}"
-    return await run_in_threadpool(downloads.video, service.store, name, False)
+
+    def found() -> Response:
+        if video_view(service, job)["status"] != "completed":
+            raise Refusal("not_found", f"The video {job.id} is not complete.")
+        return downloads.video(service.store, f"{job.exploration}.{job.clip}", False)
+
+    return await run_in_threadpool(found)
 
 
 async def _new_exploration(request: Request) -> tuple[NewExploration, bytes | None]:
     """The request, and the picture if there is one."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind == "application/json":
+    if _kind(request) == "application/json":
         return read(NewExploration, await request.body()), None
-    if kind != "multipart/form-data":
+    fields, image = await _form(request, "image", FORMS)
+    unknown = sorted(set(fields) - {"request"})
+    if unknown:
+        raise Refusal("bad_request", f"The form has an unknown field {unknown[0][:80]!r}.", unknown[0][:80])
+    return read(NewExploration, fields.get("request", "{}").encode(), "request"), image
+
+
+async def _form(request: Request, picture: str, kinds: Iterable[str]) -> tuple[dict[str, str], bytes | None]:
+    """The text fields of a form, and the one file that it may hold, of the name ``picture``."""
+    kind = _kind(request)
+    if kind not in kinds:
         raise Refusal("unsupported", f"{kind[:100] or 'no type'}: send JSON, or multipart/form-data.")
-    async with request.form(max_files=1, max_fields=2, max_part_size=_FIELD) as form:
-        unknown = sorted(set(form) - {"request", "image"})
-        if unknown:
-            raise Refusal(
-                "bad_request", f"The form has an unknown field {unknown[0][:80]!r}.", unknown[0][:80]
-            )
-        said, image = form.get("request", "{}"), form.get("image")
-        if not isinstance(said, str):
-            raise Refusal("bad_request", "request: expected JSON as text, not a file.", "request")
-        if image is not None and not isinstance(image, UploadFile):
-            raise Refusal("bad_request", "image: expected a file.", "image")
-        asked = read(NewExploration, said.encode(), "request")
-        content = None if image is None else await image.read(MOST_UPLOAD)
-        if content == b"":
-            raise Refusal("bad_request", "image: the file is empty.", "image")
-        return asked, content
+    async with request.form(max_files=1, max_fields=10, max_part_size=_FIELD) as form:
+        fields: dict[str, str] = {}
+        content = None
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) != (name == picture):
+                expected = "a file" if name == picture else "text, not a file"
+                raise Refusal("bad_request", f"{name[:80]}: expected {expected}.", name[:80])
+            if name in fields:
+                raise Refusal("bad_request", f"The form has {name[:80]} twice.", name[:80])
+            if isinstance(value, UploadFile):
+                content = await value.read(MOST_UPLOAD)
+            else:
+                fields[name] = value
+    if content == b"":
+        raise Refusal("bad_request", f"{picture}: the file is empty.", picture)
+    return fields, content
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _heavily(request: Request, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Work of seconds, a few of which are done at a time."""
+    return await anyio.to_thread.run_sync(work, *arguments, limiter=request.app.state.heavy)
 
 
 async def _answer(work: Callable[..., Any], *arguments: Any, status: int = 200) -> Response:
@@ -329,6 +357,12 @@ def _number(request: Request, name: str, usual: int) -> int:
 async def _user_error(request: Request, error: Exception) -> Response:
     refusal = error if isinstance(error, Refusal) else refusal_of(error)
     return JSONResponse(refusal.body, refusal.status)
+
+
+async def _system_error(request: Request, error: OSError) -> Response:
+    if error.errno not in _FULL:
+        return await _fault(request, error)
+    return await _user_error(request, Refusal("storage_full", "The server's disk is full: try later."))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

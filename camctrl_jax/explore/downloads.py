@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from camctrl_jax.camera import save_cameras
 from camctrl_jax.camera.formats import FORMATS
-from camctrl_jax.errors import file_failures
 from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.scenes import FILES, FOLDER
 from camctrl_jax.explore.store import START, Store
@@ -23,16 +23,17 @@ from camctrl_jax.video.pictures import encode_png
 
 # A clip of an id never changes; its id is never given again.
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+_PART = 1 << 18  # bytes
+_GONE = "Clip {} was deleted meanwhile."
 
 
 def video(store: Store, name: str, kept: bool) -> Response:
     """A clip's video; FileResponse understands Range."""
     exploration, _, clip = store.clip(name)
     path = store.folder(exploration).clip(clip.name) / VIDEO
-    if not path.is_file():
-        raise Refusal("not_found", f"{VIDEO} of clip {name} is missing on the server.")
     filename = f"{name}.mp4" if kept else None
-    return FileResponse(path, media_type="video/mp4", filename=filename, headers=_FOREVER)
+    missing = f"{VIDEO} of clip {name} is missing on the server."
+    return _file(path, "video/mp4", missing, filename=filename, headers=_FOREVER)
 
 
 def line_video(store: Store, name: str, kept: bool) -> Response:
@@ -45,7 +46,12 @@ def line_video(store: Store, name: str, kept: bool) -> Response:
         parts = (folder.read_frames(each, tree.settings) for each in store.line(tree, clip))
         write_mp4_of_parts(path, parts, tree.settings.fps)
     filename = f"{name}-line.mp4" if kept else None
-    return FileResponse(path, media_type="video/mp4", filename=filename, headers=_FOREVER)
+    return _file(path, "video/mp4", _GONE.format(name), filename=filename, headers=_FOREVER)
+
+
+def truth(path: Path, name: str) -> Response:
+    """The true render of a clip."""
+    return _file(path, "video/mp4", _GONE.format(name))
 
 
 def thumbnail(store: Store, name: str, frame: int) -> Response:
@@ -60,9 +66,7 @@ def thumbnail(store: Store, name: str, frame: int) -> Response:
 def start_picture(store: Store, exploration: str) -> Response:
     """What an exploration starts from, before there is a clip."""
     path = store.home(exploration) / START
-    if not path.is_file():
-        raise Refusal("not_found", "This exploration was not started from a picture.")
-    return FileResponse(path, media_type="image/png", headers=_FOREVER)
+    return _file(path, "image/png", "This exploration was not started from a picture.", headers=_FOREVER)
 
 
 def cameras(store: Store, name: str, pose_format: str | None, line: bool) -> Response:
@@ -84,9 +88,9 @@ def cameras(store: Store, name: str, pose_format: str | None, line: bool) -> Res
             content, kind = target.read_bytes(), "application/octet-stream"
         else:
             suffix, kind = ".zip", "application/zip"
-            packed = scratch / "cameras.zip"
-            _zip(packed, {f"cameras/{each.relative_to(target)}": each for each in _files(target)})
-            content = packed.read_bytes()
+            content = b"".join(
+                _zipped({f"cameras/{each.relative_to(target)}": each for each in _files(target)})
+            )
     filename = f"{name}-{pose_format}{suffix}"
     disposition = f'attachment; filename="{filename}"'
     return Response(content, media_type=kind, headers={"Content-Disposition": disposition})
@@ -99,9 +103,8 @@ def scene(store: Store, name: str, kind: str) -> Response:
     exploration, _, clip = store.clip(name)
     file, media = FILES[kind]
     path = store.made(exploration, clip.name, FOLDER) / file
-    if not path.is_file():
-        raise Refusal("not_found", f"The points of clip {name} were not made yet: POST to the same address.")
-    return FileResponse(path, media_type=media, filename=f"{name}.{kind}")
+    missing = f"The points of clip {name} were not made yet: POST to the same address."
+    return _file(path, media, missing, filename=f"{name}.{kind}")
 
 
 def project(store: Store, exploration: str) -> Response:
@@ -109,32 +112,61 @@ def project(store: Store, exploration: str) -> Response:
     tree = store.tree(exploration)
     if not tree.clips:
         raise Refusal("conflict", tree.problem or "The exploration has no clip yet.")
-    store.check_room()
     folder = store.folder(exploration)
     found = {f"{exploration}/{file}": folder.path / file for file in (SETTINGS, CURSOR)}
     for name in tree.clips:
         for path in _files(folder.clip(name)):
             found[f"{exploration}/{CLIPS}/{name}/{path.relative_to(folder.clip(name))}"] = path
-    packed = store.scratch / f"{exploration}-{os.urandom(4).hex()}.zip"
-    try:
-        _zip(packed, found)
-    except BaseException:
-        packed.unlink(missing_ok=True)
-        raise
-    return FileResponse(
-        packed,
-        media_type="application/zip",
-        filename=f"{exploration}.zip",
-        background=BackgroundTask(packed.unlink, missing_ok=True),
-    )
+    headers = {"Content-Disposition": f'attachment; filename="{exploration}.zip"'}
+    return StreamingResponse(_zipped(found), media_type="application/zip", headers=headers)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def _zip(target: Path, files: dict[str, Path]) -> None:
-    # Videos and pictures do not get smaller: stored, which also lets readers seek.
-    with file_failures(target), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+class _Pipe(io.RawIOBase):
+    """Where a zip is written to, piece by piece, that is taken away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: bytes) -> int:
+        self._content += content
+        return len(content)
+
+    def taken(self) -> bytes:
+        """What was written since the last time."""
+        content = bytes(self._content)
+        self._content.clear()
+        return content
+
+
+def _zipped(files: dict[str, Path]) -> Iterator[bytes]:
+    """A zip as it is sent: it takes no place on the disk, however many ask for it and stop half-way."""
+    pipe = _Pipe()
+    # Videos and pictures do not get smaller: stored.
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as packed:
         for name, path in files.items():
-            packed.write(path, name)
+            with path.open("rb") as source, packed.open(_info(path, name), "w") as target:
+                while part := source.read(_PART):
+                    target.write(part)
+                    yield pipe.taken()
+    yield pipe.taken()
+
+
+def _info(path: Path, name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+
+
+def _file(path: Path, media: str, missing: str, **options: Any) -> Response:
+    """A file, of which FileResponse sends any Range; an exploration may be deleted at any moment."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise Refusal("not_found", missing) from error
+    return FileResponse(path, media_type=media, stat_result=found, **options)

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 
+from starlette.concurrency import run_in_threadpool
+
 from camctrl_jax.explore.jobs import ENDED, Job
 from camctrl_jax.explore.views import Answer
 
@@ -29,7 +31,7 @@ async def events(
     yield b"retry: 1000\n\n"
     while True:
         if job.version > told:
-            shown = view(job)
+            shown = await run_in_threadpool(view, job)  # which waits while a job is written to disk
             told, last = shown["version"], loop.time()
             yield f"id: {told}\nevent: job\ndata: {json.dumps(shown, allow_nan=False)}\n\n".encode()
         elif loop.time() - last > _ALIVE:

@@ -14,7 +14,9 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from camctrl_jax.errors import UserError
 from camctrl_jax.explore.problems import Refusal
@@ -25,6 +27,7 @@ QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed"
 ENDED = frozenset({DONE, FAILED, CANCELLED})
 _ID = re.compile(r"j[0-9a-f]{16}")
 _MORE_THAN_SEEN = 1_000_000
+_VISITORS_KEPT = 10_000
 _KEPT = 500  # ended jobs; older ones are forgotten, their clips are not
 
 
@@ -48,7 +51,7 @@ class Job:
     """
 
     id: str
-    kind: str
+    kind: Literal["start", "extend", "scene"]
     visitor: str
     exploration: str
     request: dict[str, Any]
@@ -56,7 +59,7 @@ class Job:
     clip: str | None = None
     said: str = ""
     prompt: str = ""
-    state: str = QUEUED
+    state: Literal["queued", "running", "done", "failed", "cancelled"] = QUEUED
     cancel: bool = False
     error: dict[str, Any] | None = None
     remarks: list[str] = field(default_factory=list)
@@ -99,8 +102,8 @@ class Queue:
         found = []
         for path in folder.glob("j*.json"):
             try:
-                found.append(Job(**read_json(path)))
-            except (UserError, TypeError) as error:
+                found.append(msgspec.convert(read_json(path), Job))
+            except (UserError, msgspec.ValidationError) as error:
                 self.unreadable.append(f"{path}: {error}")
         for job in sorted(found, key=lambda job: job.order):
             self._jobs[job.id] = job
@@ -173,6 +176,13 @@ class Queue:
         """Those of one exploration."""
         return [job for job in self.all() if job.exploration == exploration]
 
+    def by_exploration(self) -> dict[str, list[Job]]:
+        """All, by the exploration that they are of."""
+        found: dict[str, list[Job]] = {}
+        for job in self.all():
+            found.setdefault(job.exploration, []).append(job)
+        return found
+
     def waiting(self) -> list[Job]:
         """In the order in which they will run: the running one first, then the visitor who was served the
         longest ago, and so on in turn.
@@ -205,8 +215,11 @@ class Queue:
                 job = self._next()
             if job is None:
                 return None
-            job.state, job.began, job.stage = RUNNING, job.began or time.time(), "starting"
-            self._served[job.visitor] = time.time()
+            job.state, job.began, job.stage = RUNNING, time.time(), "starting"
+            self._served.pop(job.visitor, None)  # so that it is the last of the dictionary
+            self._served[job.visitor] = job.began
+            while len(self._served) > _VISITORS_KEPT:
+                del self._served[next(iter(self._served))]
             self._saved(job)
             return job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.framing import Framing, null_intrinsics
 from camctrl_jax.checkpoints.pipelines import check_clip_size, load_pipeline, open_model
 from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.data.text import TextEmbedder, embedder_from_settings
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import ClipError, InvalidValue, UserError
@@ -23,9 +25,11 @@ from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
 from camctrl_jax.worlds.windows import at_frames
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 50_000_000
 _LOOKED_AT = 64  # worlds, for what paths of training span
 _INNER = (5, 95)  # percent
+_WORLDS_KEPT = 16
+_ROUNDED = 1.001
 
 
 class Model:
@@ -49,6 +53,7 @@ class Model:
         self.fps: float = defaults.fps
         self.extension: Extension = usual_extension(defaults, self.shape)
         self.sampling = Sampling(Guidance(defaults.text_guidance, defaults.camera_guidance))
+        self.world_of = functools.lru_cache(_WORLDS_KEPT)(_world_of)
         self.trained_on = self._spans()
 
     @property
@@ -72,20 +77,32 @@ class Model:
             self._pipeline = load_pipeline(self._model, self._autoencoder, float32=self._float32)
         return self._pipeline
 
+    @functools.cached_property
+    def embedder(self) -> TextEmbedder:
+        """Of prompts. It needs no parameters."""
+        return embedder_from_settings(self._model.text)
+
+    def check_prompt(self, prompt: str) -> None:
+        """That all of a prompt reaches the weights.
+
+        Raises:
+            Refusal: its end would be left out.
+        """
+        if self.embedder.truncated([prompt]):
+            raise Refusal(
+                "bad_request",
+                f"prompt: these weights take {self.embedder.max_tokens} words or parts of words, and the end "
+                "of this prompt would be left out: make it shorter.",
+                "prompt",
+            )
+
     def world(self, seed: int) -> World:
         """A procedural world as long as a first clip."""
-        shape = self.shape
-        return sample_world(
-            seed, WorldsConfig(frames=shape.frames, fps=self.fps, aspect=shape.width / shape.height)
-        )
-
-    def render(self, world: World) -> np.ndarray:
-        """All its frames, u8 [T, H, W, 3]."""
-        return np.asarray(render_rgb([world], self.shape.height, self.shape.width))[0]
+        return self.world_of(seed, *self._world_options())
 
     def first_frame(self, world: World) -> np.ndarray:
         """u8 [H, W, 3]."""
-        return self.render(at_frames(world, [0]))[0]
+        return np.asarray(render_rgb([at_frames(world, [0])], self.shape.height, self.shape.width))[0, 0]
 
     def picture(self, content: bytes) -> np.ndarray:
         """An uploaded picture, or the first frame of a video, as u8 [H, W, 3] of the clips' size.
@@ -125,33 +142,57 @@ class Model:
             raise Refusal("bad_request", str(error), "guidance") from error
 
     def warnings(self, cameras: Cameras, frames: int) -> list[dict[str, str]]:
-        """What is odd about the path of a clip of so many frames, for these weights."""
-        found = []
+        """Where the path of a clip of so many frames leaves what these weights were trained on.
+
+        Args:
+            cameras: of the clip; where it goes on from another one, the last of that comes first.
+            frames: that the clip gets.
+        """
         share = frames / self.shape.frames
-        for name, value, unit, what in (
-            ("length_m", cameras.path_length, "m", "moves"),
-            ("rotation_deg", cameras.total_rotation, "degrees", "turns"),
+        speed, turning = _paces(cameras, self.fps)
+        found = []
+        for name, value, most, told in (
+            ("length_m", cameras.path_length, share, "moves {:.1f} m in this clip"),
+            ("rotation_deg", cameras.total_rotation, share, "turns {:.0f} degrees in this clip"),
+            ("speed_m_s", speed, 1.0, "moves at {:.1f} m a second at its fastest"),
+            ("turning_deg_s", turning, 1.0, "turns by {:.0f} degrees a second at its fastest"),
         ):
             span = self.trained_on[name]
-            if span is not None and value > span[1] * share:
+            if span is not None and value > _ROUNDED * span[1] * most:
                 found.append(
                     {
                         "type": "outside_training",
-                        "message": f"The camera {what} {value:.1f} {unit} in {frames} frames; in training it "
-                        f"seldom did more than {span[1] * share:.1f}. The clip may follow it less.",
+                        "message": f"The camera {told.format(value)}; in training it seldom did more than "
+                        f"{span[1] * most:.1f}. The clip may follow it less.",
                     }
                 )
         return found
 
     def _spans(self) -> dict[str, Any]:
         """What the paths of training span in a clip; known of weights that were trained on worlds."""
+        names = ("length_m", "rotation_deg", "speed_m_s", "turning_deg_s")
         if self._model.text.get("kind") != "words":
-            return {"length_m": None, "rotation_deg": None, "said": "not known of these weights"}
-        paths = [self.world(seed).cameras for seed in range(_LOOKED_AT)]
-        lengths = np.percentile([path.path_length for path in paths], _INNER)
-        turns = np.percentile([path.total_rotation for path in paths], _INNER)
-        return {
-            "length_m": [round(float(value), 2) for value in lengths],
-            "rotation_deg": [round(float(value), 1) for value in turns],
-            "said": f"{_INNER[1] - _INNER[0]} % of the paths of procedural worlds, in a first clip",
+            return dict.fromkeys(names) | {"said": "not known of these weights"}
+        paths = [_world_of(seed, *self._world_options()).cameras for seed in range(_LOOKED_AT)]
+        values = [(path.path_length, path.total_rotation, *_paces(path, self.fps)) for path in paths]
+        spans = np.percentile(values, _INNER, axis=0).T.round(2).tolist()
+        share = f"{_INNER[1] - _INNER[0]} %"
+        return dict(zip(names, spans, strict=True)) | {
+            "said": f"{share} of the paths of procedural worlds, in a first clip"
         }
+
+    def _world_options(self) -> tuple[int, float, float]:
+        return self.shape.frames, self.fps, self.shape.width / self.shape.height
+
+
+def _world_of(seed: int, frames: int, fps: float, aspect: float) -> World:
+    """A procedural world of so many frames."""
+    return sample_world(seed, WorldsConfig(frames=frames, fps=fps, aspect=aspect))
+
+
+def _paces(cameras: Cameras, fps: float) -> tuple[float, float]:
+    """Metres and degrees per second, where they are most."""
+    if len(cameras) < 2:
+        return 0.0, 0.0
+    steps = np.linalg.norm(np.diff(cameras.positions, axis=0), axis=1)
+    return float(steps.max() * fps), float(cameras.rotation_steps.max() * fps)

@@ -6,22 +6,28 @@ Words are presets or sentences, never names of files: a visitor must not read th
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from camctrl_jax.camera import Cameras
+from camctrl_jax.camera.formats.kitti import FORMAT as MATRICES
+from camctrl_jax.camera.formats.posefile import AS_THE_FORMAT_SAYS, Convention
 from camctrl_jax.camera.interpolation import interpolate_keyframes
+from camctrl_jax.camera.misread import misread
 from camctrl_jax.camera.moves import path_of
 from camctrl_jax.camera.path_text import PathTextError, stages_from_text
 from camctrl_jax.camera.playing import Playing, played_path
 from camctrl_jax.camera.presets import PRESETS, preset
+from camctrl_jax.camera.reading import Reading
 from camctrl_jax.errors import UserError
 from camctrl_jax.explore.problems import Refusal, refusal_of
 from camctrl_jax.explore.schema import CamerasRequest, KeyFrame, PathFields, PoseFileRequest
 from camctrl_jax.sampling.exploration_path import path_of_clip
 
+_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL's, or those of OpenCV seen from there
 _SAME_PLACE, _SAME_WAY = 0.02, 0.02  # metres and entries of a rotation, of poses that were rounded
 
 
@@ -53,11 +59,13 @@ class Asked:
         cameras: ``Place.poses`` of them, in metres, seen from the first.
         said: the words for the record.
         remarks: what was assumed.
+        warnings: {type, message} of what looks like a mistake.
     """
 
     cameras: Cameras
     said: str
     remarks: tuple[str, ...]
+    warnings: tuple[dict[str, str], ...] = ()
 
 
 def asked_path(fields: PathFields, place: Place, scratch: Path, own: Cameras | None = None) -> Asked:
@@ -78,6 +86,7 @@ def asked_path(fields: PathFields, place: Place, scratch: Path, own: Cameras | N
     if not given and own is None:
         raise Refusal("bad_request", "No path: say one, for example path: 'dolly in 1 m'.", "path")
     param = given[0] if given else "path"
+    warnings: tuple[dict[str, str], ...] = ()
     try:
         if not given:
             cameras, said, remarks = own, "the world's own path", ()
@@ -85,6 +94,7 @@ def asked_path(fields: PathFields, place: Place, scratch: Path, own: Cameras | N
             cameras, said, remarks = _spoken(fields.path, place), fields.path, ()
         elif fields.cameras is not None:
             cameras, remarks = _listed(fields.cameras, place)
+            warnings = _odd(cameras)
             said = f"{len(fields.cameras.world_from_camera)} cameras"
         elif fields.key_frames is not None:
             cameras, remarks = _through(fields.key_frames, place), ()
@@ -96,9 +106,8 @@ def asked_path(fields: PathFields, place: Place, scratch: Path, own: Cameras | N
             said += f", times {fields.scale:g}"
         cameras = cameras.scaled(fields.scale, metric=True)
         lens = place.last.intrinsics[0]
-        return Asked(
-            path_of_clip(cameras, place.poses, place.fps, lens, goes_on=place.goes_on), said, remarks
-        )
+        path = path_of_clip(cameras, place.poses, place.fps, lens, goes_on=place.goes_on)
+        return Asked(path, said, remarks, warnings)
     except UserError as error:
         raise refusal_of(error, param) from error
 
@@ -134,11 +143,40 @@ def _listed(asked: CamerasRequest, place: Place) -> tuple[Cameras, tuple[str, ..
             raise Refusal(
                 "bad_request",
                 "The first of the cameras, which are relative to the exploration, is not the last camera so "
-                f"far, which is at {np.round(place.last.positions[0], 3).tolist()}: begin there, leave it "
-                "out, or say relative_to: last_frame.",
+                f"far, which is at {np.round(place.last.positions[0], 3).tolist()}: {_meant(place, poses[0])}"
+                "begin there, leave it out, or say relative_to: last_frame.",
                 "cameras",
             )
     return cameras, remarks
+
+
+def _meant(place: Place, first: np.ndarray) -> str:
+    """In which other convention a path would begin at the last camera so far; "" for none."""
+    inverse, lens = np.linalg.inv(first), place.last.intrinsics[0]
+    for pose, what in (
+        (inverse, "camera-from-world matrices; invert them"),
+        (
+            first @ _AXES,
+            "poses with OpenGL axes (x right, y up, z back); negate their second and third column",
+        ),
+        (_AXES @ first @ _AXES, "poses in a world with OpenGL axes; negate y and z of both sides"),
+        (inverse @ _AXES, "camera-from-world matrices of OpenGL axes; invert them and turn the axes"),
+    ):
+        if _same(place.last, Cameras(pose[None], lens)):
+            return f"these look like {what}, and they begin there. Else "
+    return ""
+
+
+def _odd(cameras: Cameras) -> tuple[dict[str, str], ...]:
+    """Whether poses look as if they were written in another convention."""
+    told = misread(cameras, MATRICES, AS_THE_FORMAT_SAYS)
+    if not told:
+        return ()
+    told = re.sub(r" \(try [^)]*\)", "", told)  # options of a command line
+    message = (
+        f"These may be poses of another convention. They were taken as OpenCV's, world from camera: {told}."
+    )
+    return ({"type": "convention", "message": message},)
 
 
 def _through(frames: list[KeyFrame], place: Place) -> Cameras:
@@ -159,18 +197,30 @@ def _of_file(asked: PoseFileRequest, place: Place, scratch: Path) -> tuple[Camer
     path.write_text(asked.text, encoding="utf-8")
     try:
         lens = place.last.intrinsics[0]
-        played = played_path(path, place.poses, place.fps, playing=Playing(part=asked.range))
+        convention = Convention(asked.invert, asked.axes, asked.quaternions)
+        # With a size, so that no picture is looked for that the text names.
+        reading = Reading(None, place.size, convention)
+        playing = Playing(part=asked.range)
+        played = played_path(path, place.poses, place.fps, reading=reading, playing=playing)
     except UserError as error:
-        raise Refusal("bad_request", str(error).replace(str(path), asked.name), "pose_file") from error
+        text = _as_fields(str(error).replace(str(path), asked.name))
+        raise Refusal("bad_request", text, "pose_file") from error
     finally:
         path.unlink(missing_ok=True)
-    remarks = tuple(remark.replace(str(path), asked.name) for remark in played.remarks)
+    remarks = tuple(_as_fields(remark.replace(str(path), asked.name)) for remark in played.remarks)
     if not played.cameras.metric:
         remarks += (
             f"{asked.name} does not say its unit; its path of {played.cameras.path_length:.2f} units is "
             "taken as metres (scale changes that).",
         )
     return played.cameras.with_intrinsics(lens), remarks
+
+
+def _as_fields(text: str) -> str:
+    """Options of the command line as the fields of a request that they are here."""
+    for option in ("invert", "axes", "quaternions", "range"):
+        text = text.replace(f"--{option}", option)
+    return text
 
 
 def _same(last: Cameras, cameras: Cameras) -> bool:

@@ -53,11 +53,14 @@ class KeyFrame(_Closed):
 
 
 class PoseFileRequest(_Closed):
-    """A text pose file of any known format."""
+    """A text pose file of any known format, and where it departs from that."""
 
     name: Annotated[str, msgspec.Meta(max_length=255)]
     text: Annotated[str, msgspec.Meta(max_length=2_000_000)]
     range: tuple[int | None, int | None] | None = None
+    invert: bool = False
+    axes: Annotated[str, msgspec.Meta(max_length=3)] = ""
+    quaternions: Literal["", "xyzw", "wxyz"] = ""
 
 
 class PathFields(_Closed):

@@ -92,7 +92,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and (origin == "null" or urlsplit(origin).netloc.lower() != host):
             raise Refusal("forbidden", f"A page of {origin[:100]!r} may not use this server.")
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        site = headers.get("sec-fetch-site", "none")
+        if site not in ("same-origin", "none") and headers.get("sec-fetch-mode") != "navigate":
             raise Refusal("forbidden", "A page of another site may not use this server.")
 
     def _counted(self, receive: Receive, most: int) -> Receive:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +15,12 @@ import numpy as np
 import camctrl_jax
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.presets import PRESETS
-from camctrl_jax.errors import UserError
 from camctrl_jax.explore.jobs import ENDED, RUNNING, Job, Queue
+from camctrl_jax.explore.known_world import KnownWorld, Told, warnings_of_points
 from camctrl_jax.explore.model import MOST_PIXELS, Model
 from camctrl_jax.explore.paths import Asked, Place, asked_path
 from camctrl_jax.explore.problems import Refusal
+from camctrl_jax.explore.scenes import points_of
 from camctrl_jax.explore.schema import MOST_POSES, MOST_PROMPT, NewClip, NewExploration, PathRequest
 from camctrl_jax.explore.security import MOST_BODY, MOST_UPLOAD
 from camctrl_jax.explore.store import About, Store, Tree
@@ -25,13 +28,18 @@ from camctrl_jax.explore.views import (
     Answer,
     cameras_view,
     clip_view,
+    damaged_view,
     exploration_view,
+    is_mine,
     job_view,
     summary_view,
 )
 from camctrl_jax.explore.worker import Worker, request_of
 from camctrl_jax.sampling.exploration_folder import Clip
 from camctrl_jax.video.encoding import write_mp4
+
+Ground = Callable[[Cameras], list[Told]]
+"""What a path, in the frame of its exploration, runs into."""
 
 SAID = (
     "Say what the camera does: 'dolly in 1.5 m, then pan left 40 deg while rising 0.3 m'. A comma or 'then' "
@@ -46,13 +54,16 @@ class Service:
 
     Attributes:
         store, queue, model, worker: its parts.
+        rendering: held while a true render is made, one at a time.
+        changing: held while a job is accepted that needs a clip, or a clip is deleted that a job may need.
     """
 
     store: Store
     queue: Queue
     model: Model
     worker: Worker
-    rendering: threading.Lock
+    rendering: threading.Lock = field(default_factory=threading.Lock)
+    changing: threading.Lock = field(default_factory=threading.Lock)
 
     def facts(self) -> Answer:
         """``GET /v1/model``."""
@@ -81,6 +92,7 @@ class Service:
                 "body_bytes": MOST_BODY,
                 "image_pixels": MOST_PIXELS,
                 "prompt_characters": MOST_PROMPT,
+                "prompt_tokens": model.embedder.max_tokens,
                 "poses": MOST_POSES,
                 "queue": self.queue.most,
                 "queue_per_visitor": self.queue.most_of_one,
@@ -106,12 +118,13 @@ class Service:
 
     def explorations(self, visitor: str) -> Answer:
         """All, the newest first; one that is deleted meanwhile is left out."""
-        found = []
+        found, jobs = [], self.queue.by_exploration()
         for name in self.store.ids():
             try:
-                found.append(summary_view(self.store, self.queue, name, visitor))
-            except UserError:
-                continue
+                found.append(summary_view(self.store, jobs.get(name, []), name, visitor))
+            except Refusal as refusal:
+                if refusal.type != "not_found":
+                    found.append(damaged_view(name))
         return {"explorations": sorted(found, key=lambda each: -each["created"])}
 
     def exploration(self, name: str, visitor: str) -> Answer:
@@ -121,7 +134,8 @@ class Service:
     def clip(self, name: str) -> Answer:
         """One clip."""
         exploration, tree, clip = self.store.clip(name)
-        return clip_view(self.store, exploration, tree, clip, self.store.about(exploration).worlds_seed)
+        in_world = self.store.about(exploration).worlds_seed is not None
+        return clip_view(self.store, exploration, tree, clip, in_world)
 
     def job(self, name: str, visitor: str) -> Answer:
         """One job."""
@@ -138,15 +152,15 @@ class Service:
             if asked.parent is not None:
                 raise Refusal("bad_request", "parent without exploration: name both or neither.", "parent")
             place, own = self._beginning(asked.worlds_seed)
-            origin = place.last
+            ground = self._ground_of(asked.worlds_seed)
         else:
             tree = self._tree(asked.exploration)
             clip = self._parent(asked.exploration, tree, asked.parent)
             place, own = self._after(asked.exploration, clip), None
-            origin = place.last
+            ground = self._ground(asked.exploration, tree, clip)
         path = self._asked(asked, place, own)
         # In the frame of the exploration, the camera where it begins included.
-        shown = path.cameras.transformed(origin.world_from_camera[0])
+        shown = path.cameras.transformed(place.last.world_from_camera[0])
         frames = place.poses - place.goes_on
         return {
             "cameras": cameras_view(shown),
@@ -155,7 +169,7 @@ class Service:
             "rotation_deg": round(path.cameras.total_rotation, 3),
             "seconds": round(frames / place.fps, 3),
             "remarks": list(path.remarks),
-            "warnings": self.model.warnings(path.cameras, frames),
+            "warnings": self._warnings(path, place, ground),
         }
 
     def start(self, asked: NewExploration, image: bytes | None, visitor: str) -> Answer:
@@ -167,6 +181,7 @@ class Service:
         place, own = self._beginning(asked.worlds_seed)
         path = self._asked(asked, place, own)
         prompt = asked.prompt or ""
+        self.model.check_prompt(prompt)
         if asked.prompt is None and asked.worlds_seed is not None:
             prompt = self.model.world(asked.worlds_seed).captions[0]
         sampling = self.model.asked(asked, self.model.sampling)
@@ -178,7 +193,7 @@ class Service:
         name = self.store.create(About(title, visitor, time.time(), asked.worlds_seed), picture)
         try:
             request = request_of(path.cameras, prompt, asked.seed or 0, sampling)
-            told = self._remarks(path, self.model.shape.frames)
+            told = self._remarks(path, place, self._ground_of(asked.worlds_seed))
             job = self.queue.add(
                 *("start", visitor, name, request), said=path.said, prompt=prompt, remarks=told
             )
@@ -192,26 +207,33 @@ class Service:
         self.store.check_room()
         tree = self._tree(exploration)
         parent = self._parent(exploration, tree, asked.parent)
-        path = self._asked(asked, self._after(exploration, parent), None)
+        place = self._after(exploration, parent)
+        path = self._asked(asked, place, None)
         prompt = parent.prompt if asked.prompt is None else asked.prompt
+        if asked.prompt is not None:
+            self.model.check_prompt(prompt)
         usual = replace(tree.settings.sampling, shift=None)
         request = request_of(path.cameras, prompt, asked.seed, self.model.asked(asked, usual))
-        job = self.queue.add(
-            *("extend", visitor, exploration, request),
-            parent=parent.name,
-            said=path.said,
-            prompt=prompt,
-            remarks=self._remarks(path, len(path.cameras) - 1),
-        )
+        told = self._remarks(path, place, self._ground(exploration, tree, parent))
+        with self.changing:
+            self._parent(exploration, self._tree(exploration), f"{exploration}.{parent.name}")
+            job = self.queue.add(
+                *("extend", visitor, exploration, request),
+                parent=parent.name,
+                said=path.said,
+                prompt=prompt,
+                remarks=told,
+            )
         return job_view(self.queue, job, visitor)
 
     def make_scene(self, name: str, visitor: str) -> Answer:
         """Points of a clip's line, which are a job."""
-        exploration, _, clip = self.store.clip(name)
         self.store.check_room()
-        job = self.queue.add(
-            *("scene", visitor, exploration, {}), parent=clip.name, said="3-D", prompt=clip.prompt
-        )
+        with self.changing:
+            exploration, _, clip = self.store.clip(name)
+            job = self.queue.add(
+                *("scene", visitor, exploration, {}), parent=clip.name, said="3-D", prompt=clip.prompt
+            )
         return job_view(self.queue, job, visitor)
 
     def cancel(self, name: str, visitor: str) -> Answer:
@@ -230,36 +252,73 @@ class Service:
     def delete_clip(self, name: str, visitor: str) -> Answer:
         """Delete a clip from which nothing goes on, nor will."""
         exploration, _, clip = self.store.clip(name)
-        if any(job.parent == clip.name for job in self._waiting(exploration)):
-            raise Refusal("conflict", f"A job goes on from clip {clip.name}: wait for it, or cancel it.")
-        self.store.delete_clip(exploration, clip.name)
+        self._check_owner(exploration, visitor)
+        with self.changing:
+            if any(job.parent == clip.name for job in self._waiting(exploration)):
+                raise Refusal("conflict", f"A job goes on from clip {clip.name}: wait for it, or cancel it.")
+            self.store.delete_clip(exploration, clip.name)
         return self.exploration(exploration, visitor)
 
-    def remove(self, exploration: str) -> None:
+    def remove(self, exploration: str, visitor: str) -> None:
         """Delete an exploration without jobs."""
-        self.store.home(exploration)
-        if self._waiting(exploration):
-            raise Refusal("conflict", "Jobs of this exploration wait: cancel them first.")
-        self.store.remove(exploration)
+        self._check_owner(exploration, visitor)
+        with self.changing:
+            if self._waiting(exploration):
+                raise Refusal("conflict", "Jobs of this exploration wait: cancel them first.")
+            self.store.remove(exploration)
 
-    def truth(self, name: str) -> Any:
+    def truth(self, name: str) -> Path:
         """The path of the true render of a clip, which is made when it is asked for the first time."""
         exploration, tree, clip = self.store.clip(name)
-        seed = self.store.about(exploration).worlds_seed
-        if seed is None or clip.parent is not None:
-            raise Refusal("not_found", "Only the first clip of a procedural world has a true render.")
+        world = self._world(exploration, tree)
+        if world is None:
+            raise Refusal("not_found", "Only explorations that began in a world have true renders.")
         path = self.store.made(exploration, clip.name, "truth.mp4")
         with self.rendering:
             if not path.is_file():
-                world = self.model.world(seed)
-                origin = world.cameras.world_from_camera[0]
-                cameras = self.store.cameras(exploration, clip).transformed(origin)
-                write_mp4(path, self.model.render(replace(world, cameras=cameras)), tree.settings.fps)
+                self.store.check_room()
+                settings, cameras = tree.settings, self.store.cameras(exploration, clip)
+                frames = world.render(cameras, clip.first, settings.height, settings.width)
+                write_mp4(path, frames, settings.fps)
         return path
 
-    def _remarks(self, path: Asked, frames: int) -> list[str]:
-        odd = [warning["message"] for warning in self.model.warnings(path.cameras, frames)]
-        return [*path.remarks, *odd]
+    def _check_owner(self, exploration: str, visitor: str) -> None:
+        if not is_mine(self.store.about(exploration), visitor):
+            raise Refusal(
+                "forbidden",
+                "This exploration is another visitor's, and only they can delete in it; anybody may go on "
+                "from its clips.",
+            )
+
+    def _world(self, exploration: str, tree: Tree) -> KnownWorld | None:
+        """The world that it began in, as its own settings made it, whatever the weights are now."""
+        seed, settings = self.store.about(exploration).worlds_seed, tree.settings
+        if seed is None:
+            return None
+        aspect = settings.width / settings.height
+        return KnownWorld(self.model.world_of(seed, settings.frames, settings.fps, aspect))
+
+    def _ground_of(self, seed: int | None) -> Ground:
+        """What is known of where a first clip goes."""
+        world = None if seed is None else KnownWorld(self.model.world(seed))
+        return lambda cameras: [] if world is None else world.warnings(cameras, 0)
+
+    def _ground(self, exploration: str, tree: Tree, parent: Clip) -> Ground:
+        """What is known of where a clip goes that goes on from another one."""
+        world = self._world(exploration, tree)
+        if world is not None:
+            return lambda cameras: world.warnings(cameras, parent.end - 1)
+        points = points_of(self.store, exploration, self.store.line(tree, parent))
+        return lambda cameras: [] if points is None else warnings_of_points(cameras, points)
+
+    def _warnings(self, path: Asked, place: Place, ground: Ground) -> list[Told]:
+        """What is odd about a path, before anything is computed."""
+        there = path.cameras.transformed(place.last.world_from_camera[0])
+        frames = place.poses - place.goes_on
+        return [*path.warnings, *self.model.warnings(path.cameras, frames), *ground(there)]
+
+    def _remarks(self, path: Asked, place: Place, ground: Ground) -> list[str]:
+        return [*path.remarks, *(told["message"] for told in self._warnings(path, place, ground))]
 
     def _waiting(self, exploration: str) -> list[Job]:
         return [job for job in self.queue.of(exploration) if job.state not in ENDED]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from pathlib import Path
 
 from camctrl_jax.errors import InvalidValue
@@ -16,7 +15,6 @@ from camctrl_jax.explore.worker import Worker
 from camctrl_jax.extras import require
 
 EXTRA = ("starlette", "uvicorn", "msgspec", "python_multipart", "av")
-_GRACE = 5  # seconds that open connections have when the server ends
 
 
 def make_service(
@@ -40,7 +38,7 @@ def make_service(
     """
     store = Store(folder, int(storage * 1e9))
     jobs = Queue(store.jobs, queue, queue_per_visitor)
-    return Service(store, jobs, model, Worker(store, jobs, model), threading.Lock())
+    return Service(store, jobs, model, Worker(store, jobs, model))
 
 
 def serve(
@@ -59,9 +57,8 @@ def serve(
     """Serve until a signal says otherwise; see ``__main__`` for the options."""
     for module in EXTRA:
         require(module, extra="explore")
-    import uvicorn
-
     from camctrl_jax.explore.app import make_app
+    from camctrl_jax.explore.connections import run
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     listening = _listening(host, port)  # before weights are looked up
@@ -74,17 +71,8 @@ def serve(
         print(f"{waiting} jobs wait since the last time", flush=True)
     shown = f"[{host}]" if ":" in host else host
     print(f"explore at http://{shown}:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    config = uvicorn.Config(
-        make_app(service, [*allow_host, shown]),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE,
-        h11_max_incomplete_event_size=32_768,
-        limit_concurrency=512,
-    )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        run(make_app(service, [*allow_host, shown]), listening)
     finally:
         service.store.close()
 

@@ -16,15 +16,18 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
+import msgspec
 import numpy as np
 
 from camctrl_jax.camera import Cameras
-from camctrl_jax.errors import FileInUse, UserError, file_failures
+from camctrl_jax.errors import FileInUse, InvalidValue, UserError, file_failures
 from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.files.atomic import replaced_folder
 from camctrl_jax.files.json_file import read_json, write_json
@@ -46,7 +49,9 @@ ABOUT, START, FOLDER, MADE = "about.json", "start.png", "exploration", "made"
 _ID = re.compile(r"e[0-9a-f]{16}")
 _CLIP = re.compile(r"(e[0-9a-f]{16})\.([0-9]{4,9})")
 _SIZE_HOLDS = 5.0  # seconds that a sum of file sizes is taken for true
-_CAMERAS_KEPT, _TREES_KEPT = 512, 256  # clips and explorations
+_CAMERAS_KEPT, _TREES_KEPT = 512, 2048  # clips and explorations
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,25 @@ class Tree:
     problem: str | None = None
 
 
+class _Kept(Generic[Value]):
+    """What was read last, for any thread to ask for."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock, self._found = most, threading.Lock(), dict[Hashable, Value]()
+
+    def get(self, key: Hashable) -> Value | None:
+        with self._lock:
+            return self._found.get(key)
+
+    def put(self, key: Hashable, value: Value) -> Value:
+        with self._lock:
+            self._found.pop(key, None)
+            while len(self._found) >= self._most:
+                del self._found[next(iter(self._found))]
+            self._found[key] = value
+            return value
+
+
 class Store:
     """The folder of a server, which nobody else may write to while it is open."""
 
@@ -95,11 +119,13 @@ class Store:
         self.root, self.most_bytes = root, most_bytes
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(held(root / "server.lock", self._taken))
-        self._size = (0.0, 0)
-        self._trees: dict[str, tuple[tuple[int, ...], Tree]] = {}
-        self._cameras: dict[tuple[str, str, int], Cameras] = {}
+        self._size, self._measuring = (0.0, 0), threading.Lock()
+        self._trees = _Kept[tuple[tuple[int, ...], Tree]](_TREES_KEPT)
+        self._cameras = _Kept[Cameras](_CAMERAS_KEPT)
         for folder in (self.explorations, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".*.partial"):  # by a killed server; these names are never written again
+                shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
 
@@ -154,8 +180,16 @@ class Store:
         return home
 
     def about(self, exploration: str) -> About:
-        """What the page knows of it."""
-        return About(**read_json(self.home(exploration) / ABOUT))
+        """What the page knows of it.
+
+        Raises:
+            Refusal: there is none of that id, or its file is damaged.
+        """
+        path = self.home(exploration) / ABOUT
+        try:
+            return msgspec.convert(read_json(path), About)
+        except (msgspec.ValidationError, InvalidValue) as error:
+            raise Refusal("conflict", f"The exploration is damaged: {path.name}: {error}") from error
 
     def folder(self, exploration: str) -> ExplorationFolder:
         """Its clips."""
@@ -175,9 +209,7 @@ class Store:
             tree = Tree(*folder.read())
         except UserError as error:
             return Tree(None, {}, None, str(error))
-        while len(self._trees) >= _TREES_KEPT:
-            self._trees.pop(next(iter(self._trees)), None)
-        self._trees[exploration] = changed, tree
+        self._trees.put(exploration, (changed, tree))
         return tree
 
     def clip(self, clip: str) -> tuple[str, Tree, Clip]:
@@ -205,11 +237,8 @@ class Store:
         """Of a clip's frames, in the frame of the exploration."""
         folder = self.folder(exploration)
         key = exploration, clip.name, _changed(folder.clip(clip.name))
-        if key not in self._cameras:
-            while len(self._cameras) >= _CAMERAS_KEPT:
-                self._cameras.pop(next(iter(self._cameras)), None)
-            self._cameras[key] = folder.read_cameras(clip)
-        return self._cameras[key]
+        found = self._cameras.get(key)
+        return self._cameras.put(key, folder.read_cameras(clip)) if found is None else found
 
     def start_picture(self, exploration: str) -> np.ndarray | None:
         """What it starts from, u8 [H, W, 3]; None without a picture."""
@@ -260,7 +289,9 @@ class Store:
     def size(self) -> int:
         """Bytes on disk, as of some seconds ago at most."""
         then, size = self._size
-        if time.monotonic() - then > _SIZE_HOLDS or not then:
+        if then and (time.monotonic() - then <= _SIZE_HOLDS or self._measuring.locked()):
+            return size
+        with self._measuring:  # one at a time: a large folder takes a while
             # os.walk passes over what is deleted meanwhile, unlike Path.rglob.
             walk = os.walk(self.root)
             size = sum(_bytes(Path(folder, name)) for folder, _, names in walk for name in names)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from camctrl_jax.explore.jobs import Job
 from camctrl_jax.explore.problems import Refusal
@@ -15,7 +18,7 @@ from camctrl_jax.explore.schema import CamerasRequest, NewExploration, read
 from camctrl_jax.explore.service import Service
 from camctrl_jax.explore.views import Answer
 
-FIELDS = frozenset({"model", "prompt", "seconds", "size", "seed", "path", "cameras", "input_reference"})
+FIELDS = frozenset({"model", "prompt", "seconds", "size", "seed", "path", "cameras"})
 _STATUS = {
     "queued": "queued",
     "running": "in_progress",
@@ -25,8 +28,8 @@ _STATUS = {
 }
 
 
-def asked_video(fields: Mapping[str, str], service: Service) -> NewExploration:
-    """The text fields of a form as a request of ours.
+def asked_video(fields: Mapping[str, Any], service: Service) -> NewExploration:
+    """The fields of a form, or of JSON, as a request of ours.
 
     Raises:
         Refusal: a size or length that the weights do not make, an unknown field.
@@ -41,7 +44,7 @@ def asked_video(fields: Mapping[str, str], service: Service) -> NewExploration:
     try:
         asked = float(fields.get("seconds", seconds))
         seed = int(fields["seed"]) if "seed" in fields else None
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise Refusal("bad_request", f"seconds and seed: expected numbers ({error}).", "seconds") from error
     if not abs(asked - seconds) <= 1:
         raise Refusal("bad_request", f"seconds: these weights make clips of {seconds:.2f} s.", "seconds")
@@ -49,8 +52,9 @@ def asked_video(fields: Mapping[str, str], service: Service) -> NewExploration:
     if "path" in fields:
         body["path"] = fields["path"]
     if "cameras" in fields:
-        read(CamerasRequest, fields["cameras"].encode(), "cameras")
-        body["cameras"] = json.loads(fields["cameras"])
+        said = fields["cameras"]  # a text of JSON in a form
+        content = said if isinstance(said, str) else json.dumps(said)
+        body["cameras"] = msgspec.to_builtins(read(CamerasRequest, content.encode(), "cameras"))
     if "path" not in fields and "cameras" not in fields:
         body["path"] = "hold"
     return read(NewExploration, json.dumps(body).encode())

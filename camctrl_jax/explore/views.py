@@ -6,10 +6,18 @@ from typing import Any
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.explore.jobs import ENDED, FAILED, Job, Queue
-from camctrl_jax.explore.store import START, Store, Tree
+from camctrl_jax.explore.store import START, About, Store, Tree
 from camctrl_jax.sampling.exploration_folder import Clip, name_of
 
 Answer = dict[str, Any]
+
+NOBODY = "everybody"
+"""The visitor of requests that name none."""
+
+
+def is_mine(about: About, visitor: str) -> bool:
+    """Whether a visitor may delete in an exploration: what nobody by name made is everybody's."""
+    return about.visitor in (visitor, NOBODY)
 
 
 def cameras_view(cameras: Cameras) -> Answer:
@@ -21,13 +29,11 @@ def cameras_view(cameras: Cameras) -> Answer:
     }
 
 
-def clip_view(store: Store, exploration: str, tree: Tree, clip: Clip, worlds_seed: int | None) -> Answer:
-    """A clip."""
+def clip_view(store: Store, exploration: str, tree: Tree, clip: Clip, in_world: bool) -> Answer:
+    """A clip; ``in_world``: of an exploration that began in a world."""
     name = f"{exploration}.{clip.name}"
     where = f"/v1/clips/{name}"
     scene = (store.made(exploration, clip.name, "scene") / "scene.glb").is_file()
-    # A world is known as long as a first clip is, along any path.
-    truth = worlds_seed is not None and clip.parent is None
     return {
         "id": name,
         "name": clip.name,
@@ -42,7 +48,7 @@ def clip_view(store: Store, exploration: str, tree: Tree, clip: Clip, worlds_see
         "retrieved": list(clip.retrieved),
         "video": f"{where}/content",
         "thumbnail": f"{where}/thumbnail",
-        "truth": f"{where}/truth" if truth else None,
+        "truth": f"{where}/truth" if in_world else None,
         "scene": f"{where}/scene" if scene else None,
     }
 
@@ -57,7 +63,7 @@ def exploration_view(store: Store, queue: Queue, exploration: str, visitor: str)
         "id": exploration,
         "title": about.title,
         "created": about.created,
-        "mine": about.visitor == visitor,
+        "mine": is_mine(about, visitor),
         "worlds_seed": about.worlds_seed,
         "state": state_of(tree, jobs),
         "problem": tree.problem,
@@ -66,14 +72,15 @@ def exploration_view(store: Store, queue: Queue, exploration: str, visitor: str)
         "width": settings and settings.width,
         "current": tree.current and f"{exploration}.{tree.current}",
         "clips": [
-            clip_view(store, exploration, tree, clip, about.worlds_seed) for clip in tree.clips.values()
+            clip_view(store, exploration, tree, clip, about.worlds_seed is not None)
+            for clip in tree.clips.values()
         ],
         "jobs": [job_view(queue, job, visitor) for job in (*waiting, *failed)],
     }
 
 
-def summary_view(store: Store, queue: Queue, exploration: str, visitor: str) -> Answer:
-    """A line of the list of explorations."""
+def summary_view(store: Store, jobs: list[Job], exploration: str, visitor: str) -> Answer:
+    """A line of the list of explorations; ``jobs`` are those of this one."""
     about, tree = store.about(exploration), store.tree(exploration)
     picture = f"/v1/explorations/{exploration}/picture"
     has_picture = (store.home(exploration) / START).is_file()
@@ -82,11 +89,25 @@ def summary_view(store: Store, queue: Queue, exploration: str, visitor: str) -> 
         "id": exploration,
         "title": about.title,
         "created": about.created,
-        "mine": about.visitor == visitor,
+        "mine": is_mine(about, visitor),
         "clips": len(tree.clips),
         "worlds_seed": about.worlds_seed,
         "thumbnail": first if tree.clips else picture if has_picture else None,
-        "state": state_of(tree, queue.of(exploration)),
+        "state": state_of(tree, jobs),
+    }
+
+
+def damaged_view(exploration: str) -> Answer:
+    """The line of one of which nothing can be read."""
+    return {
+        "id": exploration,
+        "title": "",
+        "created": 0.0,
+        "mine": False,
+        "clips": 0,
+        "worlds_seed": None,
+        "thumbnail": None,
+        "state": "damaged",
     }
 
 

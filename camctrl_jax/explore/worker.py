@@ -74,7 +74,14 @@ class Worker:
                 self._ending.wait(_IDLE)
                 continue
             if job is not None:
-                self._do(job)
+                self._safely(job)
+
+    def _safely(self, job: Job) -> None:
+        try:
+            self._do(job)
+        except Exception as error:  # of telling how the job ended; the others must not wait for ever
+            _LOG.exception("job %s could not be ended", job.id)
+            job.state, job.error = FAILED, described(error)
 
     def _do(self, job: Job) -> None:
         try:
@@ -142,7 +149,17 @@ class Worker:
             self._check(job)
             self._queue.progress(job, "finding depth", done, views)
 
-        make_scene(self._store, job.exploration, job.parent, step)
+        report = make_scene(self._store, job.exploration, job.parent, step)
+        moves = report["masked"]
+        self._queue.remark(
+            job,
+            f"{report['points']} points. "
+            + (
+                "Moving things were not looked for, which takes OpenCV and pictures of 32 pixels."
+                if moves is None
+                else f"{100 * moves:.0f} % of the pictures seems to move and was left out."
+            ),
+        )
         return job.parent
 
     def _pipeline(self, job: Job) -> Any:

@@ -153,8 +153,8 @@ def test_branching_undoing_and_deleting(client, two):
     tree = client.get(url).json()
     assert tree["current"] == third
     assert {clip["id"]: clip["parent"] for clip in tree["clips"]}[third] == first
-    assert error_of(client.delete(f"/v1/clips/{first}"), 409)["type"] == "conflict"
-    after = client.delete(f"/v1/clips/{third}").json()
+    assert error_of(client.delete(f"/v1/clips/{first}", headers=ANNA), 409)["type"] == "conflict"
+    after = client.delete(f"/v1/clips/{third}", headers=ANNA).json()
     assert [clip["id"] for clip in after["clips"]] == [first, second]
     assert after["current"] == first
     client.put(f"{url}/current", json={"clip": second})
@@ -188,7 +188,7 @@ def test_events_tell_every_change_and_go_on_from_an_id(client, two):
     assert f"id: {ids[-2]}\n" not in again
     end = client.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(ids[-1])})
     assert end.status_code == 204
-    client.delete(f"/v1/clips/{told[-1]['clip']}")
+    client.delete(f"/v1/clips/{told[-1]['clip']}", headers=ANNA)
 
 
 def test_cancelling_ends_a_job_at_its_next_step_and_leaves_no_clip(client, two):
@@ -220,7 +220,7 @@ def test_a_disk_that_fills_fails_the_job_and_the_server_goes_on(client, two, mon
     assert len(tree["clips"]) == 2
     assert tree["jobs"][-1]["id"] == job["id"]
     again = done(client, client.post(f"{url}/clips", json={"path": "hold"}, headers=ANNA).json())
-    client.delete(f"/v1/clips/{again['clip']}")
+    client.delete(f"/v1/clips/{again['clip']}", headers=ANNA)
 
 
 def test_a_damaged_exploration_is_told_and_does_not_hide_the_others(client, two):
@@ -234,7 +234,7 @@ def test_a_damaged_exploration_is_told_and_does_not_hide_the_others(client, two)
     assert "clip.json" in client.get(f"/v1/explorations/{name}").json()["problem"]
     url = f"/v1/explorations/{name}/clips"
     assert "clip.json" in error_of(client.post(url, json={"path": "hold"}), 409)["message"]
-    assert client.delete(f"/v1/explorations/{name}").status_code == 204
+    assert client.delete(f"/v1/explorations/{name}", headers=ANNA).status_code == 204
     error_of(client.get(f"/v1/explorations/{name}"), 404)
 
 
@@ -247,14 +247,16 @@ def test_two_visitors_branch_the_same_clip_and_neither_disturbs_the_other(client
     assert clips[0]["parent"] == clips[1]["parent"] == parent
     assert clips[0]["seed"] != clips[1]["seed"]
     for clip in clips:
-        client.delete(f"/v1/clips/{clip['id']}")
+        client.delete(f"/v1/clips/{clip['id']}", headers=ANNA)
 
 
 def test_an_exploration_with_jobs_stays_until_they_have_ended(client, two):
     url = f"/v1/explorations/{two['id']}"
     job = client.post(f"{url}/clips", json={"path": "hold", "steps": 200}, headers=ANNA).json()
-    assert error_of(client.delete(url), 409)["type"] == "conflict"
-    assert error_of(client.delete(f"/v1/clips/{two['clips'][1]['id']}"), 409)["type"] == "conflict"
+    assert error_of(client.delete(url, headers=ANNA), 409)["type"] == "conflict"
+    assert (
+        error_of(client.delete(f"/v1/clips/{two['clips'][1]['id']}", headers=ANNA), 409)["type"] == "conflict"
+    )
     client.post(f"/v1/jobs/{job['id']}/cancel", headers=ANNA)
     ended(client, job)
 
@@ -296,19 +298,18 @@ def test_a_first_clip_that_was_cancelled_leaves_an_exploration_that_says_so(clie
     assert ended(client, created["job"])["state"] == "cancelled"
     assert client.get(f"/v1/explorations/{name}").json()["state"] == "failed"
     assert "start another" in error_of(client.post(url, json={"path": "hold"}), 409)["message"]
-    assert client.delete(f"/v1/explorations/{name}").status_code == 204
+    assert client.delete(f"/v1/explorations/{name}", headers=ANNA).status_code == 204
 
 
 def test_what_was_assumed_is_told_with_the_job(client, two):
     file = {"name": "path.txt", "text": "".join(f"{t} 0 0 {t} 0 0 0 1\n" for t in range(9))}
-    asked = {"pose_file": file, "prompt": "one two three " * 20}
+    asked = {"pose_file": file}
     url = f"/v1/explorations/{two['id']}/clips"
     job = done(client, client.post(url, json=asked, headers=ANNA).json())
     said = "\n".join(job["remarks"])
     assert "path.txt" in said  # its unit, and how its poses are spread over the frames
     assert "in training it seldom" in said
-    assert "longer than 32 tokens" in said
-    client.delete(f"/v1/clips/{job['clip']}")
+    client.delete(f"/v1/clips/{job['clip']}", headers=ANNA)
 
 
 def test_every_route_is_in_the_openapi_file_and_the_other_way_round(client):
