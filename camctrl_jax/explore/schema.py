@@ -20,6 +20,7 @@ Prompt = Annotated[str, msgspec.Meta(max_length=MOST_PROMPT)]
 Steps = Annotated[int, msgspec.Meta(ge=1, le=MOST_STEPS)]
 WorldsSeed = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Poses = Annotated[list[Matrix], msgspec.Meta(max_length=MOST_POSES)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Read = TypeVar("Read")
 
 
@@ -30,9 +31,9 @@ class _Closed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class GuidanceRequest(_Closed):
     """Weights of guidance; None is as the weights were trained."""
 
-    text: float | None = None
-    camera: float | None = None
-    history: float | None = None
+    text: Weight | None = None
+    camera: Weight | None = None
+    history: Weight | None = None
 
 
 class CamerasRequest(_Closed):

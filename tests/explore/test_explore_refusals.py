@@ -13,12 +13,14 @@ pytest.importorskip("python_multipart", reason="part of the explore extra")
 pytest.importorskip("httpx2", reason="starlette's TestClient needs it")
 pytest.importorskip("av", reason="videos are written by PyAV")
 
-from exploring import ANNA, error_of, served
+from exploring import ANNA, BERT, error_of, served
 from nano_weights import save_nano
 
+from camctrl_jax.camera.formats import transforms_json
 from camctrl_jax.errors import FileInUse
 from camctrl_jax.explore import security
 from camctrl_jax.explore.model import Model
+from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.serving import make_service
 from camctrl_jax.video.pictures import encode_png
 
@@ -64,6 +66,21 @@ def moved(*steps):
         ({"key_frames": [{"world_from_camera": EYE}]}, "key_frames", "length >= 2"),
         ({"pose_file": {"name": "x.txt", "text": "no poses"}}, "pose_file", "x.txt"),
         ({"path": "hold", "exploration": "../../etc"}, None, "no exploration"),
+        (
+            {"cameras": {"world_from_camera": np.swapaxes(moved(*[0.1] * 8), 1, 2).tolist()}},
+            "cameras",
+            "transposed",
+        ),
+        ({"cameras": {"world_from_camera": moved(1e308, *[0] * 7)}, "scale": 1000}, "cameras", "infinity"),
+        ({"path": "dolly in " + "9" * 1900 + " m"}, "path", "infinity"),
+        ({"path": "then " * 390}, "path", "not a camera move"),
+        ({"key_frames": [{"world_from_camera": EYE, "time": 1}] * 2}, "key_frames", "must increase"),
+        (
+            {"pose_file": {"name": "x.txt", "text": "0 0 0 0 0 0 0 1", "range": [10**20, None]}},
+            "pose_file",
+            "1 poses",
+        ),
+        ({"pose_file": {"name": "x.txt", "text": "0 0 0 0 0 0 0 1", "axes": "XYZ"}}, "pose_file", "XYZ"),
     ],
 )
 def test_paths_that_cannot_be_followed_name_the_field(client, body, param, says):
@@ -89,6 +106,26 @@ def test_bodies_that_are_no_json_are_refused(client, text, says):
     assert any(word in message for word in says.split("|"))
 
 
+def test_a_pose_file_of_ten_thousand_poses_is_spread_over_the_clip_and_of_one_holds_still(client):
+    for count, words in ((10_000, "10000"), (1, "one pose")):
+        text = "".join(f"{place} 0 0 {0.0001 * place} 0 0 0 1\n" for place in range(count))
+        answer = client.post("/v1/paths", json={"pose_file": {"name": "long.txt", "text": text}}).json()
+        assert len(answer["cameras"]["world_from_camera"]) == 9
+        assert answer["length_m"] == pytest.approx(0.0001 * (count - 1), abs=1e-4)
+        assert any(words in remark for remark in answer["remarks"]), answer["remarks"]
+
+
+def test_a_pose_file_makes_the_server_look_at_no_other_file(client, monkeypatch):
+    """transforms.json may leave the size of its pictures to the pictures, whose paths it says."""
+    looked = []
+    monkeypatch.setattr(transforms_json, "png_size", lambda path: looked.append(path))
+    frames = [{"file_path": "/etc/secret.png", "transform_matrix": EYE}]
+    text = json.dumps({"fl_x": 40, "fl_y": 40, "cx": 24, "cy": 16, "frames": frames})
+    answer = client.post("/v1/paths", json={"pose_file": {"name": "transforms.json", "text": text}})
+    assert answer.status_code == 200, answer.text
+    assert looked == []
+
+
 def test_ten_thousand_poses_are_too_many(client):
     answer = client.post("/v1/paths", json={"cameras": {"world_from_camera": [EYE] * 10_000}})
     assert "1024" in error_of(answer, 400)["message"]
@@ -110,6 +147,8 @@ def test_a_body_over_the_cap_is_refused_told_or_not(client, monkeypatch):
         ({"Origin": "null"}, 403),
         ({"Origin": "http://127.0.0.1:9999"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}, 403),  # another port of this machine
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),  # a link
         ({"Origin": "http://127.0.0.1:8008"}, 200),
         ({"Host": "localhost:8008", "Origin": "http://localhost:8008"}, 200),
         ({"X-Visitor": "a b"}, 400),
@@ -162,6 +201,86 @@ def test_pictures_that_are_none_are_refused_and_leave_nothing(client, folder):
     assert error_of(send(good, {"path": "hold", "worlds_seed": 3}), 400)["param"] == "worlds_seed"
     assert list((folder / "explorations").iterdir()) == []
     assert list((folder / "jobs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile secret.png\n",
+        "#EXTM3U\n#EXTINF:9,\nsecret.png\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"
+        "a=rtpmap:96 H264/90000\n",
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>',
+    ],
+    ids=["concat", "hls", "sdp", "svg"],
+)
+def test_what_is_uploaded_opens_no_other_file_and_no_address(client, tmp_path, monkeypatch, text):
+    (tmp_path / "secret.png").write_bytes(encode_png(np.zeros((32, 48, 3), np.uint8)))
+    monkeypatch.chdir(tmp_path)
+    form = {
+        "data": {"request": '{"path": "hold"}'},
+        "files": {"image": ("x.png", text.encode(), "image/png")},
+    }
+    assert error_of(client.post("/v1/explorations", **form), 400)["param"] == "image"
+
+
+def test_a_picture_may_have_forty_megapixels_and_not_sixty(client, model, monkeypatch):
+    from camctrl_jax.explore import model as module
+
+    assert 40e6 < module.MOST_PIXELS < 60e6
+    monkeypatch.setattr(module, "MOST_PIXELS", 64 * 48)
+    small, large = (encode_png(np.zeros((height, 64, 3), np.uint8)) for height in (48, 49))
+    assert model.picture(small).shape == (32, 48, 3)
+    with pytest.raises(Refusal, match="64x49"):
+        model.picture(large)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "status"),
+    [
+        ("text/plain", b"a ball", 415),
+        ("application/json", b'{"prompt": "x", "input_reference": "x.png"}', 400),
+        ("application/json", b'{"prompt": "x", "seconds": NaN}', 400),
+        ("application/x-www-form-urlencoded", b"prompt=x&prompt=y", 400),
+        ("application/x-www-form-urlencoded", b"prompt=x&seed=-1", 400),
+        ("multipart/form-data", b"x", 400),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--x--',
+            400,
+        ),
+    ],
+)
+def test_a_video_of_what_is_not_understood_is_not_made(client, folder, kind, content, status):
+    error_of(client.post("/v1/videos", content=content, headers={"Content-Type": kind}), status)
+    assert list((folder / "jobs").iterdir()) == []
+
+
+def test_prompts_whose_end_would_be_left_out_are_refused(client):
+    longest = " ".join(["ball"] * client.get("/v1/model").json()["limits"]["prompt_tokens"])
+    error = error_of(client.post("/v1/explorations", json={"path": "hold", "prompt": f"{longest} x"}), 400)
+    assert (error["param"], "32 words" in error["message"]) == ("prompt", True)
+    assert error_of(client.post("/v1/videos", json={"prompt": f"{longest} x"}), 400)["param"] == "prompt"
+
+
+def test_guidance_has_bounds(client):
+    asked = {"path": "hold", "guidance": {"camera": 1e30}}
+    assert error_of(client.post("/v1/explorations", json=asked), 400)["param"] == "guidance.camera"
+
+
+def test_only_who_made_an_exploration_can_delete_it(model, tmp_path):
+    client = served(tmp_path, model)
+    for maker, others in ((ANNA, (BERT, {})), ({}, ())):
+        made = client.post("/v1/explorations", json={"path": "hold"}, headers=maker).json()
+        url = f"/v1/explorations/{made['exploration']['id']}"
+        client.post(f"/v1/jobs/{made['job']['id']}/cancel", headers=maker)
+        for other in others:
+            assert client.get(url, headers=other).json()["mine"] is False
+            assert error_of(client.delete(url, headers=other), 403)["type"] == "forbidden"
+        # What nobody by name made is everybody's.
+        owner = maker or BERT
+        assert client.get(url, headers=owner).json()["mine"] is True
+        assert client.delete(url, headers=owner).status_code == 204
 
 
 def test_prompts_of_ten_thousand_words_are_refused_with_the_cap(client):
