@@ -51,6 +51,7 @@ class Stub:
         self.bodies: list[dict] = []
         self.pictures: list[bytes] = []
         self.hold = threading.Event()
+        self.mine = True  # whether who asks made what there is
         self.refused_events = 0  # how often the events of a job are still refused
         handler = type("Bound", (_Handler,), {"stub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -114,7 +115,7 @@ class Stub:
             {k: v for k, v in request.items() if k in ("path", "cameras", "key_frames", "scale")}
         )
         exploration = {
-            "id": name, "title": request.get("title", ""), "created": time.time(), "mine": True,
+            "id": name, "title": request.get("title", ""), "created": time.time(),
             "worlds_seed": request.get("worlds_seed"), "state": "starting", "problem": None, "fps": FPS,
             "height": HEIGHT, "width": WIDTH, "current": None, "clips": [],
         }  # fmt: skip
@@ -128,7 +129,8 @@ class Stub:
         jobs = [j for j in self.jobs.values() if j["exploration"] == name]
         return {
             **self.explorations[name],
-            "jobs": [j for j in jobs if j["state"] in ("queued", "running", "failed")],
+            "mine": self.mine,
+            "jobs": [{**j, "mine": self.mine} for j in jobs if j["state"] in ("queued", "running", "failed")],
         }
 
     def queue(self, kind: str, exploration: dict, parent: str | None, request: dict, answer: dict) -> dict:
@@ -250,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(stub.path(request))
         elif what == "GET /v1/explorations":
             summaries = [
-                {**{k: e[k] for k in ("id", "title", "created", "mine", "worlds_seed", "state")},
+                {**{k: e[k] for k in ("id", "title", "created", "worlds_seed", "state")}, "mine": stub.mine,
                  "clips": len(e["clips"]), "thumbnail": None}
                 for e in stub.explorations.values()
             ]  # fmt: skip
@@ -266,6 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := match(r"POST /v1/explorations/(\w+)/clips"):
             exploration = stub.explorations[found[0]]
             parent = request.get("parent") or exploration["current"]
+            if request.get("steps", 1) > 200:
+                raise Wrong(400, "steps: Expected `int` <= 200.", "steps")
             answer = stub.path({**request, "exploration": found[0], "parent": parent})
             self._json(stub.queue("extend", exploration, parent, request, answer), 202)
         elif found := match(r"PUT /v1/explorations/(\w+)/current"):
@@ -340,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         sent = -1
         while True:
-            now = dict(job)
+            now = {**job, "mine": self.stub.mine}
             if now["version"] != sent:
                 sent = now["version"]
                 self.wfile.write(f"id: {sent}\nevent: job\ndata: {json.dumps(now)}\n\n".encode())

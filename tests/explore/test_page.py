@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
-from page_stub import PAGE, Stub
+from page_browser import DESKTOP, PHONE, WEB, asked, axe, extended, shot, started, tab_to, until
+from page_stub import PAGE
 
 from camctrl_jax.camera.formats import FORMATS
+from camctrl_jax.camera.presets import PRESETS, resolve_path
 from camctrl_jax.video.pictures import encode_png
-
-CHROMIUM = Path("/usr/bin/chromium")
-AXE = (
-    Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js",
-    Path(getattr(find_spec("axe_core_python"), "origin", None) or "/nowhere").parent / "axe.min.js",
-)
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-AXE_FAILURES = """async () => (await axe.run()).violations.map(
-  (v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`)"""
 
 
 def test_page_has_nothing_inline_and_nothing_from_elsewhere():
@@ -38,118 +29,44 @@ def test_page_has_nothing_inline_and_nothing_from_elsewhere():
 
 
 def test_page_offers_every_camera_format_that_is_written():
-    source = (Path(__file__).parents[2] / "web" / "src" / "player.js").read_text()
+    source = (WEB / "src" / "player.js").read_text()
     offered = re.findall(r'"(\w+)"', re.search(r"const FORMATS = \[(.*?)\];", source, re.S)[1])
     assert sorted(offered) == sorted(f.name for f in FORMATS if f.write)
     page = (PAGE / "page.js").read_text()
     assert all(f'"{name}"' in page for name in offered)
 
 
+def test_amounts_of_presets_are_understood_and_are_what_they_say():
+    """Each amount that the page offers, said as the page says it, changes the path by as much."""
+    amounts = json.loads((WEB / "src" / "amounts.json").read_text())
+    assert set(amounts) <= {name.split("_")[0] for name in PRESETS}
+    for name in PRESETS:
+        offer = amounts.get(name.split("_")[0])
+        if offer is None:
+            continue
+        paths = []
+        for amount in (1, 1.5):
+            words = (name.replace("_", " "), offer.get("before", ""), str(amount), offer["said"])
+            paths.append(resolve_path(" ".join(filter(None, words)), 25))
+        moved = [path.path_length for path in paths]
+        turned = [path.total_rotation for path in paths]
+        if offer["said"] == "deg":
+            assert turned[1] / turned[0] == pytest.approx(1.5, rel=1e-3), name
+        elif offer["said"] == "m":
+            assert moved[1] / moved[0] == pytest.approx(1.5, rel=1e-3), name
+        else:
+            lenses = [path.intrinsics[-1, 0] / path.intrinsics[0, 0] for path in paths]
+            assert lenses[0] != lenses[1], name
+
+
 @pytest.mark.slow
 def test_committed_page_is_what_its_sources_give(tmp_path):
-    node, web = shutil.which("node"), Path(__file__).parents[2] / "web"
-    if node is None or not (web / "node_modules" / "esbuild").exists():
+    node = shutil.which("node")
+    if node is None or not (WEB / "node_modules" / "esbuild").exists():
         pytest.skip("needs node, and npm ci in web/")
-    subprocess.run([node, "build.mjs", str(tmp_path)], cwd=web, check=True, timeout=120)
+    subprocess.run([node, "build.mjs", str(tmp_path)], cwd=WEB, check=True, timeout=120)
     built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert built == {path.name: path.read_bytes() for path in PAGE.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM} (Debian's package chromium)")
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def stub():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def errors():
-    """What the browser reported."""
-    return []
-
-
-@pytest.fixture
-def visit(browser, stub, errors):
-    """Opens the page; at the end nothing may have gone elsewhere, and nothing been reported as an error."""
-    contexts, elsewhere = [], []
-
-    def opened(viewport=DESKTOP, **options):
-        context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        own = (stub.url, "blob:" + stub.url, "data:")
-        page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(stub.url)
-        page.wait_for_selector("html[data-ready]")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert elsewhere == []
-    assert errors == []
-
-
-def until(page, expression):
-    """Waits for an expression; the page's policy forbids the eval that Playwright's own waiting needs."""
-    for _ in range(400):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"it never came to: {expression}\n{page.locator('body').inner_text()}")
-
-
-def asked(page, stub, field, fits):
-    """The last request with a field of which something holds, once there is one."""
-    for _ in range(200):
-        found = [body[field] for body in list(stub.bodies) if field in body and fits(body[field])]
-        if found:
-            return found[-1]
-        page.wait_for_timeout(50)
-    raise AssertionError(f"no request with such a {field}: {stub.bodies[-3:]}")
-
-
-def started(page, sentence="dolly in 1 m"):
-    page.get_by_label("Sentence", exact=True).last.fill(sentence)
-    page.get_by_role("button", name="Generate").click()
-    page.wait_for_selector("#tree button")
-    return page
-
-
-def extended(page, sentence):
-    before = page.locator("#tree button").count()
-    page.fill("#sentence", sentence)
-    page.click("#generate")
-    until(page, f"document.querySelectorAll('#tree button').length > {before}")
-
-
-def shot(page, name):
-    """A screenshot, where CAMCTRL_SCREENSHOTS names a folder for them."""
-    if folder := os.environ.get("CAMCTRL_SCREENSHOTS"):
-        page.wait_for_timeout(700)
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
-def axe(page):
-    source = next((path for path in AXE if path.exists()), None)
-    if source is None:
-        pytest.skip("needs axe-core: npm ci in web/, or the package axe-core-python")
-    page.evaluate(source.read_text())
-    return page.evaluate(AXE_FAILURES)
 
 
 def test_stub_answers_in_the_form_of_the_api(stub):
@@ -183,7 +100,7 @@ def test_stub_answers_in_the_form_of_the_api(stub):
 def test_world_is_explored_cancelled_branched_reloaded_and_downloaded(visit, stub):
     page = started(visit())
     extended(page, "pan right 40 deg")
-    assert page.locator("#form-title").inner_text() == "After clip 2"
+    assert page.locator("#form-title").inner_text() == "Next clip, after clip 2"
 
     stub.hold.set()
     page.fill("#sentence", "truck left 1 m")
@@ -199,7 +116,7 @@ def test_world_is_explored_cancelled_branched_reloaded_and_downloaded(visit, stu
 
     page.locator("#tree button").first.click()
     page.click("#branch")
-    until(page, "document.querySelector('#form-title').textContent === 'After clip 1'")
+    until(page, "document.querySelector('#form-title').textContent === 'Next clip, after clip 1'")
     extended(page, "truck left 1 m")
     (exploration,) = stub.explorations.values()
     first, second, third = exploration["clips"]
@@ -210,7 +127,7 @@ def test_world_is_explored_cancelled_branched_reloaded_and_downloaded(visit, stu
     assert page.locator("#tree button").count() == 3
     shot(page, "branches")
     page.click("#undo")
-    until(page, "document.querySelector('#form-title').textContent === 'After clip 1'")
+    until(page, "document.querySelector('#form-title').textContent === 'Next clip, after clip 1'")
 
     page.click("#downloads summary")
     for link in ("#get-clip", "#get-line", "#get-cameras", "#get-project"):
@@ -307,15 +224,6 @@ def test_job_elsewhere_is_seen_and_gone_to(visit, stub):
     page.wait_for_selector("#tree button")
 
 
-def tab_to(page, selector):
-    """Goes on with the Tab key alone, and says if there is no way."""
-    for _ in range(90):
-        page.keyboard.press("Tab")
-        if page.evaluate("(s) => document.activeElement.matches(s)", selector):
-            return
-    raise AssertionError(f"the Tab key never comes to {selector}")
-
-
 @pytest.mark.slow
 def test_everything_is_reached_by_keyboard(visit, stub):
     page = visit()
@@ -337,7 +245,7 @@ def test_everything_is_reached_by_keyboard(visit, stub):
     page.keyboard.press("Enter")
     tab_to(page, "#branch")
     page.keyboard.press("Enter")
-    until(page, "document.querySelector('#form-title').textContent === 'After clip 1'")
+    until(page, "document.querySelector('#form-title').textContent === 'Next clip, after clip 1'")
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ export function el(tag, properties = {}, ...children) {
 
 export const number = (id) => ($(id).value.trim() === "" ? null : Number($(id).value));
 
-/** Replaces what a live region says only where it changed, so that a screen reader does not repeat it. */
-export function say(id, text) {
-  if ($(id).textContent !== text) $(id).textContent = text;
+/** Replaces what an element, or the one of an id, says only where it changed, so that a screen reader does not repeat it. */
+export function say(where, text) {
+  const element = typeof where === "string" ? $(where) : where;
+  if (element.textContent !== text) element.textContent = text;
 }
 
 export function after(milliseconds, act) {

@@ -1,4 +1,4 @@
-// Flying: WASD and arrows, Q and E down and up, the mouse, a finger, and the buttons beside the view.
+// Flying: WASD and arrows, E and Q up and down, the mouse, one finger or two, and the buttons beside the view.
 const KEYS = {
   KeyW: [0, 0, 1, 0, 0], KeyS: [0, 0, -1, 0, 0], KeyA: [-1, 0, 0, 0, 0], KeyD: [1, 0, 0, 0, 0],
   KeyE: [0, 1, 0, 0, 0], KeyQ: [0, -1, 0, 0, 0],
@@ -6,12 +6,15 @@ const KEYS = {
 };
 const METRES = 1.2; // a second
 const RADIANS = 0.9;
+const LOOK = 0.004; // radians a pixel that is dragged
+const SHIFT = 0.005; // metres a pixel
+const PINCH = 2; // metres forward when the fingers are e times as far apart
 
 export function flyWith(view, pad) {
   const { canvas } = view;
   const held = new Set();
+  const touching = new Map(); // where each finger, or the mouse, is
   let running = 0;
-  let at = [0, 0];
 
   // A tap moves by one step at once, however slowly the view is drawn; a key held down moves by time.
   const step = (code, seconds) => {
@@ -41,15 +44,23 @@ export function flyWith(view, pad) {
   addEventListener("blur", () => held.clear());
 
   canvas.addEventListener("pointerdown", (event) => {
-    canvas.focus();
+    canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
-    at = [event.clientX, event.clientY];
+    touching.set(event.pointerId, [event.clientX, event.clientY]);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!canvas.hasPointerCapture(event.pointerId)) return;
-    view.fly(0, 0, 0, (event.clientX - at[0]) * 0.004, (event.clientY - at[1]) * 0.004);
-    at = [event.clientX, event.clientY];
+    if (!touching.has(event.pointerId)) return;
+    const before = grip(touching);
+    touching.set(event.pointerId, [event.clientX, event.clientY]);
+    const after = grip(touching);
+    const [x, y] = [after.x - before.x, after.y - before.y];
+    // What is touched stays under the finger: the camera goes the other way.
+    if (touching.size === 1 && !event.shiftKey) view.fly(0, 0, 0, LOOK * x, LOOK * y);
+    else view.fly(-SHIFT * x, SHIFT * y, PINCH * Math.log(after.apart / before.apart));
   });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    canvas.addEventListener(end, (event) => touching.delete(event.pointerId));
+  }
   canvas.addEventListener("wheel", (event) => {
     if (document.activeElement !== canvas) return; // else the page could not be scrolled past the view
     event.preventDefault();
@@ -63,4 +74,10 @@ export function flyWith(view, pad) {
     for (const end of ["pointerup", "pointerleave", "pointercancel"]) button.addEventListener(end, release);
     button.addEventListener("click", (event) => event.detail === 0 && step(code, 0.2)); // by keyboard
   }
+}
+
+/** The middle of the first two of what touches, and how far they are apart, in pixels. */
+function grip(touching) {
+  const [[ax, ay], [bx, by] = [ax, ay]] = touching.values();
+  return { x: (ax + bx) / 2, y: (ay + by) / 2, apart: Math.max(1, Math.hypot(ax - bx, ay - by)) };
 }

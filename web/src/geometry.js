@@ -17,18 +17,23 @@ export function parts(matrix) {
   return { position, turn };
 }
 
-const made = (position, turn) => new Matrix4().compose(position, turn, new Vector3(1, 1, 1));
-
-/** Length of a path in metres and how far it turns in degrees, both summed along it. */
-export function amplitude(poses) {
-  let [metres, degrees] = [0, 0];
-  for (let i = 1; i < poses.length; i++) {
-    const [a, b] = [parts(toMatrix(poses[i - 1])), parts(toMatrix(poses[i]))];
-    metres += a.position.distanceTo(b.position);
-    degrees += (a.turn.angleTo(b.turn) * 180) / Math.PI;
-  }
-  return { metres, degrees };
+/** Where a pose is, seen from another one, in words. */
+export function whereabouts(pose, from) {
+  const { position, turn } = parts(toMatrix(from).invert().multiply(toMatrix(pose)));
+  const ahead = new Vector3(0, 0, 1).applyQuaternion(turn);
+  const degrees = (radians) => (radians * 180) / Math.PI;
+  const words = [
+    [position.x, "right", "left", "m", 2], [-position.y, "up", "down", "m", 2], [position.z, "forward", "back", "m", 2],
+    [degrees(Math.atan2(ahead.x, ahead.z)), "to the right", "to the left", "°", 0],
+    [degrees(Math.asin(Math.max(-1, Math.min(1, -ahead.y)))), "upwards", "downwards", "°", 0],
+  ].map(([value, plus, minus, unit, digits]) => {
+    const size = Math.abs(value).toFixed(digits);
+    return Number(size) ? `${size}${unit === "m" ? " m" : unit} ${value > 0 ? plus : minus}` : "";
+  });
+  return words.filter(Boolean).join(", ") || "where the path begins";
 }
+
+const made = (position, turn) => new Matrix4().compose(position, turn, new Vector3(1, 1, 1));
 
 /** A path with its positions and its turns scaled about its first pose, then moved as a whole.
  * `right`, `up`, `forward` in metres and `turn` in degrees (to the right) are those of the first pose. */

@@ -1,6 +1,6 @@
 // Jobs of an exploration: progress, time left, cancel. They go on without the page; it only listens.
 import * as api from "./api.js";
-import { $, el, time } from "./dom.js";
+import { $, el, say, time } from "./dom.js";
 
 const KINDS = { start: "First clip", extend: "Next clip", scene: "3-D points" };
 export const active = (job) => job.state === "queued" || job.state === "running";
@@ -11,6 +11,7 @@ export function words(job) {
   }
   if (job.state === "failed") return `failed: ${job.error?.message ?? "for an unknown reason"}`;
   if (job.state !== "running") return job.state;
+  if (job.stopping) return "stopping at the next step";
   const left = job.seconds_left == null ? "" : `, about ${time(job.seconds_left)} left`;
   return `${job.stage || "running"}${job.steps ? `, step ${job.done} of ${job.steps}` : ""}${left}`;
 }
@@ -54,8 +55,8 @@ export class Jobs {
   take(job) {
     const before = this.jobs.get(job.id);
     if (!before || before.version > job.version) return;
-    this.jobs.set(job.id, job);
-    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${job.state === "running" ? "being made" : words(job)}`);
+    this.jobs.set(job.id, { ...job, stopping: before.stopping });
+    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${job.state === "running" ? "being made" : words(job)}`, job);
     if (active(before) && !active(job)) {
       if (job.state === "done") this.jobs.delete(job.id);
       this.onEnd(job);
@@ -99,13 +100,16 @@ export class Jobs {
       }
       const row = this.rows.get(job.id);
       const [text, bar, button] = row.children;
-      text.textContent = `${KINDS[job.kind]}${job.said ? ` (${job.said})` : ""}: ${words(job)}`;
+      const whose = job.mine ? "" : " of another visitor";
+      say(text, `${KINDS[job.kind]}${whose}${job.said ? ` (${job.said})` : ""}: ${words(job)}`);
       bar.hidden = !active(job);
       if (job.state === "running" && job.steps) {
         bar.max = job.steps;
         bar.value = job.done;
       }
-      button.textContent = active(job) ? "Cancel" : "Put away";
+      say(button, active(job) ? "Cancel" : "Dismiss");
+      button.hidden = active(job) && !job.mine;
+      button.disabled = active(job) && Boolean(job.stopping);
     }
   }
 
@@ -116,13 +120,15 @@ export class Jobs {
         this.jobs.delete(job.id);
         return this.draw();
       }
-      button.disabled = true;
+      this.jobs.get(job.id).stopping = true;
+      this.draw();
       try {
         this.take(await api.cancel(job.id));
       } catch (problem) {
+        this.jobs.get(job.id).stopping = false;
+        this.draw();
         this.onProblem(problem);
       }
-      button.disabled = false;
     });
     const remarks = (job.remarks ?? []).map((remark) => el("li", {}, remark));
     return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button, el("ul", { className: "note" }, ...remarks));

@@ -12,12 +12,23 @@ const LENS = [1, 1.6667, 0.5, 0.5];
 const state = { model: null, exploration: null, selected: null, pointsOf: null, warned: "" };
 
 // Where something goes wrong, one place says so.
-const FIELDS = { prompt: "prompt", seed: "seed", steps: "steps", worlds_seed: "worlds-seed", image: "picture", title: "title", scale: "scale", guidance: "guidance-text" };
+const FIELDS = {
+  prompt: "prompt", seed: "seed", steps: "steps", worlds_seed: "worlds-seed", image: "picture", title: "title", scale: "scale",
+  guidance: "guidance-text", "guidance.text": "guidance-text", "guidance.camera": "guidance-camera",
+  "guidance.history": "guidance-history", path: "sentence", pose_file: "pose-file", "pose_file.range": "from-frame",
+};
 function problem(error) {
   say("problem", error ? error.message : "");
-  for (const id of Object.values(FIELDS)) $(id).removeAttribute("aria-invalid");
+  for (const id of Object.values(FIELDS)) {
+    $(id).removeAttribute("aria-invalid");
+    $(id).removeAttribute("aria-errormessage");
+  }
   const field = FIELDS[error?.param];
-  if (field) $(field).setAttribute("aria-invalid", "true");
+  if (!field) return;
+  $(field).setAttribute("aria-invalid", "true");
+  $(field).setAttribute("aria-errormessage", "problem");
+  const folded = $(field).closest("details");
+  if (folded) folded.open = true;
 }
 const guarded = (act) => async (event) => {
   problem(null);
@@ -30,6 +41,26 @@ const guarded = (act) => async (event) => {
   }
 };
 const on = (id, name, act) => $(id).addEventListener(name, guarded(act));
+
+/** Says what happened; `clip` is one that can now be looked at. */
+function news(text, clip) {
+  say("message", text);
+  $("look").hidden = !clip;
+  state.toLook = clip;
+}
+
+/** Brings a part of the page to who uses it, by eye and by keyboard. */
+function goTo(id) {
+  $(id).focus({ preventScroll: true });
+  $(id).scrollIntoView({ block: "start" });
+}
+
+for (const link of document.querySelectorAll(".skip")) {
+  link.addEventListener("click", (event) => {
+    event.preventDefault(); // the address names the exploration
+    goTo(link.hash.slice(1));
+  });
+}
 
 // ---- 3-D view
 
@@ -75,8 +106,8 @@ function frameAll() {
   view?.overview([...clips().flatMap((c) => c.cameras.world_from_camera), ...coming]);
 }
 
-const keyHere = () => path.addKey(view.pose());
-on("to-last", "click", () => view.goTo(lastCamera().start));
+const keyHere = () => news(path.addKey(view.pose()));
+on("to-last", "click", () => view.goTo(lastCamera().start, lastCamera().lens));
 on("to-all", "click", frameAll);
 on("add-key", "click", keyHere);
 on("add-key-2", "click", keyHere);
@@ -95,7 +126,7 @@ async function showPoints(clip) {
   const buffer = wanted ? await api.points(wanted) : null;
   if (state.pointsOf === wanted) {
     const count = view.setPoints(buffer);
-    if (count) say("message", `${count.toLocaleString("en")} points are shown.`);
+    if (count) news(`${count.toLocaleString("en")} points are shown.`);
   }
 }
 
@@ -110,21 +141,35 @@ function draw() {
   const clip = clips().find((c) => c.id === state.selected) ?? null;
   $("tree-box").hidden = fresh;
   $("begin").hidden = !fresh;
-  $("form-title").textContent = fresh ? "New exploration" : current() ? `After clip ${Number(current().name)}` : "Next clip";
+  $("form-title").textContent = fresh ? "New exploration" : current() ? `Next clip, after clip ${Number(current().name)}` : "Next clip";
   const NOTES = { world: "Left empty: the world's own caption.", picture: "What the picture shows and what happens; may be empty.", prompt: "" };
   $("prompt-note").textContent = fresh ? NOTES[begin()] : "Left empty: as the clip before.";
   $("generate").disabled = !fresh && !current();
   $("undo").disabled = !current()?.parent;
   $("branch").disabled = !clip || clip.id === exploration.current;
-  $("delete-clip").disabled = !clip?.parent || clips().some((c) => c.parent === clip.id);
+  const mine = fresh || exploration.mine;
+  say("clip-why", clip ? whyKept(clip) : "");
+  $("delete-clip").disabled = !clip || whyKept(clip) !== "";
+  $("delete-exploration").disabled = !mine;
+  say("exploration-why", mine ? "" : "Another visitor made this exploration and alone may delete it; you may go on from any of its clips.");
   path.offerOwn(fresh && begin() === "world");
   if (!fresh) drawTree(exploration, state.selected, select);
-  $("no-clips").hidden = fresh || clips().length > 0;
+  const failed = exploration?.state === "failed";
+  say("no-clips", fresh || clips().length ? "" : failed
+    ? "The first clip was not made, so nothing can go on from it: begin a new exploration."
+    : "The first clip is being made; the next one goes on from it.");
   if (exploration?.state === "damaged") problem({ message: exploration.problem ?? "This exploration is damaged." });
   player.show(exploration ?? { clips: [] }, state.selected);
   drawPast();
   if (!clip) view?.setFrame(null);
   showPoints(clip).catch(problem);
+}
+
+/** Why a clip cannot be deleted; empty if it can. */
+function whyKept(clip) {
+  if (!state.exploration.mine) return "Only who made this exploration can delete its clips.";
+  if (!clip.parent) return "The first clip goes with the whole exploration only.";
+  return clips().some((c) => c.parent === clip.id) ? "Other clips go on from this one, so it cannot be deleted." : "";
 }
 
 function take(exploration, selected) {
@@ -144,12 +189,13 @@ function take(exploration, selected) {
 
 on("branch", "click", async () => {
   take(await api.setCurrent(state.exploration.id, state.selected), state.selected);
-  say("message", `The next clip goes on from clip ${Number(current().name)}.`);
+  news(`The next clip goes on from clip ${Number(current().name)}.`);
+  goTo("form-title");
 });
 on("undo", "click", async () => {
   const { parent } = current();
   take(await api.setCurrent(state.exploration.id, parent), parent);
-  say("message", `Back at clip ${Number(current().name)}. The other one stays as a branch.`);
+  news(`Back at clip ${Number(current().name)}. The other one stays as a branch.`);
 });
 on("delete-clip", "click", async () => {
   const clip = clips().find((c) => c.id === state.selected);
@@ -160,8 +206,12 @@ on("make-scene", "click", async () => jobs.add(await api.makeScene(state.selecte
 // ---- Explorations
 
 async function open(id) {
-  history.replaceState(null, "", id ? `#${id}` : location.pathname);
-  if (id) return take(await api.exploration(id));
+  if (id) {
+    const found = await api.exploration(id);
+    history.replaceState(null, "", `#${id}`);
+    return take(found);
+  }
+  history.replaceState(null, "", location.pathname);
   Object.assign(state, { exploration: null, selected: null });
   jobs.set([]);
   draw();
@@ -172,7 +222,8 @@ async function open(id) {
 
 async function listExplorations() {
   const found = await api.explorations();
-  const words = (e) => `${e.title || `Exploration ${e.id.slice(0, 6)}`} (${e.state === "ready" ? `${e.clips} ${e.clips === 1 ? "clip" : "clips"}` : e.state})`;
+  const size = (e) => (e.state === "ready" ? `${e.clips} ${e.clips === 1 ? "clip" : "clips"}` : e.state);
+  const words = (e) => `${e.title || `Exploration ${e.id.slice(0, 6)}`} (${size(e)}${e.mine ? "" : ", not yours"})`;
   const options = [new Option(found.length ? "none: a new one" : "none yet", ""), ...found.map((e) => new Option(words(e), e.id))];
   const told = (list) => JSON.stringify(Array.from(list, (o) => [o.text, o.value]));
   // A list that somebody has open is left alone where nothing changed.
@@ -199,6 +250,7 @@ on("explorations", "change", async () => {
 on("new", "click", async () => {
   await open("");
   await listExplorations();
+  goTo("form-title");
 });
 on("delete-exploration", "click", async () => {
   if (!(await ask("Delete this exploration with all its clips for good?"))) return;
@@ -210,7 +262,7 @@ on("delete-exploration", "click", async () => {
 // ---- Jobs
 
 const jobs = new Jobs({
-  onNews: (text) => say("message", text),
+  onNews: (text, job) => news(text, job.state === "done" && job.kind !== "scene" ? job.clip : null),
   onProblem: problem,
   onLost: async () => {
     if (!state.exploration) return true;
@@ -238,18 +290,23 @@ const jobs = new Jobs({
 
 // ---- The form
 
-/** A warning; of one that points at a word by a line of ^, what follows is the grammar, folded away. */
+/** A warning. What follows the line that points at a word by ^, or a first line that ends with a colon, is all that is
+ * understood instead: it is folded away. */
 function warning(text) {
   const lines = text.split("\n");
   const pointer = lines.findIndex((line) => /^\s*\^+\s*$/.test(line));
-  if (pointer < 0) return el("li", {}, text);
+  const shown = pointer < 0 && !lines[0].endsWith(":") ? lines.length : pointer < 0 ? 1 : pointer + 1;
+  const folded = lines.slice(shown).join("\n");
   return el(
     "li",
     {},
-    el("span", { className: "pointing" }, lines.slice(0, pointer + 1).join("\n")),
-    el("details", {}, el("summary", {}, "What is understood"), el("pre", { tabIndex: 0 }, lines.slice(pointer + 1).join("\n"))),
+    el("span", { className: pointer < 0 ? "told" : "pointing" }, lines.slice(0, shown).join("\n")),
+    ...(folded ? [el("details", {}, el("summary", {}, "What is understood"), el("pre", { tabIndex: 0 }, folded))] : []),
   );
 }
+
+/** Without what to do about it on the command line. */
+const forPage = (remark) => remark.replace(/[.;:]? --[a-z].*$/s, "");
 
 const begin = () => document.querySelector("input[name=begin]:checked").value;
 
@@ -259,10 +316,11 @@ const path = new Path({
     if (state.exploration) return { exploration: state.exploration.id, parent: state.exploration.current, start, lens };
     return { worlds_seed: begin() === "world" ? number("worlds-seed") : null, start, lens };
   },
+  eye: () => view?.pose(),
   onKeys: (keys, look) => {
     const { lens } = lastCamera();
     view?.setKeys(keys.map((pose) => ({ pose, lens })));
-    if (look) view?.goTo(look);
+    if (look) view?.goTo(look, lens);
   },
   onProblem: problem,
   onPreview: (answer, refusal) => {
@@ -273,7 +331,7 @@ const path = new Path({
       : "");
     const warnings = refusal ? [refusal] : (answer?.warnings ?? []).map((w) => w.message);
     $("warnings").replaceChildren(...warnings.map(warning));
-    $("remarks").replaceChildren(...(answer?.remarks ?? []).map((r) => el("li", {}, r)));
+    $("remarks").replaceChildren(...(answer?.remarks ?? []).map((r) => el("li", {}, forPage(r))));
   },
 });
 
@@ -299,8 +357,19 @@ on("picture", "change", () => {
   $("picture-shown").src = URL.createObjectURL(file);
   $("picture-shown").hidden = false;
 });
+on("another", "click", () => {
+  $("worlds-seed").value = 1_000_000 + Math.floor(Math.random() * 1_000_000); // worlds that no weights were trained on
+  path.changed();
+});
 on("preview-now", "click", async () => {
-  if (await path.preview()) frameAll();
+  if (!(await path.preview())) return;
+  frameAll();
+  if ($("view").getBoundingClientRect().bottom < 60) goTo("view"); // on a phone it is far above
+});
+on("look", "click", () => {
+  if (clips().some((c) => c.id === state.toLook)) select(state.toLook);
+  news("");
+  goTo("player-title");
 });
 
 const GUIDANCE = ["text", "camera", "history"];
@@ -322,18 +391,23 @@ on("form", "submit", async (event) => {
   const warnings = JSON.stringify(answer.warnings);
   if (!before && answer.warnings.length && warnings !== state.warned) {
     state.warned = warnings;
-    say("message", "Please read the warnings; Generate again goes on with them.");
+    news("Please read the warnings; Generate again goes on with them.");
     return;
   }
   const prompt = $("prompt").value.trim();
   const request = { ...path.request, ...options() };
+  const wanted = JSON.stringify([state.exploration?.current ?? begin(), prompt, request]);
+  if (state.exploration && wanted === state.wanted && [...jobs.jobs.values()].some((job) => active(job) && job.mine)) {
+    throw new Error("This very clip is being made already. Change its path, prompt or seed for another one, or cancel it.");
+  }
   $("generate").disabled = true;
   try {
     if (state.exploration) {
       if (prompt) request.prompt = prompt;
       state.used = path.keys;
       jobs.add(await api.extend(state.exploration.id, { ...request, parent: state.exploration.current }));
-      say("message", "The next clip is in the queue.");
+      state.wanted = wanted;
+      news("The next clip is in the queue.");
       return;
     }
     const picture = begin() === "picture" ? $("picture").files[0] : null;
@@ -345,7 +419,7 @@ on("form", "submit", async (event) => {
     history.replaceState(null, "", `#${made.exploration.id}`);
     take(made.exploration);
     if (!jobs.jobs.has(made.job.id)) jobs.add(made.job);
-    say("message", "The first clip is in the queue.");
+    news("The first clip is in the queue.");
     await listExplorations();
   } finally {
     $("generate").disabled = Boolean(state.exploration && !current());
@@ -362,18 +436,39 @@ document.addEventListener("visibilitychange", guarded(async () => {
 
 // ---- Begin
 
+const NAME = /^[A-Za-z0-9_-]+$/;
+
+/** What the weights know of paths. */
+function trained({ length_m, rotation_deg }) {
+  const range = ([from, to], unit) => `${Number(from.toPrecision(2))} to ${Number(to.toPrecision(2))} ${unit}`;
+  const parts = [length_m && range(length_m, "m"), rotation_deg && range(rotation_deg, "degrees")].filter(Boolean);
+  return parts.length ? `The weights were trained on ${parts.join(" and ")} a clip.` : "";
+}
+
 await guarded(async () => {
   showBegin();
   const [model, presets] = await Promise.all([api.model(), api.presets()]);
   state.model = model;
   path.setPresets(presets);
-  say("facts", `${model.name}: ${model.frames} frames of ${model.width}x${model.height}, ${model.device}`);
+  say("facts", `Weights "${model.name}": ${model.width}x${model.height} pixels, ${model.frames} frames, then ${model.added} a clip; on ${model.device}`);
+  say("preview-trained", trained(model.trained_on));
+  $("picture-shown").style.aspectRatio = `${model.width} / ${model.height}`;
   $("steps").placeholder = String(model.steps);
   for (const kind of GUIDANCE) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");
   document.querySelector("input[name=begin][value=picture]").disabled = !model.image;
   await listExplorations();
-  const wanted = decodeURIComponent(location.hash.slice(1));
-  await open(/^[A-Za-z0-9_-]+$/.test(wanted) ? wanted : "");
-  $("explorations").value = state.exploration?.id ?? "";
+  const wanted = location.hash.slice(1);
+  try {
+    await open(NAME.test(wanted) ? wanted : "");
+  } catch (error) {
+    await open(""); // of a link to what was deleted
+    throw error;
+  } finally {
+    $("explorations").value = state.exploration?.id ?? "";
+  }
 })();
+addEventListener("hashchange", guarded(async () => {
+  await open(NAME.test(location.hash.slice(1)) ? location.hash.slice(1) : "");
+  await listExplorations();
+}));
 document.documentElement.dataset.ready = "true"; // for those who drive the page

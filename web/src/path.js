@@ -1,15 +1,17 @@
 // The path of the next clip: read from the form, previewed by the server before anything is computed.
-import { Refused, previewPath } from "./api.js";
+import { previewPath } from "./api.js";
+import AMOUNTS from "./amounts.json";
 import { $, after, el, number } from "./dom.js";
-import { adjusted, parts, toMatrix } from "./geometry.js";
+import { adjusted, whereabouts } from "./geometry.js";
 
-const START = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
+const MOST_TEXT = 2_000_000; // characters of a pose file, of the API
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 
 export class Path {
-  /** `place()` gives {exploration, parent, worlds_seed, start, lens}: where the path begins. */
-  constructor({ place, onPreview, onKeys, onProblem }) {
-    Object.assign(this, { place, onPreview, onKeys, onProblem });
+  /** `place()` gives {exploration, parent, worlds_seed, start, lens}: where the path begins; `eye()` the pose of
+   * the 3-D view, if there is one. */
+  constructor({ place, eye, onPreview, onKeys, onProblem }) {
+    Object.assign(this, { place, eye, onPreview, onKeys, onProblem });
     this.keys = [];
     this.file = null;
     this.asked = 0;
@@ -36,10 +38,16 @@ export class Path {
     this.describePreset();
   }
 
+  // What some moves are given by (handheld ones, spirals) is no amount; those are scaled as a whole.
+  get amount() {
+    return AMOUNTS[$("preset").value.split("_")[0]];
+  }
+
   describePreset() {
     $("preset-help").textContent = this.presets?.get($("preset").value) ?? "";
-    const turns = /^(pan|tilt|roll|look|orbit|swing)/.test($("preset").value);
-    $("unit").value = turns ? "deg" : "m";
+    $("amount-box").hidden = !this.amount;
+    $("amount-unit").textContent = this.amount?.unit ?? "";
+    $("amount").value = ""; // 2 of metres are not 2 of degrees
   }
 
   showSource() {
@@ -67,32 +75,41 @@ export class Path {
   async readFile() {
     const [file] = $("pose-file").files;
     this.file = null;
-    if (file && file.size > 20e6) this.onProblem(new Error(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; pose files are text of up to 20 MB.`));
-    else if (file) this.file = { name: file.name, text: await file.text() };
+    if (file && file.size > MOST_TEXT) {
+      this.onProblem(new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; a pose file is text of up to ${MOST_TEXT / 1e6} MB.`));
+    } else if (file) this.file = { name: file.name, text: await file.text() };
     this.changed();
   }
 
   // Key frames
 
+  /** Adds a key frame; gives what is to be said about it. */
   addKey(pose) {
     this.choose("keys");
     this.setKeys([...this.keys, pose]);
+    return `Key frame ${this.keys.length}: ${whereabouts(pose, this.place().start)}.`;
   }
 
   setKeys(keys) {
     this.keys = keys;
-    const from = parts(toMatrix(this.place().start)).position;
+    const { start } = this.place();
     $("keys").replaceChildren(
       ...keys.map((pose, index) => {
-        const far = parts(toMatrix(pose)).position.distanceTo(from);
-        const remove = el("button", { type: "button", className: "quiet", "aria-label": `Delete key frame ${index + 1}` }, "Delete");
-        remove.addEventListener("click", () => {
+        const button = (text, what, act) => {
+          const made = el("button", { type: "button", className: "quiet", "aria-label": `${what} ${index + 1}` }, text);
+          made.addEventListener("click", act);
+          return made;
+        };
+        const go = button("Look", "Look from key frame", () => this.onKeys(this.keys, pose));
+        const put = button("Put here", "Put here key frame", () => {
+          this.setKeys(this.keys.map((other, at) => (at === index ? this.eye() : other)));
+          $("keys").children[index].querySelectorAll("button")[1].focus();
+        });
+        const remove = button("Delete", "Delete key frame", () => {
           this.setKeys(this.keys.filter((_, other) => other !== index));
           ($("keys").querySelectorAll("button")[0] ?? $("add-key-2")).focus();
         });
-        const go = el("button", { type: "button", className: "quiet", "aria-label": `Look from key frame ${index + 1}` }, "Look");
-        go.addEventListener("click", () => this.onKeys(this.keys, pose));
-        return el("li", {}, el("span", {}, `Key frame ${index + 1}: ${far.toFixed(2)} m from the start`), go, remove);
+        return el("li", {}, el("span", {}, `${index + 1}. ${whereabouts(pose, start)}`), go, ...(this.eye() ? [put] : []), remove);
       }),
     );
     this.onKeys(keys);
@@ -111,7 +128,7 @@ export class Path {
     if (!poses) return this.onProblem(new Error("There is no path yet: preview one first."));
     const count = Math.min(4, poses.length - 1);
     const keys = Array.from({ length: count }, (_, k) => poses[Math.round(((k + 1) * (poses.length - 1)) / count)]);
-    for (const [id, value] of [["scale", 1], ["length", ""], ["turning", ""]]) $(id).value = value;
+    for (const id of ["scale", "length", "turning"]) $(id).value = "";
     this.choose("keys");
     this.setKeys(keys);
   }
@@ -125,16 +142,16 @@ export class Path {
       request.path = $("sentence").value.trim();
       if (!request.path) throw new Error("The sentence is empty: say how the camera moves, for example dolly in 1 m.");
     } else if (source === "preset") {
-      const amount = number("amount");
+      const [amount, { before = "", said } = {}] = [number("amount"), this.amount];
       request.path = $("preset").value;
-      if (amount) request.path = `${request.path.replaceAll("_", " ")} ${amount} ${$("unit").value}`;
+      if (amount !== null && said) request.path = `${request.path} ${before} ${amount} ${said}`.replace(/[_ ]+/g, " ");
     } else if (source === "file") {
       if (!this.file) throw new Error("Choose a pose file.");
       request.pose_file = { ...this.file };
       const range = [number("from-frame"), number("to-frame")];
       if (range.some((end) => end !== null)) request.pose_file.range = range;
     } else if (source === "keys") {
-      if (!this.keys.length) throw new Error("Add a key frame: fly to a place in the 3-D view and press K there.");
+      if (!this.keys.length) throw new Error("No key frame yet: fly to a place in the 3-D view and add one there.");
       request.key_frames = [this.place().start, ...this.keys].map((pose) => ({ world_from_camera: pose }));
     }
     const scale = number("scale");
@@ -150,11 +167,10 @@ export class Path {
       const where = Object.fromEntries(Object.entries({ exploration, parent, worlds_seed }).filter(([, v]) => v != null));
       let request = this.read();
       let answer = await previewPath({ ...request, ...where });
-      const scaled = this.scaledTo(answer);
+      const scaled = this.scaledTo(answer, request);
       if (scaled) {
-        request = { cameras: scaled };
-        const { said } = answer;
-        answer = { ...(await previewPath({ ...request, ...where })), said };
+        request = scaled;
+        answer = await previewPath({ ...request, ...where });
       }
       if (asked !== this.asked) return this.answer; // the form has changed since
       this.answer = answer;
@@ -164,22 +180,24 @@ export class Path {
     } catch (problem) {
       if (asked === this.asked) {
         this.answer = null;
-        this.onPreview(null, problem instanceof Refused || problem instanceof Error ? problem.message : String(problem));
+        this.onPreview(null, problem.message);
       }
       return null;
     }
   }
 
-  /** The cameras of an answer with the length and the turning that the form asks for; null where it asks for none. */
-  scaledTo({ cameras, length_m, rotation_deg }) {
+  /** The request with the length and the turning that the form asks for, after an answer to it; null where it asks for
+   * none. Where only the length is, the words of the path stay its words. */
+  scaledTo({ cameras, length_m, rotation_deg }, request) {
     const [length, turning] = [number("length"), number("turning")];
     if (chosen("source") === "own" || (length === null && turning === null)) return null;
     if (length && length_m < 1e-6) throw new Error("This path does not move, so that it cannot be scaled to a length.");
     if (turning && rotation_deg < 1e-3) throw new Error("This path does not turn, so that it cannot be scaled to a turning.");
+    if (turning === null && length) return { ...request, scale: ((request.scale ?? 1) * length) / length_m };
     const poses = adjusted(cameras.world_from_camera, {
       scale: length === null ? 1 : length / (length_m || 1),
       angles: turning === null ? 1 : turning / (rotation_deg || 1),
     });
-    return { world_from_camera: poses, intrinsics: cameras.intrinsics, relative_to: "last_frame", metric: true };
+    return { cameras: { world_from_camera: poses, intrinsics: cameras.intrinsics, relative_to: "last_frame", metric: true } };
   }
 }

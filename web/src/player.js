@@ -25,7 +25,7 @@ export class Player {
       this.video.addEventListener(name, () => ($("play").textContent = this.video.paused ? "Play" : "Pause"));
     }
     // The server renders it when it is first asked for, which takes a while.
-    const captions = { loadstart: "True render, being made", loadeddata: "True render", error: "True render: it could not be loaded" };
+    const captions = { loadstart: "True render: being made, which takes some seconds", loadeddata: "True render", error: "True render: it could not be loaded" };
     for (const [name, caption] of Object.entries(captions)) {
       this.truth.addEventListener(name, () => ($("truth-caption").textContent = caption));
     }
@@ -59,6 +59,8 @@ export class Player {
     // The true render is of one clip.
     const comparing = Boolean($("compare").checked && clip.truth && !whole);
     $("compare").disabled = whole;
+    $("compare-note").hidden = !whole;
+    $("videos").classList.toggle("two", comparing);
     $("truth-box").hidden = !comparing;
     $("video-caption").hidden = !comparing;
     if (comparing) this.truth.src = clip.truth;
@@ -116,5 +118,6 @@ export class Player {
     $("get-project").href = `/v1/explorations/${exploration.id}/project`;
     for (const item of document.querySelectorAll("#downloads .scene")) item.hidden = !clip.scene;
     $("make-scene").hidden = Boolean(clip.scene);
+    $("downloads-note").hidden = Boolean(clip.scene);
   }
 }

@@ -1,6 +1,7 @@
 // The tree of clips: nested lists of buttons, in order of making.
 import { $, el } from "./dom.js";
 
+/** Draws the clips of an exploration; `onSelect` is given the id of the one that is chosen. */
 export function drawTree({ clips, current }, selected, onSelect) {
   const children = Map.groupBy ? Map.groupBy(clips, (c) => c.parent) : grouped(clips);
   const active = document.activeElement?.dataset?.clip;

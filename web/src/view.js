@@ -1,10 +1,13 @@
 // The 3-D view: past cameras as frusta with thumbnails, the coming path, key frames, points. Drawn on demand only:
 // without a GPU a frame takes up to half a second, and a page that is only looked at should cost nothing.
 import {
-  BufferAttribute, BufferGeometry, Color, DoubleSide, Group, Line, LineBasicMaterial, LineSegments,
+  BufferAttribute, BufferGeometry, Color, DoubleSide, Group, LineBasicMaterial, LineSegments,
   Mesh, MeshBasicMaterial, PerspectiveCamera, Points, PointsMaterial, Scene, SRGBColorSpace, TextureLoader, Vector3,
   WebGLRenderer,
 } from "three";
+import { LineMaterial } from "three/addons/lines/LineMaterial.js";
+import { LineSegments2 } from "three/addons/lines/LineSegments2.js";
+import { LineSegmentsGeometry } from "three/addons/lines/LineSegmentsGeometry.js";
 import { PLYLoader } from "three/addons/loaders/PLYLoader.js";
 import { corners, FLIP, parts, toMatrix, toRows } from "./geometry.js";
 
@@ -12,14 +15,16 @@ const COLOURS = {
   light: { ground: "#eef1f4", grid: "#c6ced6", past: "#41627f", current: "#0b4f80", coming: "#b3450f", key: "#7a2ea0", frame: "#0f7a43" },
   dark: { ground: "#14191e", grid: "#35414c", past: "#8fb3d1", current: "#cfe6fa", coming: "#ff9a5c", key: "#d9a4f5", frame: "#5ed69a" },
 };
+const WIDE = 55; // degrees from top to bottom, where no lens is looked through
+const LINES = 1.6; // pixels: WebGL's own lines are one of the screen's, which on a phone is a hair
+const POINTS = 2.5;
 
 export class View {
-  constructor(canvas, onMove) {
+  constructor(canvas) {
     this.canvas = canvas;
-    this.onMove = onMove;
     this.renderer = new WebGLRenderer({ canvas, antialias: true });
     this.renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
-    this.eye = new PerspectiveCamera(55, 1, 0.01, 500);
+    this.eye = new PerspectiveCamera(WIDE, 1, 0.01, 500);
     this.eye.rotation.order = "YXZ";
     this.scene = new Scene();
     this.world = new Group(); // in the API's axes
@@ -67,7 +72,7 @@ export class View {
       [this.width, this.height] = [width, height];
       this.renderer.setSize(width, height, false);
       this.eye.aspect = width / height;
-      this.eye.updateProjectionMatrix();
+      this.zoom();
     }
     this.renderer.render(this.scene, this.eye);
     this.drawn += 1;
@@ -113,7 +118,7 @@ export class View {
     this.layer("past", (group) => {
       for (const clip of clips) {
         const colour = clip.current ? this.colours.current : this.colours.past;
-        group.add(track(clip.poses, colour));
+        addTrack(group, clip.poses, colour);
         for (const [frame, url] of Object.entries(clip.thumbnails)) {
           const pose = clip.poses[frame];
           if (pose) this.addFrustum(group, pose, clip.intrinsics[frame], colour, this.size, url);
@@ -125,7 +130,7 @@ export class View {
   setComing(poses, intrinsics) {
     this.layer("coming", (group) => {
       if (!poses.length) return;
-      group.add(track(poses, this.colours.coming));
+      addTrack(group, poses, this.colours.coming);
       const step = Math.max(1, Math.floor((poses.length - 1) / 4));
       for (let i = 0; i < poses.length; i += step) {
         const last = i + step >= poses.length;
@@ -151,17 +156,14 @@ export class View {
     const o = new Vector3();
     const up = c[0].clone().lerp(c[1], 0.5).addScaledVector(new Vector3(0, -1, 0), 0.12 * size);
     const pairs = [o, c[0], o, c[1], o, c[2], o, c[3], c[0], c[1], c[1], c[2], c[2], c[3], c[3], c[0], c[0], up, up, c[1]];
-    const lines = new LineSegments(
-      new BufferGeometry().setFromPoints(pairs),
-      new LineBasicMaterial({ color: colour }),
-    );
+    const lines = segments(pairs, colour);
     lines.applyMatrix4(toMatrix(pose));
     group.add(lines);
     if (!url) return;
     const plane = new BufferGeometry().setFromPoints(c);
     plane.setIndex([0, 3, 2, 0, 2, 1]);
     plane.setAttribute("uv", new BufferAttribute(new Float32Array([0, 1, 1, 1, 1, 0, 0, 0]), 2));
-    const material = new MeshBasicMaterial({ side: DoubleSide, transparent: true, opacity: 0.9 });
+    const material = new MeshBasicMaterial({ side: DoubleSide, transparent: true, opacity: 0.8 });
     if (!this.textures.has(url)) {
       const texture = this.loader.load(url, () => this.invalidate());
       texture.colorSpace = SRGBColorSpace;
@@ -179,7 +181,7 @@ export class View {
     this.layer("points", (group) => {
       if (!geometry) return;
       const coloured = Boolean(geometry.getAttribute("color"));
-      const material = new PointsMaterial({ size: 0.02, vertexColors: coloured });
+      const material = new PointsMaterial({ size: POINTS * this.renderer.getPixelRatio(), sizeAttenuation: false, vertexColors: coloured });
       if (!coloured) material.color.set(this.colours.past);
       group.add(new Points(geometry.clone(), material));
     });
@@ -192,17 +194,29 @@ export class View {
     return toRows(FLIP.clone().multiply(this.eye.matrix).multiply(FLIP));
   }
 
-  goTo(pose) {
+  /** Looks from a pose through its lens: what a picture there would show, with a little around it. */
+  goTo(pose, lens) {
     this.flown = true;
+    this.lens = lens;
+    this.zoom();
     const { position, turn } = parts(FLIP.clone().multiply(toMatrix(pose)).multiply(FLIP));
     this.eye.position.copy(position);
     this.eye.quaternion.copy(turn);
-    this.moved();
+    this.invalidate();
+  }
+
+  zoom() {
+    const [fx, fy] = this.lens ?? [];
+    const half = fy ? 1.1 * Math.max(0.5 / fy, 0.5 / fx / this.eye.aspect) : Math.tan((WIDE * Math.PI) / 360);
+    this.eye.fov = (2 * Math.atan(half) * 180) / Math.PI;
+    this.eye.updateProjectionMatrix();
   }
 
   /** Looks at all of some poses from behind and above. */
   overview(poses) {
     this.flown = false; // until somebody flies, the view may frame itself anew
+    this.lens = null;
+    this.zoom();
     const points = (poses.length ? poses : [toRows(FLIP.clone().multiply(FLIP))]).map(
       (p) => parts(FLIP.clone().multiply(toMatrix(p))).position,
     );
@@ -210,7 +224,7 @@ export class View {
     const radius = Math.max(0.6, ...points.map((p) => p.distanceTo(middle)));
     this.eye.position.copy(middle).add(new Vector3(0.9, 0.9, 1.5).multiplyScalar(1.2 * radius));
     this.eye.lookAt(middle.clone().add(new Vector3(0, 0, -0.15 * radius)));
-    this.moved();
+    this.invalidate();
   }
 
   /** Moves the eye by metres (right, up, forward) and turns it by radians (to the left, up). */
@@ -222,12 +236,7 @@ export class View {
     this.eye.translateX(right);
     this.eye.translateZ(-forward);
     this.eye.position.y += up;
-    this.moved();
-  }
-
-  moved() {
     this.invalidate();
-    this.onMove?.();
   }
 }
 
@@ -243,9 +252,15 @@ function floor(colour) {
   return new LineSegments(new BufferGeometry().setFromPoints(points), new LineBasicMaterial({ color: colour }));
 }
 
-function track(poses, colour) {
+function addTrack(group, poses, colour) {
   const points = poses.map((p) => parts(toMatrix(p)).position);
-  return new Line(new BufferGeometry().setFromPoints(points), new LineBasicMaterial({ color: colour }));
+  if (points.length > 1) group.add(segments(points.slice(1).flatMap((p, i) => [points[i], p]), colour));
+}
+
+/** Lines between the first and the second of some points, the third and the fourth, and so on. */
+function segments(points, colour) {
+  const geometry = new LineSegmentsGeometry().setPositions(points.flatMap((p) => p.toArray()));
+  return new LineSegments2(geometry, new LineMaterial({ color: colour, linewidth: LINES }));
 }
 
 function spread(poses) {
