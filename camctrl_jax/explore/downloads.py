@@ -16,7 +16,7 @@ from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.scenes import FILES, FOLDER
 from camctrl_jax.explore.store import START, Store
 from camctrl_jax.explore.views import cameras_view
-from camctrl_jax.sampling.exploration_folder import CLIPS, CURSOR, SETTINGS, VIDEO
+from camctrl_jax.sampling.exploration_folder import CLIPS, CURSOR, SETTINGS, VIDEO, line_of
 from camctrl_jax.sampling.exploration_path import joined
 from camctrl_jax.video.encoding import write_mp4_of_parts
 from camctrl_jax.video.pictures import encode_png
@@ -43,7 +43,7 @@ def line_video(store: Store, name: str, kept: bool) -> Response:
     if not path.is_file():
         store.check_room()
         folder = store.folder(exploration)
-        parts = (folder.read_frames(each, tree.settings) for each in store.line(tree, clip))
+        parts = (folder.read_frames(each, tree.settings) for each in line_of(tree.clips, clip.name))
         write_mp4_of_parts(path, parts, tree.settings.fps)
     filename = f"{name}-line.mp4" if kept else None
     return _file(path, "video/mp4", _GONE.format(name), filename=filename, headers=_FOREVER)
@@ -72,7 +72,7 @@ def start_picture(store: Store, exploration: str) -> Response:
 def cameras(store: Store, name: str, pose_format: str | None, line: bool) -> Response:
     """Cameras of a clip, or of all its line: JSON, a pose file, or a zip of a format that is a folder."""
     exploration, tree, clip = store.clip(name)
-    clips = store.line(tree, clip) if line else [clip]
+    clips = line_of(tree.clips, clip.name) if line else [clip]
     path = joined(*(store.cameras(exploration, each) for each in clips))
     if pose_format is None:
         return JSONResponse(cameras_view(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from camctrl_jax.files.json_file import write_json
 from camctrl_jax.reconstruction.dense_depth import SweepSettings, key_frames, views_of
 from camctrl_jax.reconstruction.ply import read_points
 from camctrl_jax.reconstruction.scenes import scene_of_clip, write_scene
-from camctrl_jax.sampling.exploration_folder import Clip
+from camctrl_jax.sampling.exploration_folder import Clip, line_of
 from camctrl_jax.sampling.exploration_path import joined
 
 FOLDER = "scene"
@@ -48,18 +48,13 @@ def make_scene(
         Refusal: a camera that stands still, or pictures that do not agree.
     """
     tree, folder = store.tree(exploration), store.folder(exploration)
-    line = store.line(tree, tree.clips[name])
+    line = line_of(tree.clips, name)
     path = joined(*(store.cameras(exploration, clip) for clip in line))
     settings = SweepSettings()
     chosen = key_frames(path, views_of(len(path), settings))
     if len(chosen) < 2:
         raise Refusal("bad_request", "A scene needs frames from several places, and the camera stands still.")
-    frames = []
-    for clip in line:
-        own = [int(frame) - clip.first for frame in chosen if clip.first <= frame < clip.end]
-        if own:
-            frames.append(folder.read_frames(clip, tree.settings, own))
-    pictures = np.concatenate(frames)
+    pictures = folder.read_line(line, tree.settings, chosen.tolist())
     try:
         views = replace(settings, views=len(pictures))
         masks = _moving(pictures, tree.settings.fps * len(chosen) / len(path))
@@ -76,7 +71,7 @@ def make_scene(
     return report
 
 
-def points_of(store: Store, exploration: str, line: list[Clip]) -> np.ndarray | None:
+def points_of(store: Store, exploration: str, line: Sequence[Clip]) -> np.ndarray | None:
     """Points f64 [P, 3] of the latest clip of a line of which they were found, in the exploration's frame."""
     for clip in reversed(line):
         path = store.made(exploration, clip.name, FOLDER) / FILES["ply"][0]

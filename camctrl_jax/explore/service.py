@@ -35,7 +35,7 @@ from camctrl_jax.explore.views import (
     summary_view,
 )
 from camctrl_jax.explore.worker import Worker, request_of
-from camctrl_jax.sampling.exploration_folder import Clip
+from camctrl_jax.sampling.exploration_folder import Clip, line_of
 from camctrl_jax.video.encoding import write_mp4
 
 Ground = Callable[[Cameras], list[Told]]
@@ -308,7 +308,7 @@ class Service:
         world = self._world(exploration, tree)
         if world is not None:
             return lambda cameras: world.warnings(cameras, parent.end - 1)
-        points = points_of(self.store, exploration, self.store.line(tree, parent))
+        points = points_of(self.store, exploration, line_of(tree.clips, parent.name))
         return lambda cameras: [] if points is None else warnings_of_points(cameras, points)
 
     def _warnings(self, path: Asked, place: Place, ground: Ground) -> list[Told]:

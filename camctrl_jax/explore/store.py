@@ -226,13 +226,6 @@ class Store:
             raise Refusal("not_found", f"There is no clip {clip}; it may be deleted.")
         return found[1], tree, tree.clips[found[2]]
 
-    def line(self, tree: Tree, clip: Clip) -> list[Clip]:
-        """A clip and all that it goes on from, the first one first."""
-        found = [clip]
-        while found[-1].parent is not None:
-            found.append(tree.clips[found[-1].parent])
-        return found[::-1]
-
     def cameras(self, exploration: str, clip: Clip) -> Cameras:
         """Of a clip's frames, in the frame of the exploration."""
         folder = self.folder(exploration)
