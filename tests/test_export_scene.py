@@ -62,7 +62,7 @@ def read_points(folder):
 
 
 def test_an_exploration_becomes_a_scene_of_its_current_clip_and_those_before_it(clip, tmp_path):
-    """Of three clips: the second goes on from the first, the third from the first, too, and shows nonsense."""
+    """Of three clips: two go on from the first, of which the one that is not the current one is black."""
     _, cameras, frames = clip
     extension, sampling = Extension(1, 1, 0), Sampling(Guidance())
     settings = ExplorationSettings(1, 12.0, 4, *SIZE, extension, sampling, "some weights")

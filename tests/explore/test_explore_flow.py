@@ -30,6 +30,7 @@ from camctrl_jax.sampling import exploration_folder
 from camctrl_jax.sampling.exploration import Exploration
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.pictures import encode_png
+from camctrl_jax.worlds import render_rgb
 
 PICTURE = encode_png(np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8))
 
@@ -171,8 +172,16 @@ def test_a_world_starts_along_its_own_path_and_has_a_true_render(client, model):
         clip["cameras"]["world_from_camera"], world.cameras.relative_to(0).world_from_camera, atol=1e-6
     )
     truth = [frame.rgb() for frame in read_frames(client.get(clip["truth"]).content)]
-    wanted = model.render(world)
+    wanted = np.asarray(render_rgb([world], 32, 48))[0]
     assert np.abs(np.stack(truth).astype(float) - wanted).mean() < 8  # a lossy video of it
+    # A further clip goes on where the first one ended, in the same world.
+    url = f"/v1/explorations/{job['exploration']}/clips"
+    later = done(client, client.post(url, json={"path": "truck left 1 m"}, headers=ANNA).json())
+    clip = client.get(f"/v1/clips/{later['clip']}").json()
+    seen = [frame.rgb() for frame in read_frames(client.get(clip["truth"]).content)]
+    assert len(seen) == clip["frames"]
+    change = [np.abs(frame.astype(float) - wanted[-1]).mean() for frame in (seen[0], seen[-1])]
+    assert change[0] < 8 < change[1]
 
 
 def test_events_tell_every_change_and_go_on_from_an_id(client, two):
