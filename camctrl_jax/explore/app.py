@@ -321,7 +321,8 @@ async def _heavily(request: Request, work: Callable[..., Any], *arguments: Any) 
 
 
 async def _answer(work: Callable[..., Any], *arguments: Any, status: int = 200) -> Response:
-    return JSONResponse(await run_in_threadpool(work, *arguments), status)
+    # In the thread, too: the JSON of a large tree takes a while.
+    return await run_in_threadpool(lambda: JSONResponse(work(*arguments), status))
 
 
 def _service(request: Request) -> Service:

@@ -68,6 +68,7 @@ class Asked:
     warnings: tuple[dict[str, str], ...] = ()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what comes of it is looked at, and refused
 def asked_path(fields: PathFields, place: Place, scratch: Path, own: Cameras | None = None) -> Asked:
     """The path that a request says.
 

@@ -126,6 +126,11 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.partial"):  # by a killed server; these names are never written again
                 shutil.rmtree(left, ignore_errors=True)
+        for name in self.ids():
+            home = self.explorations / name
+            # Made from clips of an exploration while it was deleted.
+            if not (home / ABOUT).exists() and not (home / FOLDER / CLIPS).exists():
+                shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,11 +20,12 @@ from camctrl_jax.explore.model import Model
 from camctrl_jax.explore.problems import described
 from camctrl_jax.explore.scenes import make_scene
 from camctrl_jax.explore.store import Store
-from camctrl_jax.sampling.exploration import Exploration
+from camctrl_jax.sampling.exploration import Exploration, ExplorationInUse
 from camctrl_jax.sampling.exploration_folder import name_of
 
 _LOG = logging.getLogger(__name__)
 _IDLE = 0.5  # seconds between looks whether the server ends
+_PATIENCE, _LOOK = 10.0, 0.02  # seconds for a folder that is in use, and between looks
 
 
 class Cancelled(Exception):
@@ -111,23 +114,27 @@ class Worker:
             picture = self._store.start_picture(job.exploration)
         pipeline = self._pipeline(job)
         request = job.request
-        with Exploration.start(
-            *(pipeline, folder.path, _cameras(request)),
-            image=picture,
-            prompt=request["prompt"],
-            seed=request["seed"],
-            fps=self._model.fps,
-            shape=self._model.shape,
-            sampling=_sampling(request),
-            said=job.said,
-            progress=lambda done, steps: self._step(job, done, steps),
-        ) as exploration:
+
+        def begin() -> Exploration:
+            return Exploration.start(
+                *(pipeline, folder.path, _cameras(request)),
+                image=picture,
+                prompt=request["prompt"],
+                seed=request["seed"],
+                fps=self._model.fps,
+                shape=self._model.shape,
+                sampling=_sampling(request),
+                said=job.said,
+                progress=lambda done, steps: self._step(job, done, steps),
+            )
+
+        with self._when_free(job, begin) as exploration:
             return exploration.current.name
 
     def _extend(self, job: Job) -> str:
         folder = self._store.folder(job.exploration)
         pipeline, request = self._pipeline(job), job.request
-        with Exploration.load(pipeline, folder.path) as exploration:
+        with self._when_free(job, lambda: Exploration.load(pipeline, folder.path)) as exploration:
             made = {clip.name: clip for clip in exploration.clips}.get(job.clip)
             if made is not None and (made.parent, made.prompt, made.said) == (
                 *(job.parent, request["prompt"], job.said),
@@ -141,6 +148,18 @@ class Worker:
                 said=job.said,
                 progress=lambda done, steps: self._step(job, done, steps),
             ).name
+
+    def _when_free(self, job: Job, opened: Callable[[], Exploration]) -> Exploration:
+        """Open an exploration, in which a visitor may be deleting or branching at this moment."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return opened()
+            except ExplorationInUse:
+                if time.monotonic() > end:
+                    raise
+            self._tell(job, "waiting for its folder")
+            time.sleep(_LOOK)
 
     def _scene(self, job: Job) -> str:
         self._tell(job, "reading the frames")

@@ -26,6 +26,8 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.explore.app import OPENAPI
 from camctrl_jax.explore.model import Model
+from camctrl_jax.explore.problems import Refusal
+from camctrl_jax.files.lock import held
 from camctrl_jax.sampling import exploration_folder
 from camctrl_jax.sampling.exploration import Exploration
 from camctrl_jax.video.decoding import read_frames
@@ -260,14 +262,27 @@ def test_two_visitors_branch_the_same_clip_and_neither_disturbs_the_other(client
 
 
 def test_an_exploration_with_jobs_stays_until_they_have_ended(client, two):
-    url = f"/v1/explorations/{two['id']}"
-    job = client.post(f"{url}/clips", json={"path": "hold", "steps": 200}, headers=ANNA).json()
-    assert error_of(client.delete(url, headers=ANNA), 409)["type"] == "conflict"
-    assert (
-        error_of(client.delete(f"/v1/clips/{two['clips'][1]['id']}", headers=ANNA), 409)["type"] == "conflict"
-    )
+    url, first, last = f"/v1/explorations/{two['id']}", *(clip["id"] for clip in two["clips"])
+    asked = {"path": "hold", "steps": 200, "parent": last}
+    job = client.post(f"{url}/clips", json=asked, headers=ANNA).json()
+    assert "wait" in error_of(client.delete(url, headers=ANNA), 409)["message"]
+    assert "goes on from" in error_of(client.delete(f"/v1/clips/{last}", headers=ANNA), 409)["message"]
+    while client.get(f"/v1/jobs/{job['id']}").json()["done"] < 1:
+        pass
+    assert "being made" in error_of(client.put(f"{url}/current", json={"clip": first}), 409)["message"]
     client.post(f"/v1/jobs/{job['id']}/cancel", headers=ANNA)
     ended(client, job)
+
+
+def test_a_job_waits_for_a_visitor_who_branches_at_that_moment(client, two):
+    folder = client.app.state.service.store.folder(two["id"]).path
+    with held(folder / exploration_folder.LOCK, Refusal):
+        asked = {"path": "hold", "parent": two["clips"][0]["id"]}
+        url = f"/v1/explorations/{two['id']}/clips"
+        job = client.post(url, json=asked, headers=ANNA).json()
+        while (job := client.get(f"/v1/jobs/{job['id']}").json())["stage"] != "waiting for its folder":
+            assert job["state"] in ("queued", "running"), job
+    client.delete(f"/v1/clips/{done(client, job)['clip']}", headers=ANNA)
 
 
 def test_a_video_in_the_form_of_openai(client):
@@ -349,3 +364,26 @@ def test_answers_have_the_fields_that_the_openapi_file_tells(client, two):
         "Status": client.get("/v1/status").json(),
     }.items():
         assert set(answer) == set(schemas[name]["required"]) == set(schemas[name]["properties"]), name
+
+
+def test_a_clip_that_was_finished_when_the_server_was_killed_is_not_made_again(model, tmp_path):
+    """The jobs are as they are on disk between the last byte of a clip and the end of its job."""
+    client = served(tmp_path, model)
+    with client:
+        first = done(client, start(client).json()["job"])
+        url = f"/v1/explorations/{first['exploration']}"
+        second = client.post(f"{url}/clips", json={"path": "hold"}, headers=ANNA).json()
+        second = done(client, second)
+        before = client.get(url).json()
+    client.app.state.service.store.close()
+    for job in (first, second):
+        path = tmp_path / "jobs" / f"{job['id']}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "running", "ended": None}))
+    client = served(tmp_path, model)
+    with client:
+        for job in (first, second):
+            assert done(client, client.get(f"/v1/jobs/{job['id']}").json())["clip"] == job["clip"]
+        after = client.get(url).json()
+        assert after["clips"] == before["clips"]
+        assert after["current"] == before["current"]
+    client.app.state.service.store.close()

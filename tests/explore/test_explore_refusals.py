@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import numpy as np
@@ -18,7 +19,7 @@ from nano_weights import save_nano
 
 from camctrl_jax.camera.formats import transforms_json
 from camctrl_jax.errors import FileInUse
-from camctrl_jax.explore import security
+from camctrl_jax.explore import jobs, security, service
 from camctrl_jax.explore.model import Model
 from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.serving import make_service
@@ -266,6 +267,23 @@ def test_prompts_whose_end_would_be_left_out_are_refused(client):
 def test_guidance_has_bounds(client):
     asked = {"path": "hold", "guidance": {"camera": 1e30}}
     assert error_of(client.post("/v1/explorations", json=asked), 400)["param"] == "guidance.camera"
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_nothing(client, folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:  # where uploads wait, which is not in the server's folder
+        patch.setattr(service.Service, "start", full)
+        answer = client.post("/v1/explorations", json={"path": "hold"})
+        assert error_of(answer, 507)["type"] == "storage_full"
+    with monkeypatch.context() as patch:  # when the job is to be written
+        patch.setattr(jobs, "write_json", full)
+        with pytest.raises(OSError, match="No space"):
+            client.app.state.service.queue.add("scene", "anna", "e", {})
+        assert error_of(client.post("/v1/explorations", json={"path": "hold"}), 507)
+    assert list((folder / "explorations").iterdir()) == []
+    assert client.get("/v1/status").json()["queued"] == 0
 
 
 def test_only_who_made_an_exploration_can_delete_it(model, tmp_path):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
+import os
 import signal
 import socket
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,8 @@ from camctrl_jax.explore import connections, downloads
 from camctrl_jax.explore.app import make_app
 from camctrl_jax.explore.connections import Connection
 from camctrl_jax.explore.model import Model
+from camctrl_jax.explore.schema import NewExploration
+from camctrl_jax.explore.security import Guard
 from camctrl_jax.explore.serving import make_service
 from camctrl_jax.explore.store import About
 
@@ -141,6 +146,55 @@ def test_events_do_not_stop_the_server_while_a_job_is_written(port, service, mon
         time.sleep(0.05)  # until the job is looked at
         other.sendall(head(port, "/v1/openapi.json"))
         assert answered(other)[0] == 200
+
+
+def test_a_job_goes_on_when_its_listener_leaves_and_no_file_stays_open_for_who_left(port, service):
+    asked = NewExploration(path="hold", steps=2)
+    job = service.queue.get(service.start(asked, None, "anna")["job"]["id"])
+    with connected(port) as listening:
+        listening.sendall(head(port, f"/v1/jobs/{job.id}/events"))
+        assert listening.recv(10)
+    until(lambda: job.state in ("done", "failed"))
+    assert job.state == "done", job.error
+    video = service.store.folder(job.exploration).clip(job.clip) / "video.mp4"
+    video.write_bytes(bytes(30_000_000))  # more than the system takes from the server at once
+    with connected(port) as leaving:
+        leaving.sendall(head(port, f"/v1/clips/{job.exploration}.{job.clip}/content"))
+        assert leaving.recv(10)
+        until(lambda: str(video) in open_files())
+    until(lambda: str(video) not in open_files())
+
+
+def open_files():
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(entry))
+    return found
+
+
+def until(true):
+    stop = time.monotonic() + LONG
+    while not true():
+        assert time.monotonic() < stop
+        time.sleep(0.01)
+
+
+def test_a_body_that_does_not_come_is_refused_in_the_end():
+    async def app(scope, receive, send):
+        await receive()
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    sent = []
+    scope = {"type": "http", "path": "/v1/paths", "headers": [(b"host", b"127.0.0.1")]}
+    asyncio.run(Guard(app, most_seconds=0.05)(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert b"to arrive" in sent[1]["body"]
 
 
 def test_a_signal_ends_streams_of_events_before_the_server_waits_for_them(service):

@@ -56,6 +56,18 @@ def test_what_a_killed_server_was_writing_is_cleared_away_and_nothing_else(store
     again.close()
 
 
+def test_what_was_made_of_an_exploration_while_it_was_deleted_goes_and_clips_never(store):
+    gone, kept = "e0123456789abcdef", "eabcdef0123456789"
+    for path in (store.explorations / gone / "made" / "0001", store.explorations / gone / "exploration"):
+        path.mkdir(parents=True)
+        (path / "exploration.lock").write_text("x")
+    (store.explorations / kept / "exploration" / "clips" / "0001").mkdir(parents=True)  # about.json was lost
+    store.close()
+    again = Store(store.root, 10**9)
+    assert again.ids() == [kept]
+    again.close()
+
+
 def test_a_job_file_with_other_content_is_told_and_left(store):
     queue = Queue(store.jobs, 9, 9)
     job = queue.add("extend", "anna", "e", {})
