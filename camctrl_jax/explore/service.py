@@ -55,7 +55,7 @@ class Service:
     Attributes:
         store, queue, model, worker: its parts.
         rendering: held while a true render is made, one at a time.
-        changing: held while a job is accepted that needs a clip, or a clip is deleted that a job may need.
+        changing: held while a job is accepted that needs a clip, or clips are deleted or made current.
     """
 
     store: Store
@@ -245,8 +245,9 @@ class Service:
 
     def set_current(self, exploration: str, clip: str, visitor: str) -> Answer:
         """Branch: go on from any clip."""
-        found = self._parent(exploration, self._tree(exploration), clip, "clip")
-        self.store.set_current(exploration, found.name)
+        with self.changing:
+            found = self._parent(exploration, self._tree(exploration), clip, "clip")
+            self.store.set_current(exploration, found.name)
         return self.exploration(exploration, visitor)
 
     def delete_clip(self, name: str, visitor: str) -> Answer:

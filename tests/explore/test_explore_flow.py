@@ -269,9 +269,28 @@ def test_an_exploration_with_jobs_stays_until_they_have_ended(client, two):
     assert "goes on from" in error_of(client.delete(f"/v1/clips/{last}", headers=ANNA), 409)["message"]
     while client.get(f"/v1/jobs/{job['id']}").json()["done"] < 1:
         pass
-    assert "being made" in error_of(client.put(f"{url}/current", json={"clip": first}), 409)["message"]
+    assert client.put(f"{url}/current", json={"clip": first}).json()["current"] == first
     client.post(f"/v1/jobs/{job['id']}/cancel", headers=ANNA)
     ended(client, job)
+    assert client.put(f"{url}/current", json={"clip": last}).json()["current"] == last
+
+
+def test_a_clip_that_is_made_while_a_visitor_branches_is_the_current_one(client, two):
+    url, first, last = f"/v1/explorations/{two['id']}", *(clip["id"] for clip in two["clips"])
+    asked = {"path": "hold", "steps": 50, "parent": last}
+    job = client.post(f"{url}/clips", json=asked, headers=ANNA).json()
+    other = client.post(f"{url}/clips", json={"path": "hold", "parent": first}, headers=ANNA).json()
+    while client.get(f"/v1/jobs/{job['id']}").json()["done"] < 1:
+        pass
+    assert client.put(f"{url}/current", json={"clip": first}).json()["current"] == first
+    error_of(client.delete(f"/v1/clips/{last}", headers=ANNA), 409)
+    made = [done(client, each)["clip"] for each in (job, other)]
+    tree = client.get(url).json()
+    assert tree["current"] == made[1]
+    assert [clip["parent"] for clip in tree["clips"][-2:]] == [last, first]
+    for clip in made:
+        client.delete(f"/v1/clips/{clip}", headers=ANNA)
+    client.put(f"{url}/current", json={"clip": last})
 
 
 def test_a_job_waits_for_a_visitor_who_branches_at_that_moment(client, two):

@@ -68,11 +68,11 @@ class Server:
         self.process.stdout.close()
 
 
-def begun(server):
+def begun(server, steps=200):
     created = server.ask("POST", "/v1/explorations", {"path": "dolly in 0.2 m", "steps": 2, "seed": 5})
     server.until(created["job"], lambda job: job["state"] == "done")
     name = created["exploration"]["id"]
-    return name, server.ask("POST", f"/v1/explorations/{name}/clips", {"path": "hold", "steps": 200})
+    return name, server.ask("POST", f"/v1/explorations/{name}/clips", {"path": "hold", "steps": steps})
 
 
 def frames_of(folder, name, clip):
@@ -111,6 +111,27 @@ def test_a_killed_server_is_taken_up_to_the_same_pixels(tmp_path):
             np.testing.assert_array_equal(
                 frames_of(folder, name, clip), frames_of(tmp_path / "whole", whole, clip)
             )
+
+
+def test_a_server_that_is_killed_while_it_writes_a_clip_leaves_no_half_of_it(tmp_path):
+    weights = save_nano(tmp_path / "nano")
+    server = Server(tmp_path / "served", weights)
+    try:
+        name, job = begun(server, steps=3)
+        clips = tmp_path / "served" / "explorations" / name / "exploration" / "clips"
+        stop = time.monotonic() + LONG
+        while not os.path.exists(clips / ".0002.0.partial") and not os.path.exists(clips / "0002"):
+            assert time.monotonic() < stop
+    finally:
+        server.kill()
+    server = Server(tmp_path / "served", weights)
+    try:
+        assert server.until(job, lambda job: job["state"] == "done")["clip"] == f"{name}.0002"
+        assert len(server.ask("GET", f"/v1/explorations/{name}")["clips"]) == 2
+    finally:
+        server.kill(signal.SIGTERM)
+    assert sorted(entry.name for entry in clips.iterdir()) == ["0001", "0002"]
+    assert len(frames_of(tmp_path / "served", name, "0002"))
 
 
 def test_a_second_server_on_the_same_folder_ends_with_a_message(tmp_path):
