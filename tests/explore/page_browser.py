@@ -19,9 +19,9 @@ AXE_FAILURES = """async () => (await axe.run()).violations.map(
   (v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`)"""
 
 
-def until(page, expression):
+def until(page, expression, seconds=20):
     """Waits for an expression; the page's policy forbids the eval that Playwright's own waiting needs."""
-    for _ in range(400):
+    for _ in range(20 * seconds):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)

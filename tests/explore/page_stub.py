@@ -52,6 +52,8 @@ class Stub:
         self.pictures: list[bytes] = []
         self.hold = threading.Event()
         self.mine = True  # whether who asks made what there is
+        self.failing = False  # whether jobs fail
+        self.hold_paths = threading.Event()
         self.refused_events = 0  # how often the events of a job are still refused
         handler = type("Bound", (_Handler,), {"stub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -61,6 +63,7 @@ class Stub:
 
     def close(self):
         self.hold.clear()
+        self.hold_paths.clear()
         self.server.shutdown()
         self.server.server_close()
 
@@ -155,6 +158,10 @@ class Stub:
             self._change(
                 job, state="running", stage="sampling", done=step, seconds_left=0.03 * (STEPS - step)
             )
+        if self.failing:
+            exploration.update(state="ready" if exploration["clips"] else "failed")
+            error = {"type": "internal", "message": "the disk is full", "param": None}
+            return self._change(job, state="failed", position=None, error=error)
         if job["kind"] == "scene":
             clip = self.clip(job["parent"])
             clip["scene"] = f"/v1/clips/{clip['id']}/scene"
@@ -249,7 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
             presets = [{"name": name, "summary": p.summary} for name, p in PRESETS.items()]
             self._json({"presets": presets, "help": "dolly in 1.5 m, then pan left 40 deg"})
         elif what == "POST /v1/paths":
-            self._json(stub.path(request))
+            answer = stub.path(request)
+            while stub.hold_paths.is_set():
+                time.sleep(0.01)
+            self._json(answer)
         elif what == "GET /v1/explorations":
             summaries = [
                 {**{k: e[k] for k in ("id", "title", "created", "worlds_seed", "state")}, "mine": stub.mine,

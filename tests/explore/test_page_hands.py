@@ -125,6 +125,19 @@ def test_second_click_does_not_make_the_same_clip_again(visit, stub):
     assert len(stub.jobs) == 3
 
 
+def test_clip_is_made_along_what_the_form_says_and_not_along_an_older_answer(visit, stub):
+    page = visit()
+    stub.hold_paths.set()
+    page.fill("#sentence", "pan right 10 deg")
+    asked(page, stub, "path", lambda path: path == "pan right 10 deg")
+    page.fill("#sentence", "pan left 20 deg")
+    with page.expect_response("**/v1/paths"):  # to the first one
+        stub.hold_paths.clear()
+    page.click("#generate")
+    page.wait_for_selector("#tree button")
+    assert [job["said"] for job in stub.jobs.values()] == ["pan left 20 deg"]
+
+
 def test_address_names_the_exploration_and_nothing_else(visit, stub, errors):
     page = started(visit())
     (name,) = stub.explorations
@@ -202,3 +215,35 @@ def test_what_is_wrong_is_shown_where_it_is(visit, stub, errors, tmp_path):
     page.set_input_files("#pose-file", tmp_path / "big.txt")
     until(page, "document.querySelector('#problem').textContent.includes('up to 2 MB')")
     errors[:] = [e for e in errors if "400" not in e]
+
+
+def test_failed_job_says_why_and_stays_away_once_dismissed(visit, stub):
+    page = visit()
+    stub.failing = True
+    page.click("#generate")
+    until(page, "document.querySelector('#jobs p')?.textContent.endsWith('failed: the disk is full')")
+    until(page, "document.querySelector('#no-clips').textContent.includes('begin a new exploration')")
+    assert page.locator("#generate").is_disabled()
+    stub.failing = False
+    page.click("#new")
+    started(page)
+    stub.failing = True
+    page.click("#generate")
+    until(page, "document.querySelector('#jobs p')?.textContent.endsWith('failed: the disk is full')")
+    page.click("#jobs button")
+    stub.failing = False
+    extended(page, "pan left 10 deg")  # with it the exploration, and its last failure, is read anew
+    assert page.locator("#jobs > li").count() == 0
+
+
+def test_points_are_in_the_overview(visit):
+    page = started(visit())
+    page.click("#make-scene")
+    until(page, "document.querySelector('#message').textContent.includes('points are shown')")
+    without = {}
+    for shown in (False, True):
+        page.set_checked("#show-points", shown)
+        page.click("#to-all")
+        page.click("#add-key")
+        without[shown] = page.locator(EYE).last.inner_text()
+    assert without[False] != without[True]

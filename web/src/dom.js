@@ -19,12 +19,15 @@ export function say(where, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Acts a while after it was last asked to: {ask, forget}. */
 export function after(milliseconds, act) {
   let timer = 0;
-  return () => {
-    clearTimeout(timer);
+  const forget = () => clearTimeout(timer);
+  const ask = () => {
+    forget();
     timer = setTimeout(act, milliseconds);
   };
+  return { ask, forget };
 }
 
 export function time(seconds) {

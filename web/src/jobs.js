@@ -3,6 +3,7 @@ import * as api from "./api.js";
 import { $, el, say, time } from "./dom.js";
 
 const KINDS = { start: "First clip", extend: "Next clip", scene: "3-D points" };
+const TITLE = document.title;
 export const active = (job) => job.state === "queued" || job.state === "running";
 
 export function words(job) {
@@ -35,13 +36,14 @@ export class Jobs {
     Object.assign(this, { onEnd, onLost, onProblem, onNews });
     this.jobs = new Map();
     this.rows = new Map();
+    this.dismissed = new Set(); // the server tells of the last that failed for as long as there is one
     this.stop = () => {};
     this.heard = null;
   }
 
   /** Takes over the jobs of an exploration, as it was read. */
   set(jobs) {
-    this.jobs = new Map(jobs.map((job) => [job.id, job]));
+    this.jobs = new Map(jobs.filter((job) => !this.dismissed.has(job.id)).map((job) => [job.id, job]));
     this.listen();
     this.draw();
   }
@@ -87,6 +89,8 @@ export class Jobs {
 
   draw() {
     const shown = [...this.jobs.values()];
+    const running = shown.find((job) => job.state === "running" && job.steps);
+    document.title = running ? `${running.done}/${running.steps} Explore` : TITLE; // for who looks at another tab meanwhile
     $("jobs-box").hidden = !shown.length;
     for (const [id, row] of this.rows) {
       if (this.jobs.has(id)) continue;
@@ -118,6 +122,7 @@ export class Jobs {
     button.addEventListener("click", async () => {
       if (!active(this.jobs.get(job.id))) {
         this.jobs.delete(job.id);
+        this.dismissed.add(job.id);
         return this.draw();
       }
       this.jobs.get(job.id).stopping = true;

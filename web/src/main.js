@@ -153,6 +153,7 @@ function draw() {
   $("delete-exploration").disabled = !mine;
   say("exploration-why", mine ? "" : "Another visitor made this exploration and alone may delete it; you may go on from any of its clips.");
   path.offerOwn(fresh && begin() === "world");
+  if (state.model) say("preview-trained", trained(state.model));
   if (!fresh) drawTree(exploration, state.selected, select);
   const failed = exploration?.state === "failed";
   say("no-clips", fresh || clips().length ? "" : failed
@@ -313,6 +314,7 @@ const begin = () => document.querySelector("input[name=begin]:checked").value;
 const path = new Path({
   place: () => {
     const { start, lens } = lastCamera();
+    if (state.exploration && !current()) return { waiting: true, start, lens };
     if (state.exploration) return { exploration: state.exploration.id, parent: state.exploration.current, start, lens };
     return { worlds_seed: begin() === "world" ? number("worlds-seed") : null, start, lens };
   },
@@ -395,7 +397,7 @@ on("form", "submit", async (event) => {
     return;
   }
   const prompt = $("prompt").value.trim();
-  const request = { ...path.request, ...options() };
+  const request = { ...answer.request, ...options() };
   const wanted = JSON.stringify([state.exploration?.current ?? begin(), prompt, request]);
   if (state.exploration && wanted === state.wanted && [...jobs.jobs.values()].some((job) => active(job) && job.mine)) {
     throw new Error("This very clip is being made already. Change its path, prompt or seed for another one, or cancel it.");
@@ -439,10 +441,13 @@ document.addEventListener("visibilitychange", guarded(async () => {
 const NAME = /^[A-Za-z0-9_-]+$/;
 
 /** What the weights know of paths. */
-function trained({ length_m, rotation_deg }) {
-  const range = ([from, to], unit) => `${Number(from.toPrecision(2))} to ${Number(to.toPrecision(2))} ${unit}`;
-  const parts = [length_m && range(length_m, "m"), rotation_deg && range(rotation_deg, "degrees")].filter(Boolean);
-  return parts.length ? `The weights were trained on ${parts.join(" and ")} a clip.` : "";
+function trained({ trained_on: { length_m, rotation_deg }, frames: first, added }) {
+  const frames = current() ? added : first; // a shorter clip goes as much less far
+  const short = (x) => Number(((x * frames) / first).toPrecision(2));
+  const range = ([from, to], unit) => `${short(from)} to ${short(to)} ${unit}`;
+  const parts = [length_m && `moved ${range(length_m, "m")}`, rotation_deg && `turned ${range(rotation_deg, "degrees")}`];
+  const said = parts.filter(Boolean).join(" and ");
+  return said && `In training, most clips of ${frames} frames ${said}.`;
 }
 
 await guarded(async () => {
@@ -451,7 +456,6 @@ await guarded(async () => {
   state.model = model;
   path.setPresets(presets);
   say("facts", `Weights "${model.name}": ${model.width}x${model.height} pixels, ${model.frames} frames, then ${model.added} a clip; on ${model.device}`);
-  say("preview-trained", trained(model.trained_on));
   $("picture-shown").style.aspectRatio = `${model.width} / ${model.height}`;
   $("steps").placeholder = String(model.steps);
   for (const kind of GUIDANCE) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");

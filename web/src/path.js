@@ -8,14 +8,15 @@ const MOST_TEXT = 2_000_000; // characters of a pose file, of the API
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 
 export class Path {
-  /** `place()` gives {exploration, parent, worlds_seed, start, lens}: where the path begins; `eye()` the pose of
-   * the 3-D view, if there is one. */
+  /** `place()` gives {exploration, parent, worlds_seed, start, lens}: where the path begins; `waiting`
+   * as long as that depends on a clip that is being made. `eye()` gives the pose of the 3-D view, if there is one. */
   constructor({ place, eye, onPreview, onKeys, onProblem }) {
     Object.assign(this, { place, eye, onPreview, onKeys, onProblem });
     this.keys = [];
     this.file = null;
     this.asked = 0;
-    this.answer = null; // of the server, to what the form says now
+    this.answer = null; // of the server, to what the form says now, and the request that it answers
+    this.going = null; // the newest preview, which older ones wait for
     this.soon = after(350, () => this.preview());
     $("path").addEventListener("input", (event) => {
       if (!event.target.id.startsWith("move-")) this.changed();
@@ -67,9 +68,9 @@ export class Path {
   }
 
   changed() {
-    this.answer = null;
-    this.request = null;
-    this.soon();
+    this.asked += 1; // an answer that is on its way is to what the form no longer says
+    this.answer = this.going = null;
+    this.soon.ask();
   }
 
   async readFile() {
@@ -160,10 +161,20 @@ export class Path {
   }
 
   /** Asks the server what the path would be; gives its answer, or null where the form says none. */
-  async preview() {
-    const asked = ++this.asked;
+  preview() {
+    this.soon.forget();
+    this.going = this.ask(++this.asked);
+    return this.going;
+  }
+
+  async ask(asked) {
+    const { exploration, parent, worlds_seed, waiting } = this.place();
+    if (waiting) {
+      this.answer = null;
+      this.onPreview(null);
+      return null;
+    }
     try {
-      const { exploration, parent, worlds_seed } = this.place();
       const where = Object.fromEntries(Object.entries({ exploration, parent, worlds_seed }).filter(([, v]) => v != null));
       let request = this.read();
       let answer = await previewPath({ ...request, ...where });
@@ -172,16 +183,14 @@ export class Path {
         request = scaled;
         answer = await previewPath({ ...request, ...where });
       }
-      if (asked !== this.asked) return this.answer; // the form has changed since
-      this.answer = answer;
-      this.request = request;
+      if (asked !== this.asked) return this.going; // the form, or where the path begins, has changed since
+      this.answer = { ...answer, request };
       this.onPreview(answer);
-      return answer;
+      return this.answer;
     } catch (problem) {
-      if (asked === this.asked) {
-        this.answer = null;
-        this.onPreview(null, problem.message);
-      }
+      if (asked !== this.asked) return this.going;
+      this.answer = null;
+      this.onPreview(null, problem.message);
       return null;
     }
   }

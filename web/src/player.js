@@ -111,8 +111,8 @@ export class Player {
     const format = $("camera-format").value;
     $("get-clip").href = `${clip.video}?download=true`;
     $("get-line").href = `${clip.video}?line=true&download=true`;
-    $("get-cameras").href = `${base}/cameras?format=${format}`;
-    $("get-cameras").textContent = `Cameras (${format.replaceAll("_", " ")})`;
+    $("get-cameras").href = `${base}/cameras?format=${format}&line=false`;
+    $("get-line-cameras").href = `${base}/cameras?format=${format}`;
     $("get-ply").href = `${base}/scene?format=ply`;
     $("get-glb").href = `${base}/scene?format=glb`;
     $("get-project").href = `/v1/explorations/${exploration.id}/project`;

@@ -31,6 +31,7 @@ export class View {
     this.world.applyMatrix4(FLIP);
     this.scene.add(this.world);
     this.layers = {};
+    this.cloud = []; // corners of where most points are, in the API's axes
     this.size = 0.1; // of a frustum, in metres
     this.loader = new TextureLoader();
     this.textures = new Map(); // by URL: clips do not change
@@ -178,6 +179,7 @@ export class View {
   /** Shows the points of a PLY file; gives how many there are. */
   setPoints(buffer) {
     const geometry = buffer ? new PLYLoader().parse(buffer) : null;
+    this.cloud = geometry ? middleOf(geometry.getAttribute("position")) : [];
     this.layer("points", (group) => {
       if (!geometry) return;
       const coloured = Boolean(geometry.getAttribute("color"));
@@ -212,14 +214,14 @@ export class View {
     this.eye.updateProjectionMatrix();
   }
 
-  /** Looks at all of some poses from behind and above. */
+  /** Looks at all of some poses, and the points, from behind and above. */
   overview(poses) {
     this.flown = false; // until somebody flies, the view may frame itself anew
     this.lens = null;
     this.zoom();
     const points = (poses.length ? poses : [toRows(FLIP.clone().multiply(FLIP))]).map(
       (p) => parts(FLIP.clone().multiply(toMatrix(p))).position,
-    );
+    ).concat(this.layers.points?.visible ? this.cloud.map((p) => p.clone().applyMatrix4(FLIP)) : []);
     const middle = points.reduce((a, b) => a.clone().add(b), new Vector3()).divideScalar(points.length);
     const radius = Math.max(0.6, ...points.map((p) => p.distanceTo(middle)));
     this.eye.position.copy(middle).add(new Vector3(0.9, 0.9, 1.5).multiplyScalar(1.2 * radius));
@@ -261,6 +263,18 @@ function addTrack(group, poses, colour) {
 function segments(points, colour) {
   const geometry = new LineSegmentsGeometry().setPositions(points.flatMap((p) => p.toArray()));
   return new LineSegments2(geometry, new LineMaterial({ color: colour, linewidth: LINES }));
+}
+
+/** Two corners of the box that holds all but the outermost tenth of some points on each side. */
+function middleOf(positions) {
+  const at = (share) => {
+    const read = ["getX", "getY", "getZ"].map((get) => {
+      const values = Float32Array.from({ length: positions.count }, (_, i) => positions[get](i)).sort();
+      return values[Math.floor(share * (values.length - 1))];
+    });
+    return new Vector3(...read);
+  };
+  return positions.count ? [at(0.1), at(0.9)] : [];
 }
 
 function spread(poses) {
