@@ -36,10 +36,11 @@ def visit(browser, stub, errors):
     """Opens the page; at the end nothing may have gone elsewhere, and nothing been reported as an error."""
     contexts, elsewhere = [], []
 
-    def opened(viewport=DESKTOP, **options):
+    def opened(viewport=DESKTOP, before="", **options):
         context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
         contexts.append(context)
         page = context.new_page()
+        page.add_init_script(before)
         page.set_default_timeout(20_000)
         own = (stub.url, "blob:" + stub.url, "data:")
         page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))

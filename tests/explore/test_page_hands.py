@@ -247,3 +247,52 @@ def test_points_are_in_the_overview(visit):
         page.click("#add-key")
         without[shown] = page.locator(EYE).last.inner_text()
     assert without[False] != without[True]
+
+
+def test_without_webgl_everything_but_the_view_works(visit, stub, errors):
+    page = visit(before="HTMLCanvasElement.prototype.getContext = () => null;")
+    assert page.locator("#no-view").is_visible()
+    assert page.locator("#view").is_hidden()
+    started(page, "pan right 10 deg")
+    extended(page, "dolly in 1 m")
+    page.get_by_text("Scale or move the whole path").click()
+    page.click("#to-keys")
+    assert page.locator("#keys li").count() == 4
+    page.click("#generate")
+    until(page, "document.querySelectorAll('#tree button').length === 3")
+    assert [job["said"] for job in stub.jobs.values()][2] == "5 key frames"
+    errors[:] = [e for e in errors if "WebGL" not in e]
+
+
+def test_another_visitors_clip_takes_nobody_along(visit, stub):
+    anna = started(visit())
+    bert = visit()
+    bert.select_option("#explorations", index=1)
+    bert.wait_for_selector("#tree button")
+    extended(anna, "pan left 20 deg")
+    assert anna.locator("#form-title").inner_text() == "Next clip, after clip 2"
+    # Bert hears of it with his own next clip, and goes on from where he was.
+    extended(bert, "pan right 20 deg")
+    until(bert, "document.querySelector('#form-title').textContent === 'Next clip, after clip 3'")
+    extended(anna, "dolly in 1 m")
+    until(anna, "document.querySelector('#form-title').textContent === 'Next clip, after clip 4'")
+    parents = [clip["parent"] for clip in next(iter(stub.explorations.values()))["clips"]]
+    ids = [clip["id"] for clip in next(iter(stub.explorations.values()))["clips"]]
+    assert parents == [None, ids[0], ids[0], ids[1]]
+
+
+def test_who_branches_while_a_clip_is_made_stays_there(visit, stub):
+    page = started(visit())
+    extended(page, "pan left 20 deg")
+    stub.hold.set()
+    page.click("#generate")
+    page.wait_for_selector("#jobs progress[value]")
+    page.locator("#tree button").first.click()
+    page.click("#branch")
+    until(page, "document.querySelector('#form-title').textContent === 'Next clip, after clip 1'")
+    stub.hold.clear()
+    until(page, "document.querySelectorAll('#tree button').length === 3")
+    assert page.locator("#form-title").inner_text() == "Next clip, after clip 1"
+    assert page.locator("#player-title").inner_text() == "Clip 1"
+    page.click("#look")
+    assert page.locator("#player-title").inner_text() == "Clip 3"

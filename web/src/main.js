@@ -102,8 +102,7 @@ function drawPast() {
 }
 
 function frameAll() {
-  const coming = path.answer?.cameras.world_from_camera ?? [];
-  view?.overview([...clips().flatMap((c) => c.cameras.world_from_camera), ...coming]);
+  view?.overview([...clips().flatMap((c) => c.cameras.world_from_camera), ...view.coming]);
 }
 
 const keyHere = () => news(path.addKey(view.pose()));
@@ -173,34 +172,42 @@ function whyKept(clip) {
   return clips().some((c) => c.parent === clip.id) ? "Other clips go on from this one, so it cannot be deleted." : "";
 }
 
-function take(exploration, selected) {
-  const other = state.exploration?.id !== exploration.id;
-  const moved = other || state.exploration.current !== exploration.current;
-  state.exploration = exploration;
+/** Shows an exploration as it was read. Which clip is gone on from is the page's own: another visitor, whose clips come
+ * and whose branches move what the server takes for the current one, takes nobody along. `here` is the clip to go on
+ * from, `selected` the one to look at, `begun` whether its first clip was asked for just now. */
+function take(exploration, { here, selected = here, begun = false } = {}) {
+  const before = state.exploration;
+  const other = before?.id !== exploration.id;
   const there = (id) => exploration.clips.some((c) => c.id === id);
+  exploration.current = [here, other ? null : before.current, exploration.current].find(there) ?? null;
+  const moved = other || before.current !== exploration.current;
+  state.exploration = exploration;
   state.selected = [selected, state.selected, exploration.current].find(there) ?? null;
   jobs.set(exploration.jobs);
   draw();
   if (!moved) return;
   // Key frames that a clip was made of have had their turn; others were drawn meanwhile and stay.
   path.setKeys(other || path.keys === state.used ? [] : path.keys);
-  view?.setComing([], []);
+  if (!begun) view?.setComing([], []);
   path.preview().then(() => (other || !view?.flown) && frameAll());
 }
 
 on("branch", "click", async () => {
-  take(await api.setCurrent(state.exploration.id, state.selected), state.selected);
+  take(await api.setCurrent(state.exploration.id, state.selected), { here: state.selected });
   news(`The next clip goes on from clip ${Number(current().name)}.`);
   goTo("form-title");
 });
 on("undo", "click", async () => {
   const { parent } = current();
-  take(await api.setCurrent(state.exploration.id, parent), parent);
+  take(await api.setCurrent(state.exploration.id, parent), { here: parent });
   news(`Back at clip ${Number(current().name)}. The other one stays as a branch.`);
 });
 on("delete-clip", "click", async () => {
   const clip = clips().find((c) => c.id === state.selected);
-  if (await ask(`Delete clip ${Number(clip.name)} for good?`)) take(await api.deleteClip(clip.id), clip.parent);
+  if (await ask(`Delete clip ${Number(clip.name)} for good?`)) {
+    const here = clip.id === state.exploration.current ? clip.parent : state.exploration.current;
+    take(await api.deleteClip(clip.id), { here, selected: clip.parent });
+  }
 });
 on("make-scene", "click", async () => jobs.add(await api.makeScene(state.selected)));
 
@@ -268,7 +275,12 @@ const jobs = new Jobs({
   onLost: async () => {
     if (!state.exploration) return true;
     try {
-      take(await api.exploration(state.exploration.id));
+      const waited = [...jobs.jobs.values()].filter((job) => job.mine && active(job) && job.kind === "extend");
+      const fresh = await api.exploration(state.exploration.id);
+      // One that was made while nobody was listening.
+      const known = new Set(clips().map((c) => c.id));
+      const made = fresh.clips.find((c) => !known.has(c.id) && waited.some((job) => job.parent === c.parent));
+      take(fresh, made?.parent === state.exploration.current ? { here: made?.id } : {});
       problem(null);
       return true;
     } catch (error) {
@@ -284,7 +296,8 @@ const jobs = new Jobs({
     const known = new Set(fresh.jobs.map((j) => j.id));
     fresh.jobs.push(...kept.filter((j) => !active(j) && !known.has(j.id)));
     if (job.kind === "scene") state.pointsOf = null;
-    take(fresh, job.state === "done" && job.kind !== "scene" ? job.clip : state.selected);
+    const goesOn = job.mine && job.state === "done" && job.kind === "extend" && job.parent === state.exploration.current;
+    take(fresh, goesOn ? { here: job.clip } : {});
     await listExplorations();
   }),
 });
@@ -325,9 +338,9 @@ const path = new Path({
     if (look) view?.goTo(look, lens);
   },
   onProblem: problem,
-  onPreview: (answer, refusal) => {
-    const poses = answer?.cameras.world_from_camera ?? [];
-    view?.setComing(poses, answer?.cameras.intrinsics ?? []);
+  onPreview: (answer, refusal, waiting) => {
+    // The path of a first clip stays to be seen while that is made.
+    if (!waiting) view?.setComing(answer?.cameras.world_from_camera ?? [], answer?.cameras.intrinsics ?? []);
     say("preview-sum", answer
       ? `Path: ${answer.length_m.toFixed(2)} m, ${answer.rotation_deg.toFixed(0)} degrees of turning, ${answer.seconds.toFixed(1)} s.`
       : "");
@@ -419,7 +432,7 @@ on("form", "submit", async (event) => {
     if ($("title").value.trim()) request.title = $("title").value.trim();
     const made = await api.start({ ...request, prompt }, picture);
     history.replaceState(null, "", `#${made.exploration.id}`);
-    take(made.exploration);
+    take(made.exploration, { begun: true });
     if (!jobs.jobs.has(made.job.id)) jobs.add(made.job);
     news("The first clip is in the queue.");
     await listExplorations();

@@ -9,7 +9,7 @@ const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).v
 
 export class Path {
   /** `place()` gives {exploration, parent, worlds_seed, start, lens}: where the path begins; `waiting`
-   * as long as that depends on a clip that is being made. `eye()` gives the pose of the 3-D view, if there is one. */
+   * as long as that depends on a clip that is being made. `onPreview(answer, refusal, waiting)` has one of the three. `eye()` gives the pose of the 3-D view, if there is one. */
   constructor({ place, eye, onPreview, onKeys, onProblem }) {
     Object.assign(this, { place, eye, onPreview, onKeys, onProblem });
     this.keys = [];
@@ -171,7 +171,7 @@ export class Path {
     const { exploration, parent, worlds_seed, waiting } = this.place();
     if (waiting) {
       this.answer = null;
-      this.onPreview(null);
+      this.onPreview(null, null, waiting);
       return null;
     }
     try {

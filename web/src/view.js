@@ -31,6 +31,7 @@ export class View {
     this.world.applyMatrix4(FLIP);
     this.scene.add(this.world);
     this.layers = {};
+    this.coming = []; // poses of the path to come
     this.cloud = []; // corners of where most points are, in the API's axes
     this.size = 0.1; // of a frustum, in metres
     this.loader = new TextureLoader();
@@ -129,6 +130,7 @@ export class View {
   }
 
   setComing(poses, intrinsics) {
+    this.coming = poses;
     this.layer("coming", (group) => {
       if (!poses.length) return;
       addTrack(group, poses, this.colours.coming);
