@@ -42,11 +42,11 @@ const guarded = (act) => async (event) => {
 };
 const on = (id, name, act) => $(id).addEventListener(name, guarded(act));
 
-/** Says what happened; `clip` is one that can now be looked at. */
-function news(text, clip) {
+/** Says what happened; `look` is what can now be looked at, a clip by its id or the "view". */
+function news(text, look) {
   say("message", text);
-  $("look").hidden = !clip;
-  state.toLook = clip;
+  $("look").hidden = !look;
+  state.look = look;
 }
 
 /** Brings a part of the page to who uses it, by eye and by keyboard. */
@@ -125,7 +125,9 @@ async function showPoints(clip) {
   const buffer = wanted ? await api.points(wanted) : null;
   if (state.pointsOf === wanted) {
     const count = view.setPoints(buffer);
-    if (count) news(`${count.toLocaleString("en")} points are shown.`);
+    if (!count) return;
+    news(`${count.toLocaleString("en")} points are shown.`, "view");
+    if (!view.flown) frameAll();
   }
 }
 
@@ -382,9 +384,10 @@ on("preview-now", "click", async () => {
   if ($("view").getBoundingClientRect().bottom < 60) goTo("view"); // on a phone it is far above
 });
 on("look", "click", () => {
-  if (clips().some((c) => c.id === state.toLook)) select(state.toLook);
+  const { look } = state;
   news("");
-  goTo("player-title");
+  if (clips().some((c) => c.id === look)) select(look);
+  goTo(look === "view" ? "view" : "player-title");
 });
 
 const GUIDANCE = ["text", "camera", "history"];
