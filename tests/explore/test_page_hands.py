@@ -224,6 +224,13 @@ def test_failed_job_says_why_and_stays_away_once_dismissed(visit, stub):
     until(page, "document.querySelector('#jobs p')?.textContent.endsWith('failed: the disk is full')")
     until(page, "document.querySelector('#no-clips').textContent.includes('begin a new exploration')")
     assert page.locator("#generate").is_disabled()
+    # What has ended covers nothing, and is nobody else's business.
+    assert page.locator("#jobs-box").evaluate("(e) => getComputedStyle(e).position") == "static"
+    stub.mine = False
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#jobs > li").count() == 0
+    stub.mine = True
     stub.failing = False
     page.click("#new")
     started(page)

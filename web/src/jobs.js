@@ -3,6 +3,7 @@ import * as api from "./api.js";
 import { $, el, say, time } from "./dom.js";
 
 const KINDS = { start: "First clip", extend: "Next clip", scene: "3-D points" };
+const NEWS = { running: "being made", failed: "failed; why is said with the jobs" };
 const TITLE = document.title;
 export const active = (job) => job.state === "queued" || job.state === "running";
 
@@ -43,7 +44,8 @@ export class Jobs {
 
   /** Takes over the jobs of an exploration, as it was read. */
   set(jobs) {
-    this.jobs = new Map(jobs.filter((job) => !this.dismissed.has(job.id)).map((job) => [job.id, job]));
+    const shown = jobs.filter((job) => !this.dismissed.has(job.id) && (active(job) || job.mine));
+    this.jobs = new Map(shown.map((job) => [job.id, job]));
     this.listen();
     this.draw();
   }
@@ -58,7 +60,7 @@ export class Jobs {
     const before = this.jobs.get(job.id);
     if (!before || before.version > job.version) return;
     this.jobs.set(job.id, { ...job, stopping: before.stopping });
-    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${job.state === "running" ? "being made" : words(job)}`, job);
+    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${NEWS[job.state] ?? job.state}`, job);
     if (active(before) && !active(job)) {
       if (job.state === "done") this.jobs.delete(job.id);
       this.onEnd(job);
@@ -92,6 +94,7 @@ export class Jobs {
     const running = shown.find((job) => job.state === "running" && job.steps);
     document.title = running ? `${running.done}/${running.steps} Explore` : TITLE; // for who looks at another tab meanwhile
     $("jobs-box").hidden = !shown.length;
+    $("jobs-box").classList.toggle("going", shown.some(active)); // stays in sight
     for (const [id, row] of this.rows) {
       if (this.jobs.has(id)) continue;
       row.remove();
@@ -105,7 +108,7 @@ export class Jobs {
       const row = this.rows.get(job.id);
       const [text, bar, button] = row.children;
       const whose = job.mine ? "" : " of another visitor";
-      say(text, `${KINDS[job.kind]}${whose}${job.said ? ` (${job.said})` : ""}: ${words(job)}`);
+      say(text, `${KINDS[job.kind]}${whose}${job.said && job.kind !== "scene" ? ` (${job.said})` : ""}: ${words(job)}`);
       bar.hidden = !active(job);
       if (job.state === "running" && job.steps) {
         bar.max = job.steps;

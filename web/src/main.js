@@ -107,7 +107,10 @@ function frameAll() {
 
 const keyHere = () => news(path.addKey(view.pose()));
 on("to-last", "click", () => view.goTo(lastCamera().start, lastCamera().lens));
-on("to-all", "click", frameAll);
+on("to-all", "click", async () => {
+  if (!path.answer) await path.preview(); // else it would be framed for a path that is no more
+  frameAll();
+});
 on("add-key", "click", keyHere);
 on("add-key-2", "click", keyHere);
 on("show-past", "change", () => view.show("past", $("show-past").checked));
