@@ -7,7 +7,7 @@
 # skipped with a reason elsewhere; so are tests on real inputs where CAMCTRL_TEST_DATA does not name their folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source launch/environment.sh "quickstart,eval,data,test"
+source launch/environment.sh "quickstart,eval,data,explore,test"
 export JAX_PLATFORMS=cpu
 [ $# -gt 0 ] || set -- -m "not slow"
 # One thread a worker: the workers, not the threads, share the cores.

@@ -10,8 +10,12 @@ from textured_plane import NORMAL, OFFSET, plane_video, truck
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.formats import save_cameras
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.export.__main__ import main
 from camctrl_jax.files.json_file import write_json
+from camctrl_jax.sampling.exploration_folder import Clip, ExplorationFolder, ExplorationSettings
+from camctrl_jax.sampling.pipeline import Extension
 from camctrl_jax.video.encoding import write_mp4
 from camctrl_jax.video.pictures import write_png
 
@@ -55,6 +59,31 @@ def read_points(folder):
     _, _, data = (folder / "points.ply").read_bytes().partition(b"end_header\n")
     row = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("confidence", "<f4")])
     return np.frombuffer(data, row)
+
+
+def test_an_exploration_becomes_a_scene_of_its_current_clip_and_those_before_it(clip, tmp_path):
+    """Of three clips: two go on from the first, of which the one that is not the current one is black."""
+    _, cameras, frames = clip
+    extension, sampling = Extension(1, 1, 0), Sampling(Guidance())
+    settings = ExplorationSettings(1, 12.0, 4, *SIZE, extension, sampling, "some weights")
+    folder = ExplorationFolder(tmp_path / "explored")
+    folder.write_settings(settings)
+    for name, parent, part, pictures in (
+        ("0001", None, slice(0, 4), frames),
+        ("0002", "0001", slice(4, 7), frames),
+        ("0003", "0001", slice(4, 7), 0 * frames),
+    ):
+        count = part.stop - part.start
+        record = Clip(name, parent, 0, part.start, count, "", 1, sampling)
+        folder.write_clip(record, cameras[part], pictures[part], settings)
+    folder.write_cursor("0002", 3)
+    assert run(tmp_path / "explored", "--out", tmp_path / "scene", *FEW) == 0
+    report = json.loads((tmp_path / "scene" / "report.json").read_text())
+    assert report["frames"] == list(range(7))
+    assert report["source"].endswith("clips 0001, 0002")
+    points = read_points(tmp_path / "scene")
+    assert len(points) > 1000
+    assert np.median(np.abs(points["xyz"] @ NORMAL - OFFSET)) < 0.02
 
 
 def test_a_generated_folder_becomes_a_scene(clip, tmp_path, capsys):

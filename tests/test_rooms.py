@@ -9,7 +9,7 @@ import camctrl_jax
 PACKAGE = Path(camctrl_jax.__file__).parent
 # From the top down; rooms of one row do not import each other.
 ROWS = (
-    ("train", "generate", "encode_text", "evaluate", "build_dataset", "export", "pod_report"),
+    ("train", "generate", "explore", "encode_text", "evaluate", "build_dataset", "export", "pod_report"),
     ("training",),
     ("checkpoints",),
     ("sampling", "reconstruction"),

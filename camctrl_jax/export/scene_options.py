@@ -11,6 +11,7 @@ from camctrl_jax.pose_options import add_reading_options, image_size
 SCENE = """Make a 3-D scene out of a clip with cameras.
 
   python -m camctrl_jax.export scene outputs/first --out outputs/first_scene
+  python -m camctrl_jax.export scene outputs/explored --out explored_scene      a folder of Exploration
   python -m camctrl_jax.export scene video.mp4 --cameras poses.txt --out my_scene
   python -m camctrl_jax.export scene --worlds-seed 1000003 --out world_scene
 
@@ -30,7 +31,13 @@ def add_scene_arguments(add: Callable[..., Any]) -> None:
     Args:
         add: its ``add_argument``.
     """
-    add("source", type=Path, nargs="?", metavar="SOURCE", help="a video, a folder of pictures or of generate")
+    add(
+        "source",
+        type=Path,
+        nargs="?",
+        metavar="SOURCE",
+        help="a video, a folder of pictures, of generate or of an exploration",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     add("--cameras", type=Path, metavar="FILE", help="its cameras, in any format that camera reads")
     add("--worlds-seed", type=int, metavar="N", help="instead of a source: render procedural world N")

@@ -1,4 +1,4 @@
-"""What ``export scene`` starts from: a video with cameras, a folder of ``generate``, or a world.
+"""What ``export scene`` starts from: a video with cameras, a folder of generate, an exploration or a world.
 
 Only key frames are decoded, so memory does not grow with the video.
 """
@@ -17,6 +17,9 @@ from camctrl_jax.data.sources import pictures_of
 from camctrl_jax.errors import InvalidValue, MissingFile
 from camctrl_jax.files.json_file import read_json
 from camctrl_jax.reconstruction.dense_depth import SweepSettings, key_frames, views_of
+from camctrl_jax.sampling.exploration_folder import SETTINGS as EXPLORATION
+from camctrl_jax.sampling.exploration_folder import ExplorationFolder, line_of
+from camctrl_jax.sampling.exploration_path import joined
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.worlds import WorldsConfig, render_rgb, sample_world
 
@@ -71,7 +74,8 @@ def source_of_files(
     settings: SweepSettings,
     intrinsics: tuple[float, float, float, float] | None = None,
 ) -> SceneSource:
-    """A video or folder of pictures with a pose file, or a folder of ``generate`` with the cameras in it.
+    """A video or folder of pictures with a pose file, or a folder of ``generate`` or of an exploration, with
+    the cameras in it.
 
     Raises:
         MissingFile: nothing is there.
@@ -82,10 +86,12 @@ def source_of_files(
         raise MissingFile(f"{source}: no such file or folder.")
     if (source / GENERATED).is_file() and poses is None:
         return _of_generated(source, settings)
+    if (source / EXPLORATION).is_file() and poses is None:
+        return _of_exploration(source, settings)
     if poses is None:
         raise InvalidValue(
             f"{source} has no cameras: name them with --cameras FILE, in any format that python -m "
-            "camctrl_jax.camera formats lists; only a folder of generate holds its own."
+            "camctrl_jax.camera formats lists; only folders of generate and of explorations hold their own."
         )
     video = source / "video.mp4" if (source / GENERATED).is_file() else source
     first = next(read_frames(video))
@@ -132,6 +138,19 @@ def _of_generated(folder: Path, settings: SweepSettings) -> SceneSource:
         )
     chosen = key_frames(cameras, views_of(len(cameras), settings))
     return _decoded(folder / Path(name).name, chosen, frames, cameras[chosen], ())
+
+
+def _of_exploration(path: Path, settings: SweepSettings) -> SceneSource:
+    """The current clip of an exploration and all that it goes on from, their frames exact."""
+    folder = ExplorationFolder(path)
+    about, clips, current = folder.read()
+    line = line_of(clips, current)
+    cameras = joined(*map(folder.read_cameras, line))
+    chosen = key_frames(cameras, views_of(len(cameras), settings))
+    frames = folder.read_line(line, about, chosen.tolist())
+    names = ", ".join(clip.name for clip in line)
+    fps = about.fps * len(chosen) / len(cameras)
+    return SceneSource(frames, cameras[chosen], chosen, len(cameras), fps, f"{path}, clips {names}")
 
 
 def _check_shape(

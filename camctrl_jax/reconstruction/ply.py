@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from camctrl_jax.errors import InvalidValue, file_failures
 from camctrl_jax.estimators.protocols import PointCloud
 from camctrl_jax.files.atomic import written_file
 
@@ -46,6 +47,26 @@ def write_ply(path: str | Path, cloud: PointCloud) -> None:
     with written_file(path) as file:
         file.write("\n".join(header).encode("ascii") + b"\n")
         file.write(rows.tobytes())
+
+
+def read_points(path: str | Path) -> np.ndarray:
+    """Points f64 [P, 3] of a file that :func:`write_ply` wrote.
+
+    Raises:
+        InvalidValue: it is another file, or cut off.
+    """
+    with file_failures(Path(path), "read"):
+        content = Path(path).read_bytes()
+    header, _, rows = content.partition(b"end_header\n")
+    types = {b"float": "<f4", b"double": "<f8", b"uchar": "u1"}
+    lines = [line.split() for line in header.splitlines()]
+    try:
+        row = np.dtype([(line[2].decode(), types[line[1]]) for line in lines if line[0] == b"property"])
+        count = next(int(line[2]) for line in lines if line[:2] == [b"element", b"vertex"])
+        found = np.frombuffer(rows, row, count)
+        return np.stack([found[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    except (LookupError, ValueError, StopIteration) as error:
+        raise InvalidValue(f"{path} is no file of points as they are written here, or cut off.") from error
 
 
 def far_from_origin(points: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from camctrl_jax.sampling.exploration_folder import (
     ExplorationFolder,
     ExplorationSettings,
     clip_seed,
+    line_of,
     name_of,
 )
 from camctrl_jax.sampling.exploration_model import (
@@ -214,10 +215,7 @@ class Exploration:
 
     def line(self, which: Clip | str | None = None) -> tuple[Clip, ...]:
         """A clip and all that it goes on from, the first one first."""
-        found = [self.clip(which)]
-        while found[-1].parent is not None:
-            found.append(self._clips[found[-1].parent])
-        return tuple(reversed(found))
+        return line_of(self._clips, self.clip(which).name)
 
     def cameras(self, which: Clip | str | None = None) -> Cameras:
         """Of all frames of a clip's line, in the frame of the first."""
@@ -292,15 +290,19 @@ class Exploration:
             said=_said(path, said),
         )
         clip = completed(record, self.pipeline, self.settings)
+
+        def frames_of_line(wanted: Iterable[int]) -> np.ndarray:
+            return self._folder.read_line(line, self.settings, wanted)
+
         window = ClipBatch(
             [prompt],
             [clip.seed],
             window_shape(self.pipeline, self.settings),
             [joined(past[end - given :], coming)],
             references=[past.world_from_camera[0]],
-            retrieved=RetrievedFrames(self._frames(line, shown)[None], [past[shown]]) if shown else None,
+            retrieved=RetrievedFrames(frames_of_line(shown)[None], [past[shown]]) if shown else None,
         )
-        last = self._frames(line, range(end - given, end))
+        last = frames_of_line(range(end - given, end))
         frames = self.pipeline.continue_from(last[None], window, extension, clip.sampling, progress)[0]
         self._folder.write_clip(clip, coming, frames, self.settings)
         # It is the current one by being the newest: a cursor that had to be written, too, could fail.
@@ -390,16 +392,6 @@ class Exploration:
         self._folder.write_cursor(clip.name, self._newest)
         self._current = clip.name
         return clip
-
-    def _frames(self, line: tuple[Clip, ...], indices: range | list[int]) -> np.ndarray:
-        """Some frames of a line, u8 [N, H, W, 3]; no other ones are held."""
-        found: dict[int, np.ndarray] = {}
-        for clip in line:
-            wanted = sorted({index for index in indices if clip.first <= index < clip.end})
-            if wanted:
-                places = [index - clip.first for index in wanted]
-                found |= zip(wanted, self._folder.read_frames(clip, self.settings, places), strict=True)
-        return np.stack([found[index] for index in indices])
 
 
 @contextlib.contextmanager

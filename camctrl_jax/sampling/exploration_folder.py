@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +132,14 @@ def storable(described: Described) -> Described:
     except (TypeError, ValueError) as error:
         raise InvalidValue(f"{kind.__name__} cannot be stored: {error}.") from error
     return config_from_json(kind, json.loads(text))
+
+
+def line_of(clips: Mapping[str, Clip], name: str) -> tuple[Clip, ...]:
+    """A clip and all that it goes on from, the first one first."""
+    found = [clips[name]]
+    while found[-1].parent is not None:
+        found.append(clips[found[-1].parent])
+    return tuple(reversed(found))
 
 
 def clip_seed(seed: int, turns: Iterable[int]) -> int:
@@ -301,6 +309,24 @@ class ExplorationFolder:
                 f"{path} does not hold the {clip.frames} frames of {settings.height}x{settings.width} that "
                 f"{RECORD} tells of: copy the folder again."
             )
+        return np.stack([found[index] for index in wanted])
+
+    def read_line(
+        self, line: Sequence[Clip], settings: ExplorationSettings, wanted: Iterable[int]
+    ) -> np.ndarray:
+        """Frames of a line of clips, u8 [N, H, W, 3]; no other ones are held.
+
+        Args:
+            line: clips, each of which goes on from the one before.
+            settings: of the exploration.
+            wanted: which frames, counted along the line, in any order.
+        """
+        wanted, found = list(wanted), dict[int, np.ndarray]()
+        for clip in line:
+            inside = sorted({index for index in wanted if clip.first <= index < clip.end})
+            if inside:
+                places = [index - clip.first for index in inside]
+                found |= zip(inside, self.read_frames(clip, settings, places), strict=True)
         return np.stack([found[index] for index in wanted])
 
     def read_picture(self) -> np.ndarray | None:

@@ -26,6 +26,14 @@ _ONE_TO_ONE = (
     *("mjpeg", "png", "ffv1", "prores", "rawvideo", "gif", "apng", "dnxhd"),
 )
 
+# Demuxers that read nothing but the bytes they are given. Others (concat, HLS, DASH, SDP) open further files
+# or addresses that the bytes name: bytes may come from anybody.
+_SELF_CONTAINED = (
+    *("mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "asf", "ogg", "ivf", "nut", "m4v"),
+    *("h264", "hevc", "av1", "obu", "yuv4mpegpipe", "dv", "mxf", "rm", "gif", "apng", "image2"),
+    *(f"{kind}_pipe" for kind in ("png", "jpeg", "webp", "bmp", "tiff", "gif")),
+)
+
 _NO_PICTURE = "its content is not a picture (JPEG, PNG, WebP, BMP, TIFF)"
 # FFmpeg's own decoders of these drop the transparency; the others keep it.
 _KEEPING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -60,8 +68,11 @@ def open_source(source: str | os.PathLike[str] | bytes, name: str, *, one_pictur
     from av.stream import Disposition
 
     header, source, options = _prepared(source, name, one_picture)
+    if isinstance(source, bytes):
+        source = io.BytesIO(source)
+        options["options"] = {"format_whitelist": ",".join(_SELF_CONTAINED)}
     try:
-        container = av.open(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+        container = av.open(source, **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         what = f"a {header.kind} picture" if header.kind else "a video"
         raise ClipError(
