@@ -18,9 +18,11 @@ from camctrl_jax.checkpoints.weights import (
     open_weights,
 )
 from camctrl_jax.export.__main__ import main
+from camctrl_jax.export.cards import model_card
 from camctrl_jax.export.weights import export_weights
 from camctrl_jax.files.safetensors import flatten
 from camctrl_jax.models import mmdit_preset, vae_preset
+from camctrl_jax.training.config import load_recipe
 
 VAE_CONFIG, CONFIG = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
 STATISTICS = tuple(np.linspace(-1, 1, 16).tolist()), tuple(np.linspace(0.5, 2, 16).tolist())
@@ -108,6 +110,17 @@ def test_exported_folder_loads_and_says_how_it_was_made(runs, tmp_path, capsys):
     # Nothing of the machine that it was made on travels along.
     for path in (out / "model.json", out / "README.md"):
         assert str(denoiser.parent) not in path.read_text()
+
+
+def test_card_tells_of_every_set_of_worlds():
+    config = load_recipe("configs/stage2.py:worlds").to_dict()
+    card = model_card("set", {}, None, {"transformer": {"config": config, "steps": 7}}, None)
+    assert "transformer: 7 steps, seed 0, procedural worlds in sets:" in card
+    assert card.count("\n  * ") == len(config["data"]["sets"]) == 7
+    assert (
+        "  * large_memory: clips of 49 frames of 192x320 in batches of 20, takes of 500 frames through "
+        "places of seeds 6000 to 6499"
+    ) in card
 
 
 def test_exported_folder_exports_again_unchanged(runs, tmp_path):

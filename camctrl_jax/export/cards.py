@@ -38,8 +38,8 @@ def model_card(
     ]
     if sampling is not None:
         lines += [
-            f"Clips of {sampling.frames} frames at {sampling.fps:g} fps, {sampling.height}x{sampling.width} pixels "
-            "where nothing else is asked for. Camera translations are metres.",
+            f"Clips of {sampling.frames} frames at {sampling.fps:g} fps, {sampling.height}x{sampling.width} "
+            "pixels where nothing else is asked for. Camera translations are metres.",
             "",
             "```",
             "python -m camctrl_jax.generate --checkpoint THIS_FOLDER --worlds-seed 1000000 \\",
@@ -71,10 +71,10 @@ def _training_line(facts: Mapping[str, Any]) -> str:
     if not sets:
         return f"{line}, {_worlds_line(data['worlds'])}"
     size = "clips of {frames} frames of {height}x{width} in batches of {batch_size}"
-    return "\n".join(
-        [f"{line}, procedural worlds in sets:"]
-        + [f"  * {name}: {size.format(**each)}, {_worlds_line(each['worlds'])}" for name, each in sets.items()]
+    each_set = (
+        f"  * {name}: {size.format(**each)}, {_worlds_line(each['worlds'])}" for name, each in sets.items()
     )
+    return "\n".join([f"{line}, procedural worlds in sets:", *each_set])
 
 
 def _worlds_line(worlds: Mapping[str, Any]) -> str:
