@@ -39,10 +39,18 @@ def points_html(
         height: on the screen, in pixels.
 
     Raises:
-        InvalidValue: no points, or no camera.
+        InvalidValue: no points, no camera, points that are not finite, or colours that are not theirs.
     """
+    points, colours = np.asarray(points), np.asarray(colours)
     if not len(points) or not len(cameras):
         raise InvalidValue(f"nothing to show: {len(points)} points and {len(cameras)} cameras.")
+    if colours.dtype != np.uint8 or points.shape != colours.shape or points.shape[1:] != (3,):
+        raise InvalidValue(
+            f"points {list(points.shape)} and colours {colours.dtype} {list(colours.shape)} do not belong "
+            "together; expected [P, 3] and u8 [P, 3]."
+        )
+    if not np.isfinite(points).all():
+        raise InvalidValue("some points are not finite; leave them out with their colours.")
     first_from_world = cameras.camera_from_world[0]
     seen = np.asarray(points, np.float64) @ first_from_world[:3, :3].T + first_from_world[:3, 3]
     low, high = np.percentile(seen, [_INSIDE, 100.0 - _INSIDE], axis=0)

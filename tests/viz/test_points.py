@@ -57,3 +57,16 @@ def test_nothing_is_loaded_from_elsewhere():
 def test_nothing_is_refused():
     with pytest.raises(InvalidValue, match="500 points and 0 cameras"):
         points_html(POINTS, COLOURS, preset("truck_left", 9)[:0])
+
+
+@pytest.mark.parametrize(
+    ("points", "colours", "told"),
+    [
+        (POINTS, COLOURS[:-1], "do not belong together"),
+        (POINTS, COLOURS.astype(float) / 255, "do not belong together"),
+        (np.where(np.arange(len(POINTS))[:, None] == 3, np.nan, POINTS), COLOURS, "not finite"),
+    ],
+)
+def test_what_is_no_cloud_is_refused(points, colours, told):
+    with pytest.raises(InvalidValue, match=told):
+        points_html(points, colours, preset("truck_left", 9))
