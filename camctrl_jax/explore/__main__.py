@@ -48,7 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", default="default", metavar="SPEC", help="'default', a run, or a weights folder")
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: this machine only)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="to listen on (default: this machine only); for another one say --allow-host too",
+    )
     add("--port", type=_port, default=8008, metavar="N", help="default 8008; 0 takes any free one")
     add(
         "--allow-host",

@@ -39,7 +39,7 @@ OPENAPI, PAGE = _HERE / "openapi.json", _HERE / "page"
 _VISITOR = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _FIELD = 3_000_000  # bytes of the text field of a form
 _HEAVY = 2  # threads that render, encode and decode for visitors; all others stay free for short answers
-FORMS = ("multipart/form-data",)
+FORMS, JSON = ("multipart/form-data",), "application/json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -127,7 +127,7 @@ async def _status(request: Request) -> Response:
 
 
 async def _preview(request: Request) -> Response:
-    asked = read(PathRequest, await request.body())
+    asked = read(PathRequest, await _json(request))
     return await _answer(_service(request).preview, asked)
 
 
@@ -152,13 +152,13 @@ async def _remove(request: Request) -> Response:
 
 
 async def _extend(request: Request) -> Response:
-    asked = read(NewClip, await request.body())
+    asked = read(NewClip, await _json(request))
     name = request.path_params["exploration"]
     return await _answer(_service(request).extend, name, asked, _visitor(request), status=202)
 
 
 async def _set_current(request: Request) -> Response:
-    asked = read(NewCurrent, await request.body())
+    asked = read(NewCurrent, await _json(request))
     name = request.path_params["exploration"]
     return await _answer(_service(request).set_current, name, asked.clip, _visitor(request))
 
@@ -234,7 +234,8 @@ async def _events(request: Request) -> Response:
     service, visitor, app = _service(request), _visitor(request), request.app
     job = service.queue.get(request.path_params["job"])
     last = request.headers.get("last-event-id", "")
-    after = int(last) if last.isdigit() and len(last) < 12 else _number(request, "after", -1)
+    known = last.isascii() and last.isdigit() and len(last) < 12
+    after = int(last) if known else _number(request, "after", -1)
     if job.state in ENDED and after >= job.version:
         return Response(status_code=204)  # tells an EventSource not to connect again
     stream = events(
@@ -248,7 +249,7 @@ async def _events(request: Request) -> Response:
 async def _new_video(request: Request) -> Response:
     service, visitor = _service(request), _visitor(request)
     fields: dict[str, Any]
-    if _kind(request) == "application/json":
+    if _kind(request) == JSON:
         fields, image = read(dict[str, str | int | float | dict[str, Any]], await request.body()), None
     else:
         fields, image = await _form(request, "input_reference", (*FORMS, "application/x-www-form-urlencoded"))
@@ -279,7 +280,7 @@ async def _video_content(request: Request) -> Response:
 
 async def _new_exploration(request: Request) -> tuple[NewExploration, bytes | None]:
     """The request, and the picture if there is one."""
-    if _kind(request) == "application/json":
+    if _kind(request) == JSON:
         return read(NewExploration, await request.body()), None
     fields, image = await _form(request, "image", FORMS)
     unknown = sorted(set(fields) - {"request"})
@@ -309,6 +310,14 @@ async def _form(request: Request, picture: str, kinds: Iterable[str]) -> tuple[d
     if content == b"":
         raise Refusal("bad_request", f"{picture}: the file is empty.", picture)
     return fields, content
+
+
+async def _json(request: Request) -> bytes:
+    """The body of a route that takes nothing but JSON."""
+    kind = _kind(request)
+    if kind not in ("", JSON):
+        raise Refusal("unsupported", f"{kind[:100]}: send Content-Type: {JSON}.")
+    return await request.body()
 
 
 def _kind(request: Request) -> str:

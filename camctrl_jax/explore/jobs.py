@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -255,19 +255,29 @@ class Queue:
             job.stage = state
             try:
                 self._saved(job)
-            except UserError as error:  # a full disk: a restart finds out what became of the job
-                _LOG.error("the end of job %s is not on disk: %s", job.id, error)
+            except UserError as failure:  # a full disk: a restart finds out what became of the job
+                _LOG.error("the end of job %s is not on disk: %s", job.id, failure)
             self._touch_waiting()
 
     def cancel(self, job: Job) -> Job:
-        """Take it out of the queue, or ask the worker to stop at its next step; nothing if it has ended."""
+        """Take it out of the queue, or ask the worker to stop at its next step; nothing if it has ended.
+
+        Raises:
+            FileFailure: it cannot be written, so the job goes on: a restart would make it all the same.
+        """
         with self._changed:
+            fresh: dict[str, Any] = {"cancel": True, "version": job.version + 1}
             if job.state == QUEUED:
-                job.cancel = True
-                self.end(job, CANCELLED)
+                fresh |= {"state": CANCELLED, "stage": CANCELLED, "ended": time.time()}
             elif job.state == RUNNING and not job.cancel:
-                job.cancel, job.stage = True, "stopping"
-                self._saved(job)
+                fresh |= {"stage": "stopping"}
+            else:
+                return job
+            self._write(replace(job, **fresh))
+            for name, value in fresh.items():
+                setattr(job, name, value)
+            self._touch_waiting()
+            self._changed.notify_all()
             return job
 
     def _touch_waiting(self) -> None:

@@ -57,11 +57,11 @@ class KnownWorld:
         return [_warning(f"The camera comes within {least:.2f} m of the {name} at frame {frame}.")]
 
 
-def warnings_of_points(cameras: Cameras, points: np.ndarray) -> list[Told]:
+def warnings_of_points(cameras: Cameras, points: cKDTree) -> list[Told]:
     """Whether a path runs through points [P, 3] that were found in its exploration, in the same frame."""
-    if not len(points):
+    if not points.n:
         return []
-    found = cKDTree(points).query_ball_point(cameras.positions, CLOSE, return_length=True)
+    found = points.query_ball_point(cameras.positions, CLOSE, return_length=True)
     frame = int(np.argmax(np.asarray(found) >= _POINTS))
     if found[frame] < _POINTS:
         return []

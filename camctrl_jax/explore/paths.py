@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -188,7 +188,16 @@ def _through(frames: list[KeyFrame], place: Place) -> Cameras:
     keys = Cameras(poses, place.last.intrinsics[0], None if times[0] is None else times, metric=True)
     keys.validate("key_frames")
     if not _same(place.last, keys):
-        keys = _after(place.last, Cameras(poses, place.last.intrinsics[0], metric=True))
+        if keys.times is not None and keys.times[0] <= 0:
+            raise Refusal(
+                "bad_request",
+                f"The first key frame is not the last camera so far, which has time 0: its time is "
+                f"{keys.times[0]:g}, expected more than 0. Begin with the last camera, or leave out all "
+                "times.",
+                "key_frames",
+            )
+        before = None if keys.times is None else [0.0, *keys.times]
+        keys = replace(_after(place.last, replace(keys, times=None)), times=before)
     return interpolate_keyframes(keys.orthonormalised(), place.poses, fps=place.fps, easing="smooth")
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from camctrl_jax.errors import ClipError
 from camctrl_jax.estimators.protocols import dilate
 from camctrl_jax.explore.problems import Refusal
-from camctrl_jax.explore.store import Store
+from camctrl_jax.explore.store import Store, changed
 from camctrl_jax.files.atomic import replaced_folder
 from camctrl_jax.files.json_file import write_json
 from camctrl_jax.reconstruction.dense_depth import SweepSettings, key_frames, views_of
@@ -71,12 +72,17 @@ def make_scene(
     return report
 
 
-def points_of(store: Store, exploration: str, line: Sequence[Clip]) -> np.ndarray | None:
-    """Points f64 [P, 3] of the latest clip of a line of which they were found, in the exploration's frame."""
+def points_of(store: Store, exploration: str, line: Sequence[Clip]) -> cKDTree | None:
+    """Points f64 [P, 3] of the latest clip of a line of which they were found, in the exploration's frame.
+
+    Those that were asked for last are kept: a page asks again with every change of a path.
+    """
     for clip in reversed(line):
         path = store.made(exploration, clip.name, FOLDER) / FILES["ply"][0]
         if path.is_file():
-            return read_points(path)
+            key = path, changed(path)
+            found = store.points.get(key)
+            return store.points.put(key, cKDTree(read_points(path))) if found is None else found
     return None
 
 

@@ -34,6 +34,7 @@ LOCAL = ("127.0.0.1", "localhost", "[::1]")
 MOST_BODY = 4_000_000
 MOST_UPLOAD = 40_000_000
 _SLOWEST = 60.0  # seconds for a body
+_UPLOADS = ("/v1/explorations", "/v1/videos")  # POST: the routes that take a picture
 
 
 class Guard:
@@ -70,8 +71,7 @@ class Guard:
             self._check_names(headers)
             if headers.get("content-encoding", "identity") != "identity":
                 raise Refusal("unsupported", "Send the body as it is, without Content-Encoding.")
-            upload = headers.get("content-type", "").startswith("multipart/form-data")
-            most = MOST_UPLOAD if upload else MOST_BODY
+            most = MOST_UPLOAD if _takes_picture(scope, headers) else MOST_BODY
             told = headers.get("content-length", "0")
             if told.isdigit() and int(told) > most:
                 raise _too_large(most)
@@ -119,6 +119,11 @@ class Guard:
             return message
 
         return counted
+
+
+def _takes_picture(scope: Scope, headers: Headers) -> bool:
+    form = headers.get("content-type", "").strip().lower().startswith("multipart/form-data")
+    return form and scope["method"] == "POST" and scope["path"] in _UPLOADS
 
 
 def _name(host: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.explore.jobs import Queue
@@ -14,6 +16,8 @@ from camctrl_jax.explore.store import Store
 from camctrl_jax.explore.worker import Worker
 from camctrl_jax.extras import require
 
+EVERYWHERE = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})
+"""Addresses that mean all of a machine's, and the one to open on the machine itself."""
 EXTRA = ("starlette", "uvicorn", "msgspec", "python_multipart", "av")
 
 
@@ -69,12 +73,49 @@ def serve(
     waiting = len(service.queue.waiting())
     if waiting:
         print(f"{waiting} jobs wait since the last time", flush=True)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"explore at http://{shown}:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+    bound, port = listening.getsockname()[:2]
+    everywhere = bound in EVERYWHERE  # however that was said
+    for line in addresses(bound if everywhere else host, port, allow_host, own_address):
+        print(line, flush=True)
+    own = [] if everywhere else [_shown(host)]
     try:
-        run(make_app(service, [*allow_host, shown]), listening)
+        run(make_app(service, [*allow_host, *own]), listening)
     finally:
         service.store.close()
+
+
+def addresses(host: str, port: int, allowed: Sequence[str], own: Callable[[], str | None]) -> list[str]:
+    """What is said at start of where to open the page.
+
+    Args:
+        host, port: what the server listens on.
+        allowed: names it is also known by.
+        own: finds an address of this machine in its network; asked only when one is needed.
+    """
+    everywhere = EVERYWHERE.get(host)
+    lines = [f"explore at http://{_shown(everywhere or host)}:{port}  (Ctrl-C ends it)"]
+    lines += [f"and at http://{name}:{port}" for name in allowed]
+    if everywhere is not None and not allowed:
+        found = own()
+        lines.append(
+            f"note: other machines reach this one as http://{found or 'ADDRESS'}:{port} and are refused "
+            f"until it is started with --allow-host {found or 'ADDRESS'}, the name or address they open."
+        )
+    return lines
+
+
+def own_address() -> str | None:
+    """The IPv4 address of this machine in the network it reaches others by; None without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))  # of documentation; connecting a datagram socket sends nothing
+        except OSError:
+            return None
+        return asking.getsockname()[0]
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -25,6 +25,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
+from scipy.spatial import cKDTree
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.errors import FileInUse, InvalidValue, UserError, file_failures
@@ -49,7 +50,7 @@ ABOUT, START, FOLDER, MADE = "about.json", "start.png", "exploration", "made"
 _ID = re.compile(r"e[0-9a-f]{16}")
 _CLIP = re.compile(r"(e[0-9a-f]{16})\.([0-9]{4,9})")
 _SIZE_HOLDS = 5.0  # seconds that a sum of file sizes is taken for true
-_CAMERAS_KEPT, _TREES_KEPT = 512, 2048  # clips and explorations
+_CAMERAS_KEPT, _TREES_KEPT, _POINTS_KEPT = 512, 2048, 4  # clips, explorations and scenes
 
 Value = TypeVar("Value")
 
@@ -88,7 +89,7 @@ class Tree:
     problem: str | None = None
 
 
-class _Kept(Generic[Value]):
+class Kept(Generic[Value]):
     """What was read last, for any thread to ask for."""
 
     def __init__(self, most: int) -> None:
@@ -108,7 +109,12 @@ class _Kept(Generic[Value]):
 
 
 class Store:
-    """The folder of a server, which nobody else may write to while it is open."""
+    """The folder of a server, which nobody else may write to while it is open.
+
+    Attributes:
+        root, most_bytes: the folder, and what it may hold.
+        points: scenes that were read last, for ``camctrl_jax.explore.scenes``.
+    """
 
     def __init__(self, root: Path, most_bytes: int) -> None:
         """Take the folder.
@@ -120,8 +126,9 @@ class Store:
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(held(root / "server.lock", self._taken))
         self._size, self._measuring = (0.0, 0), threading.Lock()
-        self._trees = _Kept[tuple[tuple[int, ...], Tree]](_TREES_KEPT)
-        self._cameras = _Kept[Cameras](_CAMERAS_KEPT)
+        self._trees = Kept[tuple[tuple[tuple[int, int], ...], Tree]](_TREES_KEPT)
+        self._cameras = Kept[Cameras](_CAMERAS_KEPT)
+        self.points = Kept[cKDTree](_POINTS_KEPT)
         for folder in (self.explorations, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.partial"):  # by a killed server; these names are never written again
@@ -204,9 +211,9 @@ class Store:
         """Its clips as they are now."""
         folder = self.folder(exploration)
         # A clip comes and goes by renaming, which changes the time of the folder that it is in.
-        changed = tuple(_changed(folder.path / name) for name in (SETTINGS, CURSOR, CLIPS))
+        state = tuple(changed(folder.path / name) for name in (SETTINGS, CURSOR, CLIPS))
         known = self._trees.get(exploration)
-        if known is not None and known[0] == changed:
+        if known is not None and known[0] == state:
             return known[1]
         try:
             if not folder.begun():
@@ -214,7 +221,7 @@ class Store:
             tree = Tree(*folder.read())
         except UserError as error:
             return Tree(None, {}, None, str(error))
-        self._trees.put(exploration, (changed, tree))
+        self._trees.put(exploration, (state, tree))
         return tree
 
     def clip(self, clip: str) -> tuple[str, Tree, Clip]:
@@ -234,7 +241,7 @@ class Store:
     def cameras(self, exploration: str, clip: Clip) -> Cameras:
         """Of a clip's frames, in the frame of the exploration."""
         folder = self.folder(exploration)
-        key = exploration, clip.name, _changed(folder.clip(clip.name))
+        key = exploration, clip.name, changed(folder.clip(clip.name))
         found = self._cameras.get(key)
         return self._cameras.put(key, folder.read_cameras(clip)) if found is None else found
 
@@ -330,10 +337,16 @@ class Store:
         return FileInUse(f"{self.root} is in use: {who} serves it. Stop that one, or name another --folder.")
 
 
-def _changed(path: Path) -> int:
+def changed(path: Path) -> tuple[int, int]:
+    """What differs once a file is another one, (0, 0) if there is none.
+
+    Its time alone may be that of the one before, where clocks of file systems tick seldom; files here are
+    replaced by renaming, so that the number differs.
+    """
     with contextlib.suppress(OSError):
-        return path.stat().st_mtime_ns
-    return 0
+        status = path.stat()
+        return status.st_mtime_ns, status.st_ino
+    return 0, 0
 
 
 def _bytes(path: Path) -> int:

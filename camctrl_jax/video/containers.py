@@ -26,12 +26,14 @@ _ONE_TO_ONE = (
     *("mjpeg", "png", "ffv1", "prores", "rawvideo", "gif", "apng", "dnxhd"),
 )
 
-# Demuxers that read nothing but the bytes they are given. Others (concat, HLS, DASH, SDP) open further files
-# or addresses that the bytes name: bytes may come from anybody.
+# Demuxers that read nothing but the file they are given. Others (concat, HLS, DASH, SDP, image2's patterns)
+# open further files or addresses that its content or name says, and files and bytes may come from anybody.
 _SELF_CONTAINED = (
     *("mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "asf", "ogg", "ivf", "nut", "m4v"),
-    *("h264", "hevc", "av1", "obu", "yuv4mpegpipe", "dv", "mxf", "rm", "gif", "apng", "image2"),
+    *("h264", "hevc", "av1", "obu", "vc1", "h261", "h263", "mjpeg", "mpjpeg", "yuv4mpegpipe", "dv", "mxf"),
+    *("rm", "wtv", "nsv", "gif", "apng"),
     *(f"{kind}_pipe" for kind in ("png", "jpeg", "webp", "bmp", "tiff", "gif")),
+    *("wav", "mp3", "aac", "flac", "tty"),  # to say that these hold no video
 )
 
 _NO_PICTURE = "its content is not a picture (JPEG, PNG, WebP, BMP, TIFF)"
@@ -68,21 +70,21 @@ def open_source(source: str | os.PathLike[str] | bytes, name: str, *, one_pictur
     from av.stream import Disposition
 
     header, source, options = _prepared(source, name, one_picture)
+    options["options"] = {"format_whitelist": ",".join(_SELF_CONTAINED)}
     if isinstance(source, bytes):
         source = io.BytesIO(source)
-        options["options"] = {"format_whitelist": ",".join(_SELF_CONTAINED)}
     try:
         container = av.open(source, **options)
+    except av.error.ArgumentError as error:  # of any other format; of one that only the name tells, too
+        raise ClipError(
+            "unreadable", f"{name}: {_NO_PICTURE}, nor a video file that holds its own frames."
+        ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         what = f"a {header.kind} picture" if header.kind else "a video"
         raise ClipError(
             "unreadable",
             f"{name}: cannot be opened as {what} ({_cause(error)}); not one, or cut off before its index.",
         ) from error
-    # Pictures whose bytes tell what they are never come here as such: FFmpeg went by the name of the file.
-    if not header.kind and container.format.name == "image2":
-        container.close()
-        raise ClipError("unreadable", f"{name}: {_NO_PICTURE}.")
     # FFmpeg draws a text file as a picture: that is a pose file in the wrong place, not a video.
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     if not streams or container.format.name == "tty":

@@ -53,6 +53,7 @@ class Stub:
         self.hold = threading.Event()
         self.mine = True  # whether who asks made what there is
         self.failing = False  # whether jobs fail
+        self.told: dict[int, str] = {}  # what jobs remark upon, by the step they do it at; -1 for the end
         self.hold_paths = threading.Event()
         self.refused_events = 0  # how often the events of a job are still refused
         handler = type("Bound", (_Handler,), {"stub": self})
@@ -155,9 +156,13 @@ class Stub:
                 time.sleep(0.02)
             if job["state"] == "cancelled":
                 return
+            if step in self.told:
+                job["remarks"] = [*job["remarks"], self.told[step]]
             self._change(
                 job, state="running", stage="sampling", done=step, seconds_left=0.03 * (STEPS - step)
             )
+        if -1 in self.told:
+            job["remarks"] = [*job["remarks"], self.told[-1]]
         if self.failing:
             exploration.update(state="ready" if exploration["clips"] else "failed")
             error = {"type": "internal", "message": "the disk is full", "param": None}

@@ -77,6 +77,29 @@ def test_a_job_that_cannot_be_written_is_not_accepted(tmp_path, monkeypatch):
     assert running.state == DONE
 
 
+def test_a_cancel_that_cannot_be_written_is_an_error_and_the_job_stays_as_it_is_on_disk(
+    tmp_path, monkeypatch
+):
+    queue, _ = filled(tmp_path, "a", "a")
+    running = queue.take(0)
+    waiting = queue.waiting()[1]
+
+    def full(*_):
+        raise FileFailure("cannot write: the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "write_json", full)
+        for job in (running, waiting):
+            with pytest.raises(FileFailure):
+                queue.cancel(job)
+    again = Queue(tmp_path, 100, 100)
+    for job, state in ((running, RUNNING), (waiting, QUEUED)):
+        assert (job.state, job.cancel) == (state, False)
+        assert (again.get(job.id).state, again.get(job.id).cancel) == (state, False)
+    assert queue.cancel(waiting).state == CANCELLED  # once there is room
+    assert Queue(tmp_path, 100, 100).get(waiting.id).version >= waiting.version
+
+
 def test_a_damaged_file_of_a_job_is_left_alone_and_told(tmp_path):
     _, (job, other) = filled(tmp_path, "a", "b")
     (tmp_path / f"{job.id}.json").write_text("{")

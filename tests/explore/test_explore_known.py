@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 pytest.importorskip("msgspec", reason="part of the explore extra")
 
@@ -71,11 +72,11 @@ def test_a_path_through_points_is_warned_of_and_one_beside_them_not(tmp_path):
     write_ply(tmp_path / "points.ply", cloud)
     points = read_points(tmp_path / "points.ply")
     np.testing.assert_allclose(points, wall, atol=1e-6)
-    (warning,) = warnings_of_points(resolve_path("dolly in 2 m", 17), points)
+    (warning,) = warnings_of_points(resolve_path("dolly in 2 m", 17), cKDTree(points))
     assert (warning["type"], "frame 7" in warning["message"]) == ("geometry", True)
-    assert warnings_of_points(resolve_path("dolly out 2 m", 17), points) == []
-    assert warnings_of_points(resolve_path("dolly in 2 m", 17), wall[:5]) == []  # a few strays
-    assert warnings_of_points(resolve_path("dolly in 2 m", 17), wall[:0]) == []
+    assert warnings_of_points(resolve_path("dolly out 2 m", 17), cKDTree(points)) == []
+    assert warnings_of_points(resolve_path("dolly in 2 m", 17), cKDTree(wall[:5])) == []  # a few strays
+    assert warnings_of_points(resolve_path("dolly in 2 m", 17), cKDTree(wall[:0])) == []
 
 
 FAR = resolve_path("truck right 2 m, then pan left 50 deg", 20, intrinsics=LENS)[-1]

@@ -65,6 +65,34 @@ def test_a_path_through_key_frames_begins_at_the_last_camera_and_ends_at_the_las
     np.testing.assert_allclose(asked.cameras.world_from_camera[-1], WANTED.world_from_camera[-1], atol=1e-6)
 
 
+def keys_at(*times, places=(3, 8)):
+    frames = zip(places, times, strict=True)
+    return PathFields(
+        key_frames=[KeyFrame(world_from_camera=poses(IN_WORLD)[place], time=time) for place, time in frames]
+    )
+
+
+def test_times_of_key_frames_count_from_the_last_camera(tmp_path):
+    none, even, late = (
+        asked_path(keys_at(*times), PLACE, tmp_path).cameras.positions
+        for times in ((None, None), (1.0, 2.0), (1.0, 9.0))
+    )
+    np.testing.assert_allclose(even, none, atol=1e-9)
+    assert np.abs(late - none).max() > 0.1
+    # The first of them is reached at a ninth of the time instead of at half of it.
+    reached = IN_WORLD[3][:3, 3] - FAR.positions[0]
+    assert np.linalg.norm(late[2]) > 0.9 * np.linalg.norm(reached) > np.linalg.norm(none[2])
+    begun = asked_path(keys_at(-4.0, 0.0, 4.0, places=(0, 3, 8)), PLACE, tmp_path).cameras.positions
+    np.testing.assert_allclose(begun, none, atol=1e-9)
+
+
+@pytest.mark.parametrize("first", [0.0, -1.0])
+def test_a_key_frame_before_the_last_camera_is_refused(tmp_path, first):
+    with pytest.raises(Refusal, match="last camera so far, which has time 0") as refused:
+        asked_path(keys_at(first, 9.0), PLACE, tmp_path)
+    assert refused.value.param == "key_frames"
+
+
 def test_cameras_of_the_exploration_must_begin_at_its_last_camera(tmp_path):
     shifted = IN_WORLD.copy()
     shifted[:, 0, 3] += 1

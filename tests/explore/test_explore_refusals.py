@@ -22,7 +22,7 @@ from camctrl_jax.errors import FileInUse
 from camctrl_jax.explore import jobs, security, service
 from camctrl_jax.explore.model import Model
 from camctrl_jax.explore.problems import Refusal
-from camctrl_jax.explore.serving import make_service
+from camctrl_jax.explore.serving import addresses, make_service
 from camctrl_jax.video.pictures import encode_png
 
 EYE = np.eye(4).tolist()
@@ -137,6 +137,66 @@ def test_a_body_over_the_cap_is_refused_told_or_not(client, monkeypatch):
     assert error_of(client.post("/v1/paths", content=b"x" * 1001), 413)["type"] == "too_large"
     parts = (b"x" * 100 for _ in range(11))  # without Content-Length
     assert error_of(client.post("/v1/paths", content=parts), 413)["type"] == "too_large"
+
+
+def test_only_what_takes_pictures_takes_large_bodies(client, monkeypatch):
+    monkeypatch.setattr(security, "MOST_BODY", 1000)
+    form = {"content": b"x" * 1001, "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
+    for method, path in (
+        ("POST", "/v1/paths"),
+        ("PUT", "/v1/explorations/e0123456789abcdef/current"),
+        ("POST", "/v1/jobs/j0123456789abcdef/cancel"),
+        ("GET", "/v1/explorations"),
+    ):
+        assert error_of(client.request(method, path, **form), 413)["type"] == "too_large"
+    for path in ("/v1/explorations", "/v1/videos"):
+        error_of(client.post(path, **form), 400)  # read, and then no form
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-json"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/paths"),
+        ("POST", "/v1/explorations/e0123456789abcdef/clips"),
+        ("PUT", "/v1/explorations/e0123456789abcdef/current"),
+    ],
+)
+def test_json_is_sent_as_such(client, method, path, kind):
+    body = {"content": b'{"path": "hold"}', "headers": {"Content-Type": kind}}
+    assert "application/json" in error_of(client.request(method, path, **body), 415)["message"]
+
+
+def test_a_cancel_on_a_full_disk_is_told(model, tmp_path, monkeypatch):
+    client = served(tmp_path, model)
+    job = client.post("/v1/explorations", json={"path": "hold"}, headers=ANNA).json()["job"]
+    url = f"/v1/jobs/{job['id']}"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "write_json", full)
+        assert error_of(client.post(f"{url}/cancel", headers=ANNA), 507)["type"] == "storage_full"
+    assert client.get(url).json()["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "says"),
+    [
+        ("127.0.0.1", [], ["http://127.0.0.1:8008 "]),
+        ("192.168.1.5", [], ["http://192.168.1.5:8008 "]),
+        ("0.0.0.0", [], ["http://127.0.0.1:8008 ", "--allow-host 192.168.1.5,"]),
+        ("::", [], ["http://[::1]:8008 ", "--allow-host 192.168.1.5,"]),
+        ("0.0.0.0", ["192.168.1.5"], ["http://127.0.0.1:8008 ", "http://192.168.1.5:8008"]),
+    ],
+)
+def test_the_start_tells_addresses_that_can_be_opened(host, allowed, says):
+    lines = addresses(host, 8008, allowed, lambda: "192.168.1.5")
+    assert len(lines) == len(says)
+    for line, expected in zip(lines, says, strict=True):
+        assert expected in line
+        assert "0.0.0.0" not in line
 
 
 @pytest.mark.parametrize(

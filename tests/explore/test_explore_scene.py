@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from textured_plane import NORMAL, OFFSET, plane_video, truck
@@ -38,7 +40,8 @@ def explored(tmp_path_factory):
 
 def made(store, name):
     tree = store.tree(name)
-    return scenes.points_of(store, name, line_of(tree.clips, "0002"))
+    found = scenes.points_of(store, name, line_of(tree.clips, "0002"))
+    return None if found is None else found.data
 
 
 def test_points_are_of_the_wall_and_of_no_pixel_that_moves(explored, monkeypatch):
@@ -60,6 +63,26 @@ def test_points_are_of_the_wall_and_of_no_pixel_that_moves(explored, monkeypatch
     assert halved["masked"] == 0.5
     assert 0.2 < halved["points"] / report["points"] < 0.8
     assert len(made(store, name)) == halved["points"]
+
+
+def test_points_are_read_once_and_again_when_they_are_others(explored, monkeypatch):
+    store, name = explored
+    path = store.made(name, "0002", scenes.FOLDER) / scenes.FILES["ply"][0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept, read = path.read_bytes() if path.exists() else None, []
+    path.write_bytes(b"x")
+    monkeypatch.setattr(scenes, "read_points", lambda path: read.append(path) or np.zeros((3, 3)))
+    for _ in range(3):
+        assert made(store, name).shape == (3, 3)
+    assert len(read) == 1
+    (path.parent / "new").write_bytes(b"y")
+    os.utime(path.parent / "new", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    (path.parent / "new").replace(path)
+    made(store, name)
+    assert len(read) == 2
+    path.unlink()
+    if kept is not None:
+        path.write_bytes(kept)
 
 
 def test_one_that_is_cancelled_leaves_the_points_that_were_there(explored):

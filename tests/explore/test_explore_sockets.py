@@ -116,6 +116,15 @@ def test_a_body_that_takes_longer_than_a_head_may_is_read(port):
         assert answered(connection)[0] == 200
 
 
+@pytest.mark.parametrize("said", ["\u00b2", "x", ""])
+def test_an_event_id_that_is_no_number_is_passed_over(port, service, said):
+    job = service.queue.cancel(service.queue.add("scene", "anna-0000", "e", {}))
+    asked = head(port, f"/v1/jobs/{job.id}/events", more="Last-Event-ID: SAID\r\n")
+    with connected(port) as connection:
+        connection.sendall(asked.replace(b"SAID", said.encode("latin-1")))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_short_answers_come_while_all_threads_for_long_work_are_taken(port, service, app, monkeypatch):
     """More videos than there are threads in all are asked for, and none of them is ready."""
     begun, ready, ended = threading.Semaphore(0), threading.Event(), []

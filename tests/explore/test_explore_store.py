@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -82,9 +83,23 @@ def test_a_job_file_with_other_content_is_told_and_left(store):
     assert len(Queue(store.jobs, 9, 9).all()) == 1
 
 
+def test_a_file_that_was_replaced_within_a_tick_of_the_clock_is_another_one(tmp_path):
+    path = tmp_path / "cursor.json"
+    assert module.changed(path) == (0, 0)
+    found = []
+    for text in ("1", "2"):
+        new = tmp_path / text
+        new.write_text(text)
+        os.utime(new, ns=(10**18, 10**18))
+        new.replace(path)
+        found.append(module.changed(path))
+    assert found[0] != found[1]
+    assert module.changed(path) == found[1]
+
+
 def test_many_threads_read_more_cameras_than_are_kept(store, monkeypatch):
     """Each gets its own, though what one of them reads drives out what another one is about to use."""
-    kept = module._Kept(2)
+    kept = module.Kept(2)
     lens = null_intrinsics(32, 48).astype(np.float64)
     cameras = [Cameras(np.eye(4)[None], lens * (1 + place)) for place in range(8)]
     wrong = []

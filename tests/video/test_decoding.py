@@ -128,6 +128,23 @@ def test_files_that_are_no_videos_say_so(tmp_path):
     assert reason(read_frames, tmp_path / "folder") == "no_frames"
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.png", "list.m3u8"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile secret.mp4\n",
+        "#EXTM3U\n#EXTINF:9,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"
+        "a=rtpmap:96 H264/90000\n",
+    ],
+    ids=["concat", "hls", "sdp"],
+)
+def test_a_file_that_lists_others_opens_none_of_them(tmp_path, text, name):
+    write_mp4(tmp_path / "secret.mp4", pattern_video(5, 32, 32), fps=12)
+    (tmp_path / name).write_text(text)
+    assert reason(read_frames, tmp_path / name) == "unreadable"
+
+
 def test_errors_name_the_file(tmp_path):
     (tmp_path / "text.mp4").write_text("x" * 100)
     with pytest.raises(ClipError, match=r"text\.mp4"):

@@ -1,6 +1,7 @@
 // Jobs of an exploration: progress, time left, cancel. They go on without the page; it only listens.
 import * as api from "./api.js";
 import { $, el, say, time } from "./dom.js";
+import { remark } from "./telling.js";
 
 const KINDS = { start: "First clip", extend: "Next clip", scene: "3-D points" };
 const NEWS = { running: "being made", failed: "failed; why is said with the jobs" };
@@ -106,9 +107,10 @@ export class Jobs {
         $("jobs").append(this.rows.get(job.id));
       }
       const row = this.rows.get(job.id);
-      const [text, bar, button] = row.children;
+      const [text, bar, button, remarks] = row.children;
       const whose = job.mine ? "" : " of another visitor";
       say(text, `${KINDS[job.kind]}${whose}${job.said && job.kind !== "scene" ? ` (${job.said})` : ""}: ${words(job)}`);
+      remark(remarks, job.remarks ?? []); // some come while it is made
       bar.hidden = !active(job);
       if (job.state === "running" && job.steps) {
         bar.max = job.steps;
@@ -138,7 +140,6 @@ export class Jobs {
         this.onProblem(problem);
       }
     });
-    const remarks = (job.remarks ?? []).map((remark) => el("li", {}, remark));
-    return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button, el("ul", { className: "note" }, ...remarks));
+    return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button, el("ul", { className: "note" }));
   }
 }
