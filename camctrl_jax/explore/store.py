@@ -42,6 +42,7 @@ from camctrl_jax.sampling.exploration_folder import (
     Clip,
     ExplorationFolder,
     ExplorationSettings,
+    further_clips,
 )
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.pictures import write_png
@@ -261,7 +262,7 @@ class Store:
         names its parent and writes no cursor, and the clip is the current one by being the newest.
         """
         folder = self.folder(exploration)
-        folder.write_cursor(clip, self.newest(folder))
+        folder.write_cursor(clip, folder.newest(folder.read()[1]))
 
     def delete_clip(self, exploration: str, name: str) -> None:
         """Delete a clip from which none goes on.
@@ -272,14 +273,14 @@ class Store:
         with self._writing(exploration) as folder:
             _, clips, current = folder.read()
             parent = clips[name].parent
-            further = [clip.name for clip in clips.values() if clip.parent == name]
+            further = further_clips(clips, name)
             if parent is None:
                 raise Refusal("conflict", "The first clip stays: delete the exploration instead.")
             if further:
                 raise Refusal(
                     "conflict", f"Clips {', '.join(further)} go on from {name}: delete those before it."
                 )
-            folder.write_cursor(parent if current == name else current, self.newest(folder))
+            folder.write_cursor(parent if current == name else current, folder.newest(clips))
             folder.remove_clip(name)
         shutil.rmtree(self.home(exploration) / MADE / name, ignore_errors=True)
 
@@ -327,11 +328,6 @@ class Store:
 
         with held(folder.path / LOCK, refusal):
             yield folder
-
-    def newest(self, folder: ExplorationFolder) -> int:
-        """The highest number that a clip of it was ever given."""
-        numbers = [clip.number for clip in folder.read()[1].values()]
-        return max(folder.newest(), *numbers, 0)
 
     def _taken(self, who: str) -> FileInUse:
         return FileInUse(f"{self.root} is in use: {who} serves it. Stop that one, or name another --folder.")

@@ -140,7 +140,7 @@ class Worker:
                 *(job.parent, request["prompt"], job.said),
             ):
                 return made.name  # finished before the server was killed
-            self._queue.will_make(job, name_of(self._store.newest(folder) + 1))
+            self._queue.will_make(job, name_of(folder.newest(folder.read()[1]) + 1))
             return exploration.extend(
                 *(_cameras(request), request["prompt"], request["seed"]),
                 of=job.parent,

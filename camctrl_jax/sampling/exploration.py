@@ -32,6 +32,7 @@ from camctrl_jax.sampling.exploration_folder import (
     ExplorationFolder,
     ExplorationSettings,
     clip_seed,
+    further_clips,
     line_of,
     name_of,
 )
@@ -84,7 +85,7 @@ class Exploration:
         self.pipeline, self.settings = pipeline, settings
         self._folder, self._clips, self._current, self._lock = folder, dict(clips), current, lock
         self._open = True
-        self._newest = max(folder.newest(), *(clip.number for clip in clips.values()), 0)
+        self._newest = folder.newest(clips)
 
     @classmethod
     def start(
@@ -329,7 +330,7 @@ class Exploration:
         left = self.current
         if left.parent is None:
             raise InvalidValue(f"clip {left.name} is the first: there is nothing before it to go back to.")
-        further = [clip.name for clip in self.clips if clip.parent == left.name]
+        further = further_clips(self._clips, left.name)
         if delete and further:
             raise InvalidValue(
                 f"clips {', '.join(further)} go on from {left.name}: delete them first, or leave it there "

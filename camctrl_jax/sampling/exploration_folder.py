@@ -142,6 +142,11 @@ def line_of(clips: Mapping[str, Clip], name: str) -> tuple[Clip, ...]:
     return tuple(reversed(found))
 
 
+def further_clips(clips: Mapping[str, Clip], name: str) -> list[str]:
+    """The names of those that go on from a clip, which cannot be deleted before them."""
+    return [clip.name for clip in clips.values() if clip.parent == name]
+
+
 def clip_seed(seed: int, turns: Iterable[int]) -> int:
     """The seed of a clip from its exploration's and its place in the tree, in [0, 2**32).
 
@@ -254,9 +259,13 @@ class ExplorationFolder:
         """Say which clip is the current one, and the highest number that was ever given to a clip."""
         write_json(self.path / CURSOR, {"current": current, "newest": newest})
 
-    def newest(self) -> int:
-        """The highest number that ``cursor.json`` knows of; 0 without one."""
-        return self._cursor().get("newest", 0)
+    def newest(self, clips: Mapping[str, Clip]) -> int:
+        """The highest number that a clip was ever given, those that were deleted included; 0 without any.
+
+        Args:
+            clips: those that :meth:`read` finds.
+        """
+        return max(self._cursor().get("newest", 0), *(clip.number for clip in clips.values()), 0)
 
     def remove_clip(self, name: str) -> None:
         """Delete a clip; a killed process leaves all of it or nothing that is read again."""

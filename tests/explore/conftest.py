@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from page_browser import CHROMIUM, DESKTOP
+from page_browser import CHROMIUM, DESKTOP, watched
 from page_stub import Stub
 
 
@@ -42,12 +42,7 @@ def visit(browser, stub, errors):
         page = context.new_page()
         page.add_init_script(before)
         page.set_default_timeout(20_000)
-        own = (stub.url, "blob:" + stub.url, "data:")
-        page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(stub.url)
-        page.wait_for_selector("html[data-ready]")
+        watched(page, stub.url, elsewhere, errors)
         return page
 
     yield opened

@@ -15,6 +15,17 @@ AXE_FAILURES = """async () => (await axe.run()).violations.map(
   (v) => `${v.id}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`)"""
 
 
+def watched(page, url, elsewhere, errors):
+    """Opens a server's page; what it asks of others, and what the browser reports, goes to the two lists."""
+    own = (url, "blob:" + url, "data:")
+    page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    answer = page.goto(url)
+    page.wait_for_selector("html[data-ready]")
+    return answer
+
+
 def until(page, expression, seconds=20):
     """Waits for an expression; the page's policy forbids the eval that Playwright's own waiting needs."""
     for _ in range(20 * seconds):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_browser import DESKTOP, PHONE, axe, shot, until
+from page_browser import DESKTOP, PHONE, axe, shot, until, watched
 
 from camctrl_jax.video.decoding import count_frames
 from camctrl_jax.video.pictures import encode_png
@@ -82,12 +82,7 @@ def visit(server, browser):
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
-        own = (server.url, "blob:" + server.url, "data:")
-        page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(server.url)
-        page.wait_for_selector("html[data-ready]")
+        watched(page, server.url, elsewhere, errors)
         page.get_by_text("Seed, steps and guidance").click()
         page.fill("#steps", STEPS)
         return page

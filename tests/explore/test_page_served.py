@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
-
-CHROMIUM = Path("/usr/bin/chromium")
+from page_browser import watched
 
 
 @pytest.fixture
@@ -34,32 +32,22 @@ def served(tmp_path):
 
 
 @pytest.mark.slow
-def test_page_previews_paths_under_the_servers_own_policy(served):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM} (Debian's package chromium)")
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page()
-        errors, elsewhere = [], []
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("request", lambda r: None if r.url.startswith(served) else elsewhere.append(r.url))
-        answer = page.goto(served)
-        assert "script-src 'self';" in answer.headers["content-security-policy"]
-        page.wait_for_selector("html[data-ready]")
-        assert page.locator("#problem").inner_text() == ""
-        said = page.locator("#preview-sum")
-        page.fill("#sentence", "dolly in 1.25 m")
-        said.filter(has_text="1.25 m").wait_for()
-        page.get_by_label("The world's own").check()  # its lens and path are the server's to know
-        said.filter(has_not_text="1.25 m").filter(has_text="degrees").wait_for()
-        page.get_by_label("Preset", exact=True).first.check()
-        page.select_option("#preset", "orbit_left")
-        page.fill("#amount", "20")
-        said.filter(has_text="20 degrees").wait_for()
-        page.get_by_label("Sentence", exact=True).first.check()
-        page.fill("#sentence", "dolly in 9 m")
-        page.locator("#warnings li").filter(has_text="9.0 m").wait_for()
-        browser.close()
+def test_page_previews_paths_under_the_servers_own_policy(served, browser):
+    page, errors, elsewhere = browser.new_page(), [], []
+    answer = watched(page, served, elsewhere, errors)
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+    assert page.locator("#problem").inner_text() == ""
+    said = page.locator("#preview-sum")
+    page.fill("#sentence", "dolly in 1.25 m")
+    said.filter(has_text="1.25 m").wait_for()
+    page.get_by_label("The world's own").check()  # its lens and path are the server's to know
+    said.filter(has_not_text="1.25 m").filter(has_text="degrees").wait_for()
+    page.get_by_label("Preset", exact=True).first.check()
+    page.select_option("#preset", "orbit_left")
+    page.fill("#amount", "20")
+    said.filter(has_text="20 degrees").wait_for()
+    page.get_by_label("Sentence", exact=True).first.check()
+    page.fill("#sentence", "dolly in 9 m")
+    page.locator("#warnings li").filter(has_text="9.0 m").wait_for()
+    page.close()
     assert (errors, elsewhere) == ([], [])
