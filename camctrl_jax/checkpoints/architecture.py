@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.interop.described import SamplingDefaults, config_from_json
+from camctrl_jax.interop.described import Distilled, SamplingDefaults, config_from_json
 from camctrl_jax.interop.fields import TEXT, Kind, check_fields, or_null, shown
 from camctrl_jax.models import ClipFeaturesConfig, MMDiTConfig, VAEConfig
 
@@ -31,6 +31,7 @@ class Architecture:
             of its extensions.
         vae_spec: weights spec of the autoencoder that belongs to the transformer.
         clip_features: the network of clip features that is stored.
+        distilled: of a student, what it was made for; not in the entry of a model that is none.
     """
 
     vae: VAEConfig | None = None
@@ -39,9 +40,11 @@ class Architecture:
     clip: Mapping[str, Any] | None = None
     vae_spec: str | None = None
     clip_features: ClipFeaturesConfig | None = None
+    distilled: Distilled | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
+        distilled = {} if self.distilled is None else {"distilled": dataclasses.asdict(self.distilled)}
         return {
             "vae": None if self.vae is None else dataclasses.asdict(self.vae),
             "mmdit": None if self.mmdit is None else dataclasses.asdict(self.mmdit),
@@ -49,6 +52,7 @@ class Architecture:
             "clip": None if self.clip is None else dict(self.clip),
             "vae_spec": self.vae_spec,
             "clip_features": None if self.clip_features is None else dataclasses.asdict(self.clip_features),
+            **distilled,
         }
 
     @classmethod
@@ -65,7 +69,7 @@ class Architecture:
                 raise InvalidValue(f"the entry 'architecture' is damaged: {name!r} is missing from it.")
             check_fields(content, {name: kind}, "the entry 'architecture' is damaged")
         vae, mmdit = content["vae"], content["mmdit"]
-        features = content.get("clip_features")  # earlier versions had none
+        features, distilled = (content.get(name) for name in ("clip_features", "distilled"))
         return cls(
             vae=None if vae is None else config_from_json(VAEConfig, vae),
             mmdit=None if mmdit is None else config_from_json(MMDiTConfig, mmdit),
@@ -73,6 +77,7 @@ class Architecture:
             clip=content["clip"],
             vae_spec=content["vae_spec"],
             clip_features=None if features is None else config_from_json(ClipFeaturesConfig, features),
+            distilled=None if distilled is None else config_from_json(Distilled, distilled),
         )
 
     def sampling(self, guidance: Mapping[str, float]) -> SamplingDefaults | None:
@@ -84,6 +89,8 @@ class Architecture:
         if self.clip is None:
             return None
         given = {name: weight for name, weight in guidance.items() if weight is not None}
+        if self.distilled is not None:  # what its previews were drawn with is folded in
+            given = {"text_guidance": 1.0, "camera_guidance": 1.0, "steps": self.distilled.valid_steps[0]}
         return config_from_json(SamplingDefaults, {**self.clip, **given})
 
 

@@ -42,7 +42,13 @@ from camctrl_jax.files.safetensors import (
     save_sharded,
     unflatten,
 )
-from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_from_json, config_to_json
+from camctrl_jax.interop.described import (
+    Distilled,
+    SamplingDefaults,
+    WeightsError,
+    config_from_json,
+    config_to_json,
+)
 from camctrl_jax.interop.diffusers_import import find_diffusers_folder
 from camctrl_jax.interop.fields import Kind, check_fields, or_null, whole
 from camctrl_jax.interop.finite import FILE_CAUSE, IMPORT_CAUSE, RUN_CAUSE, own_share, refuse_non_finite
@@ -57,7 +63,7 @@ MAX_SHARD_BYTES = 16_000_000 - 1
 _OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 _MODEL_KINDS = {
     "format_version": whole(1, 1000),
-    **dict.fromkeys(("vae", "mmdit", "sampling", "text"), or_null(_OBJECT)),
+    **dict.fromkeys(("vae", "mmdit", "sampling", "text", "distilled"), or_null(_OBJECT)),
     "facts": _OBJECT,
 }
 
@@ -83,6 +89,7 @@ class Weights:
         sampling: the clips the transformer was trained on, and guidance; with the transformer.
         vae_spec: weights spec of the autoencoder that belongs to the transformer.
         facts: whatever else is known about the training; for people and reports.
+        distilled: of a student, what it was made for; None for a model that is none.
         kind: how the parameters are stored: 'folder' (a weights folder), 'run' (checkpoints), 'diffusers'.
     """
 
@@ -94,6 +101,7 @@ class Weights:
     sampling: SamplingDefaults | None = None
     vae_spec: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    distilled: Distilled | None = None
     kind: Literal["folder", "run", "diffusers"] = "folder"
 
     def vae_params(self, *, mesh: Mesh | None = None, dtype: Any = np.float32, ema: bool = True) -> Params:
@@ -226,6 +234,7 @@ def _open_folder(spec: str, path: Path) -> Weights:
                 f"{FORMAT_VERSION}; update camctrl_jax"
             )
         vae, mmdit, sampling = content.get("vae"), content.get("mmdit"), content.get("sampling")
+        distilled = content.get("distilled")
         return Weights(
             spec=spec,
             path=path,
@@ -235,6 +244,7 @@ def _open_folder(spec: str, path: Path) -> Weights:
             sampling=None if sampling is None else config_from_json(SamplingDefaults, sampling),
             vae_spec=spec if vae is not None else None,
             facts=content.get("facts", {}),
+            distilled=None if distilled is None else config_from_json(Distilled, distilled),
         )
     except KeyError as error:
         raise WeightsError(f"{file}: the entry {error} is missing: not a complete weights folder.") from error
@@ -276,6 +286,7 @@ def _open_run(spec: str, path: Path) -> Weights:
         sampling=sampling,
         vae_spec=spec if built.vae is not None else built.vae_spec,
         facts={"config": config},
+        distilled=built.distilled,
         kind="run",
     )
 
@@ -288,6 +299,7 @@ def save_weights_folder(
     text: Mapping[str, Any] | None = None,
     sampling: SamplingDefaults | None = None,
     facts: Mapping[str, Any] | None = None,
+    distilled: Distilled | None = None,
     card: str,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     causes: Mapping[str, str] | None = None,
@@ -301,6 +313,7 @@ def save_weights_folder(
         text: settings of the text embedder; required with ``mmdit``.
         sampling: the clips the transformer was trained on, and guidance; required with ``mmdit``.
         facts: JSON-able facts about the training (data, seeds, compute, figures).
+        distilled: of a student, what it was made for.
         card: the model card, Markdown.
         max_shard_bytes: largest file.
         causes: by network ('vae', 'mmdit'), what may have led to NaN or infinity in it and what to do; by
@@ -336,6 +349,8 @@ def save_weights_folder(
         cause = causes.get("mmdit", RUN_CAUSE)
         networks["mmdit"] = _stored(params, expected_mmdit(config), "transformer", cause)
         content |= {"mmdit": config_to_json(config), "text": dict(text), "sampling": config_to_json(sampling)}
+    if distilled is not None:
+        content["distilled"] = config_to_json(distilled)
     content["facts"] = dict(facts or {})
     serialised = json.dumps(content, indent=1, allow_nan=False) + "\n"  # may refuse facts: before any file
 

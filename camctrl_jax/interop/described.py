@@ -19,6 +19,9 @@ from camctrl_jax.models import CameraConfig
 _RUN_TIME_FIELDS = ("attention", "fuse_projections", "remat", "scan_layers")
 
 
+DISTILLATIONS = ("progressive", "consistency", "adversarial", "flow_map")
+FOLDED = ("text", "camera", "camera_without_text")  # guidance weights that a student can hold
+
 # Fields that once had another name, as stored configurations may still call them.
 _OLD_NAMES = {CameraConfig: {"plucker_res": "resolution"}}
 
@@ -41,6 +44,7 @@ class SamplingDefaults:
             model that knows none.
         reference: which camera the poses of extensions were relative to in training, 'take' or 'clip'; see
             ``camctrl_jax.data.tasks.TaskConfig``.
+        steps: Euler steps; of a student the first of its ``Distilled.valid_steps``.
     """
 
     frames: int
@@ -52,9 +56,10 @@ class SamplingDefaults:
     camera_guidance: float = 2.0
     retrieved: int = 0
     reference: str = "take"
+    steps: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("frames", "height", "width", "fps", "shift"):
+        for name in ("frames", "height", "width", "fps", "shift", "steps"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidValue(f"{name} is {value!r}; expected more than 0")
@@ -62,6 +67,35 @@ class SamplingDefaults:
             raise InvalidValue(f"retrieved is {self.retrieved!r}; expected 0 or more")
         if self.reference not in ("take", "clip"):
             raise InvalidValue(f"reference is {self.reference!r}; expected 'take' or 'clip'")
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What a student is: by what it was taught, and what its weights can be sampled with.
+
+    Attributes:
+        method: the objective that made it: 'progressive', 'consistency', 'adversarial' or 'flow_map'.
+        teacher_sha256: fingerprint of its teacher's transformer, or '' where none is known.
+        guidance_folded: the guidance weights (fields of ``Guidance``) that its velocity already holds; none
+            are added in sampling.
+        valid_steps: numbers of steps it was made for, the usual one first.
+    """
+
+    method: str
+    teacher_sha256: str
+    guidance_folded: Mapping[str, float | None]
+    valid_steps: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.method not in DISTILLATIONS:
+            raise InvalidValue(f"method is {self.method!r}; expected one of {', '.join(DISTILLATIONS)}")
+        if not self.valid_steps or min(self.valid_steps) < 1:
+            raise InvalidValue(f"valid_steps is {self.valid_steps!r}; expected numbers of steps, such as [16]")
+        unknown = sorted(set(self.guidance_folded) - set(FOLDED))
+        if unknown or not all(value is None or _fits(float, value) for value in self.guidance_folded.values()):
+            raise InvalidValue(
+                f"guidance_folded is {shown(self.guidance_folded)}; expected numbers for {', '.join(FOLDED)}"
+            )
 
 
 def config_to_json(config: Any) -> dict[str, Any]:
