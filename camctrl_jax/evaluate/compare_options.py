@@ -51,6 +51,12 @@ def add_compare(add: Any) -> None:
         "captions and explorations)",
     )
     add("--shown", type=int, default=6, metavar="N", help="scenes on --strips (default 6)")
+    add(
+        "--same-noise",
+        action="store_true",
+        help="of worlds: also PSNR between the first samples of both, drawn from the same noise: how much a "
+        "student kept of its teacher",
+    )
     add("--json", dest="as_json", action="store_true", help="print JSON")
 
 

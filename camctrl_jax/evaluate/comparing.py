@@ -22,6 +22,7 @@ class CompareSettings:
             text 1", "steps32_camera2_text1", "last-13"); None takes equal ones, or the only one of each.
         strips: a PNG of the true render and both results side by side, of worlds, captions and explorations.
         shown: scenes on it.
+        same_noise: how near first samples of worlds come to each other, too: of a student and its teacher.
     """
 
     first: Path
@@ -29,6 +30,7 @@ class CompareSettings:
     rows: tuple[str, str] | None = None
     strips: Path | None = None
     shown: int = 6
+    same_noise: bool = False
 
 
 def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
@@ -50,6 +52,11 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
         raise InvalidValue(
             f"--strips is for results of evaluate worlds, captions and explorations; those of {kinds[0]} "
             "keep videos, which are to be looked at themselves."
+        )
+    if settings.same_noise and kinds[0] != "worlds":
+        raise InvalidValue(
+            f"--same-noise is for results of evaluate worlds, whose samples keep frames; these are of "
+            f"evaluate {kinds[0]}."
         )
     # Only one of them, and late: the other's imports are not needed.
     if kinds[0] == "videos":
@@ -81,11 +88,17 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
             f"\n\nSampled with {name} {one} in the first, {other} in the second."
             for name, (one, other) in found["settings_apart"].items()
         )
+    first, second = (path if path.is_dir() else path.parent for path in paths)
+    if settings.same_noise:
+        # Only now: most comparisons look at no frames.
+        from camctrl_jax.evaluate.same_noise import same_noise, same_noise_markdown
+
+        found["same_noise"] = same_noise((first, second), (results[0], results[1]))
+        page += f"\n\n{same_noise_markdown(found['same_noise'], names)}"
     if settings.strips is not None:
         # Only now: most comparisons draw nothing.
         from camctrl_jax.evaluate.strips import write_strips
 
-        first, second = (path if path.is_dir() else path.parent for path in paths)
         write_strips(
             settings.strips,
             (first, second),

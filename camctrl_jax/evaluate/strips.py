@@ -70,6 +70,17 @@ def write_strips(
     return [key[0] for key in common]
 
 
+def frames_kept(folder: Path, index: int) -> dict[str, np.ndarray]:
+    """Frames u8 [columns, H, W, 3] of a scene of ``evaluate worlds`` that were kept for strips, by what they
+    are of: ``true render``, ``reconstruction``, and the first sample of each task.
+
+    Raises:
+        UserError: they are gone, or damaged.
+    """
+    stored = _stored(_archive(folder, "worlds", "", index))
+    return {name.removeprefix("strip/"): frames for name, frames in stored.items()}
+
+
 def _names(
     folders: tuple[Path, Path],
     results: tuple[Mapping[str, Any], Mapping[str, Any]],

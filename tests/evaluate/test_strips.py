@@ -110,3 +110,34 @@ def test_a_ratio_of_means_covers_the_truth_as_often_as_it_says():
     assert ratio_of_means(np.array([1.0, np.nan]), np.array([2.0, 3.0])).failed == 1
     assert ratio_of_means(np.array([0.0]), np.array([1.0])) is None
     assert ratio_of_means(np.array([np.nan]), np.array([1.0])) is None
+
+
+def test_samples_of_the_same_noise_are_compared_with_each_other_and_with_the_truth(tmp_path, capsys):
+    first, second = result_of(tmp_path / "teacher", 60), result_of(tmp_path / "student", 90, seeds=[0, 9, 2])
+    for folder in (first, second):  # five columns, as evaluate worlds keeps; the first of them is given
+        for path in (folder / "clips").iterdir():
+            arrays = {name: np.repeat(frames[:1], 5, axis=0) for name, frames in np.load(path).items()}
+            arrays["strip/i2v"][0] = 7 if folder == first else 200
+            np.savez(path, **arrays)
+        results = json.loads((folder / "results.json").read_text())
+        results["clip"] |= {"height": 32, "width": 48}
+        (folder / "results.json").write_text(json.dumps(results))
+    found, page = compare_results(CompareSettings(first, second, same_noise=True))
+    (task,) = found["same_noise"]
+    values = found["same_noise"][task]
+    assert task == "i2v"
+    assert values["between"]["clips"] == 2
+    for name, apart in (("between", 30), ("first", 60), ("second", 90)):
+        assert values[name]["mean"] == pytest.approx(20 * np.log10(255 / apart))
+    assert "| i2v | 18.59 (18.59 to 18.59)" in page
+    main(["compare", str(first), str(second), "--same-noise"])
+    assert "from the same noise" in capsys.readouterr().out
+
+
+def test_the_same_noise_is_asked_of_worlds_alone(tmp_path):
+    one = result_of(tmp_path / "one", 60, kind="captions")
+    with pytest.raises(UserError, match="--same-noise is for results of evaluate worlds"):
+        compare_results(CompareSettings(one, one, same_noise=True))
+    first, second = result_of(tmp_path / "first", 60), result_of(tmp_path / "second", 60, seeds=[7, 8, 9])
+    with pytest.raises(UserError, match="no scene in common"):
+        compare_results(CompareSettings(first, second, same_noise=True))
