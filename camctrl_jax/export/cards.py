@@ -109,7 +109,8 @@ def torch_card(title: str, *, has_vae: bool, has_camera: bool, distilled: Distil
         if has_camera
         else "The model has no camera layer: it is a base model."
     )
-    camera += "".join(f"\n{line}" for line in ["", *student_card(distilled)[:1]] if distilled)
+    if distilled is not None:
+        camera += f"\n\n{student_card(distilled)[0]}"
     return f"""# {title}
 
 Weights of camctrl_jax for PyTorch. `transformer/`{" and `vae/`" if has_vae else ""} load in the stock

@@ -108,8 +108,8 @@ def check_student(distilled, steps, *, text_guidance=None, camera_guidance=None,
     valid = " or ".join(map(str, distilled["valid_steps"]))
     if steps not in distilled["valid_steps"]:
         raise ValueError(
-            f"steps is {steps}: these weights are a student made for {valid} steps ({made}). Take {valid}, or "
-            "leave steps out."
+            f"steps is {steps}: these weights are a student made for {valid} steps ({made}). Take {valid}, "
+            "or leave steps out."
         )
     weights = {"text_guidance": (text_guidance, (None, 1)), "camera_guidance": (camera_guidance, (None, 1))}
     weights["camera_without_text"] = camera_without_text, (None, 0)
@@ -612,8 +612,8 @@ def _check_distilled(path, distilled):
             _check_number(path, f"guidance_folded.{name}", value, least=-math.inf)
     if distilled["method"] == "flow_map":
         raise ValueError(
-            f"{path}: a flow map is told the time that a step jumps to, and the stock transformer has no such "
-            "input: sample it with camctrl_jax."
+            f"{path}: a flow map is told the time that a step jumps to, and the stock transformer has no "
+            "such input: sample it with camctrl_jax."
         )
 
 
