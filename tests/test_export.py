@@ -57,6 +57,7 @@ def test_run_directories_are_weights(runs):
         "camera_guidance": 2.0,
         "retrieved": 0,
         "reference": "take",
+        "steps": 32,
     }
 
 
