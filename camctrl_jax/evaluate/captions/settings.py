@@ -11,7 +11,7 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.sampling.students import check_sampling
+from camctrl_jax.evaluate.students import check_rows, usual_row
 from camctrl_jax.worlds import Places, World, WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import check_held_out
 
@@ -106,10 +106,7 @@ class Settings:
         Raises:
             InvalidValue: steps or guidance that a student was not made for.
         """
-        student = None if model is None or model.distilled is None else model
-        steps, weight = 32 if on_accelerator else 8, CAMERA_GUIDANCE
-        if student is not None:
-            steps, weight = student.sampling.steps, student.sampling.camera_guidance
+        steps, weight = usual_row(model, 32 if on_accelerator else 8, CAMERA_GUIDANCE)
         settings = dataclasses.replace(
             self,
             count=self.count or (256 if on_accelerator else 12),
@@ -117,9 +114,7 @@ class Settings:
             camera_guidance=weight if self.camera_guidance is None else self.camera_guidance,
             batch_size=self.batch_size or (32 if on_accelerator else 1),
         )
-        if student is not None:
-            for _, sampling in settings.rows().values():
-                check_sampling(sampling, student.distilled)
+        check_rows(model, (sampling for _, sampling in settings.rows().values()))
         return settings
 
     def rows(self) -> dict[str, tuple[str, Sampling]]:

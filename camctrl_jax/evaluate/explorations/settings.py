@@ -12,8 +12,8 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.explorations.arms import Arm, parse_arm
+from camctrl_jax.evaluate.students import check_rows, usual_row
 from camctrl_jax.evaluate.worlds.sampling import given_frames
-from camctrl_jax.sampling.students import check_sampling
 from camctrl_jax.worlds.places.routes import LEAST_FRAMES
 from camctrl_jax.worlds.splits import EXPLORATIONS_FIRST_SEED, check_held_out
 
@@ -126,10 +126,7 @@ class Settings:
         size = LAPTOP if small else ACCELERATOR
         # What fits in memory is a question of the device, not of how much is asked for.
         batch = (ACCELERATOR if on_accelerator else LAPTOP).batch_size
-        student = None if model is None or model.distilled is None else model
-        steps, weight = size.steps, CAMERA_GUIDANCE
-        if student is not None:
-            steps, weight = student.sampling.steps, student.sampling.camera_guidance
+        steps, weight = usual_row(model, size.steps, CAMERA_GUIDANCE)
         settings = dataclasses.replace(
             self,
             count=self.count or size.count,
@@ -139,9 +136,7 @@ class Settings:
             batch_size=self.batch_size or batch,
             laptop=small,
         )
-        if student is not None:
-            for arm in (None, *map(parse_arm, self.arms or ())):
-                check_sampling(settings.sampling(arm), student.distilled)
+        check_rows(model, map(settings.sampling, (None, *map(parse_arm, self.arms or ()))))
         return settings
 
     def sampling(self, arm: Arm | None) -> Sampling:

@@ -12,8 +12,8 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.evaluate.students import check_rows, usual_row
 from camctrl_jax.interop.described import SamplingDefaults
-from camctrl_jax.sampling.students import check_sampling
 from camctrl_jax.worlds.benchmark import BENCHMARK_SCENES
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED, check_held_out
 
@@ -158,10 +158,7 @@ class Settings:
         size = LAPTOP if small else ACCELERATOR
         # What fits in memory is a question of the device, not of how much is asked for.
         batch = (ACCELERATOR if on_accelerator else LAPTOP).batch_size
-        student = None if model is None or model.distilled is None else model
-        steps, weight = size.steps, size.camera_guidance
-        if student is not None:
-            steps, weight = student.sampling.steps, student.sampling.camera_guidance
+        steps, weight = usual_row(model, size.steps, size.camera_guidance)
         settings = dataclasses.replace(
             self,
             count=self.count or size.count,
@@ -173,9 +170,7 @@ class Settings:
             motion=size.motion if self.motion is None else self.motion,
             laptop=small,
         )
-        if student is not None:
-            for sampling in settings.samplings():
-                check_sampling(sampling, student.distilled)
+        check_rows(model, settings.samplings())
         return settings
 
     def samplings(self) -> list[Sampling]:
