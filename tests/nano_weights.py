@@ -22,12 +22,14 @@ from camctrl_jax.checkpoints.weights import (
     save_weights_folder,
 )
 from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.interop.described import Distilled
 from camctrl_jax.models import mmdit_preset, vae_preset
 from camctrl_jax.training.config import as_json, default_config
 from camctrl_jax.training.state import create_state
 
 TEXT = WordEmbedder(dim=64, max_tokens=32).settings()
 SAMPLING = SamplingDefaults(frames=9, height=32, width=48)
+STUDENT = Distilled("progressive", "", {"text": 1.0, "camera": 2.0}, (4,))
 
 
 def random_params(shapes, seed: int):
@@ -43,7 +45,9 @@ def random_params(shapes, seed: int):
     return jax.tree_util.tree_map_with_path(make, shapes)
 
 
-def save_nano(directory: Path, *, camera: bool = True, mmdit: bool = True) -> Path:
+def save_nano(
+    directory: Path, *, camera: bool = True, mmdit: bool = True, distilled: Distilled | None = None
+) -> Path:
     """Write the folder; without camera it is a base model, without mmdit an autoencoder alone."""
     vae_config, config = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
     if not camera:
@@ -54,6 +58,7 @@ def save_nano(directory: Path, *, camera: bool = True, mmdit: bool = True) -> Pa
         mmdit=(config, random_params(expected_mmdit(config), 1)) if mmdit else None,
         text=TEXT,
         sampling=SAMPLING,
+        distilled=distilled,
         card="# nano\n",
     )
 

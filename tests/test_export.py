@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from nano_weights import TEXT, random_params, save_run
+from nano_weights import STUDENT, TEXT, random_params, save_nano, save_run
 
 from camctrl_jax.checkpoints.architecture import Architecture
 from camctrl_jax.checkpoints.weights import (
@@ -57,6 +57,7 @@ def test_run_directories_are_weights(runs):
         "camera_guidance": 2.0,
         "retrieved": 0,
         "reference": "take",
+        "steps": 32,
     }
 
 
@@ -167,3 +168,37 @@ def test_what_cannot_be_exported_ends_with_one_line_and_status_1(runs, tmp_path,
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert message in error
+
+
+def test_student_stays_one_in_the_folder_and_on_its_card(tmp_path, capsys):
+    student = save_nano(tmp_path / "student", distilled=STUDENT)
+    out = tmp_path / "exported"
+    assert main(["weights", "--checkpoint", str(student), "--out", str(out)]) == 0
+    opened = open_weights(out)
+    assert opened.distilled == STUDENT
+    assert (opened.sampling.steps, opened.sampling.camera_guidance) == (4, 1.0)
+    assert f"A student: {STUDENT.said}. A step is one evaluation." in (out / "README.md").read_text()
+    capsys.readouterr()
+    other = tmp_path / "other"
+    asked = ["weights", "--checkpoint", str(student), "--out", str(other), "--text-guidance", "3"]
+    assert main(asked) == 1
+    told = capsys.readouterr().err
+    assert "--text-guidance 3: these weights are a student" in told
+    assert "folded in: text guidance 1, camera guidance 2" in told
+    assert not other.exists()
+
+
+def test_run_of_a_student_is_one_wherever_it_is_exported(runs, tmp_path):
+    vae, _, _, params = runs
+    made = dataclasses.replace(STUDENT, method="adversarial", teacher_sha256="abc", valid_steps=(1,))
+    content = Architecture(None, CONFIG, TEXT, CLIP, str(vae), distilled=made).to_json()
+    run = save_run(tmp_path / "run", params, content, sample={"camera_guidance": 2.0})
+    out = export_weights(tmp_path / "exported", checkpoint=str(run))
+    opened = open_weights(out)
+    assert opened.distilled == made
+    assert (opened.sampling.steps, opened.sampling.text_guidance, opened.sampling.camera_guidance) == (
+        1,
+        1,
+        1,
+    )
+    assert "A student of the teacher abc: adversarial distillation" in (out / "README.md").read_text()

@@ -8,7 +8,7 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.camera import Cameras, resolve_path, save_cameras
 from camctrl_jax.camera.formats import Convention
@@ -540,3 +540,50 @@ def test_remarks_of_the_image_are_told(folder, tmp_path, image, monkeypatch):
     monkeypatch.setattr(start, "read_frames", remarked)
     plan = plan_of(folder, tmp_path, "dolly in 1 m", image=image)
     assert f"{image}: its transparency was laid on black" in plan.notes
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return save_nano(tmp_path_factory.mktemp("weights") / "student", distilled=STUDENT)
+
+
+def test_student_is_sampled_as_its_weights_say_and_the_record_says_what_it_is(student, folder, tmp_path):
+    asked = ("--prompt", "a ball", "--camera", "dolly in 1 m", "--checkpoint", student)
+    assert run(*asked, "--out", tmp_path / "own") == 0
+    record = json.loads((tmp_path / "own" / "generation.json").read_text())
+    assert record["sampling"]["steps"] == 4
+    none = {"text": 1.0, "camera": 1.0, "camera_without_text": None, "history": 1.0}
+    assert record["sampling"]["guidance"] == none
+    assert record["weights"]["distilled"]["guidance_folded"] == {"text": 1.0, "camera": 2.0}
+    plain = prepare(Request(tmp_path / "o", checkpoint=str(folder), camera="dolly in 1 m", prompt="x"))
+    assert (plain.sampling.steps, plain.sampling.guidance.camera, plain.request.steps) == (32, 2.0, 32)
+
+
+def test_student_without_a_path_takes_one_call_too(student, tmp_path):
+    plan = prepare(Request(tmp_path / "o", checkpoint=str(student), camera="none", prompt="x"))
+    assert plan.cameras is None
+    assert plan.sampling.guidance.evaluations() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--steps", 32), "steps is 32: these weights are a student made for 4 steps"),
+        (("--camera-guidance", 2), "guidance to the camera is 2"),
+        (("--text-guidance", 3), "guidance to the text is 3"),
+        (("--guidance", "cfgp"), "guidance to the camera without text (CFG') is 1"),
+        (("--history-guidance", 1.5), "guidance to past frames is 1.5"),
+    ],
+)
+def test_what_a_student_was_not_made_for_is_refused_before_anything_is_made(
+    student, tmp_path, capsys, options, message
+):
+    out = tmp_path / "out"
+    status = run(
+        *("--prompt", "a ball", "--camera", "dolly in 1 m", "--checkpoint", student, "--out", out, *options)
+    )
+    told = capsys.readouterr().err
+    assert status == 1
+    assert message in told
+    assert "folded in: text guidance 1, camera guidance 2" in told
+    assert not out.exists()

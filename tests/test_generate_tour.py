@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.camera import load_cameras, resolve_path, save_cameras
 from camctrl_jax.camera.framing import null_intrinsics
@@ -312,3 +312,21 @@ def test_the_tour_of_the_guide_is_one(weights, place, tmp_path):
     assert plan.parents == (0, 1, 1)
     for names in (SCENE, CLIP):
         assert all(f"`{name}`" in guide for name in names)
+
+
+def test_a_tour_of_a_student_takes_its_steps_and_refuses_others_by_the_script(place, tmp_path):
+    student = save_nano(tmp_path / "student", distilled=STUDENT)
+    plain = re.sub(r" *(steps|camera_guidance): .*\n", "", TOUR)
+    script = written(place, plain)
+    plan = prepare_tour(read_script(script), tmp_path / "out", checkpoint=str(student))
+    assert (plan.sampling.steps, plan.sampling.guidance.evaluations()) == (4, 1)
+    for line, message in (
+        ("steps: 32", "steps is 32: these weights are a student made for 4 steps"),
+        ("camera_guidance: 2", "guidance to the camera is 2"),
+        ("history_guidance: 1.5", "guidance to past frames is 1.5"),
+    ):
+        script = written(place, plain.replace("    seed: 3\n", f"    seed: 3\n    {line}\n"))
+        with pytest.raises(UserError, match=re.escape(message)) as caught:
+            prepare_tour(read_script(script), tmp_path / "out", checkpoint=str(student))
+        assert str(script) in str(caught.value)
+        assert "folded in: text guidance 1, camera guidance 2" in str(caught.value)

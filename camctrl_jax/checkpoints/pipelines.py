@@ -107,6 +107,7 @@ def load_pipeline(model: Weights, autoencoder: Weights, *, float32: bool = False
         params=params,
         embedder=embedder,
         defaults=model.sampling,
+        distilled=model.distilled,
     )
 
 

@@ -192,11 +192,17 @@ def open_weights(spec: str | os.PathLike) -> Weights:
             path,
             vae_config=None if found.vae is None else found.vae_config(),
             mmdit_config=None if found.transformer is None else found.transformer_config(),
-            sampling=found.sampling(),
+            sampling=_as_distilled(found.sampling(), found.distilled()),
             vae_spec=None if found.vae is None else spec,
+            distilled=found.distilled(),
             kind="diffusers",
         )
     return _open_run(spec, path)
+
+
+def _as_distilled(sampling: SamplingDefaults | None, distilled: Distilled | None) -> SamplingDefaults | None:
+    """The sampling defaults of weights, those of a student as it was made to be sampled."""
+    return sampling if sampling is None or distilled is None else distilled.defaults(sampling)
 
 
 def open_vae(spec: str | os.PathLike) -> Weights:
@@ -235,16 +241,18 @@ def _open_folder(spec: str, path: Path) -> Weights:
             )
         vae, mmdit, sampling = content.get("vae"), content.get("mmdit"), content.get("sampling")
         distilled = content.get("distilled")
+        sampling = None if sampling is None else config_from_json(SamplingDefaults, sampling)
+        distilled = None if distilled is None else config_from_json(Distilled, distilled)
         return Weights(
             spec=spec,
             path=path,
             vae_config=None if vae is None else config_from_json(VAEConfig, vae),
             mmdit_config=None if mmdit is None else config_from_json(MMDiTConfig, mmdit),
             text=content.get("text"),
-            sampling=None if sampling is None else config_from_json(SamplingDefaults, sampling),
+            sampling=_as_distilled(sampling, distilled),
             vae_spec=spec if vae is not None else None,
             facts=content.get("facts", {}),
-            distilled=None if distilled is None else config_from_json(Distilled, distilled),
+            distilled=distilled,
         )
     except KeyError as error:
         raise WeightsError(f"{file}: the entry {error} is missing: not a complete weights folder.") from error
@@ -311,7 +319,8 @@ def save_weights_folder(
         vae: configuration and parameters of the autoencoder.
         mmdit: configuration and parameters of the transformer, one entry per layer.
         text: settings of the text embedder; required with ``mmdit``.
-        sampling: the clips the transformer was trained on, and guidance; required with ``mmdit``.
+        sampling: the clips the transformer was trained on, and guidance; required with ``mmdit``. Of a
+            student the guidance and steps that it was made for are stored.
         facts: JSON-able facts about the training (data, seeds, compute, figures).
         distilled: of a student, what it was made for.
         card: the model card, Markdown.
@@ -348,6 +357,7 @@ def save_weights_folder(
         config, params = mmdit
         cause = causes.get("mmdit", RUN_CAUSE)
         networks["mmdit"] = _stored(params, expected_mmdit(config), "transformer", cause)
+        sampling = _as_distilled(sampling, distilled)
         content |= {"mmdit": config_to_json(config), "text": dict(text), "sampling": config_to_json(sampling)}
     if distilled is not None:
         content["distilled"] = config_to_json(distilled)

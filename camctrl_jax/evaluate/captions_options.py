@@ -42,7 +42,7 @@ def add_captions(add: Any) -> None:
     )
     add("--count", type=int, metavar="N", help="captions (default: 256; 12 on a CPU)")
     add("--seeds", type=int, default=1, metavar="S", help="samples of each (default 1)")
-    add("--steps", type=int, metavar="N", help="Euler steps (default: 32; 8 on a CPU)")
+    add("--steps", type=int, metavar="N", help="Euler steps (default: 32; 8 on a CPU; a student's own)")
     add(
         "--text-guidance",
         type=float,
@@ -58,7 +58,7 @@ def add_captions(add: Any) -> None:
         default=["given"],
         help="with the world's own path, or without any; both are rows of their own (default: given)",
     )
-    add("--camera-guidance", type=float, default=2.0, metavar="W", help="where it is given (default 2)")
+    add("--camera-guidance", type=float, metavar="W", help="where it is given (default 2, a student's 1)")
     add("--first-seed", type=int, default=5_000_000, metavar="SEED", help="of the worlds (default 5000000)")
     add("--calibration", type=int, default=192, metavar="N", help="worlds to calibrate on (default 192)")
     add_size(add)

@@ -24,14 +24,15 @@ def add_rows(add: Any, guidance: str) -> None:
         type=int,
         nargs="+",
         metavar="N",
-        help="Euler steps, one or several numbers, each with every guidance weight (default: 32; 8 on a CPU)",
+        help="Euler steps, one or several numbers, each with every guidance weight (default: 32; 8 on a CPU; "
+        "a student's own)",
     )
     add(
         "--camera-guidance",
         type=float,
         nargs="+",
         metavar="W",
-        help=f"one or several weights, each a row of the tables (default: {guidance}; 1 is none)",
+        help=f"one or several weights, each a row of the tables (default: {guidance}; a student's: 1, none)",
     )
 
 

@@ -51,8 +51,8 @@ def add_explorations(add: Any) -> None:
     add("--laptop", action="store_true", default=None, help="the smaller amounts, on an accelerator too")
     add("--count", type=int, metavar="N", help="worlds (default: 32; 4 on a CPU)")
     add("--clips", type=int, metavar="N", help="in a row, the first one included (default: 10; 4 on a CPU)")
-    add("--steps", type=int, metavar="N", help="Euler steps (default: 32; 4 on a CPU)")
-    add("--camera-guidance", type=float, default=2.0, metavar="W", help="default 2; 1 is none")
+    add("--steps", type=int, metavar="N", help="Euler steps (default: 32; 4 on a CPU; a student's own)")
+    add("--camera-guidance", type=float, metavar="W", help="default 2, a student's 1; 1 is none")
     add("--text-guidance", type=float, default=1.0, metavar="W", help="default 1: none")
     add(
         "--routes",

@@ -13,13 +13,14 @@ from camctrl_jax.camera.framing import Framing, null_intrinsics
 from camctrl_jax.checkpoints.pipelines import check_clip_size, load_pipeline, open_model
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.text import TextEmbedder, embedder_from_settings
-from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import ClipError, InvalidValue, UserError
 from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.schema import SamplingFields
+from camctrl_jax.interop.described import config_to_json
 from camctrl_jax.sampling.exploration_model import usual_extension
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
+from camctrl_jax.sampling.students import fitting_sampling, unfit, usual_sampling
 from camctrl_jax.video.containers import open_source
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.worlds import World, WorldsConfig, render_rgb, sample_world
@@ -52,7 +53,7 @@ class Model:
         )
         self.fps: float = defaults.fps
         self.extension: Extension = usual_extension(defaults, self.shape)
-        self.sampling = Sampling(Guidance(defaults.text_guidance, defaults.camera_guidance))
+        self.sampling: Sampling = usual_sampling(defaults, self._model.distilled)
         self.world_of = functools.lru_cache(_WORLDS_KEPT)(_world_of)
         self.trained_on = self._spans()
 
@@ -60,6 +61,12 @@ class Model:
     def ready(self) -> bool:
         """Whether the parameters are in memory."""
         return self._pipeline is not None
+
+    @property
+    def student(self) -> dict[str, Any] | None:
+        """What a student is, for the page and programs; None of a model that is none."""
+        distilled = self._model.distilled
+        return None if distilled is None else config_to_json(distilled) | {"said": distilled.said}
 
     @property
     def added(self) -> int:
@@ -129,17 +136,24 @@ class Model:
         """How a request wants a clip sampled, where it differs from what is usual.
 
         Raises:
-            Refusal: weights that are none.
+            Refusal: weights that are none, or what a student was not made for; names the field.
         """
+        distilled = self._model.distilled
+        usual = fitting_sampling(usual, self._model.sampling, distilled)
         guidance, weights = usual.guidance, fields.guidance
         try:
             if weights is not None:
                 named = {"text": weights.text, "camera": weights.camera, "history": weights.history}
                 guidance = replace(guidance, **{k: v for k, v in named.items() if v is not None})
             steps = usual.steps if fields.steps is None else fields.steps
-            return replace(usual, guidance=guidance, steps=steps)
+            asked = replace(usual, guidance=guidance, steps=steps)
         except UserError as error:
             raise Refusal("bad_request", str(error), "guidance") from error
+        found = unfit(asked, distilled)
+        if found is not None:
+            field, message = found
+            raise Refusal("bad_request", message, field if field == "steps" else f"guidance.{field}")
+        return asked
 
     def warnings(self, cameras: Cameras, frames: int) -> list[dict[str, str]]:
         """Where the path of a clip of so many frames leaves what these weights were trained on.

@@ -85,6 +85,7 @@ class Service:
                 "camera": usual.guidance.camera,
                 "history": usual.guidance.history,
             },
+            "student": model.student,
             "trained_on": model.trained_on,
             "device": jax.devices()[0].device_kind,
             "limits": {

@@ -196,8 +196,13 @@ results.json of `python -m camctrl_jax.evaluate` and puts its figures into the f
         help="run of the autoencoder (default: the one the checkpoint was trained with)",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
-    add("--text-guidance", type=float, metavar="W", help="default weight to store (default: the run's)")
-    add("--camera-guidance", type=float, metavar="W", help="default weight to store (default: the run's)")
+    for kind in ("text", "camera"):
+        add(
+            f"--{kind}-guidance",
+            type=float,
+            metavar="W",
+            help="default weight to store (default: the run's; a student holds its own and takes none)",
+        )
     add("--evaluation", type=Path, metavar="FILE", help="results.json of an evaluation of these weights")
     add("--facts", type=Path, metavar="FILE", help="JSON object of further facts (compute, licence, ...)")
     add(
@@ -250,7 +255,10 @@ def _to_diffusers_arguments(commands: Any) -> None:
 
 transformer/ and vae/ are strict checkpoints of MotifVideoTransformer3DModel and AutoencoderKLWan; camera/
 holds the camera layer and its convention, text/ the empty prompt, scheduler/ the timestep shift.
-model_index.json is what DiffusionPipeline.from_pretrained takes of it (docs/pytorch.md).""",
+model_index.json is what DiffusionPipeline.from_pretrained takes of it (docs/pytorch.md).
+
+A student's steps are in sampling.json, and camera_pipeline.py takes no other ones and no guidance. A flow map
+is refused: it is told the time it jumps to, an input that the stock class does not have.""",
     )
     add("--checkpoint", required=True, metavar="SPEC", help="any weights spec with a transformer")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.files.safetensors import flatten
+from camctrl_jax.interop.described import Distilled
 from camctrl_jax.metrics.worlds_scores import markdown_report
 
 
@@ -17,6 +18,7 @@ def model_card(
     sampling: Any,
     facts: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
+    distilled: Distilled | None = None,
 ) -> str:
     """A model card from what is known: what it is, how to use it, data, training, figures, limits."""
     names = {
@@ -41,6 +43,7 @@ def model_card(
             f"Clips of {sampling.frames} frames at {sampling.fps:g} fps, {sampling.height}x{sampling.width} "
             "pixels where nothing else is asked for. Camera translations are metres.",
             "",
+            *student_card(distilled),
             "```",
             "python -m camctrl_jax.generate --checkpoint THIS_FOLDER --worlds-seed 1000000 \\",
             '    --camera "dolly in 1 m" --out outputs/first',
@@ -58,6 +61,18 @@ def model_card(
     if extra:
         lines += ["## Facts", "", *(f"* {key}: {value}" for key, value in extra.items()), ""]
     return "\n".join(lines)
+
+
+def student_card(distilled: Distilled | None) -> list[str]:
+    """Lines of a card that say what a student is and how it is sampled; none of a model that is none."""
+    if distilled is None:
+        return []
+    teacher = f" of the teacher {distilled.teacher_sha256}" if distilled.teacher_sha256 else ""
+    return [
+        f"A student{teacher}: {distilled.said}. A step is one evaluation. Guidance other than 1 and other "
+        "numbers of steps are refused.",
+        "",
+    ]
 
 
 def _training_line(facts: Mapping[str, Any]) -> str:
@@ -84,7 +99,7 @@ def _worlds_line(worlds: Mapping[str, Any]) -> str:
     return f"{kind} of seeds {first} to {end - 1}"
 
 
-def torch_card(title: str, *, has_vae: bool, has_camera: bool) -> str:
+def torch_card(title: str, *, has_vae: bool, has_camera: bool, distilled: Distilled | None = None) -> str:
     """README of an exported diffusers folder."""
     vae = "" if has_vae else " --vae BASE_MODEL_FOLDER"
     camera = (
@@ -94,6 +109,8 @@ def torch_card(title: str, *, has_vae: bool, has_camera: bool) -> str:
         if has_camera
         else "The model has no camera layer: it is a base model."
     )
+    if distilled is not None:
+        camera += f"\n\n{student_card(distilled)[0]}"
     return f"""# {title}
 
 Weights of camctrl_jax for PyTorch. `transformer/`{" and `vae/`" if has_vae else ""} load in the stock

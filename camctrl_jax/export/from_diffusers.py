@@ -58,7 +58,9 @@ def import_diffusers(
         config["sample"] = {name: getattr(sampling, name) for name in ("text_guidance", "camera_guidance")}
     # How its text is made is unknown.
     clip = None if sampling is None else clip_of(sampling)
-    config["architecture"] = Architecture(vae=vae, mmdit=mmdit, clip=clip).to_json()
+    config["architecture"] = Architecture(
+        vae=vae, mmdit=mmdit, clip=clip, distilled=found.distilled()
+    ).to_json()
     keep = onto_mesh(make_mesh(MeshConfig(data=1, fsdp=-1)))
     networks = {}
     if mmdit is not None:

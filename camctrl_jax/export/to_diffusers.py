@@ -46,11 +46,18 @@ def export_diffusers(
         The folder, and what the user should know, one line each.
 
     Raises:
-        WeightsError, CheckpointError: weights that cannot be found or used.
+        WeightsError, CheckpointError: weights that cannot be found or used, or a flow map.
     """
     model = open_weights(checkpoint)
     if model.mmdit_config is None:
         raise WeightsError(f"{checkpoint} holds no transformer: there is nothing to run in PyTorch.")
+    if model.distilled is not None and model.distilled.method == "flow_map":
+        raise WeightsError(
+            f"{checkpoint} is a flow map ({model.distilled.said}): its transformer is told the time that a "
+            "step jumps to beside the time it starts from, an input that the stock class "
+            "MotifVideoTransformer3DModel does not have. Export its teacher, or a progressive or adversarial "
+            "student."
+        )
     if is_in_use(Path(out)):
         raise WeightsError(f"{out} already exists and is not an empty folder: choose another --out.")
     if not ema and (model.kind != "run" or "imported" in model.facts["config"]):
@@ -69,10 +76,14 @@ def export_diffusers(
         # Its average always: the transformer was trained on that, and so were the latent statistics measured.
         else (written.vae_config, written.vae_params(dtype=None)),
         sampling=model.sampling,
+        distilled=model.distilled,
         shift=_shift_of(model, autoencoder, notes),
         null_text=_null_text_of(model, notes),
         readme=torch_card(
-            Path(out).name, has_vae=written is not None, has_camera=model.mmdit_config.camera is not None
+            Path(out).name,
+            has_vae=written is not None,
+            has_camera=model.mmdit_config.camera is not None,
+            distilled=model.distilled,
         ),
         cause=cause_of_non_finite(model),
     )

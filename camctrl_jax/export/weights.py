@@ -16,7 +16,9 @@ from camctrl_jax.checkpoints.weights import (
     open_weights,
     save_weights_folder,
 )
+from camctrl_jax.errors import InvalidValue
 from camctrl_jax.export.cards import model_card
+from camctrl_jax.interop.described import Distilled
 from camctrl_jax.interop.finite import RUN_CAUSE
 
 # Entries of a run's configuration that tell where things lay on the machine it ran on, or how it was logged.
@@ -61,7 +63,7 @@ def export_weights(
         checkpoint: weights spec of the transformer, or of an autoencoder alone.
         vae: weights spec of the autoencoder; by default the one the transformer was trained with.
         sampling: defaults of sampling (``text_guidance``, ``camera_guidance``) to store in place of the
-            run's.
+            run's; of a student none can be stored.
         facts: JSON-able facts to add (seeds, compute, licence, ...).
         evaluation: what ``results.json`` of an evaluation holds.
         card: the model card, Markdown; None writes one from the facts.
@@ -70,6 +72,7 @@ def export_weights(
     Raises:
         WeightsError: weights that are absent, do not fit their configuration, or a ``vae`` beside an
             autoencoder alone.
+        InvalidValue: guidance to store with a student.
     """
     opened = open_weights(checkpoint)
     if opened.mmdit_config is None:
@@ -78,6 +81,7 @@ def export_weights(
         model, autoencoder = None, opened
     else:
         model, autoencoder = open_model(checkpoint, vae)
+        _check_guidance(sampling or {}, model.distilled)
     gathered: dict[str, Any] = {"autoencoder": training_facts(autoencoder, "autoencoder")}
     if model is not None:
         gathered["transformer"] = training_facts(model, "transformer")
@@ -85,24 +89,36 @@ def export_weights(
     if evaluation is not None:
         gathered["evaluation"] = _portable(evaluation)
     defaults = None if model is None else replace(model.sampling, **(sampling or {}))
+    distilled = None if model is None else model.distilled
     networks = {
         "vae": (autoencoder.vae_config, autoencoder.vae_params()),
         "mmdit": None if model is None else (model.mmdit_config, model.mmdit_params()),
     }
     if card is None:
-        card = model_card(title or out.name, networks, defaults, gathered, evaluation)
+        card = model_card(title or out.name, networks, defaults, gathered, evaluation, distilled)
     return save_weights_folder(
         out,
         **networks,
         text=None if model is None else model.text,
         sampling=defaults,
         facts=gathered,
+        distilled=distilled,
         card=card,
         causes={
             "vae": cause_of_non_finite(autoencoder),
             "mmdit": RUN_CAUSE if model is None else cause_of_non_finite(model),
         },
     )
+
+
+def _check_guidance(sampling: Mapping[str, float], distilled: Distilled | None) -> None:
+    """Refuse to store guidance with weights that hold it already."""
+    given = [f"--{name.replace('_', '-')} {value:g}" for name, value in sampling.items()]
+    if given and distilled is not None:
+        raise InvalidValue(
+            f"{', '.join(given)}: these weights are a student, sampled without guidance ({distilled.said}): "
+            "there is none to store. Leave it out, or export the teacher."
+        )
 
 
 def training_facts(weights: Weights, part: str) -> dict[str, Any]:

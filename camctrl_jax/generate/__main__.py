@@ -30,6 +30,7 @@ Many clips, one after the other
 
 The same command gives the same video on the same machine; --seed changes it. On a laptop, --steps 12 is a
 good first look. Guidance above 1 follows the prompt or the camera more strongly, at more work per step.
+A student, distilled for few steps with guidance folded in, is sampled as its weights say and takes no other.
 """
 
 from __future__ import annotations
@@ -139,7 +140,11 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
     add = sampling.add_argument
-    add("--steps", type=int, default=32, help="Euler steps (default 32; 12 for a quick look)")
+    add(
+        "--steps",
+        type=int,
+        help="Euler steps (default: as the weights say, 32 unless they are a student; 12 for a quick look)",
+    )
     add("--seed", type=int, default=0, help="of the noise (default 0)")
     add(
         "--text-guidance",

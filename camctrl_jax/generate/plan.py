@@ -11,7 +11,6 @@ from camctrl_jax.checkpoints.pipelines import check_clip_size, open_model
 from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.text import embedder_from_settings
-from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.extras import require
@@ -19,6 +18,7 @@ from camctrl_jax.generate.path import path_of_request
 from camctrl_jax.generate.request import NO_CAMERA, Request
 from camctrl_jax.generate.start import Start, start_of_request
 from camctrl_jax.interop.described import SamplingDefaults
+from camctrl_jax.sampling.students import usual_sampling
 from camctrl_jax.video.encoding import LEAST_FPS, MOST_FPS
 
 
@@ -27,7 +27,7 @@ class Plan:
     """What will be done; nothing expensive has been done yet.
 
     Attributes:
-        request: as asked.
+        request: as asked, its steps filled in.
         model, autoencoder: what the weights specs stand for.
         shape, fps, prompt, sampling: what will be used.
         start: where the clip starts.
@@ -65,7 +65,8 @@ def prepare(request: Request) -> Plan:
     model, autoencoder = open_model(request.checkpoint, request.vae)
     shape, fps, of_clip = _clip(request, model.sampling)
     shape = check_clip_size(model, autoencoder, shape)
-    sampling = sampling_of_request(request, model.sampling)
+    sampling = sampling_of_request(request, model)
+    request = replace(request, steps=sampling.steps)
     initial_noise([request.seed], (1,))  # checks the seed
     start, of_start = start_of_request(request, shape, fps)
     sampling, of_history = _weighed(sampling, start)
@@ -79,9 +80,10 @@ def prepare(request: Request) -> Plan:
             start = replace(start, world=replace(start.world, cameras=cameras.transformed(first)))
     else:
         cameras = None
-        # Without a path the camera branches are equal: leave them out.
-        guidance = replace(sampling.guidance, camera=0.0, camera_without_text=None)
-        sampling = replace(sampling, guidance=guidance)
+        if model.distilled is None:
+            # Without a path the camera branches are equal: leave them out. A student has one call anyway.
+            guidance = replace(sampling.guidance, camera=0.0, camera_without_text=None)
+            sampling = replace(sampling, guidance=guidance)
     notes = (*of_clip, *of_start, *of_history, *of_prompt, *of_path)
     return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, notes)
 
@@ -122,21 +124,29 @@ def _clip(request: Request, defaults: SamplingDefaults) -> tuple[ClipShape, floa
     return ClipShape(frames, height, width), fps, notes
 
 
-def sampling_of_request(request: Request, defaults: SamplingDefaults) -> Sampling:
-    """How a request is sampled, before anything is known of where it starts."""
-    text, camera = (
-        getattr(defaults if getattr(request, name) is None else request, name)
-        for name in ("text_guidance", "camera_guidance")
-    )
+def sampling_of_request(request: Request, model: Weights) -> Sampling:
+    """How a request is sampled, before anything is known of where it starts.
+
+    Raises:
+        InvalidValue: options that clash, or that a student was not made for.
+    """
     without_text = request.camera_guidance_without_text
     if request.guidance == "cfgp" and without_text is None:
-        without_text = camera
+        camera = request.camera_guidance
+        without_text = model.sampling.camera_guidance if camera is None else camera
     if request.guidance == "eq3" and without_text is not None:
         raise InvalidValue(
             "--camera-guidance-without-text belongs to --guidance cfgp; add that, or leave it out."
         )
-    guidance = Guidance(text, camera, without_text, request.history_guidance)
-    return Sampling(guidance, request.steps, request.shift)
+    return usual_sampling(
+        *(model.sampling, model.distilled),
+        steps=request.steps,
+        text=request.text_guidance,
+        camera=request.camera_guidance,
+        camera_without_text=without_text,
+        history=request.history_guidance,
+        shift=request.shift,
+    )
 
 
 def _weighed(sampling: Sampling, start: Start) -> tuple[Sampling, list[str]]:

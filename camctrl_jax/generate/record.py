@@ -30,6 +30,8 @@ def generation_record(
         files: what was written, by name.
     """
     device, framing, shape = jax.devices()[0], plan.start.framing, plan.shape
+    student = plan.model.distilled
+    distilled = {} if student is None else {"distilled": config_to_json(student)}
     return {
         "request": {name: str(value) if isinstance(value, Path) else value
                     for name, value in asdict(plan.request).items()},
@@ -39,6 +41,7 @@ def generation_record(
             "mmdit": config_to_json(plan.model.mmdit_config),
             "vae": config_to_json(plan.autoencoder.vae_config),
             "text": dict(plan.model.text),
+            **distilled,
         },
         "prompt": plan.prompt,
         "clip": {"frames": shape.frames, "fps": plan.fps, "height": shape.height, "width": shape.width},

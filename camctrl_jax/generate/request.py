@@ -32,7 +32,7 @@ class Request:
     fps: float | None = None
     height: int | None = None
     width: int | None = None
-    steps: int = 32
+    steps: int | None = None
     shift: float | None = None
     guidance: str = "eq3"
     text_guidance: float | None = None

@@ -98,7 +98,7 @@ def prepare_tour(
     try:
         # What history guidance weighs is there from the second clip on, whatever the first starts from.
         first = prepare(asked if given else replace(asked, history_guidance=1.0))
-        sampling = sampling_of_request(asked, first.model.sampling)
+        sampling = sampling_of_request(asked, first.model)
     except UserError as error:
         raise InvalidValue(f"{script.path}: {error}") from error
     if first.cameras is None:

@@ -94,6 +94,33 @@ def valid_tokens(texts):
     return torch.cat(rows), None if mask.all() else mask
 
 
+def check_student(distilled, steps, *, text_guidance=None, camera_guidance=None, camera_without_text=None):
+    """Refuse what a student was not made for; ``distilled`` is that entry of sampling.json, None of others.
+
+    Guidance is None where the model's own is meant.
+    """
+    if distilled is None:
+        return
+    folded = [
+        f"{name} {value:g}" for name, value in distilled["guidance_folded"].items() if value is not None
+    ]
+    made = f"{distilled['method']} distillation, guidance folded in: {', '.join(folded) or 'none'}"
+    valid = " or ".join(map(str, distilled["valid_steps"]))
+    if steps not in distilled["valid_steps"]:
+        raise ValueError(
+            f"steps is {steps}: these weights are a student made for {valid} steps ({made}). Take {valid}, "
+            "or leave steps out."
+        )
+    weights = {"text_guidance": (text_guidance, (None, 1)), "camera_guidance": (camera_guidance, (None, 1))}
+    weights["camera_without_text"] = camera_without_text, (None, 0)
+    for name, (value, none) in weights.items():
+        if value not in none:
+            raise ValueError(
+                f"{name} is {value:g}: these weights are a student, sampled without guidance ({made}). Leave "
+                "it out; the teacher's weights take guidance."
+            )
+
+
 class CameraPipeline:
     """A stock transformer, its autoencoder and the camera layer; see ``generate`` and ``extend``."""
 
@@ -251,7 +278,7 @@ class CameraPipeline:
     @torch.no_grad()
     def sample(
         self, frames, height, width, *, text=None, negative_text=None, condition=None,
-        world_from_camera=None, intrinsics=None, reference=None, steps=32, shift=None,
+        world_from_camera=None, intrinsics=None, reference=None, steps=None, shift=None,
         text_guidance=None, camera_guidance=None, camera_without_text=None, seeds=(0,), noise=None,
         sequential=False, progress=None,
     ):  # fmt: skip
@@ -264,14 +291,20 @@ class CameraPipeline:
             world_from_camera, intrinsics: [T, 4, 4] or [B, T, 4, 4], and [4], [T, 4] or [B, T, 4]; None is no
                 camera.
             reference: pose [B or 1, 1, 4, 4] that others are relative to; by default each path's first.
-            steps, shift: of the time grid; by default the shift of the training.
-            text_guidance, camera_guidance: w_text and w_cam (w_cam2 of CFG'); by default the model's.
+            steps, shift: of the time grid; by default those of sampling.json, or 32 steps.
+            text_guidance, camera_guidance: w_text and w_cam (w_cam2 of CFG'); by default the model's. A
+                student has guidance folded in: it takes none, and only the steps that it was made for.
             camera_without_text: w_cam1 of CFG'; None selects Eq. 3.
             seeds, noise: B seeds, or the noise itself, f32 [B, L, h, w, C].
             sequential: one branch of guidance at a time: less memory, and no padding mask at batch 1.
             progress: called with (steps done, steps).
         """
         shape = self._latent_shape(frames, height, width)
+        steps = self.sampling.get("steps", 32) if steps is None else steps
+        check_student(
+            self.sampling.get("distilled"), steps=steps, text_guidance=text_guidance,
+            camera_guidance=camera_guidance, camera_without_text=camera_without_text,
+        )  # fmt: skip
         self._check_camera_options(
             world_from_camera=world_from_camera, intrinsics=intrinsics, reference=reference,
             camera_guidance=camera_guidance, camera_without_text=camera_without_text,
@@ -557,10 +590,31 @@ def _read_sampling(path):
         found = f"{path}: reference is {content['reference']!r}"
         raise ValueError(f"{found}; expected 'take' or 'clip'. Export or copy the folder again.")
     _check_number(path, "retrieved", content.get("retrieved", 0), least=-1.0, whole=True)
-    for name in ("shift", "fps", "frames", "height", "width"):
+    for name in ("shift", "fps", "frames", "height", "width", "steps"):
         if content.get(name) is not None:
             _check_number(path, name, content[name], whole=name not in ("shift", "fps"))
+    if content.get("distilled") is not None:
+        _check_distilled(path, content["distilled"])
     return content
+
+
+def _check_distilled(path, distilled):
+    """That the entry of sampling.json says what check_student asks of it, of a model that can run here."""
+    fields = {"method": str, "valid_steps": list, "guidance_folded": dict}
+    for name, kind in fields.items():
+        if not isinstance(distilled, dict) or not isinstance(distilled.get(name), kind):
+            found = f"{path}: distilled is {distilled!r}"
+            raise ValueError(f"{found}; expected {', '.join(fields)}. Export or copy the folder again.")
+    for value in distilled["valid_steps"]:
+        _check_number(path, "valid_steps", value, whole=True)
+    for name, value in distilled["guidance_folded"].items():
+        if value is not None:
+            _check_number(path, f"guidance_folded.{name}", value, least=-math.inf)
+    if distilled["method"] == "flow_map":
+        raise ValueError(
+            f"{path}: a flow map is told the time that a step jumps to, and the stock transformer has no "
+            "such input: sample it with camctrl_jax."
+        )
 
 
 def _check_number(path, name, value, least=0.0, whole=False):
@@ -759,7 +813,7 @@ def parser():
     for name in ("frames", "height", "width"):
         add(f"--{name}", type=int, help="of the clip (default: as trained)")
     add("--fps", type=float, help="of the mp4 (default: as trained)")
-    add("--steps", type=int, default=32, help="Euler steps (default 32)")
+    add("--steps", type=int, help="Euler steps (default: the model's, or 32)")
     add("--shift", type=float, help="timestep shift (default: as in training)")
     add("--text-guidance", type=float, metavar="W", help="1 is none (default: the model's)")
     add("--camera-guidance", type=float, metavar="W", help="1 is none (default: the model's)")

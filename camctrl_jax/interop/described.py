@@ -90,12 +90,34 @@ class Distilled:
         if self.method not in DISTILLATIONS:
             raise InvalidValue(f"method is {self.method!r}; expected one of {', '.join(DISTILLATIONS)}")
         if not self.valid_steps or min(self.valid_steps) < 1:
-            raise InvalidValue(f"valid_steps is {self.valid_steps!r}; expected numbers of steps, such as [16]")
+            raise InvalidValue(
+                f"valid_steps is {self.valid_steps!r}; expected numbers of steps, such as [16]"
+            )
         unknown = sorted(set(self.guidance_folded) - set(FOLDED))
-        if unknown or not all(value is None or _fits(float, value) for value in self.guidance_folded.values()):
+        if unknown or not all(
+            value is None or _fits(float, value) for value in self.guidance_folded.values()
+        ):
             raise InvalidValue(
                 f"guidance_folded is {shown(self.guidance_folded)}; expected numbers for {', '.join(FOLDED)}"
             )
+
+    @property
+    def said(self) -> str:
+        """For people: ``progressive distillation; folded in: camera guidance 2; steps: 4``."""
+        folded = [
+            f"{name.replace('_', ' ')} guidance {value:g}"
+            for name, value in self.guidance_folded.items()
+            if value is not None
+        ]
+        return (
+            f"{self.method.replace('_', ' ')} distillation; folded in: {', '.join(folded) or 'no guidance'}; "
+            f"steps: {', '.join(map(str, self.valid_steps))}"
+        )
+
+    def defaults(self, sampling: SamplingDefaults) -> SamplingDefaults:
+        """The defaults of a student: no guidance is added, and its steps are some that it was made for."""
+        steps = sampling.steps if sampling.steps in self.valid_steps else self.valid_steps[0]
+        return dataclasses.replace(sampling, text_guidance=1.0, camera_guidance=1.0, steps=steps)
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from camctrl_jax.files.atomic import is_in_use, replaced_folder
 from camctrl_jax.files.json_file import write_json
 from camctrl_jax.files.safetensors import save_sharded, write_safetensors
 from camctrl_jax.interop import diffusers_import as layout
-from camctrl_jax.interop.described import SamplingDefaults, config_to_json
+from camctrl_jax.interop.described import Distilled, SamplingDefaults, config_to_json
 from camctrl_jax.interop.finite import RUN_CAUSE, refuse_non_finite
 from camctrl_jax.interop.keys import export_mmdit, export_vae
 from camctrl_jax.interop.scheduler import SCHEDULER_CLASS
@@ -46,6 +46,7 @@ class Exported:
         null_text: embedding f [1, N, D] and mask bool [1, N] of the empty prompt, or None.
         readme: Markdown that says what the model is.
         cause: of parameters that hold NaN or infinity, what may have led to it and what to do.
+        distilled: of a student, what it was made for; stored with ``sampling``.
     """
 
     transformer: tuple[MMDiTConfig, Params]
@@ -55,6 +56,7 @@ class Exported:
     null_text: tuple[np.ndarray, np.ndarray] | None
     readme: str
     cause: str = RUN_CAUSE
+    distilled: Distilled | None = None
 
 
 def write_diffusers_folder(
@@ -106,7 +108,10 @@ def write_diffusers_folder(
                 partial / layout.CAMERA / f"{layout.CAMERA_STEM}.safetensors", camera, dtype=np.float32
             )
         if exported.sampling is not None:
-            write_json(partial / layout.SAMPLING_FILE, config_to_json(exported.sampling))
+            stored = config_to_json(exported.sampling)
+            if exported.distilled is not None:
+                stored[layout.DISTILLED] = config_to_json(exported.distilled)
+            write_json(partial / layout.SAMPLING_FILE, stored)
         (partial / layout.SCHEDULER).mkdir()
         write_json(partial / layout.SCHEDULER / "scheduler_config.json", scheduler_settings(exported.shift))
         if exported.null_text is not None:

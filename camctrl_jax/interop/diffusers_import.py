@@ -31,7 +31,7 @@ from camctrl_jax.files.safetensors import (
     open_sharded,
 )
 from camctrl_jax.files.weight_files import FULL, listed, weight_variants
-from camctrl_jax.interop.described import SamplingDefaults, WeightsError, config_from_json
+from camctrl_jax.interop.described import Distilled, SamplingDefaults, WeightsError, config_from_json
 from camctrl_jax.interop.finite import FILE_CAUSE, refuse_non_finite
 from camctrl_jax.interop.keys import import_mmdit, import_vae
 from camctrl_jax.interop.scheduler import SchedulerSettings, scheduler_settings_of
@@ -44,6 +44,7 @@ TRANSFORMER, AUTOENCODER, CAMERA, SCHEDULER, TEXT = "transformer", "vae", "camer
 CLASSES = {TRANSFORMER: "MotifVideoTransformer3DModel", AUTOENCODER: "AutoencoderKLWan"}
 CAMERA_STEM, NULL_STEM = "camera_embedder", "null"
 SAMPLING_FILE = "sampling.json"
+DISTILLED = "distilled"  # its entry that says what a student is
 
 # What a camera layer must have been trained on to mean the same here (DESIGN: one convention, in camera/).
 CAMERA_CONVENTION = {
@@ -135,7 +136,18 @@ class DiffusersFolder:
         file = self.path / SAMPLING_FILE
         if not file.is_file():
             return None
-        return _checked(lambda: config_from_json(SamplingDefaults, _read_json(file)), file)
+        content = {name: value for name, value in _read_json(file).items() if name != DISTILLED}
+        return _checked(lambda: config_from_json(SamplingDefaults, content), file)
+
+    def distilled(self) -> Distilled | None:
+        """Of a student, what the exporter stored beside the sampling defaults.
+
+        Raises:
+            WeightsError: it is damaged.
+        """
+        file = self.path / SAMPLING_FILE
+        stored = _read_json(file).get(DISTILLED) if file.is_file() else None
+        return None if stored is None else _checked(lambda: config_from_json(Distilled, stored), file)
 
     def scheduler(self) -> SchedulerSettings:
         """What the folder's scheduler says: its timestep shift, and what of it is not done here.

@@ -45,6 +45,7 @@ from camctrl_jax.sampling.exploration_model import (
 )
 from camctrl_jax.sampling.exploration_path import PathOrWords, gone_on, joined, path_of_clip
 from camctrl_jax.sampling.pipeline import ClipBatch, Extension, Pipeline, Progress, RetrievedFrames
+from camctrl_jax.sampling.students import fitting_sampling
 from camctrl_jax.video.encoding import write_mp4_of_parts
 
 
@@ -115,7 +116,7 @@ class Exploration:
             prompt: what is in the scene; "" is none.
             seed: of the first clip's noise; those of others follow from it and from their place in the tree.
             shape, fps: of the clip; by default as the weights were trained.
-            sampling: how; by default 32 steps with the weights' guidance.
+            sampling: how; by default with the steps and the guidance that the weights say.
             extension: how further clips go on; by default ``exploration_model.usual_extension``.
             said: what the record calls the path; None: the text that names it.
             progress: called with (steps done, steps); what it raises ends the sampling, no clip is written.
@@ -261,7 +262,7 @@ class Exploration:
             seed: None: it follows from the exploration's and from the clip's place, so that a second clip
                 after the same one differs from the first.
             of: the clip to go on from; None is the current one.
-            sampling: None is that of the exploration.
+            sampling: None is that of the exploration; of a student that was not made for that, its own.
             said, progress: as of :meth:`start`.
 
         Returns:
@@ -285,7 +286,9 @@ class Exploration:
             seed = clip_seed(self.settings.seed, [*(clip.turn for clip in line[1:]), turn])
         name = name_of(self._newest + 1)
         prompt = parent.prompt if prompt is None else prompt
-        sampling = sampling or self.settings.sampling
+        if sampling is None:
+            pipeline = self.pipeline
+            sampling = fitting_sampling(self.settings.sampling, pipeline.defaults, pipeline.distilled)
         record = Clip(
             *(name, parent.name, turn, end, self._added, prompt, seed, sampling, tuple(shown)),
             said=_said(path, said),

@@ -11,12 +11,12 @@ import numpy as np
 
 from camctrl_jax.camera.framing import Framing
 from camctrl_jax.clip_shape import ClipShape, frames_of
-from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.sampling.exploration_folder import Clip, ExplorationSettings, storable
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
+from camctrl_jax.sampling.students import check_sampling, usual_sampling
 from camctrl_jax.video.decoding import read_frames
 from camctrl_jax.video.encoding import LEAST_FPS, MOST_FPS
 
@@ -54,7 +54,8 @@ def settings_of(
     if not LEAST_FPS <= fps <= MOST_FPS:
         raise InvalidValue(f"fps is {fps}: expected frames per second, from {LEAST_FPS:g} to {MOST_FPS:g}.")
     if sampling is None:
-        sampling = Sampling(Guidance(defaults.text_guidance, defaults.camera_guidance))
+        sampling = usual_sampling(defaults, pipeline.distilled)
+    check_sampling(sampling, pipeline.distilled)
     # With the strides of the autoencoder, before an extension is made of it.
     shape = pipeline.autoencoder.config.clip_shape(shape.frames, shape.height, shape.width)
     shape.check(pipeline.denoiser.config.patch, least_latents=2)
@@ -105,13 +106,14 @@ def completed(clip: Clip, pipeline: Pipeline, settings: ExplorationSettings) -> 
     """The record of a clip that is about to be made, checked, with what makes it.
 
     Raises:
-        InvalidValue: a prompt or seed that is none, or what could not be read again.
+        InvalidValue: a prompt or seed that is none, a sampling that a student was not made for, or what
+            could not be read again.
     """
     if not isinstance(clip.prompt, str):
         raise InvalidValue(f"The prompt is {clip.prompt!r}: expected a text.")
     clip = storable(clip)
     initial_noise([clip.seed], (1,))  # checks the seed
-    sampling = clip.sampling
+    sampling = check_sampling(clip.sampling, pipeline.distilled)
     if sampling.shift is None:
         # That of the window it is made in, so that the record says all of it.
         given = 0 if clip.parent is None else frames_of(settings.extension.condition_latents)

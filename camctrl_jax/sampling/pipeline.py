@@ -24,13 +24,14 @@ from camctrl_jax.diffusion.condition import Condition, NullText, camera_conditio
 from camctrl_jax.diffusion.flow import shift_for_tokens
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise, sample
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.interop.described import SamplingDefaults
+from camctrl_jax.interop.described import Distilled, SamplingDefaults
 from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers, unstack_layers
 from camctrl_jax.models.autoencoder import Autoencoder
 from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
 from camctrl_jax.sampling.continuation import check_beginning, frames_to_show
+from camctrl_jax.sampling.students import check_sampling
 
 Params = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -214,6 +215,7 @@ class Pipeline:
         defaults: the clips it was trained on.
         mesh: where the parameters lie, if not on the default device; every process then samples the same
             clips, and the devices share the work.
+        distilled: of a student, what it was made for; it is sampled in no other way.
     """
 
     autoencoder: Autoencoder
@@ -222,6 +224,7 @@ class Pipeline:
     embedder: TextEmbedder
     defaults: SamplingDefaults
     mesh: Mesh | None = None
+    distilled: Distilled | None = None
 
     def shift(self, shape: ClipShape) -> float:
         """Timestep shift for clips of this size, as in training."""
@@ -239,7 +242,11 @@ class Pipeline:
 
         Returns:
             Normalised latents, f32 [B, L, h, w, C]; ``autoencoder.decode`` makes video of them.
+
+        Raises:
+            InvalidValue: a student that was not made for this sampling.
         """
+        check_sampling(sampling, self.distilled)
         condition, null = self.condition(clips)
         if sampling.shift is None:
             sampling = replace(sampling, shift=self.shift(clips.shape))

@@ -51,6 +51,7 @@ class Stub:
         self.bodies: list[dict] = []
         self.pictures: list[bytes] = []
         self.hold = threading.Event()
+        self.model: dict = {}  # what of the model is another one
         self.mine = True  # whether who asks made what there is
         self.failing = False  # whether jobs fail
         self.told: dict[int, str] = {}  # what jobs remark upon, by the step they do it at; -1 for the end
@@ -256,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Wrong(404, f"there is no {name}")
             self._answer(200, TYPES[name.rsplit(".", 1)[1]], (PAGE / name).read_bytes())
         elif what == "GET /v1/model":
-            self._json(_MODEL)
+            self._json({**_MODEL, **stub.model})
         elif what == "GET /v1/presets":
             presets = [{"name": name, "summary": p.summary} for name, p in PRESETS.items()]
             self._json({"presets": presets, "help": "dolly in 1.5 m, then pan left 40 deg"})
@@ -372,7 +373,7 @@ class _Handler(BaseHTTPRequestHandler):
 _MODEL = {
     "name": "stub", "ready": True, "camera": True, "image": True, "frames": FRAMES, "added": FRAMES - 1,
     "height": HEIGHT, "width": WIDTH, "fps": FPS, "steps": STEPS, "retrieved": 0, "device": "cpu",
-    "guidance": {"text": 1.0, "camera": 2.0, "history": 1.0},
+    "guidance": {"text": 1.0, "camera": 2.0, "history": 1.0}, "student": None,
     "trained_on": {"length_m": [0, 4], "rotation_deg": [0, 90], "said": "up to 4 m and 90 degrees"},
     "limits": {"image_bytes": 8_000_000},
 }  # fmt: skip

@@ -18,7 +18,7 @@ pytest.importorskip("httpx2", reason="starlette's TestClient needs it")
 pytest.importorskip("av", reason="videos are written by PyAV")
 
 from exploring import ANNA, BERT, done, ended, error_of, served
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.camera import load_cameras
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
@@ -406,3 +406,17 @@ def test_a_clip_that_was_finished_when_the_server_was_killed_is_not_made_again(m
         assert after["clips"] == before["clips"]
         assert after["current"] == before["current"]
     client.app.state.service.store.close()
+
+
+def test_student_makes_clips_with_its_own_steps_only(tmp_path):
+    student = Model(str(save_nano(tmp_path / "nano", distilled=STUDENT)))
+    with served(tmp_path / "served", student) as client:
+        created = client.post("/v1/explorations", json={"path": "dolly in 0.2 m"}, headers=ANNA).json()
+        done(client, created["job"])
+        url = f"/v1/explorations/{created['exploration']['id']}/clips"
+        asked = {"path": "hold", "steps": 4, "guidance": {"text": 1, "camera": 1, "history": 1}}
+        done(client, client.post(url, json=asked, headers=ANNA).json())
+        refused = client.post(url, json={"path": "hold", "steps": 3}, headers=ANNA)
+        assert error_of(refused, 400)["param"] == "steps"
+        shown = client.get(url.removesuffix("/clips"), headers=ANNA).json()
+        assert [clip["steps"] for clip in shown["clips"]] == [4, 4]

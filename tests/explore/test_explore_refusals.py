@@ -15,7 +15,7 @@ pytest.importorskip("httpx2", reason="starlette's TestClient needs it")
 pytest.importorskip("av", reason="videos are written by PyAV")
 
 from exploring import ANNA, BERT, error_of, served
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.camera.formats import transforms_json
 from camctrl_jax.errors import FileInUse
@@ -327,6 +327,49 @@ def test_prompts_whose_end_would_be_left_out_are_refused(client):
 def test_guidance_has_bounds(client):
     asked = {"path": "hold", "guidance": {"camera": 1e30}}
     assert error_of(client.post("/v1/explorations", json=asked), 400)["param"] == "guidance.camera"
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """A client of a server whose weights are a student's; nothing that is accepted is carried out."""
+    root = tmp_path_factory.mktemp("student")
+    return served(root / "served", Model(str(save_nano(root / "nano", distilled=STUDENT))))
+
+
+def test_model_says_what_a_student_is_and_of_others_that_they_are_none(student, client):
+    facts = student.get("/v1/model").json()
+    assert (facts["steps"], facts["guidance"]) == (4, {"text": 1.0, "camera": 1.0, "history": 1.0})
+    assert facts["student"].pop("said") == STUDENT.said
+    assert facts["student"] == {
+        "method": "progressive",
+        "teacher_sha256": "",
+        "guidance_folded": {"text": 1.0, "camera": 2.0},
+        "valid_steps": [4],
+    }
+    schema = student.get("/v1/openapi.json").json()["components"]["schemas"]["Model"]
+    assert set(facts) == set(schema["required"])
+    described = schema["properties"]["student"]["anyOf"][0]
+    assert set(described["required"]) == set(facts["student"]) | {"said"}
+    plain = client.get("/v1/model").json()
+    assert (plain["student"], plain["steps"], plain["guidance"]["camera"]) == (None, 32, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "param", "says"),
+    [
+        ({"steps": 32}, "steps", "steps is 32: these weights are a student made for 4 steps"),
+        ({"guidance": {"text": 3}}, "guidance.text", "guidance to the text is 3"),
+        ({"guidance": {"camera": 2}}, "guidance.camera", "guidance to the camera is 2"),
+        ({"guidance": {"history": 1.5}}, "guidance.history", "guidance to past frames is 1.5"),
+    ],
+)
+def test_what_a_student_was_not_made_for_is_refused_by_field(student, asked, param, says):
+    asked = {"path": "hold", "worlds_seed": 1_000_000} | asked
+    error = error_of(student.post("/v1/explorations", json=asked), 400)
+    assert (error["type"], error["param"]) == ("bad_request", param)
+    assert says in error["message"]
+    assert "folded in: text guidance 1, camera guidance 2" in error["message"]
+    assert student.get("/v1/explorations").json()["explorations"] == []
 
 
 def test_a_disk_that_is_full_is_told_and_leaves_nothing(client, folder, monkeypatch):

@@ -217,6 +217,22 @@ def test_what_is_wrong_is_shown_where_it_is(visit, stub, errors, tmp_path):
     errors[:] = [e for e in errors if "400" not in e]
 
 
+@pytest.mark.slow
+def test_student_offers_its_own_steps_and_no_guidance(visit, stub):
+    said = "progressive distillation; folded in: camera guidance 2; steps: 4, 8"
+    stub.model = {"steps": 4, "student": {"said": said, "valid_steps": [4, 8]}}
+    page = visit()
+    page.get_by_text("Seed, steps and guidance").click()
+    offered = page.locator("#steps option").all_inner_texts()
+    assert offered == ["usual (4)", "4", "8"]
+    assert said in page.locator("#student").inner_text()
+    assert not any(page.locator(f"#guidance-{kind}").is_visible() for kind in ("text", "camera", "history"))
+    page.select_option("#steps", "8")
+    started(page)
+    assert stub.bodies[-1]["steps"] == 8
+    assert all("guidance" not in body for body in stub.bodies)
+
+
 def test_failed_job_says_why_and_stays_away_once_dismissed(visit, stub):
     page = visit()
     stub.failing = True

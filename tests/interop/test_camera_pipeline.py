@@ -11,22 +11,31 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from nano_weights import SAMPLING, TEXT, random_params
+from nano_weights import SAMPLING, STUDENT, TEXT, random_params
 
 import camctrl_jax.interop
 from camctrl_jax.camera import compose, resolve_path
 from camctrl_jax.camera.plucker import plucker_map
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
-from camctrl_jax.checkpoints.weights import expected_mmdit, expected_vae, save_weights_folder
+from camctrl_jax.checkpoints.weights import (
+    WeightsError,
+    expected_mmdit,
+    expected_vae,
+    open_weights,
+    save_weights_folder,
+)
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling, initial_noise
+from camctrl_jax.export.from_diffusers import import_diffusers
 from camctrl_jax.export.to_diffusers import export_diffusers
 from camctrl_jax.files.safetensors import write_safetensors
+from camctrl_jax.interop.described import Distilled
 from camctrl_jax.models import mmdit_preset, vae_preset
 from camctrl_jax.models.mmdit.layers import CameraEmbed
 from camctrl_jax.sampling.pipeline import ClipBatch, Extension, Pipeline
@@ -63,18 +72,23 @@ def pipeline(module, folder):
     return module.CameraPipeline.from_folder(folder, module.torch.float32)
 
 
-@pytest.fixture(scope="module")
-def nano_weights(tmp_path_factory):
+def save_stock(directory: Path, distilled: Distilled | None = None) -> Path:
     """The nano models with random weights everywhere: text, camera and condition all reach the sample."""
     vae, mmdit = vae_preset("nano"), mmdit_preset("nano", num_single=1)
     return save_weights_folder(
-        tmp_path_factory.mktemp("weights") / "nano",
+        directory,
         vae=(vae, random_params(expected_vae(vae), 0)),
         mmdit=(mmdit, random_params(expected_mmdit(mmdit), 1)),
         text=TEXT,
         sampling=SAMPLING,
+        distilled=distilled,
         card="# nano\n",
     )
+
+
+@pytest.fixture(scope="module")
+def nano_weights(tmp_path_factory):
+    return save_stock(tmp_path_factory.mktemp("weights") / "nano")
 
 
 @pytest.fixture(scope="module")
@@ -828,3 +842,111 @@ def test_the_documented_longer_path_begins_with_the_documented_clips(module, tmp
     other = resolve_path("dolly in 1 m then pan left 20 deg, then truck right 1 m", 97)
     with pytest.raises(ValueError, match="degrees apart"):
         module.check_beginning(other.world_from_camera[None], arrays["walk/poses"], 49)
+
+
+# ---------------------------------------------------------------------------------------------- students
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return save_stock(tmp_path_factory.mktemp("weights") / "student", STUDENT)
+
+
+@pytest.fixture(scope="module")
+def student_folder(tmp_path_factory, student):
+    return export_diffusers(tmp_path_factory.mktemp("exported") / "student", checkpoint=str(student))[0]
+
+
+def test_student_gives_the_sample_of_jax_by_default(module, student, student_folder):
+    stored = json.loads((student_folder / "sampling.json").read_text())
+    assert (stored["steps"], stored["text_guidance"], stored["camera_guidance"]) == (4, 1.0, 1.0)
+    assert stored["distilled"]["guidance_folded"] == {"text": 1.0, "camera": 2.0}
+    assert STUDENT.said in (student_folder / "README.md").read_text()
+    ours = load_pipeline(*open_model(student), float32=True)
+    path = resolve_path("dolly in 1 m", 9)
+    clips = ClipBatch([PROMPT], [5], ClipShape(9, HEIGHT, WIDTH), [path])
+    expected = ours.sample(clips, Sampling(Guidance(), 4))
+    theirs = module.CameraPipeline.from_folder(student_folder, module.torch.float32)
+    calls = []
+    theirs.transformer.register_forward_hook(lambda *_: calls.append(1))
+    latents = theirs.sample(
+        *(9, HEIGHT, WIDTH),
+        text=ours.embedder.embed([PROMPT]),
+        noise=np.asarray(initial_noise([5], (3, HEIGHT // 8, WIDTH // 8, 16))),
+        **in_torch(path),
+    )
+    assert len(calls) == 4
+    assert relative_l2(latents, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"steps": 32}, "steps is 32: these weights are a student made for 4 steps"),
+        ({"text_guidance": 3.0}, "text_guidance is 3"),
+        ({"camera_guidance": 2.0}, "camera_guidance is 2"),
+        ({"camera_without_text": 1.0}, "camera_without_text is 1"),
+    ],
+)
+def test_what_a_student_was_not_made_for_is_refused_in_torch_too(
+    module, student_folder, tmp_path, capsys, asked, message
+):
+    theirs = module.CameraPipeline.from_folder(student_folder, module.torch.float32)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        theirs.sample(9, HEIGHT, WIDTH, **asked)
+    assert "guidance folded in: text 1, camera 2" in str(caught.value)
+    out = tmp_path / "clip.npy"
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
+    assert module.main(["--folder", str(student_folder), "--out", str(out), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_folder_from_before_there_were_students_takes_32_steps_and_any(
+    module, nano_folder, tmp_path, monkeypatch
+):
+    old = Path(shutil.copytree(nano_folder, tmp_path / "old"))
+    stored = json.loads((old / "sampling.json").read_text())
+    assert (stored.pop("steps"), "distilled" in stored) == (32, False)
+    (old / "sampling.json").write_text(json.dumps(stored))
+    grids = []
+    whole = module.time_grid
+    monkeypatch.setattr(module, "time_grid", lambda *asked: grids.append(asked[0]) or whole(*asked))
+    for folder in (old, nano_folder):
+        theirs = module.CameraPipeline.from_folder(folder, module.torch.float32)
+        theirs.sample(5, HEIGHT, WIDTH)
+        theirs.sample(5, HEIGHT, WIDTH, steps=2, text_guidance=3.0)
+    assert grids == [32, 2, 32, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "flow_map"}, "a flow map is told the time that a step jumps to"),
+        ({"valid_steps": [0]}, "valid_steps is 0"),
+        ({"valid_steps": 4}, "expected method, valid_steps, guidance_folded"),
+        ({"guidance_folded": {"text": "3"}}, "guidance_folded.text is '3'"),
+    ],
+)
+def test_what_cannot_be_run_as_a_student_is_named(module, student_folder, tmp_path, change, message):
+    damaged = Path(shutil.copytree(student_folder, tmp_path / "damaged"))
+    stored = json.loads((damaged / "sampling.json").read_text())
+    stored["distilled"] |= change
+    (damaged / "sampling.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        module.CameraPipeline.from_folder(damaged, module.torch.float32)
+
+
+def test_flow_map_is_not_exported_and_why(tmp_path):
+    made = replace(STUDENT, method="flow_map", valid_steps=(4, 1))
+    weights = save_stock(tmp_path / "map", made)
+    with pytest.raises(WeightsError, match=r"an input that the stock class .* does not have"):
+        export_diffusers(tmp_path / "out", checkpoint=str(weights))
+    assert not (tmp_path / "out").exists()
+
+
+def test_student_is_one_when_it_comes_back(student_folder, tmp_path):
+    opened = open_weights(student_folder)
+    assert (opened.distilled, opened.sampling.steps) == (STUDENT, 4)
+    import_diffusers(student_folder, tmp_path / "run")
+    assert open_weights(tmp_path / "run").distilled == STUDENT

@@ -41,6 +41,14 @@ function trained({ trained_on: { length_m, rotation_deg }, frames: first, added 
   return said && `In training, most clips of ${frames} frames ${said}.`;
 }
 
+/** Of a student only the steps it was made for are offered, and no guidance, which it holds already. */
+function offerStudent({ said, valid_steps }, usual) {
+  const valid = valid_steps.map((steps) => el("option", { value: String(steps) }, String(steps)));
+  $("steps").replaceWith(el("select", { id: "steps" }, el("option", { value: "" }, `usual (${usual})`), ...valid));
+  for (const kind of GUIDANCE) $(`guidance-${kind}`).closest("label").hidden = true;
+  say("student", `These weights are a student: ${said}.`);
+}
+
 function options() {
   const request = {};
   for (const id of ["seed", "steps"]) if (number(id) !== null) request[id] = number(id);
@@ -116,6 +124,7 @@ export class Form {
     $("picture-shown").style.aspectRatio = `${model.width} / ${model.height}`;
     $("steps").placeholder = String(model.steps);
     for (const kind of GUIDANCE) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");
+    if (model.student) offerStudent(model.student, model.steps);
     document.querySelector("input[name=begin][value=picture]").disabled = !model.image;
   }
 

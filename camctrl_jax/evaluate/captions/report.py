@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.evaluate.captions.summary import RECONSTRUCTION, TRUE
+from camctrl_jax.evaluate.students import student_lines
 from camctrl_jax.evaluate.worlds.estimates_page import table, told, told_share
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
@@ -55,6 +56,7 @@ def captions_page(results: Mapping[str, Any]) -> str:
         f"{request['seeds']} samples of each, {clip['frames']} frames of {clip['height']}x{clip['width']}, "
         f"{request['steps']} steps. They name {found['named']} objects; {found['naming_none']} name none. "
         f"{results['seconds']:g} s on {results['versions']['device']}.",
+        *student_lines(results),
         "",
         "Does a colour detector find the colours of the named objects, and those of another world's caption? "
         "95 % intervals: over objects (Wilson) of the shares, over captions of the rest. The true render is "

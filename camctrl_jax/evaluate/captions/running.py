@@ -24,6 +24,7 @@ from camctrl_jax.evaluate.captions.report import write_results
 from camctrl_jax.evaluate.captions.settings import CALIBRATION_FIRST_SEED, Settings
 from camctrl_jax.evaluate.captions.summary import RECONSTRUCTION, TRUE, summarised, with_own
 from camctrl_jax.evaluate.device_memory import memory_failures
+from camctrl_jax.evaluate.students import student_entry
 from camctrl_jax.evaluate.worlds.looking import Clip, Looks
 from camctrl_jax.evaluate.worlds.sampling import noise_seed
 from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
@@ -52,8 +53,8 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     require("matplotlib", extra="eval")
     started = time.monotonic()
-    settings = settings.resolved(jax.default_backend() != "cpu")
     model, autoencoder = open_model(settings.checkpoint, settings.vae)
+    settings = settings.resolved(jax.default_backend() != "cpu", model)
     if model.mmdit_config.camera is None and "given" in settings.cameras:
         raise InvalidValue(f"{settings.checkpoint} has no camera input, a base model: take --cameras none.")
     sizes = (
@@ -102,7 +103,11 @@ def evaluate_captions(settings: Settings, say: Say | None = None) -> dict[str, A
         "format": [FORMAT_VERSION, _VERSION, _TABLES_VERSION],
         "request": request,
         "clip": {"frames": shape.frames, "height": shape.height, "width": shape.width},
-        "weights": {"checkpoint": str(model.path), "autoencoder": str(autoencoder.path)},
+        "weights": {
+            "checkpoint": str(model.path),
+            "autoencoder": str(autoencoder.path),
+            **student_entry(model),
+        },
         "versions": {
             "camctrl_jax": camctrl_jax.__version__,
             "jax": jax.__version__,

@@ -6,10 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.evaluate.students import check_rows, usual_row
 from camctrl_jax.worlds import Places, World, WorldsConfig, sample_world
 from camctrl_jax.worlds.splits import check_held_out
 
@@ -19,6 +21,7 @@ CALIBRATION_FIRST_SEED = 700_000
 
 WORLDS = ("front", "places")
 CAMERAS = ("given", "none")
+CAMERA_GUIDANCE = 2.0
 _TAKE = 241  # frames of the takes that windows of places are cut from
 
 
@@ -55,7 +58,7 @@ class Settings:
     steps: int | None = None
     text_guidance: tuple[float, ...] = (1.0,)
     cameras: tuple[str, ...] = ("given",)
-    camera_guidance: float = 2.0
+    camera_guidance: float | None = None
     first_seed: int = FIRST_SEED
     calibration: int = 192
     frames: int | None = None
@@ -93,23 +96,34 @@ class Settings:
         check_held_out(range(self.first_seed, self.first_seed + (self.count or 2)))
         self.rows()
 
-    def resolved(self, on_accelerator: bool) -> Settings:
-        """The same with every amount filled in."""
-        return dataclasses.replace(
+    def resolved(self, on_accelerator: bool, model: Weights | None = None) -> Settings:
+        """The same with every amount filled in.
+
+        Args:
+            on_accelerator: whether there is one.
+            model: what is sampled; a student is sampled as its weights say, whatever the device.
+
+        Raises:
+            InvalidValue: steps or guidance that a student was not made for.
+        """
+        steps, weight = usual_row(model, 32 if on_accelerator else 8, CAMERA_GUIDANCE)
+        settings = dataclasses.replace(
             self,
             count=self.count or (256 if on_accelerator else 12),
-            steps=self.steps or (32 if on_accelerator else 8),
+            steps=self.steps or steps,
+            camera_guidance=weight if self.camera_guidance is None else self.camera_guidance,
             batch_size=self.batch_size or (32 if on_accelerator else 1),
         )
+        check_rows(model, (sampling for _, sampling in settings.rows().values()))
+        return settings
 
     def rows(self) -> dict[str, tuple[str, Sampling]]:
         """By name, whether cameras are given and how clips are sampled."""
+        weight = CAMERA_GUIDANCE if self.camera_guidance is None else self.camera_guidance
         return {
             f"text {text:g}, camera {camera}": (
                 camera,
-                Sampling(
-                    Guidance(text, self.camera_guidance if camera == "given" else text), self.steps or 1
-                ),
+                Sampling(Guidance(text, weight if camera == "given" else text), self.steps or 1),
             )
             for camera in self.cameras
             for text in self.text_guidance

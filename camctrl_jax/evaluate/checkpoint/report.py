@@ -11,6 +11,7 @@ import numpy as np
 
 from camctrl_jax.evaluate.checkpoint.estimates import MEASURES, TRUTH
 from camctrl_jax.evaluate.checkpoint.measuring import mean_of
+from camctrl_jax.evaluate.students import student_lines
 from camctrl_jax.extras import require
 from camctrl_jax.files.atomic import replaced_file, write_text
 from camctrl_jax.files.json_file import write_json
@@ -197,6 +198,7 @@ def page(results: Mapping[str, Any]) -> str:
         f"{results['weights']['checkpoint']} on {found['clips']} clips ({shape}). Videos or clips that could "
         f"not be used: {found['failed']}{failed}. Samples of each clip: {results['request']['seeds']}; mean "
         f"and 95 % interval over clips. Device: {versions['device']}.",
+        *student_lines(results),
     ]
     kept = found["reconstruction"]["psnr_db"]
     if kept is not None:

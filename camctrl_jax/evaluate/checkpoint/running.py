@@ -31,6 +31,7 @@ from camctrl_jax.evaluate.checkpoint.report import write_results
 from camctrl_jax.evaluate.checkpoint.sampling import Plan, decoy_paths, sample_batch
 from camctrl_jax.evaluate.checkpoint.settings import CheckpointSettings, row_folder
 from camctrl_jax.evaluate.device_memory import memory_failures
+from camctrl_jax.evaluate.students import student_entry
 from camctrl_jax.evaluate.videos import Estimators
 from camctrl_jax.extras import require
 from camctrl_jax.files.json_file import read_json, write_json
@@ -154,7 +155,7 @@ def open_subject(settings: CheckpointSettings) -> tuple[Weights, Weights, Checkp
             "from it with configs/stage1.py."
         )
     defaults = model.sampling
-    settings = settings.resolved(defaults, jax.default_backend() != "cpu")
+    settings = settings.resolved(defaults, jax.default_backend() != "cpu", model.distilled)
     frames, height, width = (
         getattr(defaults if getattr(settings, name) is None else settings, name)
         for name in ("frames", "height", "width")
@@ -237,6 +238,7 @@ def describe(bench: Bench, model: Weights, autoencoder: Weights, clips: TrueClip
             "checkpoint": str(model.path),
             "autoencoder": str(autoencoder.path),
             "fingerprints": list(bench.prints),
+            **student_entry(model),
         },
         "clip": {"frames": shape.frames, "height": shape.height, "width": shape.width, "fps": settings.fps},
         "exploration": {"clips": bench.plan.clips, "frames": bench.plan.frames, "added": bench.plan.added},

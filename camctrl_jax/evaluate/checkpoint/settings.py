@@ -12,7 +12,8 @@ from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue, MissingFile
 from camctrl_jax.evaluate.videos.settings import LEAST
-from camctrl_jax.interop.described import SamplingDefaults
+from camctrl_jax.interop.described import Distilled, SamplingDefaults
+from camctrl_jax.sampling.students import check_sampling
 
 TASKS = ("i2v", "t2v", "extension")
 
@@ -145,20 +146,33 @@ class CheckpointSettings:
         if given:
             raise InvalidValue(f"{', '.join(given)}: belongs to --videos; a --dataset holds its own.")
 
-    def resolved(self, defaults: SamplingDefaults, on_accelerator: bool) -> CheckpointSettings:
-        """The same with every amount filled in."""
+    def resolved(
+        self, defaults: SamplingDefaults, on_accelerator: bool, distilled: Distilled | None = None
+    ) -> CheckpointSettings:
+        """The same with every amount filled in.
+
+        Args:
+            defaults: of the weights.
+            on_accelerator: whether there is one.
+            distilled: of a student, which is sampled as its weights say, whatever the device.
+
+        Raises:
+            InvalidValue: steps or guidance that a student was not made for.
+        """
         amounts = ACCELERATOR if on_accelerator else CPU
+        steps = amounts.steps if distilled is None else defaults.steps
         settings = dataclasses.replace(
             self,
             seeds=self.seeds or amounts.seeds,
-            steps=tuple(dict.fromkeys(self.steps or (amounts.steps,))),
+            steps=tuple(dict.fromkeys(self.steps or (steps,))),
             batch_size=self.batch_size or amounts.batch_size,
             camera_guidance=tuple(dict.fromkeys(self.camera_guidance or (defaults.camera_guidance,))),
             text_guidance=defaults.text_guidance if self.text_guidance is None else self.text_guidance,
             retrieved=defaults.retrieved if self.retrieved is None else self.retrieved,
             fps=self.fps or defaults.fps,
         )
-        settings.samplings()
+        for sampling in settings.samplings():
+            check_sampling(sampling, distilled)
         return settings
 
     def samplings(self) -> list[Sampling]:

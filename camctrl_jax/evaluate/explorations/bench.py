@@ -17,6 +17,7 @@ from camctrl_jax.errors import InvalidValue, file_failures
 from camctrl_jax.evaluate.explorations.arms import Arm, default_arms, fitted_arm, parse_arm
 from camctrl_jax.evaluate.explorations.settings import Plan, Settings
 from camctrl_jax.evaluate.explorations.summary import RECONSTRUCTION, TRUE
+from camctrl_jax.evaluate.students import student_entry
 from camctrl_jax.evaluate.worlds.looking import Looks
 from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
 from camctrl_jax.models.autoencoder import compute_dtype
@@ -84,8 +85,8 @@ def checked(settings: Settings) -> Request:
     Raises:
         UserError: what cannot work, by name.
     """
-    settings = settings.resolved(jax.default_backend() != "cpu")
     model, autoencoder = open_model(settings.checkpoint, settings.vae)
+    settings = settings.resolved(jax.default_backend() != "cpu", model)
     if model.mmdit_config.camera is None:
         raise InvalidValue(
             f"{settings.checkpoint} has no camera input: it is a base model, and cannot be led along a path. "
@@ -164,7 +165,11 @@ def described(request: Request, bench: Bench) -> dict[str, Any]:
             "clips": plan.clips,
             "added": plan.added,
         },
-        "weights": {"checkpoint": str(request.model.path), "autoencoder": str(request.autoencoder.path)},
+        "weights": {
+            "checkpoint": str(request.model.path),
+            "autoencoder": str(request.autoencoder.path),
+            **student_entry(request.model),
+        },
         "versions": {
             "camctrl_jax": camctrl_jax.__version__,
             "jax": jax.__version__,

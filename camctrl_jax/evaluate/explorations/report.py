@@ -10,6 +10,7 @@ import numpy as np
 
 from camctrl_jax.evaluate.explorations.figures import write_figures
 from camctrl_jax.evaluate.explorations.summary import BY_ROUTE, CAMERA, RECONSTRUCTION, RETURN, SEAM, TRUE
+from camctrl_jax.evaluate.students import student_lines
 from camctrl_jax.evaluate.worlds.estimates_page import NOT_TOLD, table, told
 from camctrl_jax.files.atomic import write_text
 from camctrl_jax.files.json_file import write_json
@@ -54,6 +55,7 @@ def explorations_page(results: Mapping[str, Any]) -> str:
         f"frames of {clip['height']}x{clip['width']} and {clip['added']} more with each, {frames} in all; "
         f"{request['steps']} steps, camera guidance {request['camera_guidance']:g}. Mean with its 95 % "
         f"interval over worlds. {results['seconds']:g} s on {results['versions']['device']}{again}.",
+        *student_lines(results),
         "",
         f"Pixels of the clips after the first one, by what they show: {shares}. Seen before: static, and "
         "seen in any frame before the clip; moving: what moves at some time. A region below half a percent "

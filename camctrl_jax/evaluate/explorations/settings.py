@@ -6,11 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.explorations.arms import Arm, parse_arm
+from camctrl_jax.evaluate.students import check_rows, usual_row
 from camctrl_jax.evaluate.worlds.sampling import given_frames
 from camctrl_jax.worlds.places.routes import LEAST_FRAMES
 from camctrl_jax.worlds.splits import EXPLORATIONS_FIRST_SEED, check_held_out
@@ -33,6 +35,7 @@ class Size:
 
 ACCELERATOR = Size(32, 10, 32, 8)
 LAPTOP = Size(4, 4, 4, 1)
+CAMERA_GUIDANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Settings:
     count: int | None = None
     clips: int | None = None
     steps: int | None = None
-    camera_guidance: float = 2.0
+    camera_guidance: float | None = None
     text_guidance: float = 1.0
     routes: tuple[str, ...] | None = None
     prompts: str = "clips"
@@ -109,26 +112,37 @@ class Settings:
         check_held_out(range(self.first_seed, self.first_seed + (self.count or 1)))
         self.sampling(None)
 
-    def resolved(self, on_accelerator: bool) -> Settings:
-        """The same with every amount filled in."""
+    def resolved(self, on_accelerator: bool, model: Weights | None = None) -> Settings:
+        """The same with every amount filled in.
+
+        Args:
+            on_accelerator: whether there is one.
+            model: what is sampled; a student is sampled as its weights say, whatever the device.
+
+        Raises:
+            InvalidValue: steps or guidance, those of an arm included, that a student was not made for.
+        """
         small = not on_accelerator if self.laptop is None else self.laptop
         size = LAPTOP if small else ACCELERATOR
         # What fits in memory is a question of the device, not of how much is asked for.
         batch = (ACCELERATOR if on_accelerator else LAPTOP).batch_size
-        return dataclasses.replace(
+        steps, weight = usual_row(model, size.steps, CAMERA_GUIDANCE)
+        settings = dataclasses.replace(
             self,
             count=self.count or size.count,
             clips=self.clips or size.clips,
-            steps=self.steps or size.steps,
+            steps=self.steps or steps,
+            camera_guidance=weight if self.camera_guidance is None else self.camera_guidance,
             batch_size=self.batch_size or batch,
             laptop=small,
         )
+        check_rows(model, map(settings.sampling, (None, *map(parse_arm, self.arms or ()))))
+        return settings
 
     def sampling(self, arm: Arm | None) -> Sampling:
         """Of an arm; of None that of the first clip, which has no history and is the same for all arms."""
-        guidance = Guidance(
-            self.text_guidance, self.camera_guidance, history=1.0 if arm is None else arm.history
-        )
+        camera = CAMERA_GUIDANCE if self.camera_guidance is None else self.camera_guidance
+        guidance = Guidance(self.text_guidance, camera, history=1.0 if arm is None else arm.history)
         return Sampling(guidance, self.steps or 1, condition_noise=0.0 if arm is None else arm.noise)
 
 

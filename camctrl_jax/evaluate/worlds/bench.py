@@ -22,6 +22,7 @@ from camctrl_jax.checkpoints.pipelines import check_clip_size, load_autoencoder,
 from camctrl_jax.checkpoints.weights import Weights, open_weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import InvalidValue, file_failures
+from camctrl_jax.evaluate.students import student_entry
 from camctrl_jax.evaluate.worlds.looking import Looks, worth_another_try
 from camctrl_jax.evaluate.worlds.settings import Settings
 from camctrl_jax.evaluate.worlds.store import FORMAT_VERSION, Store, fingerprint_of
@@ -153,8 +154,8 @@ def opened(settings: Settings, say: Say, folder: str = "") -> Opened:
         UserError: what cannot work, found before any expensive work; nothing is written then.
     """
     asked_for_motion = bool(settings.motion)
-    settings = settings.resolved(jax.default_backend() != "cpu")
     subject = open_subject(settings)
+    settings = settings.resolved(jax.default_backend() != "cpu", subject.model)
     looks, without = load_looks(settings, asked_for_motion)
     features, features_name = load_features(settings.features, subject.shape, settings.count)
     with file_failures(settings.out):
@@ -291,7 +292,7 @@ def describe(settings: Settings, subject: Subject, features: str) -> dict[str, A
         # A run that begins on a CPU and goes on elsewhere must not mix the two.
         | {"compute": jnp.dtype(compute_dtype(settings.float32)).name},
         "weights": {"checkpoint": str((subject.model or subject.autoencoder).path),
-                    "autoencoder": str(subject.autoencoder.path)},
+                    "autoencoder": str(subject.autoencoder.path), **student_entry(subject.model)},
         "clip": {"frames": shape.frames, "height": shape.height, "width": shape.width},
         "versions": {"camctrl_jax": camctrl_jax.__version__, "jax": jax.__version__,
                      "device": jax.devices()[0].device_kind, "features": features},

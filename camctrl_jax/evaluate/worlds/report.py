@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from camctrl_jax.evaluate.students import student_lines
 from camctrl_jax.evaluate.worlds.estimates_page import NOT_TOLD, estimates_page, table, told, told_share
 from camctrl_jax.evaluate.worlds.figures import write_figures
 from camctrl_jax.files.atomic import write_text
@@ -41,6 +42,7 @@ def benchmark_page(results: Mapping[str, Any]) -> str:
         f"{scenes['count']} {which}, {clip['frames']} frames of {clip['height']}x{clip['width']}, "
         f"{request['seeds']} samples of each; mean with its 95 % interval over scenes. "
         f"{results['seconds']:g} s on {results['versions']['device']}{again}.",
+        *student_lines(results),
         "",
         f"Pixels not seen in the first frame: {scenes['shares']['hidden']:.0%}; of things that move: "
         f"{scenes['shares']['moving']:.0%}.",

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.evaluate.students import check_rows, usual_row
 from camctrl_jax.interop.described import SamplingDefaults
 from camctrl_jax.worlds.benchmark import BENCHMARK_SCENES
 from camctrl_jax.worlds.splits import HELD_OUT_FIRST_SEED, check_held_out
@@ -142,23 +144,34 @@ class Settings:
     def _first_seed(self) -> int:
         return HELD_OUT_FIRST_SEED if self.first_seed is None else self.first_seed
 
-    def resolved(self, on_accelerator: bool) -> Settings:
-        """The same with every amount filled in."""
+    def resolved(self, on_accelerator: bool, model: Weights | None = None) -> Settings:
+        """The same with every amount filled in.
+
+        Args:
+            on_accelerator: whether there is one.
+            model: what is sampled; a student is sampled as its weights say, whatever the device.
+
+        Raises:
+            InvalidValue: steps or guidance that a student was not made for.
+        """
         small = not on_accelerator if self.laptop is None else self.laptop
         size = LAPTOP if small else ACCELERATOR
         # What fits in memory is a question of the device, not of how much is asked for.
         batch = (ACCELERATOR if on_accelerator else LAPTOP).batch_size
-        return dataclasses.replace(
+        steps, weight = usual_row(model, size.steps, size.camera_guidance)
+        settings = dataclasses.replace(
             self,
             count=self.count or size.count,
             seeds=self.seeds or size.seeds,
-            steps=self.steps or (size.steps,),
-            camera_guidance=self.camera_guidance or (size.camera_guidance,),
+            steps=self.steps or (steps,),
+            camera_guidance=self.camera_guidance or (weight,),
             batch_size=self.batch_size or batch,
             first_seed=self._first_seed if self.paths == "own" else None,
             motion=size.motion if self.motion is None else self.motion,
             laptop=small,
         )
+        check_rows(model, settings.samplings())
+        return settings
 
     def samplings(self) -> list[Sampling]:
         """One for each row of the tables, of settings that are :meth:`resolved`."""
