@@ -125,8 +125,8 @@ def test_every_halving_of_a_linear_student_arrives_where_32_steps_do():
             ]
         )
 
-        def student(noisy, time, condition, starts=jnp.asarray(starts), slopes=slopes):
-            index = jnp.argmin(jnp.abs(starts[None] - time[:, None]), axis=1)
+        def student(noisy, time, condition, starts=starts, slopes=slopes):
+            index = jnp.argmin(jnp.abs(jnp.asarray(starts)[None] - time[:, None]), axis=1)
             return slopes[index][:, None, None, None, None] * noisy
 
         found = sample(

@@ -96,7 +96,7 @@ def test_a_teacher_that_does_not_fit_is_refused_by_name(tmp_path, name):
     with pytest.raises(ConfigError, match="holds no transformer"):
         program(name, alone)
     with pytest.raises(ConfigError, match=r"config\.distil\.teacher='': expected the weights of a teacher"):
-        check_config(recipe(name, ""))
+        check_config(recipe(name, "", **{"vae.weights": "random"}))
 
 
 def test_a_teacher_of_other_latents_or_times_is_refused(tmp_path, teacher):

@@ -99,7 +99,7 @@ def test_a_network_that_is_not_told_where_a_step_leads_says_so(params, frozen):
 
 
 def test_the_sampler_tells_the_next_node(params):
-    """A network whose velocity is the time that it is told: the sum over steps of their ends times lengths."""
+    """Every call of every step hears where the step leads."""
     told = []
 
     def velocity(params, noisy, time, condition):
