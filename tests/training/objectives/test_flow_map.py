@@ -182,7 +182,8 @@ def test_accumulated_equals_whole(state, frozen):
         results.append(jax.jit(student(update=update, block=2).step)(state, batch, KEY, frozen)[1])
     for name in ("loss", "loss_teacher", "loss_average", "grad_norm"):
         assert float(results[0][name]) == pytest.approx(float(results[1][name]), rel=1e-5), name
-    measured = student(update=update, block=2).measure(state.ema, jax.device_put(batch), KEY, frozen)
+    measure = jax.jit(student(update=update, block=2).measure)
+    measured = measure(state.ema, jax.device_put(batch), KEY, frozen)
     assert np.isfinite(float(measured["loss"]))
 
 
