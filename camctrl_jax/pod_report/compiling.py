@@ -27,8 +27,9 @@ from camctrl_jax.pod_report.machines import Machine
 from camctrl_jax.training.command_line import with_plain_lists
 from camctrl_jax.training.config import check_config, check_overrides, load_recipe
 from camctrl_jax.training.objective import Work
+from camctrl_jax.training.objectives.denoise import AUTOENCODER
 from camctrl_jax.training.program import Program, build_program
-from camctrl_jax.training.values import ConfigError, mmdit_config
+from camctrl_jax.training.values import UNTRAINED, ConfigError, mmdit_config
 from camctrl_jax.training.world_sets import views_of
 
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?)")
@@ -44,7 +45,8 @@ class Memory:
 
     Attributes:
         state: parameters, average and optimizer state (arguments that are updated in place).
-        frozen: the autoencoder's parameters, where the step does not read them but the run holds them.
+        frozen: the autoencoder's parameters, where the step does not read them but the run holds them; a
+            teacher's are among those that it reads.
         peak: the most that is in use at a time, everything included.
         host: kept in the memory of the host for the backward pass.
     """
@@ -115,9 +117,11 @@ def config_of(spec: str, overrides: Sequence[str]) -> ConfigDict:
             raise ConfigError(f"{override}: {error}") from error
     if config.data.kind == "datasets" and not (*config.data.datasets, *config.data.unlabelled):
         config.data.datasets = ("data",)
+    # Nothing is read: an autoencoder and a teacher of their usual sizes, and texts of the same width, stand
+    # in for files.
+    config.distil.teacher = UNTRAINED
     check_config(config)
-    # Nothing is read: an autoencoder of its usual size, and texts of the same width, stand in for files.
-    config.vae.weights, config.data.text.source = "random", ""
+    config.vae.weights, config.data.text.source = UNTRAINED, ""
     return max(views_of(config).values(), key=_latents_of_batch)
 
 
@@ -169,7 +173,9 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
     step = step_of(config, program, fields)
     state = _held(program.abstract_state, program.shardings)
     frozen = program.objective.frozen_shapes()
-    frozen = _held(frozen, jax.tree.map(lambda _: program.everywhere, frozen))
+    # Batches of latents do not read the autoencoder, but the run holds it.
+    unread = _bytes(frozen.get(AUTOENCODER, {})) if batch == "latents" else 0.0
+    frozen = _held(frozen, program.frozen_homes(frozen))
     key = _held(jax.eval_shape(lambda: jax.random.key(0)), program.everywhere)
     lowered = program.jitted_step.lower(state, fields, key, frozen)
     platform = machine.devices[0].platform
@@ -183,8 +189,6 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
         needed = float(found[1]) * _UNITS[found[2]]
         return Report(step, None, needed, [], time.perf_counter() - begin)
     seconds = time.perf_counter() - begin
-    # Batches of latents do not read the autoencoder, but the run holds it.
-    unread = _bytes(frozen) if batch == "latents" else 0.0
     memory = _memory(compiled.memory_analysis(), state, unread)
     hosts = [device.process_index for device in program.mesh.devices.flat]
     if platform == "tpu":  # the chips of a slice are one grid, whatever hosts they have
