@@ -63,8 +63,7 @@ class Model:
         self.sampling = Sampling(Guidance(defaults.text_guidance, defaults.camera_guidance))
         self._mesh, self.notes = None, ()
         if mesh is not None:
-            evaluations = self.sampling.guidance.evaluations()
-            work = (self._model.mmdit_config, self.shape, evaluations, self.extension)
+            work = (self._model.mmdit_config, self.shape, self.sampling.guidance, self.extension)
             self._mesh, self.notes = mesh_of_words(mesh, SamplingWork.of_clips(*work))
         self.world_of = functools.lru_cache(_WORLDS_KEPT)(_world_of)
         self.trained_on = self._spans()

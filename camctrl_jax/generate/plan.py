@@ -88,9 +88,8 @@ def prepare(request: Request) -> Plan:
         sampling = replace(sampling, guidance=guidance)
     mesh, of_mesh = None, ()
     if request.mesh is not None:
-        config = model.mmdit_config
-        evaluations = sampling.guidance.evaluations(camera_input=config.camera is not None)
-        mesh, of_mesh = mesh_of_words(request.mesh, SamplingWork.of_clips(config, shape, evaluations))
+        work = SamplingWork.of_clips(model.mmdit_config, shape, sampling.guidance)
+        mesh, of_mesh = mesh_of_words(request.mesh, work)
     notes = (*of_clip, *of_start, *of_history, *of_prompt, *of_path, *of_mesh)
     return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, notes, mesh)
 

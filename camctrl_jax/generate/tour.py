@@ -145,7 +145,7 @@ def prepare_tour(
                 )
     laid_out = None
     if mesh is not None:
-        work = (first.model.mmdit_config, first.shape, sampling.guidance.evaluations(), extension)
+        work = (first.model.mmdit_config, first.shape, sampling.guidance, extension)
         laid_out, remarks = mesh_of_words(mesh, SamplingWork.of_clips(*work))
         notes += remarks
     return TourPlan(

@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.condition import Condition
+from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import MMDiTConfig, mmdit_in_dtype, stack_layers
 from camctrl_jax.models.autoencoder import Autoencoder
@@ -61,16 +62,17 @@ class SamplingWork:
     Attributes:
         model: the transformer.
         tokens: video tokens of every kind of window that will be sampled.
-        evaluations: of the network, in one step.
+        batches: evaluations of one clip in each call of the network that a step makes, one call after
+            the other: that without history is alone.
     """
 
     model: MMDiTConfig
     tokens: tuple[int, ...]
-    evaluations: int
+    batches: tuple[int, ...]
 
     @classmethod
     def of_clips(
-        cls, model: MMDiTConfig, shape: ClipShape, evaluations: int, extension: Extension | None = None
+        cls, model: MMDiTConfig, shape: ClipShape, guidance: Guidance, extension: Extension | None = None
     ) -> SamplingWork:
         """Of clips of a size, and of those that go on from them where ``extension`` says how."""
         latents = {shape.latents}
@@ -78,7 +80,10 @@ class SamplingWork:
             window = extension.condition_latents + extension.new_latents
             latents |= {window, window + extension.retrieved}  # history guidance sees the window alone
         each = math.prod(shape.latent_size) // math.prod(model.patch[1:])
-        return cls(model, tuple(sorted(n // model.patch[0] * each for n in latents)), evaluations)
+        branches = guidance.branches(camera_input=model.camera is not None)
+        alone = sum(not branch.history for branch in branches)
+        batches = (len(branches) - alone, *[1] * alone)
+        return cls(model, tuple(sorted(n // model.patch[0] * each for n in latents)), batches)
 
 
 def mesh_of_words(text: str, work: SamplingWork) -> tuple[MeshConfig, tuple[str, ...]]:
@@ -111,7 +116,7 @@ def mesh_of_words(text: str, work: SamplingWork) -> tuple[MeshConfig, tuple[str,
     least = _arranged(_devices(asked), work)
     if asked.fsdp == asked.tensor == 1 and _cost(least, work) < _cost(asked, work):
         return asked, (
-            f"--mesh {text}: a device computes {_cost(asked, work):.3g} of the {work.evaluations} "
+            f"--mesh {text}: a device computes {_cost(asked, work):.3g} of the {sum(work.batches)} "
             f"evaluations of a step; with --mesh {said(least)} it would be {_cost(least, work):.3g}.",
         )
     return asked, ()
@@ -132,9 +137,10 @@ def make_sampling_mesh(config: MeshConfig, model: MMDiTConfig) -> Mesh:
         InvalidValue: there are fewer devices, or heads or channels of the model that it does not divide.
     """
     available = len(jax.devices())
-    if -1 in (getattr(config, axis) for axis in AXES):
-        config = replace(config, **dict(zip(AXES, config.sizes(available))))
-    work = SamplingWork(model, (), 1)  # tokens are known, and looked at, when clips are sampled
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    rest = math.prod(size for size in sizes.values() if size != -1)
+    config = replace(config, **{axis: max(available // rest, 1) for axis, n in sizes.items() if n == -1})
+    work = SamplingWork(model, (), (1,))  # tokens are known, and looked at, when clips are sampled
     problem = _problem(config, work, available)
     if problem:
         nearest = said(_nearest(config, work, available))
@@ -226,7 +232,8 @@ def _problem(mesh: MeshConfig, work: SamplingWork, available: int) -> str | None
 
 def _cost(mesh: MeshConfig, work: SamplingWork) -> float:
     """Evaluations of whole windows that a device computes in a step."""
-    return math.ceil(work.evaluations / (mesh.data * mesh.fsdp)) / (mesh.context * mesh.tensor)
+    shares = mesh.data * mesh.fsdp
+    return sum(math.ceil(batch / shares) for batch in work.batches) / (mesh.context * mesh.tensor)
 
 
 def _sizes(devices: int, axes: int) -> Iterator[tuple[int, ...]]:

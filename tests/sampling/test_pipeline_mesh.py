@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from camctrl_jax.clip_shape import ClipShape
+from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import mmdit_preset
 from camctrl_jax.parallel.activations import MeshPlacement
@@ -21,7 +22,8 @@ from camctrl_jax.sampling.on_mesh import SamplingWork, make_sampling_mesh, mesh_
 from camctrl_jax.sampling.pipeline import Extension
 
 MOTIF = mmdit_preset("motif_2b")
-FULL = SamplingWork.of_clips(MOTIF, ClipShape(49, 384, 640), 3)
+GUIDED = Guidance(2.0, 3.0)  # three evaluations
+FULL = SamplingWork.of_clips(MOTIF, ClipShape(49, 384, 640), GUIDED)
 
 
 def lines_of(folder: Path, *names: str) -> dict[str, dict]:
@@ -130,7 +132,7 @@ def test_a_mesh_that_wastes_devices_is_told_of_a_better_one(devices):
 
 # Of 49 frames of 96x160, 13 x 6 x 10 tokens; four retrieved frames make 17 x 6 x 10 of them.
 SMALL = SamplingWork.of_clips(
-    mmdit_preset("worlds"), ClipShape(49, 96, 160), 3, Extension(11, 2, retrieved=4)
+    mmdit_preset("worlds"), ClipShape(49, 96, 160), GUIDED, Extension(11, 2, retrieved=4)
 )
 
 
@@ -160,9 +162,11 @@ def test_a_mesh_that_cannot_work_is_refused_with_the_nearest_that_does(devices, 
 def test_every_kind_of_window_has_to_be_cut():
     assert SMALL.tokens == (780, 1020)
     assert FULL.tokens == (12480,)
-    work = SamplingWork.of_clips(MOTIF, ClipShape(49, 96, 160), 3, Extension(8, 4, retrieved=1))
+    work = SamplingWork.of_clips(MOTIF, ClipShape(49, 96, 160), GUIDED, Extension(8, 4, retrieved=1))
     assert work.tokens == (720, 780)
-    assert on_mesh._problem(MeshConfig(data=1, context=7), SMALL, 8) is not None
+    assert FULL.batches == (3,)
+    weighed = SamplingWork.of_clips(MOTIF, ClipShape(49, 96, 160), Guidance(2.0, 3.0, 1.5, history=1.5))
+    assert weighed.batches == (4, 1)  # the call without history is one of its own
 
 
 def test_a_mesh_for_python_is_checked_too(devices):
@@ -174,10 +178,10 @@ def test_a_mesh_for_python_is_checked_too(devices):
 @pytest.mark.parametrize(
     ("sizes", "clips", "rows", "spec"),
     [
-        ((1, 1, 4, 1), 1, 12, (None, ("context",))),
+        ((1, 1, 4, 1), 1, 12, (None, "context")),
         ((3, 1, 2, 1), 1, 48, (None, ("data", "context"))),
-        ((3, 1, 2, 1), 3, 48, (("data", "fsdp"), ("context",))),
-        ((2, 1, 4, 1), 1, 12, (None, ("context",))),  # twelve rows have four parts, not eight
+        ((3, 1, 2, 1), 3, 48, (("data", "fsdp"), "context")),
+        ((2, 1, 4, 1), 1, 12, (None, "context")),  # twelve rows have four parts, not eight
         ((1, 1, 8, 1), 1, 12, (None, None)),
         ((2, 2, 1, 2), 1, 8, (None, ("data", "fsdp", "tensor"))),
     ],
