@@ -15,8 +15,8 @@ prompt needs. The other two tasks have nothing but valid tokens, and the peer ha
 
 --mesh adds our first task once more for each mesh, in the words of `generate --mesh`: the same clip, sampled
 and decoded by several devices. 'times ours' is how much faster than on one device in the same run, of the
-steps, decoding and both; 'apart' how far a few of the latents are from those of one, as a relative distance: in
-bfloat16 that of other roundings after all steps, in float32 about 1e-6. On a CPU,
+steps, decoding and both; 'apart' how far a few of the latents are from those of one, as a relative distance:
+in bfloat16 that of other roundings after all steps, in float32 about 1e-6. On a CPU,
 XLA_FLAGS=--xla_force_host_platform_device_count=4 makes four devices.
 
 'compile s' is what the first call of everything took beyond its work.

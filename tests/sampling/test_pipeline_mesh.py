@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from nano_weights import SAMPLING, TEXT, save_nano, save_run
 
+from camctrl_jax.checkpoints.architecture import Architecture, clip_of
+from camctrl_jax.checkpoints.weights import open_weights
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.errors import InvalidValue
-from camctrl_jax.models import mmdit_preset
+from camctrl_jax.files.safetensors import flatten
+from camctrl_jax.models import MMDiT, mmdit_in_dtype, mmdit_preset
+from camctrl_jax.models.roles import dotted
 from camctrl_jax.parallel.activations import MeshPlacement
-from camctrl_jax.parallel.mesh import AXES, MeshConfig
+from camctrl_jax.parallel.mesh import AXES, MeshConfig, make_mesh
+from camctrl_jax.parallel.sharding import spec_of
 from camctrl_jax.sampling import on_mesh
-from camctrl_jax.sampling.on_mesh import SamplingWork, make_sampling_mesh, mesh_of_words, said
+from camctrl_jax.sampling.on_mesh import (
+    SamplingWork,
+    dtype_in_sampling,
+    make_sampling_mesh,
+    mesh_of_words,
+    said,
+)
 from camctrl_jax.sampling.pipeline import Extension
 
 MOTIF = mmdit_preset("motif_2b")
@@ -77,6 +94,41 @@ def test_a_mesh_gives_the_clips_of_one_device_for_its_share_of_the_work(lines, m
 def test_parameters_are_shared_out_over_fsdp_and_tensor(lines):
     assert lines["all axes"]["held"] < 0.3
     assert lines["context"]["held"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "gigabytes"),
+    [((1, 1, 4, 1), 17.0), ((1, 4, 1, 1), 4.3), ((1, 2, 1, 2), 4.3)],
+)
+def test_of_the_8b_preset_a_device_holds_its_part(sizes, gigabytes):
+    mesh = SimpleNamespace(shape=dict(zip(AXES, sizes)))
+    shapes = MMDiT(mmdit_preset("paper_8b", scan_layers=True)).abstract_params()
+
+    def size(path, leaf):
+        spec, name = spec_of(dotted(path), leaf.shape, mesh), dotted(path)
+        parts = math.prod(mesh.shape[axis] for axis in spec if axis is not None)
+        return leaf.size // parts * jnp.dtype(dtype_in_sampling(name, jnp.bfloat16)).itemsize
+
+    held = sum(jax.tree.leaves(jax.tree_util.tree_map_with_path(size, shapes))) / 1e9
+    assert 0.9 * gigabytes < held < gigabytes
+
+
+@pytest.mark.parametrize("kind", ["folder", "run"])
+def test_weights_are_read_onto_a_mesh_in_the_dtype_they_are_used_in(tmp_path, kind):
+    spec = save_nano(tmp_path / "nano")
+    if kind == "run":
+        folder = open_weights(spec)
+        described = Architecture(None, folder.mmdit_config, TEXT, clip_of(SAMPLING), str(spec))
+        spec = save_run(tmp_path / "run", folder.mmdit_params(), described.to_json())
+    weights = open_weights(spec)
+    dtype = partial(dtype_in_sampling, dtype=jnp.bfloat16)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    placed = flatten(weights.mmdit_params(mesh=mesh, dtype=dtype))
+    expected = flatten(mmdit_in_dtype(weights.mmdit_params(), jnp.bfloat16))
+    assert {leaf.dtype.name for leaf in placed.values()} == {"float32", "bfloat16"}
+    for name, leaf in expected.items():
+        assert placed[name].dtype == leaf.dtype, name
+        np.testing.assert_array_equal(np.asarray(placed[name]), leaf, err_msg=name)
 
 
 def test_tokens_and_rows_over_four_devices_give_the_clips_of_one(tmp_path):
