@@ -2,7 +2,7 @@
 
 Prints one JSON line for each mesh: relative L2 distances by kind of clip, how far decoded bytes are apart,
 operations of a device as a share of those of one alone, the share of the parameters that it holds, whether
-the weights are known for the same, and programs that were compiled after a watched run's first step.
+the weights are known for the same, and programs that were compiled after the first step of watched runs.
 """
 
 import json
@@ -34,7 +34,8 @@ RUN = Sampling(Guidance(2.0, 3.0), steps=2)
 PATH = resolve_path("dolly in 1 m", SHAPE.frames)
 VIDEO = np.random.default_rng(0).integers(0, 256, (1, SHAPE.frames, 64, 64, 3)).astype(np.uint8)
 T2V = ClipBatch(["a red ball"], [5], SHAPE, [PATH])
-CLIPS = {"t2v": T2V, "i2v": replace(T2V, condition=VIDEO[:, :1])}
+TWO = ClipBatch(["a red ball", "two boxes"], [5, 6], SHAPE, [PATH, resolve_path("pan left 20 deg", 9)])
+CLIPS = {"t2v": T2V, "i2v": replace(T2V, condition=VIDEO[:, :1]), "two": TWO}
 EXTENSION = Extension(new_latents=1, condition_latents=2, retrieved=2)
 
 MESHES = {
@@ -115,16 +116,17 @@ def held(params) -> float:
 
 
 def compiled_after_the_first_step(pipeline: Pipeline) -> int:
-    """Programs that a watched run compiles after its first step."""
+    """Programs that watched runs, of one clip and of two, compile after their first step."""
     compiled, counts = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
     )
     jax.jit(lambda x: x + 3.25)(np.float32(1))
     assert compiled  # compilations are seen
-    pipeline.sample(T2V, replace(RUN, steps=4), lambda done, steps: counts.append(len(compiled)))
-    assert len(counts) == 4
-    return counts[-1] - counts[0]
+    for clips in (T2V, TWO):
+        pipeline.sample(clips, replace(RUN, steps=4), lambda done, steps: counts.append(len(compiled)))
+    assert len(counts) == 8
+    return counts[3] - counts[0] + counts[7] - counts[4]
 
 
 def on_mesh(opened: tuple, name: str) -> Pipeline:

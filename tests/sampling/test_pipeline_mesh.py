@@ -56,7 +56,7 @@ def lines_of(folder: Path, *names: str) -> dict[str, dict]:
 
 
 def check_equal(line: dict) -> None:
-    assert set(line["apart"]) == {"t2v", "i2v", "extension", "decoded"}
+    assert set(line["apart"]) == {"t2v", "i2v", "two", "extension", "decoded"}
     assert max(line["apart"].values()) < 1e-5, line
     assert line["bytes"] <= 1  # of 255, where rounding falls to the other side
     assert line["same_weights"]
