@@ -17,7 +17,7 @@ ROWS = (
     ("metrics", "video", "viz", "worlds", "diffusion"),
     ("camera", "parallel"),
     ("models", "files"),
-    ("extras", "clip_shape", "pose_options"),
+    ("extras", "clip_shape", "mesh_option", "pose_options"),
     ("errors",),
 )
 HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}

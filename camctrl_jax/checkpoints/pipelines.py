@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,13 @@ from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.data.text import embedder_from_settings
 from camctrl_jax.interop.described import WeightsError
 from camctrl_jax.models.autoencoder import Autoencoder, compute_dtype
+from camctrl_jax.parallel.mesh import MeshConfig
+from camctrl_jax.sampling.on_mesh import (
+    autoencoder_on_mesh,
+    dtype_in_sampling,
+    make_sampling_mesh,
+    mesh_denoiser,
+)
 from camctrl_jax.sampling.pipeline import Denoiser, Pipeline, sampling_form
 
 
@@ -87,28 +95,38 @@ def check_clip_size(model: Weights, autoencoder: Weights, shape: ClipShape) -> C
     return shape.check(model.mmdit_config.patch, least_latents=2)
 
 
-def load_pipeline(model: Weights, autoencoder: Weights, *, float32: bool = False) -> Pipeline:
-    """Read the parameters of what :func:`open_model` found onto the default device.
+def load_pipeline(
+    model: Weights, autoencoder: Weights, *, float32: bool = False, mesh: MeshConfig | None = None
+) -> Pipeline:
+    """Read the parameters of what :func:`open_model` found.
+
+    Args:
+        model, autoencoder: configurations.
+        float32: compute in float32 on an accelerator too.
+        mesh: of devices that share the work (``camctrl_jax.sampling.on_mesh``), of which each reads its own
+            part; None is the default device alone.
 
     Raises:
         WeightsError: parameters or text settings that do not belong to the configuration.
+        InvalidValue: a mesh that there are not the devices for, or that does not divide the model.
     """
-    dtype = compute_dtype(float32)
+    dtype, config = compute_dtype(float32), model.mmdit_config
     embedder = embedder_from_settings(model.text)
-    if embedder.dim != model.mmdit_config.text_dim:
+    if embedder.dim != config.text_dim:
         raise WeightsError(
             f"{model.path}: its text embeddings have {embedder.dim} channels, its transformer takes "
-            f"{model.mmdit_config.text_dim}: the text settings are not those it was trained with."
+            f"{config.text_dim}: the text settings are not those it was trained with."
         )
-    config, params = sampling_form(model.mmdit_config, model.mmdit_params(), dtype)
-    return Pipeline(
-        autoencoder=load_autoencoder(autoencoder, dtype),
-        denoiser=Denoiser(config, dtype),
-        params=params,
-        embedder=embedder,
-        defaults=model.sampling,
-        distilled=model.distilled,
-    )
+    made = None if mesh is None else make_sampling_mesh(mesh, config)
+    whole, given = load_autoencoder(autoencoder, dtype), model.distilled
+    if made is None or made.size == 1:
+        config, params = sampling_form(config, model.mmdit_params(), dtype)
+        denoiser = Denoiser(config, dtype)
+        return Pipeline(whole, denoiser, params, embedder, model.sampling, distilled=given)
+    params = model.mmdit_params(mesh=made, dtype=partial(dtype_in_sampling, dtype=dtype))
+    denoiser, params = mesh_denoiser(config, params, dtype, made, mesh.context_attention)
+    whole = autoencoder_on_mesh(whole, made)
+    return Pipeline(whole, denoiser, params, embedder, model.sampling, made, distilled=given)
 
 
 def load_autoencoder(weights: Weights, dtype: Any) -> Autoencoder:

@@ -27,6 +27,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from camctrl_jax.checkpoints.failures import ONCE_MORE, CheckpointError, read_errors, write_errors
+from camctrl_jax.checkpoints.mesh_reading import dtype_of
 from camctrl_jax.files.json_file import read_json
 from camctrl_jax.parallel.sharding import spec_of
 
@@ -277,7 +278,7 @@ def load_params(
         ema: the moving average rather than the raw parameters.
         part: which network of an imported checkpoint, that holds several; a training run trains one.
         mesh: read straight onto this mesh, split by the rules of training; None gives numpy arrays.
-        dtype: of the result; None keeps the stored one.
+        dtype: of the result; None keeps the stored one. With a mesh it may be a function of the dotted path.
         check: called with the stored parameters (shapes and dtypes) before anything is read.
 
     Raises:
@@ -294,7 +295,8 @@ def load_params(
             return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
         name = ".".join(_key_name(key) for key in path)
         sharding = NamedSharding(mesh, spec_of(name, tuple(leaf.shape), mesh))
-        return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(leaf.shape), dtype=dtype)
+        kept = dtype_of(dtype, name)
+        return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(leaf.shape), dtype=kept)
 
     with _reader(run_dir, step) as manager:
         saved = _saved_tree(manager, step)

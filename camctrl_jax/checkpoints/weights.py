@@ -109,7 +109,8 @@ class Weights:
 
         Args:
             mesh: read them straight onto this mesh, each process its own part; None: into host memory.
-            dtype: of the result; None keeps the stored one.
+            dtype: of the result; None keeps the stored one. With a mesh it may be a function of the dotted
+                path.
             ema: of a training run, the moving average rather than the raw parameters.
         """
         if self.vae_config is None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from camctrl_jax.errors import exit_status
+from camctrl_jax.mesh_option import add_mesh_option
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", default="default", metavar="SPEC", help="'default', a run, or a weights folder")
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
+    add_mesh_option(add)
     add(
         "--host",
         default="127.0.0.1",

@@ -19,6 +19,7 @@ from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.schema import SamplingFields
 from camctrl_jax.interop.described import config_to_json
 from camctrl_jax.sampling.exploration_model import usual_extension
+from camctrl_jax.sampling.on_mesh import SamplingWork, mesh_of_words
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
 from camctrl_jax.sampling.students import fitting_sampling, unfit, usual_sampling
 from camctrl_jax.video.containers import open_source
@@ -36,11 +37,18 @@ _ROUNDED = 1.001
 class Model:
     """Weights by their spec. Only :meth:`pipeline` reads parameters, and only the worker calls it."""
 
-    def __init__(self, checkpoint: str, vae: str | None = None, *, float32: bool = False) -> None:
+    def __init__(
+        self, checkpoint: str, vae: str | None = None, *, float32: bool = False, mesh: str | None = None
+    ) -> None:
         """Look the weights up.
 
+        Args:
+            checkpoint, vae: weights specs.
+            float32: compute in float32 on an accelerator too.
+            mesh: the words of ``--mesh``; None is one device.
+
         Raises:
-            UserError: there are none, or they have no camera.
+            UserError: there are none, or they have no camera; a mesh that cannot work.
         """
         self.checkpoint = checkpoint
         self._model, self._autoencoder = open_model(checkpoint, vae)
@@ -54,6 +62,10 @@ class Model:
         self.fps: float = defaults.fps
         self.extension: Extension = usual_extension(defaults, self.shape)
         self.sampling: Sampling = usual_sampling(defaults, self._model.distilled)
+        self._mesh, self.notes = None, ()
+        if mesh is not None:
+            work = (self._model.mmdit_config, self.shape, self.sampling.guidance, self.extension)
+            self._mesh, self.notes = mesh_of_words(mesh, SamplingWork.of_clips(*work))
         self.world_of = functools.lru_cache(_WORLDS_KEPT)(_world_of)
         self.trained_on = self._spans()
 
@@ -81,7 +93,9 @@ class Model:
     def pipeline(self) -> Pipeline:
         """The parameters, read at the first call."""
         if self._pipeline is None:
-            self._pipeline = load_pipeline(self._model, self._autoencoder, float32=self._float32)
+            self._pipeline = load_pipeline(
+                self._model, self._autoencoder, float32=self._float32, mesh=self._mesh
+            )
         return self._pipeline
 
     @functools.cached_property

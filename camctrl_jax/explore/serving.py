@@ -51,6 +51,7 @@ def serve(
     checkpoint: str,
     vae: str | None,
     float32: bool,
+    mesh: str | None,
     host: str,
     port: int,
     allow_host: list[str],
@@ -66,7 +67,9 @@ def serve(
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     listening = _listening(host, port)  # before weights are looked up
-    model = Model(checkpoint, vae, float32=float32)
+    model = Model(checkpoint, vae, float32=float32, mesh=mesh)
+    for line in model.notes:
+        print(f"note: {line}", flush=True)
     service = make_service(folder, model, queue=queue, queue_per_visitor=queue_per_visitor, storage=storage)
     for line in service.queue.unreadable:
         print(f"note: this job cannot be read and is left alone: {line}", flush=True)

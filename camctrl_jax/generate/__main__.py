@@ -42,10 +42,11 @@ from pathlib import Path
 from typing import Any
 
 from camctrl_jax.errors import InvalidValue, exit_status
+from camctrl_jax.mesh_option import add_mesh_option
 from camctrl_jax.pose_options import add_playing_options, add_reading_options
 
 # Options that go beside --script.
-BESIDE_SCRIPT = ("out", "checkpoint", "vae", "float32")
+BESIDE_SCRIPT = ("out", "checkpoint", "vae", "float32", "mesh")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,6 +136,7 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
     )
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
+    add_mesh_option(add)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from camctrl_jax.generate.plan import Plan, prepare
 from camctrl_jax.generate.record import generation_record
 from camctrl_jax.generate.request import Request
 from camctrl_jax.metrics.psnr import psnr
+from camctrl_jax.sampling.on_mesh import said
 from camctrl_jax.sampling.pipeline import ClipBatch
 from camctrl_jax.video.encoding import write_mp4
 from camctrl_jax.video.pictures import frame_strip, shown_frames, video_grid, write_png
@@ -62,7 +63,7 @@ def _sample(plan: Plan, say: Progress) -> tuple[np.ndarray, np.ndarray | None, S
     """The clip u8 [T, H, W, 3]; of a world the true render of the same path; and how it was sampled."""
     request, shape, world = plan.request, plan.shape, plan.start.world
     say(f"{request.checkpoint}: reading the weights")
-    pipeline = load_pipeline(plan.model, plan.autoencoder, float32=request.float32)
+    pipeline = load_pipeline(plan.model, plan.autoencoder, float32=request.float32, mesh=plan.mesh)
     truth, condition = None, None
     if world is not None:
         say(f"rendering world {world.seed}")
@@ -76,7 +77,7 @@ def _sample(plan: Plan, say: Progress) -> tuple[np.ndarray, np.ndarray | None, S
         sampling = replace(sampling, shift=pipeline.shift(shape))
     evaluations = sampling.guidance.evaluations(camera_input=plan.model.mmdit_config.camera is not None)
     say(
-        f"sampling {shape.frames} frames of {shape.height}x{shape.width} on {jax.devices()[0].device_kind}: "
+        f"sampling {shape.frames} frames of {shape.height}x{shape.width} on {_devices(plan)}: "
         f"{sampling.steps} steps x {evaluations} model evaluations (compiling first)"
     )
     clips = ClipBatch(
@@ -89,6 +90,12 @@ def _sample(plan: Plan, say: Progress) -> tuple[np.ndarray, np.ndarray | None, S
     latents = pipeline.sample(clips, sampling, say.step)
     say("decoding")
     return pipeline.autoencoder.decode(latents)[0], truth, sampling
+
+
+def _devices(plan: Plan) -> str:
+    """What it is sampled on, in words."""
+    kind = jax.devices()[0].device_kind
+    return kind if plan.mesh is None else f"{kind}, mesh {said(plan.mesh)}"
 
 
 def _write_pictures(plan: Plan, video: np.ndarray, truth: np.ndarray | None) -> dict[str, Path]:

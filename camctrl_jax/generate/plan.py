@@ -18,6 +18,8 @@ from camctrl_jax.generate.path import path_of_request
 from camctrl_jax.generate.request import NO_CAMERA, Request
 from camctrl_jax.generate.start import Start, start_of_request
 from camctrl_jax.interop.described import SamplingDefaults
+from camctrl_jax.parallel.mesh import MeshConfig
+from camctrl_jax.sampling.on_mesh import SamplingWork, mesh_of_words
 from camctrl_jax.sampling.students import usual_sampling
 from camctrl_jax.video.encoding import LEAST_FPS, MOST_FPS
 
@@ -33,6 +35,7 @@ class Plan:
         start: where the clip starts.
         cameras: the path for the model, relative to its first frame, or None.
         notes: what the user should know, one line each.
+        mesh: the devices that share the work; None is one device.
     """
 
     request: Request
@@ -45,6 +48,7 @@ class Plan:
     start: Start
     cameras: Cameras | None
     notes: tuple[str, ...]
+    mesh: MeshConfig | None = None
 
 
 def prepare(request: Request) -> Plan:
@@ -84,8 +88,12 @@ def prepare(request: Request) -> Plan:
             # Without a path the camera branches are equal: leave them out. A student has one call anyway.
             guidance = replace(sampling.guidance, camera=0.0, camera_without_text=None)
             sampling = replace(sampling, guidance=guidance)
-    notes = (*of_clip, *of_start, *of_history, *of_prompt, *of_path)
-    return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, notes)
+    mesh, of_mesh = None, ()
+    if request.mesh is not None:
+        work = SamplingWork.of_clips(model.mmdit_config, shape, sampling.guidance)
+        mesh, of_mesh = mesh_of_words(request.mesh, work)
+    notes = (*of_clip, *of_start, *of_history, *of_prompt, *of_path, *of_mesh)
+    return Plan(request, model, autoencoder, shape, fps, prompt, sampling, start, cameras, notes, mesh)
 
 
 def _check_path_options(request: Request) -> None:

@@ -52,6 +52,7 @@ def generation_record(
             "steps": sampling.steps,
             "shift": sampling.shift,
             "guidance": asdict(sampling.guidance),
+            "mesh": None if plan.mesh is None else asdict(plan.mesh),
             "dtype": "float32" if plan.request.float32 or device.platform == "cpu" else "bfloat16",
         },
         "camera": None if plan.cameras is None else _path_record(plan.cameras),

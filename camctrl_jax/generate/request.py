@@ -41,3 +41,4 @@ class Request:
     history_guidance: float = 1.0
     seed: int = 0
     float32: bool = False
+    mesh: str | None = None

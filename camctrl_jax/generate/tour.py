@@ -21,10 +21,12 @@ from camctrl_jax.generate.command import Progress
 from camctrl_jax.generate.plan import Plan, prepare, sampling_of_request
 from camctrl_jax.generate.request import Request
 from camctrl_jax.generate.script import Script, ScriptClip, read_script
+from camctrl_jax.parallel.mesh import MeshConfig
 from camctrl_jax.sampling.exploration import Exploration
 from camctrl_jax.sampling.exploration_folder import Clip, ExplorationFolder, clip_seed
 from camctrl_jax.sampling.exploration_model import settings_of, usual_extension
 from camctrl_jax.sampling.exploration_path import path_of_clip
+from camctrl_jax.sampling.on_mesh import SamplingWork, mesh_of_words
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
 from camctrl_jax.video.encoding import write_mp4_of_parts
 from camctrl_jax.video.pictures import frame_strip, write_png
@@ -49,6 +51,7 @@ class TourPlan:
         parents: of every clip but the first, the place in the script of the clip it goes on from, from 0.
         prompts: of all clips.
         notes: what the user should know, one line each.
+        mesh: the devices that share the work; None is one device.
     """
 
     script: Script
@@ -59,20 +62,33 @@ class TourPlan:
     parents: tuple[int, ...]
     prompts: tuple[str, ...]
     notes: tuple[str, ...]
+    mesh: MeshConfig | None = None
 
 
 def run_script(
-    script: Path, out: Path, *, checkpoint: str = "default", vae: str | None = None, float32: bool = False
+    script: Path,
+    out: Path,
+    *,
+    checkpoint: str = "default",
+    vae: str | None = None,
+    float32: bool = False,
+    mesh: str | None = None,
 ) -> dict[str, Path]:
     """Carry out a script, or what is left of it; returns the files by name."""
-    plan = prepare_tour(read_script(script), out, checkpoint=checkpoint, vae=vae, float32=float32)
+    plan = prepare_tour(read_script(script), out, checkpoint=checkpoint, vae=vae, float32=float32, mesh=mesh)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return carry_out(plan, Progress())
 
 
 def prepare_tour(
-    script: Script, out: Path, *, checkpoint: str = "default", vae: str | None = None, float32: bool = False
+    script: Script,
+    out: Path,
+    *,
+    checkpoint: str = "default",
+    vae: str | None = None,
+    float32: bool = False,
+    mesh: str | None = None,
 ) -> TourPlan:
     """Look up weights, picture and all paths, and check that they fit together.
 
@@ -127,9 +143,15 @@ def prepare_tour(
                 notes.append(
                     f"{clip.where}: the prompt is longer than {longest} tokens; its end is left out."
                 )
+    laid_out = None
+    if mesh is not None:
+        work = (first.model.mmdit_config, first.shape, sampling.guidance, extension)
+        laid_out, remarks = mesh_of_words(mesh, SamplingWork.of_clips(*work))
+        notes += remarks
     return TourPlan(
         *(script, first, sampling, extension, tuple(paths), tuple(parents), tuple(prompts)),
         tuple(dict.fromkeys(notes)),
+        laid_out,
     )
 
 
@@ -160,7 +182,8 @@ def carry_out(plan: TourPlan, say: Progress) -> dict[str, Path]:
     """Sample what is not there yet, and write the files; returns them by name."""
     out, script = plan.first.request.out, plan.script
     say(f"{plan.first.request.checkpoint}: reading the weights")
-    pipeline = load_pipeline(plan.first.model, plan.first.autoencoder, float32=plan.first.request.float32)
+    first = plan.first
+    pipeline = load_pipeline(first.model, first.autoencoder, float32=first.request.float32, mesh=plan.mesh)
     with file_failures(out):
         out.mkdir(parents=True, exist_ok=True)
     count = len(script.clips)

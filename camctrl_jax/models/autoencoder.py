@@ -17,6 +17,7 @@ from jax import Array
 
 from camctrl_jax.errors import ClipError
 from camctrl_jax.models.fingerprint import fingerprint_of_weights
+from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.models.vae import (
     CHUNK_MEMORY,
     VAE,
@@ -66,14 +67,21 @@ def decode_video(vae: VAE, params: Any, latents: Array, memory: int | None = Non
     return to_bytes(decode_within(vae, params, denormalise(latents, vae.config), memory))
 
 
-@partial(jax.jit, static_argnames=("vae", "memory", "dtype"))
-def _encode(params: Any, video: Array, *, vae: VAE, memory: int, dtype: Any) -> Array:
-    return encode_video(vae, params, video, memory=memory).astype(dtype)
+# What the dimensions of videos and latents are, for a placement. The compiler carries it through the network.
+_CLIPS = ("batch", None, "rows", None, None)
 
 
-@partial(jax.jit, static_argnames=("vae", "memory"))
-def _decode(params: Any, latents: Array, *, vae: VAE, memory: int) -> Array:
-    return decode_video(vae, params, latents, memory)
+@partial(jax.jit, static_argnames=("vae", "memory", "placement", "dtype"))
+def _encode(params: Any, video: Array, *, vae: VAE, memory: int, placement: Placement, dtype: Any) -> Array:
+    video = placement.constrain(video, *_CLIPS)
+    latents = encode_video(vae, params, video, memory=memory).astype(dtype)
+    return placement.constrain(latents, *[None] * latents.ndim)  # small, and every device reads all of it
+
+
+@partial(jax.jit, static_argnames=("vae", "memory", "placement"))
+def _decode(params: Any, latents: Array, *, vae: VAE, memory: int, placement: Placement) -> Array:
+    latents = placement.constrain(latents, *_CLIPS)
+    return placement.constrain(decode_video(vae, params, latents, memory), *_CLIPS)
 
 
 def compute_dtype(float32: bool = False) -> Any:
@@ -81,9 +89,13 @@ def compute_dtype(float32: bool = False) -> Any:
     return jnp.float32 if float32 or jax.default_backend() == "cpu" else jnp.bfloat16
 
 
-@partial(jax.jit, static_argnames=("vae", "memory"))
-def _decode_checked(params: Any, latents: Array, *, vae: VAE, memory: int) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnames=("vae", "memory", "placement"))
+def _decode_checked(
+    params: Any, latents: Array, *, vae: VAE, memory: int, placement: Placement
+) -> tuple[Array, Array]:
+    latents = placement.constrain(latents, *_CLIPS)
     video = decode_within(vae, params, denormalise(latents, vae.config), memory)
+    video = placement.constrain(video, *_CLIPS)
     return to_bytes(video), jnp.isfinite(video).all(axis=(1, 2, 3, 4))
 
 
@@ -97,6 +109,8 @@ class Autoencoder:
         batch_size: clips in one call.
         memory: bytes that activations may take, about; longer clips are worked on chunk by chunk. The result
             depends on neither, up to rounding.
+        placement: that of a mesh cuts clips over its devices, then the rows of each clip; the parameters must
+            be whole on all of them, and ``memory`` is that of all together.
     """
 
     config: VAEConfig
@@ -104,6 +118,7 @@ class Autoencoder:
     dtype: Any
     batch_size: int
     memory: int = CHUNK_MEMORY
+    placement: Placement = ONE_DEVICE
 
     def encode(self, video: np.ndarray | Array, dtype: Any = jnp.float32) -> Array:
         """u8 [B, T, H, W, 3] to normalised latent means [B, L, h, w, C].
@@ -155,8 +170,9 @@ class Autoencoder:
 
     def _in_batches(self, function: Callable[..., Any], batch: np.ndarray | Array) -> Any:
         vae = VAE(self.config, self.dtype)
+        settings = {"vae": vae, "memory": self.memory, "placement": self.placement}
         pieces = [
-            function(self.params, batch[start : start + self.batch_size], vae=vae, memory=self.memory)
+            function(self.params, batch[start : start + self.batch_size], **settings)
             for start in range(0, len(batch), self.batch_size)
         ]
         return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)

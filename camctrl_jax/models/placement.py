@@ -34,7 +34,7 @@ class Placement(Protocol):
 
         Args:
             x: the value.
-            axes: what each dimension is: 'batch', 'tokens', 'heads', 'hidden', or None.
+            axes: what each dimension is: 'batch', 'tokens', 'heads', 'hidden', 'rows' (of pictures), or None.
         """
         ...
 

@@ -3,16 +3,20 @@
 Video and text tokens are cut over ``context`` through the whole transformer, heads and hidden units over
 ``tensor``, samples over ``data`` and ``fsdp``. Everything but attention acts on each token alone, so only
 attention moves tokens: 'allgather' brings all keys and values to every device, 'ulysses' exchanges tokens
-for heads, so that each device attends over whole sequences for its share of the heads.
+for heads, so that each device attends over whole sequences for its share of the heads. The rows of pictures,
+in the autoencoder, are cut over every axis that nothing else takes: the compiler lets neighbours exchange
+the rows that a convolution looks at across a cut.
 
 Axes: B batch, S query tokens, K key tokens, N heads, H head dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models.attention import Implementation, attention
 from camctrl_jax.models.placement import ONE_DEVICE, Placement, split
-from camctrl_jax.parallel.mesh import CONTEXT_ATTENTIONS
+from camctrl_jax.parallel.mesh import AXES, CONTEXT_ATTENTIONS
 
 # What the dimensions of an intermediate value are cut over.
 _AXES = {"batch": ("data", "fsdp"), "tokens": "context", "heads": "tensor", "hidden": "tensor"}
@@ -55,19 +59,29 @@ class MeshPlacement:
         return self.mesh.shape["context"]
 
     def spec(self, shape: tuple[int, ...], *axes: str | None) -> PartitionSpec:
-        """Partition of a value whose dimensions are 'batch', 'tokens', 'heads', 'hidden' or None.
+        """Partition of a value whose dimensions are 'batch', 'tokens', 'heads', 'hidden', 'rows' or None.
 
-        A dimension that its mesh axes do not divide stays whole.
+        A dimension that its mesh axes do not divide stays whole. 'rows' take the axes that are left, or
+        those of them that together cut them into the most parts.
         """
-        entries = []
+        entries: list[str | tuple[str, ...] | None] = []
         for size, axis in zip(shape, axes, strict=True):
+            if axis == "rows":
+                entries.append(self._rows(size, entries))
+                continue
             over = None if axis is None else _AXES[axis]
             names = (over,) if isinstance(over, str) else over or ()
-            parts = 1
-            for name in names:
-                parts *= self.mesh.shape[name]
+            parts = prod(self.mesh.shape[name] for name in names)
             entries.append(over if parts > 1 and size % parts == 0 else None)
         return PartitionSpec(*entries)
+
+    def _rows(self, size: int, taken: Sequence[str | tuple[str, ...] | None]) -> tuple[str, ...] | None:
+        """The axes that rows are cut over, where earlier dimensions have taken some."""
+        used = {name for entry in taken for name in ((entry,) if isinstance(entry, str) else entry or ())}
+        left = [name for name in AXES if name not in used and self.mesh.shape[name] > 1]
+        choices = [chosen for count in range(len(left), 0, -1) for chosen in combinations(left, count)]
+        parts = {chosen: prod(self.mesh.shape[name] for name in chosen) for chosen in choices}
+        return max((c for c in choices if size % parts[c] == 0), key=parts.__getitem__, default=None)
 
     def constrain(self, x: Array, *axes: str | None) -> Array:
         """Hold the value where its axes say; the only place where activations are constrained."""

@@ -123,5 +123,14 @@ def completed(clip: Clip, pipeline: Pipeline, settings: ExplorationSettings) -> 
         clip,
         sampling=sampling,
         fingerprint=pipeline.fingerprint,
-        made_on=f"{jax.devices()[0].device_kind}, {jnp.dtype(pipeline.denoiser.dtype).name}",
+        made_on=f"{_devices_of(pipeline)}, {jnp.dtype(pipeline.denoiser.dtype).name}",
     )
+
+
+def _devices_of(pipeline: Pipeline) -> str:
+    """What it samples on, in words: on a mesh sums are rounded in another order."""
+    kind, mesh = jax.devices()[0].device_kind, pipeline.mesh
+    if mesh is None:
+        return kind
+    sizes = (f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
+    return f"{mesh.size} x {kind} ({', '.join(sizes)})"
