@@ -2,8 +2,8 @@
 
 Its backbone is the diffusion transformer itself, made to start from its weights and trained whole. At three
 depths a token of its own looks at the video tokens by cross-attention; what the three have seen becomes one
-logit. APT (arXiv 2501.08316) gives a clip one logit; its successor (arXiv 2506.09350) gives every latent frame
-one, judged by the tokens of that frame.
+logit. APT (arXiv 2501.08316) gives a clip one logit; its successor (arXiv 2506.09350) gives every latent
+frame one, judged by the tokens of that frame.
 
 Axes: B batch, L latent frames of the window, R retrieved ones, V video tokens, P tokens of what is judged at
 once, D width, H head dimension.
