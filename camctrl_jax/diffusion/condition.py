@@ -49,6 +49,8 @@ class Condition:
         begun: f32 [B, L, h, w, 6], the window's maps relative to its own first camera, where ``plucker`` is
             relative to another; None where they are the same. Text to video begins a video, and so is
             trained on these: the branch without history sees them.
+        until: f32 [B] in [0, 1), the time that the velocity leads to, for networks that answer for a whole
+            step (flow maps); others do not read it. None where nobody asks them.
     """
 
     text: Array
@@ -58,6 +60,7 @@ class Condition:
     mask: Array
     retrieved: int = field(default=0, metadata={"static": True})
     begun: Array | None = None
+    until: Array | None = None
 
     def without_text(self, null: NullText) -> Condition:
         """The null branch of the text: the empty prompt for every clip.

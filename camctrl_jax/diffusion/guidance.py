@@ -51,8 +51,8 @@ class Branch:
     weight: float
     history: bool = True
 
-    def of(self, condition: Condition, null: NullText) -> Condition:
-        """What this call is told."""
+    def of(self, condition: Condition, null: NullText | None) -> Condition:
+        """What this call is told; ``null`` is needed by those that do not see the text."""
         condition = condition if self.text else condition.without_text(null)
         condition = replace(condition, begun=None) if self.history else condition.without_history()
         return condition if self.camera else condition.without_camera()

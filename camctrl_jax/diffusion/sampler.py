@@ -183,17 +183,18 @@ def _euler(
     conditions = branch_conditions(branches, condition, null)
     model, window = partial(velocity, params), slice(condition.retrieved, None)
 
-    def velocity_of(state: Array, time: Array) -> Array:
+    def velocity_of(state: Array, time: Array, until: Array) -> Array:
         noisy = jnp.where(given, interpolate(clean, noise, time), state)
+        asked = replace(conditions, until=jnp.broadcast_to(until, conditions.mask.shape[:1]))
         if branches[-1].history:
-            return guided_velocity(model, weights, noisy, time, conditions)
-        told = branches[-1].of(condition, null)
-        guided, own = history_guided_velocity(model, weights, noisy, time, conditions, state[:, window], told)
+            return guided_velocity(model, weights, noisy, time, asked)
+        told = replace(branches[-1].of(condition, null), until=jnp.broadcast_to(until, time.shape))
+        guided, own = history_guided_velocity(model, weights, noisy, time, asked, state[:, window], told)
         return guided.at[:, window].set(jnp.where(given[:, window], own, guided[:, window]))
 
     def step(index: Array, state: Array) -> Array:
         time = jnp.broadcast_to(grid[index], noise.shape[:1])  # [B]
-        return state + (grid[index + 1] - grid[index]) * velocity_of(state, time)
+        return state + (grid[index + 1] - grid[index]) * velocity_of(state, time, grid[index + 1])
 
     state = jax.lax.fori_loop(*bounds, step, state.astype(jnp.float32))
     if branches[-1].history:

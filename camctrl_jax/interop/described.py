@@ -90,9 +90,13 @@ class Distilled:
         if self.method not in DISTILLATIONS:
             raise InvalidValue(f"method is {self.method!r}; expected one of {', '.join(DISTILLATIONS)}")
         if not self.valid_steps or min(self.valid_steps) < 1:
-            raise InvalidValue(f"valid_steps is {self.valid_steps!r}; expected numbers of steps, such as [16]")
+            raise InvalidValue(
+                f"valid_steps is {self.valid_steps!r}; expected numbers of steps, such as [16]"
+            )
         unknown = sorted(set(self.guidance_folded) - set(FOLDED))
-        if unknown or not all(value is None or _fits(float, value) for value in self.guidance_folded.values()):
+        if unknown or not all(
+            value is None or _fits(float, value) for value in self.guidance_folded.values()
+        ):
             raise InvalidValue(
                 f"guidance_folded is {shown(self.guidance_folded)}; expected numbers for {', '.join(FOLDED)}"
             )

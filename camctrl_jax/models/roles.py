@@ -18,7 +18,7 @@ from camctrl_jax.errors import InvalidValue
 # Top-level parts of an autoencoder that make latents of video.
 ENCODER_PARTS = ("encoder", "quant_conv")
 # Top-level parts that a stage may add to the weights it starts from; they keep their own initialisation.
-ADDED_PARTS = ("camera_embedder",)
+ADDED_PARTS = ("camera_embedder", "target_time_embed")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ _ROWS: tuple[tuple[str, Role], ...] = (
     (r"image_embedder\.norm_(in|out)\.(scale|bias)", _VECTOR32),
     *_layer(r"time_text_embed\.timestep_embedder\.linear_1", _INTO32),
     *_layer(r"time_text_embed\.timestep_embedder\.linear_2", _BACK32),
+    *_layer(r"target_time_embed\.linear_1", _INTO32),
+    *_layer(r"target_time_embed\.linear_2", _BACK32),
     (r"shared_modulation\.(norm1|norm1_context|norm)_kernel", _INTO32),
     *_layer(r"norm_out\.linear", _INTO32),
     # its blocks

@@ -27,6 +27,7 @@ from camctrl_jax.pod_report.machines import Machine
 from camctrl_jax.training.command_line import with_plain_lists
 from camctrl_jax.training.config import check_config, check_overrides, load_recipe
 from camctrl_jax.training.objective import Work
+from camctrl_jax.training.objectives.denoise import AUTOENCODER
 from camctrl_jax.training.program import Program, build_program
 from camctrl_jax.training.values import ConfigError, mmdit_config
 from camctrl_jax.training.world_sets import views_of
@@ -169,7 +170,9 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
     step = step_of(config, program, fields)
     state = _held(program.abstract_state, program.shardings)
     frozen = program.objective.frozen_shapes()
-    frozen = _held(frozen, jax.tree.map(lambda _: program.everywhere, frozen))
+    # Batches of latents do not read the autoencoder, but the run holds it.
+    unread = _bytes(frozen.get(AUTOENCODER, {})) if batch == "latents" else 0.0
+    frozen = _held(frozen, program.frozen_homes(frozen))
     key = _held(jax.eval_shape(lambda: jax.random.key(0)), program.everywhere)
     lowered = program.jitted_step.lower(state, fields, key, frozen)
     platform = machine.devices[0].platform
@@ -183,8 +186,6 @@ def compile_step(config: ConfigDict, program: Program, machine: Machine, batch: 
         needed = float(found[1]) * _UNITS[found[2]]
         return Report(step, None, needed, [], time.perf_counter() - begin)
     seconds = time.perf_counter() - begin
-    # Batches of latents do not read the autoencoder, but the run holds it.
-    unread = _bytes(frozen) if batch == "latents" else 0.0
     memory = _memory(compiled.memory_analysis(), state, unread)
     hosts = [device.process_index for device in program.mesh.devices.flat]
     if platform == "tpu":  # the chips of a slice are one grid, whatever hosts they have

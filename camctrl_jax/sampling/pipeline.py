@@ -57,6 +57,7 @@ class Denoiser:
             condition.text_mask,
             condition.plucker,
             retrieved=condition.retrieved,
+            until=condition.until,
         )
 
 

@@ -37,9 +37,8 @@ DTYPES = ("bfloat16", "float32")
 def default_config() -> ConfigDict:
     """Every key of a run. ``None`` is "not given"."""
     config = ConfigDict()
-    config.objective = (
-        "denoise"  # a file of camctrl_jax/training/objectives: 'denoise', 'autoencode', 'label'
-    )
+    # A file of camctrl_jax/training/objectives: 'denoise', 'autoencode', 'label', or of those with a teacher
+    config.objective = "denoise"
     config.seed = 0
     config.steps = 10_000
     config.batch_size = 64  # clips per step, over all devices

@@ -24,7 +24,7 @@ from camctrl_jax.models.roles import ADDED_PARTS
 from camctrl_jax.parallel.sharding import distribute, shardings_of
 from camctrl_jax.training.program import Program
 from camctrl_jax.training.state import Params, TrainState
-from camctrl_jax.training.values import FROM_WEIGHTS, ConfigError, fill_in_sizes
+from camctrl_jax.training.values import FROM_WEIGHTS, UNTRAINED, ConfigError, fill_in_sizes
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,24 @@ def start_of(config: ConfigDict, program: Program, checkpoints: Checkpoints, wor
     # The generator of the initialisation is the one that compiles fast: threefry takes a minute on a laptop.
     key = jax.random.key(config.seed, impl="unsafe_rbg")
     given, new, origin, architecture = {}, set(program.abstract_params), "scratch", None
-    if config.init_from:
-        origin = f"config.init_from={config.init_from!r}"
-        opened = open_weights(config.init_from)
-        vae = opened.vae_config
-        if vae is None:  # a run of the transformer stands for its autoencoder
-            with contextlib.suppress(WeightsError):
-                vae = open_vae(config.init_from).vae_config
-        architecture = Architecture(vae, opened.mmdit_config)
-        loaded = program.objective.starting_params(config.init_from, program.mesh)
+    spec = config.init_from or program.objective.begins_as
+    if spec:
+        origin = f"config.init_from={spec!r}" if config.init_from else f"its teacher, {spec!r}"
+        if spec != UNTRAINED:
+            architecture = _architecture_of(spec)
+        loaded = program.objective.starting_params(spec, program.mesh)
         given, new = take_over(program.abstract_params, loaded, origin)
         origin += f" (new: {', '.join(sorted(new))})" if new else ""
     return Start(_created(program, given, new, key), 0, None, origin, architecture)
+
+
+def _architecture_of(spec: str) -> Architecture:
+    opened = open_weights(spec)
+    vae = opened.vae_config
+    if vae is None:  # a run of the transformer stands for its autoencoder
+        with contextlib.suppress(WeightsError):
+            vae = open_vae(spec).vae_config
+    return Architecture(vae, opened.mmdit_config)
 
 
 def _created(program: Program, given: Params, new: set[str], key: Array) -> TrainState:

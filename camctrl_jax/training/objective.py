@@ -97,11 +97,17 @@ class Objective(abc.ABC):
         scanned: the transformer whose equal layers the step holds stacked, or None; checkpoints hold one
             entry per layer in any case.
         reads_cameras: whether batches mix labelled and unlabelled clips at a fixed ratio.
+        shared_out: roles of ``frozen`` whose parameters are cut over the mesh as trained ones are; others lie
+            whole on every device.
+        begins_as: weights spec of what a run starts from where ``config.init_from`` names nothing; ''
+            is scratch.
     """
 
     update: Update
     scanned: MMDiTConfig | None = None
     reads_cameras: bool = True
+    shared_out: tuple[str, ...] = ()
+    begins_as: str = ""
 
     # What an objective must say.
 
@@ -150,7 +156,7 @@ class Objective(abc.ABC):
         return {"loss": value} | self.metrics(aside, batch)
 
     def frozen(self) -> dict[str, Params]:
-        """Parameters that the step reads and does not train, by role, in host memory."""
+        """Parameters that the step reads and does not train, by role, in host memory or on the mesh."""
         return {}
 
     def frozen_shapes(self) -> dict[str, Any]:

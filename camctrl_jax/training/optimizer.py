@@ -1,4 +1,6 @@
-"""AdamW or Muon with the paper's schedule: linear warm-up, cosine decay, global-norm clipping."""
+"""AdamW or Muon with the paper's schedule: linear warm-up, cosine decay (or a linear one), global-norm
+clipping.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from camctrl_jax.training.moments import check_moments, scale_by_short_adam
 from camctrl_jax.training.muon import scale_by_muon
 
 KINDS = ("adamw", "muon")
+DECAYS = ("cosine", "linear")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class OptimizerConfig:
             all at the same learning rate.
         learning_rate: peak of the schedule.
         initial_learning_rate: where the warm-up starts.
-        final_learning_rate: where the cosine ends, at the last step.
+        final_learning_rate: where the decay ends, at the last step.
+        decay: from the peak to there, 'cosine' or 'linear'.
         warmup_steps: length of the linear warm-up.
         b1, b2: decay rates of the Adam moments.
         momentum: decay rate of Muon's average of gradients.
@@ -42,6 +46,7 @@ class OptimizerConfig:
     learning_rate: float = 1e-4
     initial_learning_rate: float = 5e-5
     final_learning_rate: float = 1e-5
+    decay: str = "cosine"
     warmup_steps: int = 500
     b1: float = 0.9
     b2: float = 0.95
@@ -54,6 +59,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InvalidValue(f"optimizer.kind={self.kind!r} is unknown; choose one of {', '.join(KINDS)}.")
+        if self.decay not in DECAYS:
+            raise InvalidValue(
+                f"optimizer.decay={self.decay!r} is unknown; choose one of {', '.join(DECAYS)}."
+            )
         if not self.learning_rate > 0:
             raise InvalidValue(f"optimizer.learning_rate={self.learning_rate} must be positive.")
         if self.warmup_steps < 0:
@@ -75,13 +84,18 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
     Args:
         config: peak, ends and warm-up.
-        steps: length of the run; the cosine reaches ``final_learning_rate`` there.
+        steps: length of the run; the decay reaches ``final_learning_rate`` there.
     """
     if config.warmup_steps >= steps:
         raise InvalidValue(
             f"optimizer.warmup_steps={config.warmup_steps} must be smaller than steps={steps}; "
             f"lower it with --config.optimizer.warmup_steps={max(steps // 10, 0)}."
         )
+    if config.decay == "linear":
+        warmup = config.warmup_steps
+        up = optax.linear_schedule(config.initial_learning_rate, config.learning_rate, max(warmup, 1))
+        down = optax.linear_schedule(config.learning_rate, config.final_learning_rate, steps - warmup)
+        return optax.join_schedules([up, down], [warmup])
     return optax.warmup_cosine_decay_schedule(
         init_value=config.initial_learning_rate,
         peak_value=config.learning_rate,

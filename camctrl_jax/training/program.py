@@ -65,6 +65,17 @@ class Program:
         """The sharding of what every device holds whole."""
         return NamedSharding(self.mesh, PartitionSpec())
 
+    def frozen_homes(self, frozen: Any) -> Any:
+        """Where what the step does not train lives: a tree of shardings for that of
+        ``Objective.frozen``, or of its shapes.
+        """
+        return {
+            role: shardings_of(params, self.mesh)
+            if role in self.objective.shared_out
+            else jax.tree.map(lambda _: self.everywhere, params)
+            for role, params in frozen.items()
+        }
+
     @cached_property
     def jitted_step(self) -> Any:
         """The step under ``jax.jit``: the state is donated and stays where it is."""

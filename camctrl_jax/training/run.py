@@ -79,8 +79,9 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         program = build_program(config, mesh)
         objective = program.objective
         read = objective.frozen()
-        frozen = distribute(read, jax.tree.map(lambda _: program.everywhere, read))
+        frozen = distribute(read, program.frozen_homes(read))
         # What one process computes alone, it computes from arrays of its own.
+        read = {role: params for role, params in read.items() if role not in objective.shared_out}
         own = frozen if jax.process_count() == 1 else jax.device_get(read)
 
         # 3. Its state: the newest own checkpoint, config.init_from, or scratch.

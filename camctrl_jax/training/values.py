@@ -37,6 +37,7 @@ SIZES = {
     "shared_modulation": bool,
 }
 NO_CAMERA = "none"  # the injection of a model without a camera
+UNTRAINED = "random"  # the weights spec of a network that nothing has trained, for tests
 FROM_WEIGHTS = "init_from"  # the preset that stands for the sizes of the weights a run starts from
 
 

@@ -84,3 +84,91 @@ def nano_worlds(config: ConfigDict, frames: int, worlds: int) -> None:
     config.steps = 20
     config.log_every = 5
     config.checkpoint_every = 10
+
+
+# Of recipes that distil.
+
+_EXTENSION_ONLY = {"t2v": 0.0, "i2v": 0.0, "extension": 1.0}
+
+
+def student_pod(config: ConfigDict) -> None:
+    """The paper's model and clips of stage 2 on 128 devices; the teacher is asked with dual guidance."""
+    pod(config, "paper_8b")
+    config.distil.text_guidance, config.distil.camera_guidance = 7.5, 6.0
+    config.model.remat = "full"
+    config.model.scan_layers = True
+    config.mesh.data, config.mesh.fsdp = 1, -1
+    config.data.height, config.data.width, config.data.frames = 384, 640, 121
+    config.vae.encode_chunk = 1
+    config.batch_size = 128
+    config.steps = 10_000
+    config.ema_decay = 0.999
+    config.checkpoint_every = 1000
+    _linear(config, 1e-5, warmup=100)
+
+
+def open_base(config: ConfigDict) -> None:
+    """The open base of 2B parameters in place of the paper's model."""
+    config.model.preset = "motif_2b"
+    config.data.text.dim, config.data.text.max_tokens = 2560, 512
+
+
+def student_of_worlds(config: ConfigDict) -> None:
+    """The weights in the package as the teacher, and the optimizer of one GPU's runs."""
+    config.distil.teacher = "default"
+    config.steps = 6000
+    muon_on_worlds(config)
+    _linear(config, 3e-4, warmup=100)
+    config.checkpoint_every = 1500
+    config.held_out.every = 500
+
+
+def student_sets(config: ConfigDict, batch_size: int) -> None:
+    """The sets of stage 2 with about a third of their clips, which a student sees more often; the batches of
+    longer and larger clips are smaller in the proportion of stage 2.
+    """
+    config.batch_size = batch_size
+    config.data.worlds.seeds = (0, 3000)
+    large, takes = {"height": 192, "width": 320}, {"take_frames": 500, "windows_per_take": 4}
+    memory = {"retrieved": 4, **_EXTENSION_ONLY, **takes}
+    half, third, two_thirds = batch_size // 2, batch_size // 3, batch_size * 2 // 3
+    sets = config.data.sets
+    sets.worlds = world_set(config)
+    sets.places = world_set(config, seeds=(0, 600), **takes)
+    sets.long = world_set(config, seeds=(2000, 2240), batch_size=half, frames=97, **_EXTENSION_ONLY, **takes)
+    sets.memory = world_set(config, seeds=(3000, 3300), batch_size=two_thirds, **memory)
+    sets.large_worlds = world_set(config, turns=2, seeds=(8000, 9200), batch_size=third, **large)
+    sets.large_places = world_set(config, turns=2, seeds=(5000, 5300), batch_size=third, **large, **takes)
+    sets.large_memory = world_set(
+        config, turns=2, seeds=(6000, 6200), batch_size=third // 2, **large, **memory
+    )
+
+
+def laptop_student(config: ConfigDict) -> None:
+    """Two cores, a few minutes, on top of :func:`laptop`."""
+    laptop(config)
+    config.init_from = ""  # as its teacher
+    config.distil.teacher = "default"
+    config.tasks.extension_latents = (2, 3)
+
+
+def nano_student(config: ConfigDict) -> None:
+    """Seconds: an untrained teacher; worlds, larger places, and memory."""
+    laptop_student(config)
+    nano(config, frames=9)
+    config.distil.teacher = "random"
+    config.tasks.extension_latents = (2, 2)
+    takes = {"take_frames": 49, "windows_per_take": 5}
+    sets = config.data.sets
+    sets.worlds = world_set(config)
+    sets.places = world_set(config, seeds=(0, 2), height=32, width=48, **takes)
+    sets.memory = world_set(config, seeds=(2, 4), retrieved=2, **_EXTENSION_ONLY, **takes)
+
+
+def _linear(config: ConfigDict, rate: float, warmup: int) -> None:
+    """A learning rate that falls to zero linearly."""
+    config.optimizer.learning_rate = rate
+    config.optimizer.initial_learning_rate = rate / 100
+    config.optimizer.final_learning_rate = 0.0
+    config.optimizer.decay = "linear"
+    config.optimizer.warmup_steps = warmup

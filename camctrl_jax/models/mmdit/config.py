@@ -69,7 +69,9 @@ class MMDiTConfig:
     the matrix. ``fuse_projections`` computes query, key and value of one input as one matrix product (turn
     off to shard their outputs). ``remat`` names a policy of ``camctrl_jax.models.remat``. ``scan_layers``
     stacks the parameters of equal blocks and scans over them: same numbers, shorter compilation, slower on a
-    GPU; see :func:`stack_layers`.
+    GPU; see :func:`stack_layers`. ``target_time`` makes it a flow map: it is told the time that a step leads
+    to, too, and answers with the velocity that leads there; without it, and at initialisation, that time
+    changes nothing.
     """
 
     width: int
@@ -90,6 +92,7 @@ class MMDiTConfig:
     text_cross_attention_single: bool = False
     shared_modulation: bool = False
     camera: CameraConfig | None = field(default_factory=CameraConfig)
+    target_time: bool = False
     attention: Implementation = "auto"
     fuse_projections: bool = True
     remat: Remat = "none"

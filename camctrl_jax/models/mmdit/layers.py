@@ -419,6 +419,17 @@ class TimeEmbed(nn.Module):
         return embed(timestep_features(timesteps))
 
 
+class TargetTimeEmbed(nn.Module):
+    """The time that a step leads to, f32 [B] in [0, 1] -> f32 [B, D]; zero at initialisation."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, until: Array) -> Array:
+        x = nn.silu(dense(self.width, jnp.float32, "linear_1")(timestep_features(until)))
+        return dense(self.width, jnp.float32, "linear_2", kernel_init=_zeros)(x)
+
+
 class OutputNorm(nn.Module):
     """Layer norm with (scale, shift) from the timestep: the opposite order of the blocks' modulation."""
 

@@ -32,6 +32,7 @@ from camctrl_jax.models.mmdit.layers import (
     OutputNorm,
     PatchEmbed,
     SharedModulation,
+    TargetTimeEmbed,
     TimeEmbed,
     TwoLayer,
     dense,
@@ -82,6 +83,7 @@ class MMDiT(nn.Module):
         plucker: Array | None = None,
         image: Array | None = None,
         retrieved: int = 0,
+        until: Array | None = None,
         taps: tuple[int, ...] = (),
     ) -> Array | list[Array]:
         """Predict the velocity, or tell what stands between the blocks.
@@ -96,6 +98,7 @@ class MMDiT(nn.Module):
             image: [B, I, image_dim] image-encoder features, or None.
             retrieved: how many latent frames at the front are retrieved ones, of any time outside the window
               that follows them: they have rotary times of their own, the window's are what they are alone.
+            until: f32 [B] in [0, 1), the time that a step leads to, of a flow map; others do not read it.
             taps: numbers of blocks, from 1 for the first to ``config.depth`` for the last: the video tokens
               after these are returned in place of the velocity, and nothing after the last of them runs.
 
@@ -123,7 +126,15 @@ class MMDiT(nn.Module):
         streams = (tokens.shape[1], *streams)
         check_streams(dict(zip(("video", *("image",) * (len(streams) - 2), "text"), streams)), place.parts)
 
-        time = nn.silu(TimeEmbed(config.width, name="time_text_embed")(timesteps))
+        time = TimeEmbed(config.width, name="time_text_embed")(timesteps)
+        if config.target_time:
+            if until is None and not self.is_initializing():
+                raise InvalidValue(
+                    "A flow map (config.target_time) answers for a whole step: say where it leads (until)."
+                )
+            until = timesteps if until is None else until
+            time = time + TargetTimeEmbed(config.width, name="target_time_embed")(until)
+        time = nn.silu(time)
         shared = SharedModulation(config, name="shared_modulation")(time) if config.shared_modulation else {}
         rope = rope_tables(grid, config.rope_axes, config.rope_theta, retrieved)
         video_tokens = streams[0]

@@ -179,7 +179,7 @@ class Denoise(Objective):
         tokens = int(np.prod(latents.shape[1:4])) // int(np.prod(self.model.patch))
         inputs = {name: batch[name] for name in _READ if name in batch} | {
             "latents": latents,
-            "time": sample_times(time_key, latents.shape[0], tokens, self.flow),
+            **self.times(time_key, latents.shape[0], tokens),
             "noise": jax.random.normal(noise_key, latents.shape, jnp.float32),
         }
         if "retrieved_latents" in inputs:
@@ -190,6 +190,10 @@ class Denoise(Objective):
             inputs = noised(inputs, self.disturbance.noise, jax.random.fold_in(key, _DISTURBANCE_KEY))
         mask = batch["condition_mask"]
         return Examples(inputs, mask.shape[-1] - mask.sum(axis=-1))
+
+    def times(self, key: Array, count: int, tokens: int) -> dict[str, Array]:
+        """The ``time`` f32 [B] of every sample, of ``tokens`` video tokens, and what else belongs to it."""
+        return {"time": sample_times(key, count, tokens, self.flow)}
 
     def measure(self, params: Params, batch: Batch, key: Array, frozen: Frozen) -> Metrics:
         """As in training, but what is given is not disturbed, so that values of all runs compare."""
@@ -214,7 +218,12 @@ class Denoise(Objective):
                 else (inputs["retrieved_world_from_camera"], inputs["retrieved_intrinsics"]),
             )
         window = Condition(
-            inputs["text"], inputs["text_mask"], plucker, inputs["latents"], inputs["condition_mask"]
+            inputs["text"],
+            inputs["text_mask"],
+            plucker,
+            inputs["latents"],
+            inputs["condition_mask"],
+            until=inputs.get("until"),
         )
         if retrieved is None:
             return window
@@ -226,14 +235,20 @@ class Denoise(Objective):
             retrieved=retrieved.shape[1],
         )
 
+    def target(
+        self, inputs: Mapping[str, Array], condition: Condition, noisy: Array, frozen: Frozen
+    ) -> Array:
+        """What the model is to answer at ``noisy``, f32 [B, R + L, h, w, C]."""
+        del noisy, frozen
+        return velocity_target(condition.clean, inputs["noise"])
+
     def loss(self, params: Params, inputs: Mapping[str, Array], frozen: Frozen) -> tuple[Array, Aside]:
         """Mean squared error of the velocity over latents to generate, and that of every sample, f32 [B]."""
-        condition, noise = self.condition(inputs), inputs["noise"]
-        latents = condition.clean  # of retrieved frames and of the whole window
+        condition = self.condition(inputs)  # its clean latents are of retrieved frames and the whole window
         denoiser = Denoiser(self.model, self.dtype, self.placement)
-        noisy = interpolate(latents, noise, inputs["time"])
+        noisy = interpolate(condition.clean, inputs["noise"], inputs["time"])
         velocity = denoiser(params, noisy, inputs["time"], condition)
-        target = velocity_target(latents, noise)
+        target = jax.lax.stop_gradient(self.target(inputs, condition, noisy, frozen))
         loss, per_sample = generation_loss(velocity, target, condition.mask)
         if "error_position" not in inputs:
             return loss, Aside(samples=per_sample)
@@ -276,9 +291,10 @@ class Denoise(Objective):
         read.
 
         Raises:
-            ConfigError: it was made for other sizes, texts or latents.
+            ConfigError: it was made for other sizes, texts or latents, or is a student, for this objective.
         """
         weights = open_weights(spec)
+        self.check_distilled(weights)
         for name in _SIZES_WITHOUT_SHAPE if weights.mmdit_config is not None else ():
             theirs, ours = getattr(weights.mmdit_config, name), getattr(self.model, name)
             if theirs != ours:
@@ -287,18 +303,30 @@ class Denoise(Objective):
                     f"config.init_from={spec!r} were made with {theirs}; --config.model.preset=init_from "
                     "takes the sizes from the weights"
                 )
+        self.check_inputs_of(weights, "config.init_from")
+        return weights.mmdit_params(mesh=mesh)
+
+    def check_distilled(self, weights: Weights) -> None:
+        """Raises: ConfigError if these weights to start from are a student, with which this would do away."""
+        student = weights.distilled
+        if student is not None:
+            raise ConfigError(
+                f"config.init_from={weights.spec!r} is a student ({student.method}, {student.valid_steps[0]} "
+                f"steps, guidance {dict(student.guidance_folded)} folded in), and a denoising run would "
+                "unlearn it: start from its teacher, or distil further with configs/distill_progressive.py"
+            )
+
+    def check_inputs_of(self, weights: Weights, key: str) -> None:
+        """Raises: ConfigError that names ``key`` if a transformer was trained with another text embedder, or
+        on latents of another autoencoder, than this run's.
+        """
         settings = self.embedder.settings()
         # Of weights from elsewhere nothing is known about their text.
         if weights.text and dict(weights.text) != settings:
             raise ConfigError(
-                f"config.init_from={spec!r} was trained with the text embedder {dict(weights.text)}, this "
+                f"{key}={weights.spec!r} was trained with the text embedder {dict(weights.text)}, this "
                 f"run has {settings}; set --config.data.text.* alike"
             )
-        self._check_latents(weights)
-        return weights.mmdit_params(mesh=mesh)
-
-    def _check_latents(self, weights: Weights) -> None:
-        """Raises: ConfigError if a transformer was trained on latents of another autoencoder."""
         theirs = weights.vae_spec
         if theirs in (None, "random", self.vae_spec):
             return
@@ -306,7 +334,7 @@ class Denoise(Objective):
         own = None if self.vae_spec == "random" else open_vae(self.vae_spec)
         if own is None or other.vae_config != own.vae_config:
             raise ConfigError(
-                f"config.init_from={weights.spec!r} was trained on latents of the autoencoder {theirs!r}, "
+                f"{key}={weights.spec!r} was trained on latents of the autoencoder {theirs!r}, "
                 f"this run has config.vae.weights={self.vae_spec!r}; use --config.vae.weights={theirs}"
             )
 
