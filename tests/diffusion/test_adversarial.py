@@ -38,7 +38,9 @@ def test_critic_and_generator_want_opposite_logits(kind):
     real = LOGITS + 1.0
     of_real, of_fake = jax.grad(lambda r, f: critic_loss(r, f, kind).sum(), (0, 1))(real, LOGITS)
     wanted = jax.grad(lambda f: generator_loss(real, f, kind).sum())(LOGITS)
-    assert (of_real < 0).all() and (of_fake > 0).all() and (wanted < 0).all()
+    assert (of_real < 0).all()
+    assert (of_fake > 0).all()
+    assert (wanted < 0).all()
     of_wrong = jax.grad(lambda w: wrong_camera_loss(real, w, kind).sum())(LOGITS)
     assert (of_wrong > 0).all()
 
@@ -57,7 +59,8 @@ def test_a_critic_is_never_told_time_0():
     uniform = jnp.linspace(0.0, 1.0, 1000, endpoint=False)
     for shift in (1.0, 12.0):
         times = critic_times(uniform, shift)
-        assert float(times.min()) > 0 and float(times.max()) == 1.0
+        assert float(times.min()) > 0
+        assert float(times.max()) == 1.0
     assert float(jnp.median(critic_times(uniform, 12.0))) > 0.9  # towards noise
 
 

@@ -62,6 +62,10 @@ DISCRIMINATOR = "discriminator"  # the role of the critic in the state
 _CRITIC_KEY, _GENERATOR_KEY = 10, 11
 _WRONG = "wrong_"  # of fields of another sample
 _CAMERAS = ("world_from_camera", "intrinsics")
+_START = (
+    "adversarial post-training starts from a student that makes clips in one step; train it with a variant "
+    "'consistency' of configs/distill_apt.py, and name it with --config.init_from="
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +96,12 @@ class Adversarial(Student):
 
     @property
     def begins_as(self) -> str:
-        """It does not start as the teacher, which makes no clip in one step."""
-        return ""
+        """Nothing: the teacher makes no clip in one step.
+
+        Raises:
+            ConfigError: a run that starts names no student that does.
+        """
+        raise ConfigError(f"config.init_from='': {_START}")
 
     def state(self, params: Params, key: Array) -> TrainState:
         """At step 0: beside the generator a critic with fresh heads, and the generator's own transformer
@@ -318,10 +326,7 @@ class Adversarial(Student):
         theirs = weights.distilled
         if theirs is None or 1 not in theirs.valid_steps:
             what = "no student" if theirs is None else f"made for {theirs.valid_steps} steps"
-            raise ConfigError(
-                f"config.init_from={weights.spec!r} is {what}, and this run starts from one that makes clips "
-                "in one step: train it with configs/distill_apt.py:consistency"
-            )
+            raise ConfigError(f"config.init_from={weights.spec!r} is {what}: {_START}")
 
     def describe(
         self, state: TrainState, probe: Callable[[int], Iterable[Any]], before: Architecture | None
