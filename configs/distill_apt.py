@@ -1,9 +1,9 @@
 """Adversarial post-training (APT): clips in one step, one evaluation for 64 or 96.
 
-Two runs. The first makes a student that agrees with itself along its teacher's path (consistency), whose clips
-are soft; the second trains it against a critic that starts from the teacher's weights. Both read the data and
-tasks of stage 2, cameras included, and fold the teacher's guidance in. For the paper's order name the student
-of 16 steps (configs/distill_progressive.py) as the teacher of the first:
+Two runs. The first makes a student that agrees with itself along its teacher's path (consistency), with the
+teacher's guidance folded in; its clips are soft. The second trains it against a critic that starts from the
+teacher's weights. Both read the data and tasks of stage 2, cameras included. For the paper's order name the
+student of 16 steps (configs/distill_progressive.py) as the teacher of the first:
   python -m camctrl_jax.train --config=configs/distill_apt.py:consistency_worlds --workdir=runs/consistency \\
       --config.distil.teacher=runs/student_16 --config.distil.teacher_steps=16 \\
       --config.distil.text_guidance=1 --config.distil.camera_guidance=1
@@ -107,9 +107,7 @@ def worlds_cpu(config: ConfigDict) -> None:
 
 
 def nano(config: ConfigDict) -> None:
-    """Seconds: tiny networks; worlds, larger places, and memory. Without --config.init_from= from an untrained
-    teacher.
-    """
+    """Seconds: tiny networks; worlds, larger places, and memory; by default from an untrained teacher."""
     variants.nano_student(config)
     _alternating(config, rate=1e-4)
     config.init_from = "random"

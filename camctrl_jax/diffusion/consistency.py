@@ -1,9 +1,9 @@
 """Consistency distillation in discrete time: a model of one step learns from its own answer a step nearer to
 the data, where its teacher leads.
 
-f(z, t) = z - t v(z, t) is the clip that a network sees at the end of a straight line from z. Along one path of
-the teacher it is to be the same everywhere (arXiv 2303.01469; the first stage of APT, arXiv 2501.08316). Pure
-functions over arrays; axes as in ``camctrl_jax.diffusion.distillation``.
+f(z, t) = z - t v(z, t) is the clip that a network sees at the end of a straight line from z. Along one path
+of the teacher it is to be the same everywhere (arXiv 2303.01469; the first stage of APT, arXiv 2501.08316).
+Pure functions over arrays; axes as in ``camctrl_jax.diffusion.distillation``.
 """
 
 from __future__ import annotations

@@ -290,7 +290,7 @@ def _sample_of(
 
 
 def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: Any) -> Any:
-    """The callback that measures the average, or what the objective looks at, on clips that are not trained on, or None.
+    """The callback that measures what the objective looks at on clips that are not trained on, or None.
 
     Noise and times of a batch follow from its number alone, so values of different steps, runs and seeds
     compare. Where there are several sets of worlds, of each set alone, and the mean over sets.

@@ -1,14 +1,15 @@
 """Adversarial post-training: a model of one step, judged against true clips by a critic that is trained with
 it.
 
-The second half of APT (arXiv 2501.08316); ``consistency`` is the first. The generator is G(z, c) = z - v(z, c,
-1), and starts as a model that makes clips in one step (``config.init_from``). The critic
-(``camctrl_jax.models.critic``) starts as the diffusion model itself (``config.distil.teacher``). Both are told
-all there is: text, cameras, and what is given, clean. A step is an update of the critic and then one of the
-generator, in one program: a checkpoint holds both networks at the same step, and nothing can come between.
+The second half of APT (arXiv 2501.08316); ``consistency`` is the first. The generator is G(z, c) = z - v(z,
+c, 1), and starts as a model that makes clips in one step (``config.init_from``). The critic
+(``camctrl_jax.models.critic``) starts as the diffusion model itself (``config.distil.teacher``). Both are
+told all there is: text, cameras, and what is given, clean. A step is an update of the critic and then one of
+the generator, in one program: a checkpoint holds both networks at the same step, and nothing can come
+between.
 
-Axes: B batch, L latent frames of the window, R retrieved ones, h w latent height and width, C latent channels,
-F logits of a sample.
+Axes: B batch, L latent frames of the window, R retrieved ones, h w latent height and width, C latent
+channels, F logits of a sample.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ class Adversarial(Student):
 
     Metrics: ``loss`` and ``grad_norm`` are the generator's; ``critic_loss``, ``critic_grad_norm``, the mean
     logits ``real_logit`` and ``fake_logit`` and their difference ``gap``, and ``penalty`` (before lambda) the
-    critic's; with wrong cameras ``camera_gap``, the mean of D(x, s) - D(x, s_wrong) over labelled clips: 0 for
-    a critic that ignores the camera. Measured on held-out clips: a gap that grows in training alone is a
-    critic that knows its clips by heart.
+    critic's. On held-out clips, and in training with wrong cameras, ``camera_gap`` is the mean of D(x, s) -
+    D(x, s_wrong) over labelled clips: 0 for a critic that ignores the camera. A ``gap`` that is larger in
+    training than on held-out clips is a critic that knows its clips by heart.
 
     Attributes:
         settings: the losses.
@@ -128,15 +129,15 @@ class Adversarial(Student):
     # One step.
 
     def examples(self, batch: Batch, key: Array, frozen: Frozen) -> Examples:
-        """As for denoising, and what the critic draws: times, and noise to move clips by. With wrong cameras
-        those of the next sample, too, where both have some.
+        """As for denoising, and what the critic draws: times, and noise to move clips by; and cameras of
+        another sample, wrong ones, where both have some.
         """
         examples = super().examples(batch, key, frozen)
         critic_key = jax.random.fold_in(key, _CRITIC_KEY)
         inputs = self._with_times(dict(examples.inputs), critic_key)
         move_key = jax.random.fold_in(critic_key, 1)
         inputs["move"] = jax.random.normal(move_key, inputs["noise"].shape, jnp.float32)
-        if self._has_wrong_cameras:
+        if self.model.camera is not None:
             inputs |= {_WRONG + name: jnp.roll(inputs[name], 1, axis=0) for name in _CAMERAS}
             valid = inputs["camera_valid"]
             inputs[_WRONG + "valid"] = valid & jnp.roll(valid, 1)
@@ -192,7 +193,7 @@ class Adversarial(Student):
         return mean_over(values, counts), Aside(samples=means_of_samples(values, counts))
 
     def critic_loss(
-        self, params: Params, inputs: Mapping[str, Array], generator: Params
+        self, params: Params, inputs: Mapping[str, Array], generator: Params, compare_cameras: bool = False
     ) -> tuple[Array, Aside]:
         """The critic's loss; beside it logits of every sample, f32 [B] each.
 
@@ -200,54 +201,48 @@ class Adversarial(Student):
             params: of the critic.
             inputs: of :meth:`examples`.
             generator: parameters of the generator, which gets no gradient.
+            compare_cameras: tell ``camera_gap`` where wrong cameras have no weight, too.
         """
         settings, condition = self.settings, self.condition(inputs)
-        counts = self.counts(inputs)
-        judge = partial(self.judged, params)
+        counts, every = self.counts(inputs), self.settings.penalty_every
         true = condition.clean.astype(jnp.float32)
-        fake_clips = jax.lax.stop_gradient(self.made(generator, inputs, condition))
-        real, fake = (judge(clips, inputs, condition) for clips in (true, fake_clips))
+        made = jax.lax.stop_gradient(self.made(generator, inputs, condition))
+        shown = {"real": (true, condition.plucker), "fake": (made, condition.plucker)}
+        if self._has_wrong_cameras or (compare_cameras and self.model.camera is not None):
+            shown["wrong"] = true, self.wrong_condition(inputs).plucker
+        weights = {"penalty": settings.penalty, "fake_penalty": settings.fake_penalty}
+        weights = {name: weight for name, weight in weights.items() if weight}
+        moved = {name: true if name == "penalty" else made for name in weights}
+        moved = {name: clips + settings.sigma * inputs["move"] for name, clips in moved.items()}
+        if every == 1:
+            shown |= {name: (clips, condition.plucker) for name, clips in moved.items()}
+        logits = self.judged_in_turn(params, shown, inputs, condition)
+        if every > 1 and moved:
+            # Every n-th sample, not the first so many: each device then has its own to move.
+            some = jax.tree.map(lambda x: x[::every], dict(inputs))
+            told = self.condition(some)
+            moved = {name: (clips[::every], told.plucker) for name, clips in moved.items()}
+            logits |= self.judged_in_turn(params, moved, some, told)
+
+        real, fake = logits["real"], logits["fake"]
         loss = mean_over(critic_loss(real, fake, settings.loss), counts)
         samples = {"real_logit": real, "fake_logit": fake, "gap": real - fake}
-        for name, weight, clips, plain in (
-            ("penalty", settings.penalty, true, real),
-            ("fake_penalty", settings.fake_penalty, fake_clips, fake),
-        ):
-            if weight:
-                moved = self._moved(params, clips, plain, inputs, counts)
-                loss += weight * moved.mean
-                samples[name] = moved.values
+        means = {name: means_of_samples(values, counts) for name, values in samples.items()}
+        for name, weight in weights.items():
+            plain = real if name == "penalty" else fake
+            values = penalty(plain[::every], logits[name])
+            loss += weight * mean_over(values, counts[::every])
+            # One value for each sample of the batch: each stands for those that were left out after it.
+            means[name] = jnp.repeat(means_of_samples(values, counts[::every]), every)[: len(real)]
         if settings.centering:
             loss += settings.centering * mean_over(jnp.square(real + fake), counts)
-        if self._has_wrong_cameras:
-            wrong = self.judged(params, true, inputs, self.wrong_condition(inputs))
+        if "wrong" in logits:
             labelled = inputs[_WRONG + "valid"][:, None]
-            values = jnp.where(labelled, wrong_camera_loss(real, wrong, settings.loss), 0.0)
-            loss += settings.wrong_camera * mean_over(values, counts)
-            samples["camera_gap"] = jnp.where(labelled, real - wrong, jnp.nan)
-        means = {
-            name: value if value.ndim == 1 else means_of_samples(value, counts)
-            for name, value in samples.items()
-        }
+            values = wrong_camera_loss(real, logits["wrong"], settings.loss)
+            loss += settings.wrong_camera * mean_over(jnp.where(labelled, values, 0.0), counts)
+            gap = jnp.where(labelled, real - logits["wrong"], jnp.nan)
+            means["camera_gap"] = means_of_samples(gap, counts)
         return loss, Aside(samples=means)
-
-    def _moved(
-        self,
-        params: Params,
-        clips: Array,
-        plain: Array,
-        inputs: Mapping[str, Array],
-        counts: Array,
-    ) -> _Penalty:
-        """The penalty of some of the clips f32 [B, R + L, h, w, C] with logits ``plain``."""
-        every = self.settings.penalty_every
-        # Every n-th, not the first so many: each device then has its own to move.
-        some = jax.tree.map(lambda x: x[::every], dict(inputs))
-        moved = clips[::every] + self.settings.sigma * some["move"]
-        logits = self.judged(params, moved, some, self.condition(some))
-        values = penalty(plain[::every], logits)
-        of_samples = means_of_samples(values, counts[::every])
-        return _Penalty(mean_over(values, counts[::every]), jnp.repeat(of_samples, every)[: len(plain)])
 
     # What both networks see.
 
@@ -274,6 +269,25 @@ class Adversarial(Student):
             condition.plucker,
             condition.retrieved,
         )
+
+    def judged_in_turn(
+        self,
+        critic: Params,
+        shown: Mapping[str, tuple[Array, Array | None]],
+        inputs: Mapping[str, Array],
+        condition: Condition,
+    ) -> dict[str, Array]:
+        """Logits of several sets of clips of the same samples, each with Pluecker maps.
+
+        One after the other by one compiled network: in one longer batch, samples would leave their devices.
+        """
+
+        def judge(one: tuple[Array, Array | None]) -> Array:
+            clips, plucker = one
+            return self.judged(critic, clips, inputs, replace(condition, plucker=plucker))
+
+        stacked = jax.tree.map(lambda *each: jnp.stack(each), *shown.values())
+        return dict(zip(shown, jax.lax.map(judge, stacked)))
 
     def wrong_condition(self, inputs: Mapping[str, Array]) -> Condition:
         """What some examples would be told with the camera paths of others."""
@@ -316,7 +330,7 @@ class Adversarial(Student):
         """Both losses and what came beside them, of what :meth:`measured` gave."""
         examples = self.examples(batch, key, frozen)
         generator, critic = params["generator"], params[DISCRIMINATOR]
-        critics, aside = self.critic_loss(critic, examples.inputs, generator)
+        critics, aside = self.critic_loss(critic, examples.inputs, generator, compare_cameras=True)
         value, own = self.loss(generator, examples.inputs, frozen, critic=critic)
         found = {"loss": value, "critic_loss": critics} | self.critic_metrics(aside)
         return found | self.metrics(own, batch)
@@ -350,14 +364,6 @@ class Adversarial(Student):
         flops = one.flops * (trained + forward / 3 + through * 2 / 3)
         passes = int(np.ceil(one.passes * (trained + through) + forward))
         return replace(one, flops=flops, recomputed=one.recomputed * (trained + through), passes=passes)
-
-
-@dataclass(frozen=True)
-class _Penalty:
-    """Its mean f32 [], and its value f32 [B] of every sample, repeated for those that were left out."""
-
-    mean: Array
-    values: Array
 
 
 def updated(network: Trained, grads: Params, optimizer: optax.GradientTransformation) -> Trained:
