@@ -9,6 +9,9 @@ A config file is a recipe; what follows the colon is its variant:
   configs/stage1.py   camera control, on labelled and unlabelled videos together
   configs/stage2.py   extension, image- and text-to-video, at twice the resolution
 
+  configs/distill_progressive.py   a student of half as many steps, guidance folded in
+  configs/distill_flow_map.py      a student for any number of steps
+
   (none)        full size, on datasets that `python -m camctrl_jax.build_dataset` made
   :worlds       one GPU, on procedural worlds: no data to download
   :worlds_cpu   a laptop, about two minutes

@@ -59,7 +59,7 @@ def motif_2b(config: ConfigDict) -> None:
 def worlds(config: ConfigDict) -> None:
     """One GPU or a few: the sets of stage 2, with fewer clips; batches divide by five (4:1) and by four."""
     variants.student_of_worlds(config)
-    variants.student_sets(config, batch_size=120)
+    variants.student_sets(config, 120, long=60, memory=80, large=40, large_memory=20, large_turns=2)
 
 
 def worlds_cpu(config: ConfigDict) -> None:

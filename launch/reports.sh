@@ -32,4 +32,6 @@ report stage2_2b_h100 stage2.py:motif_2b h100x128
 report stage2_8b_v5p stage2.py v5p:4x4x8
 report stage2_8b_v6e stage2.py v6e:8x16
 report stage2_8b_h100 stage2.py h100x128
+report distill_progressive_2b_h100 distill_progressive.py:motif_2b h100x128
+report distill_flow_map_2b_h100 distill_flow_map.py:motif_2b h100x128
 exit $failed

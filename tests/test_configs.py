@@ -37,8 +37,12 @@ VARIANTS = {
     "base": ("full", "worlds", "worlds_cpu", "nano"),
     "stage1": ("full", "motif_2b", "paper_8b", "worlds", "worlds_cpu", "mixed", "nano"),
     "stage2": ("full", "motif_2b", "worlds", "worlds_cpu", "nano"),
+    "distill_progressive": ("full", "motif_2b", "worlds", "worlds_cpu", "nano"),
+    "distill_flow_map": ("full", "motif_2b", "worlds", "worlds_cpu", "nano"),
     "features": ("worlds", "worlds_cpu", "nano"),
 }
+
+TAUGHT = {"distill_progressive": "distil", "distill_flow_map": "flow_map"}  # by a teacher
 
 
 def load(name, variant=""):
@@ -56,8 +60,13 @@ def test_every_variant_is_a_valid_config(name, variant):
         with pytest.raises(ConfigError, match="build_dataset"):  # the user has to name them
             check_config(config)
         config.data.datasets = ("somewhere",)
+        if name in TAUGHT:
+            with pytest.raises(ConfigError, match=r"distil\.teacher='': expected the weights of a teacher"):
+                check_config(config)
+            config.distil.teacher = "somewhere"
     check_config(config)
-    assert as_json(config)["objective"] == {"vae": "autoencode", "features": "label"}.get(name, "denoise")
+    objectives = {"vae": "autoencode", "features": "label", **TAUGHT}
+    assert as_json(config)["objective"] == objectives.get(name, "denoise")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -134,6 +143,25 @@ def test_stage_2_extends_windows_of_long_takes_and_remembers():
     assert all(a[1] <= b[0] or b[1] <= a[0] for a, b in itertools.combinations(taught, 2))
     tuned, before = config.optimizer.to_dict(), load("stage1", "worlds").optimizer.to_dict()
     assert tuned == before
+
+
+def test_students_see_all_that_their_teacher_was_trained_on():
+    stage2 = load("stage2", "worlds")
+    for name in TAUGHT:
+        config = load(name, "worlds")
+        assert views_of(config).keys() == views_of(stage2).keys()
+        for key, view in views_of(config).items():
+            theirs, ours = (each.to_dict() for each in (views_of(stage2)[key], view))
+            assert ours["tasks"] == theirs["tasks"]
+            sizes = [{k: v for k, v in each["data"].items() if k in ("height", "width", "frames")}
+                     for each in (ours, theirs)]  # fmt: skip
+            assert sizes[0] == sizes[1]
+            assert ours["data"]["worlds"]["retrieved"] == theirs["data"]["worlds"]["retrieved"]
+            seeds = [range(*each["data"]["worlds"]["seeds"]) for each in (ours, theirs)]
+            assert set(seeds[0]) <= set(seeds[1])
+            assert view.batch_size % 20 == 0  # of 4:1, on four devices
+        assert (config.optimizer.decay, config.optimizer.final_learning_rate) == ("linear", 0.0)
+        assert config.init_from == ""  # as its teacher
 
 
 @pytest.mark.parametrize("name", ["base", "stage1"])

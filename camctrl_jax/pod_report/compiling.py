@@ -29,7 +29,7 @@ from camctrl_jax.training.config import check_config, check_overrides, load_reci
 from camctrl_jax.training.objective import Work
 from camctrl_jax.training.objectives.denoise import AUTOENCODER
 from camctrl_jax.training.program import Program, build_program
-from camctrl_jax.training.values import ConfigError, mmdit_config
+from camctrl_jax.training.values import UNTRAINED, ConfigError, mmdit_config
 from camctrl_jax.training.world_sets import views_of
 
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?)")
@@ -45,7 +45,8 @@ class Memory:
 
     Attributes:
         state: parameters, average and optimizer state (arguments that are updated in place).
-        frozen: the autoencoder's parameters, where the step does not read them but the run holds them.
+        frozen: the autoencoder's parameters, where the step does not read them but the run holds them; a
+            teacher's are among those that it reads.
         peak: the most that is in use at a time, everything included.
         host: kept in the memory of the host for the backward pass.
     """
@@ -116,9 +117,11 @@ def config_of(spec: str, overrides: Sequence[str]) -> ConfigDict:
             raise ConfigError(f"{override}: {error}") from error
     if config.data.kind == "datasets" and not (*config.data.datasets, *config.data.unlabelled):
         config.data.datasets = ("data",)
+    # Nothing is read: an autoencoder and a teacher of their usual sizes, and texts of the same width, stand
+    # in for files.
+    config.distil.teacher = UNTRAINED
     check_config(config)
-    # Nothing is read: an autoencoder of its usual size, and texts of the same width, stand in for files.
-    config.vae.weights, config.data.text.source = "random", ""
+    config.vae.weights, config.data.text.source = UNTRAINED, ""
     return max(views_of(config).values(), key=_latents_of_batch)
 
 

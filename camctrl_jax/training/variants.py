@@ -123,38 +123,54 @@ def student_of_worlds(config: ConfigDict) -> None:
     config.held_out.every = 500
 
 
-def student_sets(config: ConfigDict, batch_size: int) -> None:
-    """The sets of stage 2 with about a third of their clips, which a student sees more often; the batches of
-    longer and larger clips are smaller in the proportion of stage 2.
+def student_sets(
+    config: ConfigDict,
+    batch_size: int,
+    *,
+    long: int,
+    memory: int,
+    large: int,
+    large_memory: int,
+    large_turns: int,
+) -> None:
+    """The sets of stage 2 with about a third of their clips, each of which is seen more often: a student
+    learns what its teacher makes of them, with noise that is new every time.
+
+    Args:
+        config: changed in place.
+        batch_size: of worlds and places.
+        long, memory, large, large_memory: batches of the sets that are called so.
+        large_turns: of all larger clips.
     """
     config.batch_size = batch_size
     config.data.worlds.seeds = (0, 3000)
-    large, takes = {"height": 192, "width": 320}, {"take_frames": 500, "windows_per_take": 4}
-    memory = {"retrieved": 4, **_EXTENSION_ONLY, **takes}
-    half, third, two_thirds = batch_size // 2, batch_size // 3, batch_size * 2 // 3
+    takes = {"take_frames": 500, "windows_per_take": 4}
+    remembering = {"retrieved": 4, **_EXTENSION_ONLY, **takes}
+    larger = {"height": 192, "width": 320, "turns": large_turns}
     sets = config.data.sets
     sets.worlds = world_set(config)
     sets.places = world_set(config, seeds=(0, 600), **takes)
-    sets.long = world_set(config, seeds=(2000, 2240), batch_size=half, frames=97, **_EXTENSION_ONLY, **takes)
-    sets.memory = world_set(config, seeds=(3000, 3300), batch_size=two_thirds, **memory)
-    sets.large_worlds = world_set(config, turns=2, seeds=(8000, 9200), batch_size=third, **large)
-    sets.large_places = world_set(config, turns=2, seeds=(5000, 5300), batch_size=third, **large, **takes)
+    sets.long = world_set(config, seeds=(2000, 2240), batch_size=long, frames=97, **_EXTENSION_ONLY, **takes)
+    sets.memory = world_set(config, seeds=(3000, 3300), batch_size=memory, **remembering)
+    sets.large_worlds = world_set(config, seeds=(8000, 9200), batch_size=large, **larger)
+    sets.large_places = world_set(config, seeds=(5000, 5300), batch_size=large, **larger, **takes)
     sets.large_memory = world_set(
-        config, turns=2, seeds=(6000, 6200), batch_size=third // 2, **large, **memory
+        config, seeds=(6000, 6200), batch_size=large_memory, **larger, **remembering
     )
 
 
-def laptop_student(config: ConfigDict) -> None:
+def laptop_student(config: ConfigDict, batch_size: int = 5) -> None:
     """Two cores, a few minutes, on top of :func:`laptop`."""
     laptop(config)
     config.init_from = ""  # as its teacher
+    config.batch_size = batch_size
     config.distil.teacher = "default"
     config.tasks.extension_latents = (2, 3)
 
 
-def nano_student(config: ConfigDict) -> None:
+def nano_student(config: ConfigDict, batch_size: int = 5) -> None:
     """Seconds: an untrained teacher; worlds, larger places, and memory."""
-    laptop_student(config)
+    laptop_student(config, batch_size)
     nano(config, frames=9)
     config.distil.teacher = "random"
     config.tasks.extension_latents = (2, 2)

@@ -15,8 +15,10 @@ import numpy as np
 import optax
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from nano_batches import HEIGHT, WIDTH, batch_of
+from nano_batches import HEIGHT, TEXT_DIM, TEXT_TOKENS, WIDTH, batch_of
 
+from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.models import (
     CameraConfig,
     MMDiT,
@@ -28,9 +30,13 @@ from camctrl_jax.models import (
 )
 from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
-from camctrl_jax.parallel.sharding import distribute_batch, shardings_of
+from camctrl_jax.parallel.sharding import distribute, distribute_batch, shardings_of
 from camctrl_jax.training.condition_errors import ConditionConfig, bank_of
 from camctrl_jax.training.objectives.denoise import Denoise
+from camctrl_jax.training.objectives.distil import Distil
+from camctrl_jax.training.objectives.flow_map import FlowMap
+from camctrl_jax.training.program import Program
+from camctrl_jax.training.students import NULL_TEXT, TEACHER, Teacher
 from camctrl_jax.training.update import Update
 
 # Every kind of block: dual, single with cross-attention to the text, decoder.
@@ -80,6 +86,18 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
         mesh(fsdp=2, context=2, tensor=2),
         1,
     ),
+    "distil": (HEADS, one, 1),
+    "distil, all axes, scanned, accumulated": (
+        dataclasses.replace(HEADS, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
+        2,
+    ),
+    "flow map": (dataclasses.replace(HEADS, target_time=True), one, 1),
+    "flow map, all axes, scanned, accumulated": (
+        dataclasses.replace(HEADS, target_time=True, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
+        2,
+    ),
 }
 
 
@@ -102,6 +120,22 @@ def random_params(config: MMDiTConfig) -> dict:
     )
 
 
+def objective_of(kind: str, optimizer: optax.GradientTransformation, accumulate: int, **fields) -> Denoise:
+    update, vae = Update(optimizer, accumulate=accumulate), vae_preset("nano")
+    common = {"update": update, "vae": vae, **fields}
+    taught = {
+        "embedder": WordEmbedder(dim=TEXT_DIM, max_tokens=TEXT_TOKENS),
+        "teacher": Teacher("random", None, Guidance(2.0, 3.0)),
+        "teacher_steps": 8,
+        "valid_steps": (4,),
+    }
+    if kind == "distil":
+        return Distil(**common, **taught, method="progressive", steps=4)
+    if kind == "flow map":
+        return FlowMap(**common, **taught, method="flow_map", block=2)
+    return Denoise(**common, bank=BANK if kind == "bank" else None)
+
+
 def updated(
     config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int, kind: str
 ) -> tuple[np.ndarray, float, int]:
@@ -113,24 +147,24 @@ def updated(
     plain = mesh_config == one
     mesh = make_mesh(mesh_config, jax.devices()[:1] if plain else jax.devices())
     placement = placement_of(mesh, mesh_config.context_attention)
-    objective = Denoise(
-        Update(optimizer, accumulate=accumulate),
-        config,
-        vae_preset("nano"),
-        placement=placement,
-        bank=BANK if kind == "bank" else None,
-    )
+    objective = objective_of(kind, optimizer, accumulate, model=config, placement=placement)
+    frozen = {}
+    if kind in ("distil", "flow map"):
+        read = objective.frozen()
+        frozen = {role: read[role] for role in (TEACHER, NULL_TEXT)}
+        frozen = distribute(frozen, Program(objective, mesh).frozen_homes(frozen))
     params = random_params(config)
     state = objective.state(stack_layers(params, config) if config.scan_layers else params, jax.random.key(0))
     shardings = shardings_of(state, mesh)
     state = jax.device_put(state, shardings)
     step = jax.jit(objective.step, out_shardings=(shardings, None))
-    batch = batch_of(8, retrieved=RETRIEVED if kind in ("retrieved", "bank") else 0)
+    memory = RETRIEVED if kind in ("retrieved", "bank", "distil", "flow map") else 0
+    batch = batch_of(16 if kind == "flow map" else 8, retrieved=memory)
     if kind == "bank":
         batch |= {"condition_mask": np.arange(3) < np.full((8, 1), 2)}
     batch = distribute_batch(batch, mesh)
     for _ in range(2 if kind == "bank" else 1):
-        state, metrics = step(state, batch, jax.random.key(5), {})
+        state, metrics = step(state, batch, jax.random.key(5), frozen)
     held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
     after = unstack_layers(state.params, config) if config.scan_layers else state.params
     return flat(after) - flat(params), float(metrics["loss"]), held

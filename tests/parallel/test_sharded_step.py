@@ -33,6 +33,8 @@ CASES = [
     "retrieved, all axes, scanned, accumulated",
     "bank, all axes, accumulated",
     "camera, all axes, scanned",
+    "distil, all axes, scanned, accumulated",
+    "flow map, all axes, scanned, accumulated",
 ]
 
 

@@ -26,6 +26,18 @@ def test_schedule_has_the_papers_values():
     assert schedule(10_500) == pytest.approx(1e-5)
 
 
+def test_a_linear_decay_falls_evenly_to_its_end():
+    settings = OptimizerConfig(decay="linear", final_learning_rate=0.0)
+    schedule = learning_rate_schedule(settings, 10_500)
+    assert schedule(250) == pytest.approx(7.5e-5)
+    assert schedule(500) == pytest.approx(1e-4)
+    assert schedule(3000) == pytest.approx(7.5e-5)
+    assert schedule(10_500) == pytest.approx(0.0, abs=1e-12)
+    assert learning_rate_schedule(OptimizerConfig(decay="linear", warmup_steps=0), 100)(0) == 1e-4
+    with pytest.raises(ValueError, match=r"optimizer\.decay='step' is unknown; choose one of cosine, linear"):
+        OptimizerConfig(decay="step")
+
+
 def test_a_run_shorter_than_its_warm_up_is_refused_with_a_remedy():
     with pytest.raises(ValueError, match=r"warmup_steps=500 .* --config.optimizer.warmup_steps=10"):
         learning_rate_schedule(OptimizerConfig(), 100)
