@@ -87,16 +87,20 @@ def motif_2b(config: ConfigDict) -> None:
 
 def worlds(config: ConfigDict) -> None:
     """One GPU or a few: the sets of stage 2, half of the clips a step. Relativistic, a logit a latent frame;
-    a quarter of the weight on clips with the cameras of others.
+    half a weight on clips with the cameras of others.
+
+    The critic sees four clips for each: true, made, moved, and with a wrong camera. In two parts a step takes
+    the memory of one of stage 2; more devices can do without.
     """
     variants.student_of_worlds(config)
-    variants.student_sets(config, batch_size=60)
+    variants.student_sets(config, 60, long=30, memory=40, large=20, large_memory=10, large_turns=2)
+    config.accumulate = 2
     config.steps = 3000
     config.checkpoint_every = 500
     config.held_out.every = 250
     _alternating(config, rate=5e-5)
-    config.adversarial.penalty_every = 5
-    config.adversarial.wrong_camera = 0.25
+    config.adversarial.critic_first = 100
+    config.adversarial.wrong_camera = 0.5
 
 
 def worlds_cpu(config: ConfigDict) -> None:
@@ -131,7 +135,7 @@ def consistency_worlds(config: ConfigDict) -> None:
     """Where ``worlds`` starts: the sets of stage 2, with fewer clips."""
     _before(config)
     variants.student_of_worlds(config)
-    variants.student_sets(config, batch_size=120)
+    variants.student_sets(config, 120, long=60, memory=80, large=40, large_memory=20, large_turns=2)
 
 
 def consistency_worlds_cpu(config: ConfigDict) -> None:
