@@ -333,3 +333,20 @@ def test_its_work_counts_both_networks():
     one = OBJECTIVE.work(batch_of(1)).flops
     fewer = replace(OBJECTIVE, settings=replace(SETTINGS, fake_penalty=0.0, wrong_camera=0.0))
     assert one / fewer.work(batch_of(1)).flops == pytest.approx((3 * 6 + 2 + 2) / (3 * 4 + 2 + 2))
+
+
+def test_its_step_is_known_before_there_are_arrays():
+    """What a pod report compiles: shapes of both networks, of what is frozen, and where they live."""
+    program = Program(OBJECTIVE, make_mesh(MeshConfig(), jax.devices()[:1]))
+    state = program.abstract_state
+    own, critic = (
+        sum(leaf.size for leaf in jax.tree.leaves(params))
+        for params in (state.params, state.others[DISCRIMINATOR].params["backbone"])
+    )
+    assert 0.9 * own < critic < own
+    assert OBJECTIVE.frozen_shapes().keys() == {"autoencoder"}
+    fields = {name: (array.shape, array.dtype) for name, array in batch_of(5).items()}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    fields = program.abstract_batch(fields)
+    lowered = program.jitted_step.lower(state, fields, key, OBJECTIVE.frozen_shapes())
+    assert lowered.out_info[1].keys() >= {"loss", "critic_loss", "gap", "penalty", "camera_gap"}
