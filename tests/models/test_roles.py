@@ -24,6 +24,7 @@ EVERYTHING = {
     "text_cross_attention_dual": True,
     "text_cross_attention_single": True,
     "image_dim": 32,
+    "target_time": True,
     "camera": CameraConfig(encoder="deep", injection="every"),
 }
 
@@ -90,4 +91,4 @@ def test_a_name_without_a_role_is_refused(name):
 
 def test_parts_that_are_named_are_there():
     assert set(ENCODER_PARTS) <= VAE(vae_preset("nano")).abstract_params().keys()
-    assert set(ADDED_PARTS) <= MMDiT(mmdit_preset("nano")).abstract_params().keys()
+    assert set(ADDED_PARTS) <= MMDiT(mmdit_preset("nano", target_time=True)).abstract_params().keys()

@@ -33,7 +33,8 @@ def test_a_linear_decay_falls_evenly_to_its_end():
     assert schedule(500) == pytest.approx(1e-4)
     assert schedule(3000) == pytest.approx(7.5e-5)
     assert schedule(10_500) == pytest.approx(0.0, abs=1e-12)
-    assert learning_rate_schedule(OptimizerConfig(decay="linear", warmup_steps=0), 100)(0) == 1e-4
+    at_once = learning_rate_schedule(OptimizerConfig(decay="linear", warmup_steps=0), 100)
+    assert at_once(0) == pytest.approx(1e-4)
     with pytest.raises(ValueError, match=r"optimizer\.decay='step' is unknown; choose one of cosine, linear"):
         OptimizerConfig(decay="step")
 

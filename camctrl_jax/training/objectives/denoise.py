@@ -217,14 +217,8 @@ class Denoise(Objective):
                 if retrieved is None
                 else (inputs["retrieved_world_from_camera"], inputs["retrieved_intrinsics"]),
             )
-        window = Condition(
-            inputs["text"],
-            inputs["text_mask"],
-            plucker,
-            inputs["latents"],
-            inputs["condition_mask"],
-            until=inputs.get("until"),
-        )
+        text, clean = (inputs["text"], inputs["text_mask"]), (inputs["latents"], inputs["condition_mask"])
+        window = Condition(*text, plucker, *clean, until=inputs.get("until"))
         if retrieved is None:
             return window
         given = jnp.ones(retrieved.shape[:2], bool)
