@@ -15,6 +15,7 @@ from camctrl_jax.pod_report.compiling import (
     Memory,
     Report,
     batch_of,
+    compile_step,
     config_of,
     program_of,
     stand_in_attention,
@@ -173,3 +174,18 @@ def test_an_objective_without_a_formula_is_refused():
     run = program_of(config, Machine("here", CHIPS["v5e"], jax.devices()[:1]))
     with pytest.raises(ConfigError, match="there is no formula for what its steps take"):
         step_of(config, run, {})
+
+
+@pytest.mark.parametrize("name", ["progressive", "flow_map"])
+def test_a_report_of_a_student_holds_its_teacher_and_reads_none(name):
+    config = config_of(f"configs/distill_{name}.py:nano", ["--config.distil.teacher=nowhere"])
+    machine = Machine("here", CHIPS["v5e"], jax.devices()[:1])
+    run = program_of(config, machine)
+    shapes = run.objective.frozen_shapes()
+    assert set(shapes) == {"autoencoder", "teacher", "null_text"}
+    held = jax.tree.leaves(run.frozen_homes(shapes)["teacher"])
+    assert len(held) == len(jax.tree.leaves(shapes["teacher"]))
+    state = jax.eval_shape(run.objective.init, jax.random.key(0))
+    trained = {leaf: shape for leaf, shape in state.items() if leaf != "target_time_embed"}
+    assert jax.tree.map(lambda x: x.shape, shapes["teacher"]) == jax.tree.map(lambda x: x.shape, trained)
+    assert compile_step(config, run, machine, "latents").step.work.flops > 0
