@@ -11,6 +11,7 @@ A config file is a recipe; what follows the colon is its variant:
 
   configs/distill_progressive.py   a student of half as many steps, guidance folded in
   configs/distill_flow_map.py      a student for any number of steps
+  configs/distill_apt.py           a student of one step, in two runs
 
   (none)        full size, on datasets that `python -m camctrl_jax.build_dataset` made
   :worlds       one GPU, on procedural worlds: no data to download

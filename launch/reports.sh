@@ -34,4 +34,6 @@ report stage2_8b_v6e stage2.py v6e:8x16
 report stage2_8b_h100 stage2.py h100x128
 report distill_progressive_2b_h100 distill_progressive.py:motif_2b h100x128
 report distill_flow_map_2b_h100 distill_flow_map.py:motif_2b h100x128
+report distill_consistency_2b_h100 distill_apt.py:consistency_motif_2b h100x128
+report distill_apt_2b_h100 distill_apt.py:motif_2b h100x128
 exit $failed

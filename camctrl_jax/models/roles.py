@@ -56,6 +56,7 @@ def _layer(names: str, kernel: Role, bias: Role | None = None) -> tuple[tuple[st
 
 
 _BLOCK = r"(single_)?transformer_blocks_\d+(_to_\d+)?"
+_HEAD = r"judgement\.head_\d+"
 _STAGE = r"(encoder|decoder)"
 _RESIDUAL = rf"{_STAGE}\.(mid_block\.resnets_\d+|down_blocks_\d+|up_blocks_\d+\.resnets_\d+)"
 _ATTENTION = rf"{_STAGE}\.(mid_block\.attentions_\d+|down_blocks_\d+)"
@@ -89,6 +90,13 @@ _ROWS: tuple[tuple[str, Role], ...] = (
     # Its rows are [attention | MLP]: a cut of all of them fits neither part.
     *_layer(rf"{_BLOCK}\.proj_out", Role(matrix=True, axes=("whole", "width"))),
     *_layer("proj_out", Role(matrix=True, axes=("whole", "width"), edge=True)),
+    # What a critic adds to it
+    (rf"{_HEAD}\.query", _VECTOR32),
+    (rf"{_HEAD}\.norm_(tokens|query|mlp|q|k)\.scale", _VECTOR32),
+    *_layer(rf"{_HEAD}\.(to_[qkv]|mlp_in)", _INTO),
+    *_layer(rf"{_HEAD}\.(to_out_0|mlp_out)", _BACK),
+    (r"judgement\.norm_logit\.(scale|bias)", _VECTOR32),
+    *_layer(r"judgement\.logit", replace(_INTO32, edge=True)),
     # The autoencoder
     *_layer(rf"{_STAGE}\.conv_(in|out)", replace(_INTO, edge=True)),
     *_layer(r"(post_)?quant_conv", _INTO),

@@ -108,7 +108,7 @@ def _architecture_of(spec: str) -> Architecture:
     if vae is None:  # a run of the transformer stands for its autoencoder
         with contextlib.suppress(WeightsError):
             vae = open_vae(spec).vae_config
-    return Architecture(vae, opened.mmdit_config)
+    return Architecture(vae, opened.mmdit_config, distilled=opened.distilled)
 
 
 def _created(program: Program, given: Params, new: set[str], key: Array) -> TrainState:
@@ -124,8 +124,10 @@ def _created(program: Program, given: Params, new: set[str], key: Array) -> Trai
     # Donated, so that a large model is not held a second time. Not where layers get stacked: nothing can
     # take over their buffers, and JAX warns of each.
     donated = () if program.objective.scanned is not None else (0,)
+    others = program.objective.starting_others(program.mesh)
+    others = distribute(others, shardings_of(others, program.mesh))
     create = jax.jit(program.create, donate_argnums=donated, out_shardings=program.shardings)
-    return create(given | drawn, key)
+    return create(given | drawn, key, others)
 
 
 def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[str]]:

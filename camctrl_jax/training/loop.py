@@ -40,7 +40,9 @@ BAD_CLIPS_FILE = "bad_clips.{process}.json"  # every process reads its own clips
 
 
 class NonFiniteLoss(UserError):
-    """Loss or gradient became NaN or infinite; says at which step and where the batch is described."""
+    """A loss or a gradient, of whatever network a step trains, became NaN or infinite; says at which step and
+    where the batch is described.
+    """
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,13 @@ def _idle(pending: deque[_Pending]) -> bool:
     return not pending or all(value.is_ready() for value in pending[-1].metrics.values())
 
 
+def _broken(name: str, value: float) -> bool:
+    """Whether a metric is one that may not be what it is: the loss or the gradient of one of the networks.
+    Others are means of shares of a batch, which may be empty.
+    """
+    return name.endswith(("loss", "grad_norm")) and not math.isfinite(value)
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -318,11 +327,9 @@ class _Log:
         """Take in the metrics of a step that is (nearly) done."""
         step, metrics, batch, clips, work = done
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-        broken = [
-            name for name in ("loss", "grad_norm") if name in values and not math.isfinite(values[name])
-        ]
+        broken = [name for name, value in values.items() if _broken(name, value)]
         if broken:
-            raise self._non_finite(step, broken[0], values, batch)
+            raise self._non_finite(step, broken, values, batch)
         for name, value in values.items():
             if math.isfinite(value):  # a share of the batch may be empty, and its mean undefined
                 self._sums.setdefault(name, []).append(value)
@@ -368,7 +375,9 @@ class _Log:
             self._run.progress.say(f"{len(bad)} clips could not be used, others stood in for them: {path}")
         self._listed = len(bad)
 
-    def _non_finite(self, step: int, name: str, values: dict[str, float], batch: Batch) -> NonFiniteLoss:
+    def _non_finite(
+        self, step: int, broken: list[str], values: dict[str, float], batch: Batch
+    ) -> NonFiniteLoss:
         path = self._run.run_dir / BAD_BATCH_FILE
         report = {
             "step": step,
@@ -377,8 +386,9 @@ class _Log:
         }
         if self._writing:
             write_json(path, report)
+        found = ", ".join(f"{name} is {values[name]}" for name in broken)
         return NonFiniteLoss(
-            f"{name} is {values[name]} at step {step}. The clips of its batch are listed in {path}; the last "
+            f"{found} at step {step}. The clips of its batch are listed in {path}; the last "
             "checkpoint is untouched. Look at these clips, or continue from the checkpoint with a lower "
             "--config.optimizer.learning_rate or --config.optimizer.clip_norm."
         )

@@ -134,6 +134,13 @@ class Objective(abc.ABC):
         del key
         return create_state(params, self.update.optimizer)
 
+    def starting_others(self, mesh: Mesh) -> dict[str, Params]:
+        """By role in ``TrainState.others``: top-level parts of parameters, one entry per layer, that a fresh
+        run reads from weights in place of what :meth:`state` made.
+        """
+        del mesh
+        return {}
+
     def metrics(self, aside: Aside, batch: Batch) -> Metrics:
         """f32 [] each, to log beside ``loss`` and ``grad_norm``; NaN where a batch has none."""
         del batch
@@ -150,8 +157,14 @@ class Objective(abc.ABC):
         new_state, aside, metrics = self.update.minimise(state, partial(self.loss, frozen=frozen), examples)
         return new_state, metrics | self.metrics(aside, batch)
 
+    def measured(self, state: TrainState) -> Params:
+        """What :meth:`measure` looks at: the average."""
+        return state.ema
+
     def measure(self, params: Params, batch: Batch, key: Array, frozen: Frozen) -> Metrics:
-        """``loss`` and the metrics of a batch that is not trained on, f32 []."""
+        """``loss`` and the metrics of a batch that is not trained on, f32 []; ``params`` of
+        :meth:`measured`.
+        """
         value, aside = self.loss(params, self.examples(batch, key, frozen).inputs, frozen)
         return {"loss": value} | self.metrics(aside, batch)
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -39,11 +39,22 @@ class Program:
     mesh: Mesh
     traced: bool = False
 
-    def create(self, params: Params, key: Array) -> TrainState:
-        """The state, in the form of the step, of parameters with one entry per layer."""
+    def create(self, params: Params, key: Array, others: Mapping[str, Params] | None = None) -> TrainState:
+        """The state, in the form of the step, of parameters with one entry per layer.
+
+        Args:
+            params: of the network that the run is for.
+            key: for what is drawn.
+            others: of ``Objective.starting_others``.
+        """
         if self.objective.scanned is not None:
-            params = stack_state(params, self.objective.scanned)
-        return self.objective.state(params, key)
+            params, others = (stack_state(tree, self.objective.scanned) for tree in (params, others))
+        state = self.objective.state(params, key)
+        begun = {
+            role: replace(state.others[role], params=state.others[role].params | parts)
+            for role, parts in (others or {}).items()
+        }
+        return replace(state, others=state.others | begun)
 
     @cached_property
     def abstract_params(self) -> Any:

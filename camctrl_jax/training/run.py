@@ -290,7 +290,7 @@ def _sample_of(
 
 
 def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: Any) -> Any:
-    """The callback that measures the average on clips that are not trained on, or None.
+    """The callback that measures what the objective looks at on clips that are not trained on, or None.
 
     Noise and times of a batch follow from its number alone, so values of different steps, runs and seeds
     compare. Where there are several sets of worlds, of each set alone, and the mean over sets.
@@ -313,10 +313,11 @@ def _measure_of(config: ConfigDict, program: Program, frozen: Frozen, encoder: A
 
     def measure(state: TrainState) -> dict[str, float]:
         numbers, own = itertools.count(), {}
+        looked_at = program.objective.measured(state)
         for name, batches in sets.items():
             own[name] = means(
                 [
-                    jax.device_get(program.jitted_measure(state.ema, batch, key_of(next(numbers)), frozen))
+                    jax.device_get(program.jitted_measure(looked_at, batch, key_of(next(numbers)), frozen))
                     for batch in batches
                 ]
             )

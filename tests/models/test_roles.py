@@ -15,6 +15,7 @@ from camctrl_jax.models import (
     mmdit_preset,
     vae_preset,
 )
+from camctrl_jax.models.critic import Critic, CriticConfig
 from camctrl_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from camctrl_jax.models.presets import CLIP_FEATURES_PRESETS, MMDIT_PRESETS, VAE_PRESETS
 from camctrl_jax.models.roles import ADDED_PARTS, ENCODER_PARTS, dotted, find_role, role_of
@@ -43,6 +44,10 @@ def networks():
         yield VAE(vae_preset(name)).abstract_params()
     yield VAE(vae_preset("nano", attn_scales=(0.5,))).abstract_params()
     yield dict(zip(("image", "video"), discriminators()))
+    for changes in ({}, {"scan_layers": True}):
+        critic = Critic(CriticConfig(mmdit_preset("nano", **changes)))
+        backbone = MMDiT(critic.config.backbone).abstract_params()
+        yield jax.eval_shape(critic.init_params, jax.random.key(0), backbone)
     for name in CLIP_FEATURES_PRESETS:
         yield ClipFeatureNetwork(clip_features_preset(name)).abstract_params()
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from nano_batches import HEIGHT, TEXT_DIM, TEXT_TOKENS, WIDTH, batch_of
 
 from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.diffusion.adversarial import AdversarialConfig
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.models import (
     CameraConfig,
@@ -25,17 +26,21 @@ from camctrl_jax.models import (
     MMDiTConfig,
     mmdit_preset,
     stack_layers,
-    unstack_layers,
+    unstack_state,
     vae_preset,
 )
+from camctrl_jax.models.critic import Critic, CriticConfig
 from camctrl_jax.parallel.activations import placement_of
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.parallel.sharding import distribute, distribute_batch, shardings_of
 from camctrl_jax.training.condition_errors import ConditionConfig, bank_of
+from camctrl_jax.training.objectives.adversarial import Adversarial
+from camctrl_jax.training.objectives.consistency import Consistency
 from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.objectives.distil import Distil
 from camctrl_jax.training.objectives.flow_map import FlowMap
 from camctrl_jax.training.program import Program
+from camctrl_jax.training.state import TrainState
 from camctrl_jax.training.students import NULL_TEXT, TEACHER, Teacher
 from camctrl_jax.training.update import Update
 
@@ -92,6 +97,19 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
         mesh(fsdp=2, context=2, tensor=2),
         2,
     ),
+    "consistency": (HEADS, one, 1),
+    "consistency, all axes, scanned, accumulated": (
+        dataclasses.replace(HEADS, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
+        2,
+    ),
+    "adversarial": (HEADS, one, 1),
+    "adversarial, data": (HEADS, mesh(data=8), 1),
+    "adversarial, all axes, scanned, accumulated": (
+        dataclasses.replace(HEADS, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
+        2,
+    ),
     "flow map": (dataclasses.replace(HEADS, target_time=True), one, 1),
     "flow map, all axes, scanned, accumulated": (
         dataclasses.replace(HEADS, target_time=True, scan_layers=True),
@@ -102,7 +120,8 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
 
 
 def flat(params: dict) -> np.ndarray:
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(params))])
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(params))]
+    return np.concatenate([np.zeros(0, np.float32), *leaves])
 
 
 def random_params(config: MMDiTConfig) -> dict:
@@ -131,6 +150,16 @@ def objective_of(kind: str, optimizer: optax.GradientTransformation, accumulate:
     }
     if kind == "distil":
         return Distil(**common, **taught, method="progressive", steps=4)
+    if kind == "consistency":
+        return Consistency(**common, **taught | {"valid_steps": (1,)}, method="consistency")
+    if kind == "adversarial":
+        del taught["teacher_steps"]
+        critic = Critic(CriticConfig(fields["model"]), placement=fields["placement"])
+        # A large step sideways: the difference of nearly equal logits would be mostly rounding.
+        losses = AdversarialConfig(penalty=1.0, sigma=1.0, fake_penalty=0.5, wrong_camera=0.5)
+        return Adversarial(
+            **common, **taught, method="adversarial", settings=losses, critic=critic, critic_update=update
+        )
     if kind == "flow map":
         return FlowMap(**common, **taught, method="flow_map", block=2)
     return Denoise(**common, bank=BANK if kind == "bank" else None)
@@ -139,8 +168,9 @@ def objective_of(kind: str, optimizer: optax.GradientTransformation, accumulate:
 def updated(
     config: MMDiTConfig, mesh_config: MeshConfig, accumulate: int, kind: str
 ) -> tuple[np.ndarray, float, int]:
-    """(parameter changes of one step, one entry per layer; its loss; entries that one device holds). With an
-    error bank two steps of extensions, of which the second is disturbed with errors of the first.
+    """(parameter changes of one step, of all networks, one entry per layer; its loss; entries that one device
+    holds). With an error bank two steps of extensions, of which the second is disturbed with errors of the
+    first.
     """
     # Plain gradient descent: Adam would turn rounding of vanishing gradients into full steps.
     optimizer = optax.sgd(0.1)
@@ -149,16 +179,17 @@ def updated(
     placement = placement_of(mesh, mesh_config.context_attention)
     objective = objective_of(kind, optimizer, accumulate, model=config, placement=placement)
     frozen = {}
-    if kind in ("distil", "flow map"):
+    if kind in ("distil", "flow map", "consistency"):
         read = objective.frozen()
         frozen = {role: read[role] for role in (TEACHER, NULL_TEXT)}
         frozen = distribute(frozen, Program(objective, mesh).frozen_homes(frozen))
     params = random_params(config)
     state = objective.state(stack_layers(params, config) if config.scan_layers else params, jax.random.key(0))
     shardings = shardings_of(state, mesh)
+    others = flat(networks(state, config)[1])
     state = jax.device_put(state, shardings)
     step = jax.jit(objective.step, out_shardings=(shardings, None))
-    memory = RETRIEVED if kind in ("retrieved", "bank", "distil", "flow map") else 0
+    memory = 0 if kind in ("dual", "heads", "camera") else RETRIEVED
     batch = batch_of(16 if kind == "flow map" else 8, retrieved=memory)
     if kind == "bank":
         batch |= {"condition_mask": np.arange(3) < np.full((8, 1), 2)}
@@ -166,8 +197,15 @@ def updated(
     for _ in range(2 if kind == "bank" else 1):
         state, metrics = step(state, batch, jax.random.key(5), frozen)
     held = sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.params))
-    after = unstack_layers(state.params, config) if config.scan_layers else state.params
-    return flat(after) - flat(params), float(metrics["loss"]), held
+    after, others_after = networks(state, config)
+    changes = flat(after) - flat(params), flat(others_after) - others
+    return np.concatenate(changes), float(metrics["loss"]), held
+
+
+def networks(state: TrainState, config: MMDiTConfig) -> tuple[dict, dict]:
+    """Parameters of the network that the run is for, and of others, one entry per layer."""
+    trained = state.params, {role: other.params for role, other in state.others.items()}
+    return unstack_state(trained, config) if config.scan_layers else trained
 
 
 def main() -> None:

@@ -34,6 +34,9 @@ CASES = [
     "bank, all axes, accumulated",
     "camera, all axes, scanned",
     "distil, all axes, scanned, accumulated",
+    "consistency, all axes, scanned, accumulated",
+    "adversarial, data",
+    "adversarial, all axes, scanned, accumulated",
     "flow map, all axes, scanned, accumulated",
 ]
 

@@ -244,6 +244,18 @@ def test_a_gradient_that_is_not_finite_counts_too(tmp_path):
         run(tmp_path, LoopConfig(steps=10), step_function=jax.jit(step))
 
 
+@pytest.mark.parametrize("name", ["critic_loss", "critic_grad_norm"])
+def test_a_second_network_that_is_not_finite_counts_too(tmp_path, name):
+    def step(state, batch, rng):
+        state, metrics = fit_mean(state, batch, rng)
+        share = jnp.where(state.step == 2, jnp.nan, 1.0)  # a mean over an empty share of the batch may be NaN
+        return state, metrics | {name: jnp.where(state.step == 3, jnp.nan, 1.0), "loss_labelled": share}
+
+    with pytest.raises(NonFiniteLoss, match=f"{name} is nan at step 3"):
+        run(tmp_path, LoopConfig(steps=10, checkpoint_every=1), step_function=jax.jit(step))
+    assert checkpoint_steps(tmp_path) == [1, 2]
+
+
 def test_a_full_disk_ends_the_run_with_the_earlier_checkpoint_in_place(tmp_path, monkeypatch):
     save = Recorded.save
 

@@ -104,15 +104,14 @@ def test_it_is_sharded(tmp_path):
 
 
 def test_an_objective_is_a_file_of_its_folder():
-    assert objective_names() == ("autoencode", "constant", "denoise", "distil", "flow_map", "label")
+    names = ("adversarial", "autoencode", "consistency", "constant", "denoise", "distil", "flow_map", "label")
+    assert objective_names() == names
     for name in objective_names():
         module = objective_module(name)
         assert callable(module.build)
         assert callable(module.check)
         assert all(isinstance(group, dict) for group in module.settings().values())
-    with pytest.raises(
-        InvalidValue, match=r"'vae': expected one of autoencode, constant, denoise, distil, flow_map, label"
-    ):
+    with pytest.raises(InvalidValue, match=rf"'vae': expected one of {', '.join(names)}"):
         objective_module("vae")
 
 

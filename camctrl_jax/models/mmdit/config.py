@@ -119,5 +119,10 @@ class MMDiTConfig:
         check_remat(self.remat)
 
     @property
+    def depth(self) -> int:
+        """Blocks of all kinds."""
+        return self.num_dual + self.num_single
+
+    @property
     def mlp_dim(self) -> int:
         return int(self.width * self.mlp_ratio)

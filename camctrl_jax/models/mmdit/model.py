@@ -11,6 +11,7 @@ float32.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -40,10 +41,23 @@ from camctrl_jax.models.mmdit.layers import (
     valid_first,
 )
 from camctrl_jax.models.mmdit.stacking import equal_blocks, stack_name, unstack_layers
-from camctrl_jax.models.placement import ONE_DEVICE, Placement, check_streams, join, join_tables
+from camctrl_jax.models.placement import ONE_DEVICE, Placement, check_streams, join, join_tables, split
 from camctrl_jax.models.remat import rematerialised
 
 _zeros = nn.initializers.zeros
+
+
+class _Tapped:
+    """Video tokens [B, V, D] after the blocks whose numbers are wanted, as far as they have run."""
+
+    def __init__(self, wanted: tuple[int, ...]) -> None:
+        self.wanted = frozenset(wanted)
+        self.found: dict[int, Array] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether something was wanted and all of it is there."""
+        return bool(self.wanted) and self.wanted == self.found.keys()
 
 
 class MMDiT(nn.Module):
@@ -70,8 +84,9 @@ class MMDiT(nn.Module):
         image: Array | None = None,
         retrieved: int = 0,
         until: Array | None = None,
-    ) -> Array:
-        """Predict the velocity.
+        taps: tuple[int, ...] = (),
+    ) -> Array | list[Array]:
+        """Predict the velocity, or tell what stands between the blocks.
 
         Args:
             latents: [B, L, h, w, in_channels]: noisy latent | clean condition latent | mask.
@@ -84,12 +99,17 @@ class MMDiT(nn.Module):
             retrieved: how many latent frames at the front are retrieved ones, of any time outside the window
               that follows them: they have rotary times of their own, the window's are what they are alone.
             until: f32 [B] in [0, 1), the time that a step leads to, of a flow map; others do not read it.
+            taps: numbers of blocks, from 1 for the first to ``config.depth`` for the last: the video tokens
+              after these are returned in place of the velocity, and nothing after the last of them runs.
 
-        Returns: f32 [B, L, h, w, out_channels].
+        Returns: f32 [B, L, h, w, out_channels]; with ``taps`` [B, V, D] in ``dtype`` for each.
         Raises: ValueError if shapes and configuration disagree.
         """
         config, dtype, place = self.config, self.dtype, self.placement
         grid = self._check(latents, text, plucker, image)
+        if any(not 1 <= number <= config.depth for number in taps):
+            raise InvalidValue(f"taps={taps}: expected numbers of blocks, from 1 to {config.depth}.")
+        tapped = _Tapped(taps)
         if retrieved and (config.patch[0] != 1 or not 0 < retrieved < grid[0]):
             raise InvalidValue(
                 f"{retrieved} of {grid[0]} latent frames are said to be retrieved ones: expected fewer than "
@@ -131,19 +151,21 @@ class MMDiT(nn.Module):
 
         video = tokens
         read = conditioning(*streams[1:])
-        dual = self._run_layers(DualBlock, "transformer_blocks", range(config.num_dual), streams)
+        dual = self._run_layers(DualBlock, "transformer_blocks", range(config.num_dual), streams, tapped)
         video, context = dual((video, context), read, injected.get("dual"))
         first_decoder = config.num_single - config.num_decoder
         name = "single_transformer_blocks"
-        if first_decoder:
-            single = self._run_layers(SingleBlock, name, range(first_decoder), streams)
+        if first_decoder and not tapped.complete:
+            single = self._run_layers(SingleBlock, name, range(first_decoder), streams, tapped)
             video = single(join([video, context], place.parts), read, injected.get("single"))
-        if config.num_decoder:
+        if config.num_decoder and not tapped.complete:
             indices = range(first_decoder, config.num_single)
             twice = (video_tokens, video_tokens)
-            decoder = self._run_layers(SingleBlock, name, indices, twice, decoder=True)
+            decoder = self._run_layers(SingleBlock, name, indices, twice, tapped, decoder=True)
             # The stream restarts from the patch embedding; what was computed so far becomes its context.
             video = decoder(join([tokens, video], place.parts), conditioning(video_tokens))
+        if taps:
+            return [place.constrain(tapped.found[number], "batch", "tokens", None) for number in taps]
         video = place.constrain(video, "batch", "tokens", None)
 
         video = OutputNorm(dtype, place, name="norm_out")(video, time)
@@ -253,13 +275,20 @@ class MMDiT(nn.Module):
         return context, streams, lengths
 
     def _run_layers(
-        self, block: type[nn.Module], name: str, indices: range, streams: tuple[int, ...], **attributes: Any
+        self,
+        block: type[nn.Module],
+        name: str,
+        indices: range,
+        streams: tuple[int, ...],
+        tapped: _Tapped,
+        **attributes: Any,
     ) -> Callable[..., Any]:
         """A function (carry, conditioning, camera) -> carry that applies blocks ``name``_i for i in
         ``indices`` in order. Of single blocks it gives the first of ``streams``. ``camera`` are the blocks'
-        projections of camera features, or None.
+        projections of camera features, or None. ``tapped`` is handed what stands after the blocks it wants.
         """
         config, shape = self.config, (self.dtype, self.placement, streams)
+        first = 1 if block is DualBlock else 1 + config.num_dual  # number of the block with index 0
         alone = rematerialised(block, config.remat, scanned=False)
         equal = equal_blocks(indices) if block is SingleBlock else indices
 
@@ -273,6 +302,33 @@ class MMDiT(nn.Module):
             )
             return layers(config, *shape, name=stack_name(name, equal), **attributes)
 
+        def tap(index: int, carry: Any) -> None:
+            if first + index not in tapped.wanted:
+                return
+            if block is SingleBlock and index in equal:
+                lengths = (streams[0], sum(streams[1:]))
+                tapped.found[first + index] = split(carry, lengths, self.placement.parts)[0]
+            else:  # a narrow block gives the video alone
+                tapped.found[first + index] = carry[0] if block is DualBlock else carry
+
+        def in_pieces(carry: Any, conditioning: Conditioning, camera: CameraWeights | None) -> Any:
+            """The scan, interrupted where something is to be tapped."""
+            stacked = self.get_variable("params", stack_name(name, equal)), camera
+            layer = rematerialised(block, config.remat, scanned=True)(
+                config, *shape, parent=None, **attributes
+            )
+
+            def body(carry: Any, weights: Any) -> tuple[Any, None]:
+                params, *rest = weights if camera is not None else weights[:1]
+                return layer.apply({"params": params}, carry, conditioning, *rest)
+
+            ends = [i + 1 for i in equal if first + i in tapped.wanted]
+            for start, stop in itertools.pairwise(sorted({equal.start, *ends, equal.stop})):
+                part = slice(start - equal.start, stop - equal.start)
+                carry, _ = jax.lax.scan(body, carry, jax.tree.map(lambda x, part=part: x[part], stacked))
+                tap(stop - 1, carry)
+            return carry
+
         def run(carry: Any, conditioning: Conditioning, camera: CameraWeights | None = None) -> Any:
             def of(part: int | slice) -> tuple[CameraWeights, ...]:
                 """The last argument of blocks, counted from the first of ``indices``; none without camera."""
@@ -280,12 +336,17 @@ class MMDiT(nn.Module):
 
             rest = indices
             if config.scan_layers and equal:
-                carry, _ = scanned(camera)(carry, conditioning, *of(slice(len(equal))))
+                if any(first + i in tapped.wanted for i in equal):
+                    weights = of(slice(len(equal)))
+                    carry = in_pieces(carry, conditioning, weights[0] if weights else None)
+                else:
+                    carry, _ = scanned(camera)(carry, conditioning, *of(slice(len(equal))))
                 rest = indices[len(equal) :]
             for i in rest:
                 narrow = {} if i in equal else {"narrow": True}
                 layer = alone(config, *shape, name=f"{name}_{i}", **narrow, **attributes)
                 carry, _ = layer(carry, conditioning, *of(i - indices.start))
+                tap(i, carry)
             return carry
 
         return run

@@ -1,0 +1,445 @@
+"""Adversarial post-training: a model of one step, judged against true clips by a critic that is trained with
+it.
+
+The second half of APT (arXiv 2501.08316); ``consistency`` is the first. The generator is G(z, c) = z - v(z,
+c, 1), and starts as a model that makes clips in one step (``config.init_from``). The critic
+(``camctrl_jax.models.critic``) starts as the diffusion model itself (``config.distil.teacher``). Both are
+told all there is: text, cameras, and what is given, clean. A step is an update of the critic and then one of
+the generator, in one program: a checkpoint holds both networks at the same step, and nothing can come
+between.
+
+Axes: B batch, L latent frames of the window, R retrieved ones, h w latent height and width, C latent
+channels, F logits of a sample.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from camctrl_jax.checkpoints.architecture import Architecture
+from camctrl_jax.checkpoints.weights import Weights
+from camctrl_jax.data.stream import Batch
+from camctrl_jax.diffusion.adversarial import (
+    AdversarialConfig,
+    critic_loss,
+    critic_times,
+    generated,
+    generator_loss,
+    mean_over,
+    means_of_samples,
+    penalty,
+    wrong_camera_loss,
+)
+from camctrl_jax.diffusion.condition import Condition
+from camctrl_jax.errors import InvalidValue
+from camctrl_jax.models.critic import LOGITS, Critic, CriticConfig, read_by_critics
+from camctrl_jax.models.placement import Placement
+from camctrl_jax.sampling.pipeline import Denoiser
+from camctrl_jax.training import students
+from camctrl_jax.training.objective import Frozen, Metrics, Work
+from camctrl_jax.training.objectives.denoise import Denoise
+from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
+from camctrl_jax.training.state import Params, Trained, TrainState, create_state, global_norm
+from camctrl_jax.training.students import Student
+from camctrl_jax.training.update import Aside, Examples, Update
+from camctrl_jax.training.values import ConfigError, mmdit_config, require
+
+DISCRIMINATOR = "discriminator"  # the role of the critic in the state
+
+# Folded into a step's key, beside what denoising folds: for the critic's random numbers, and the generator's.
+_CRITIC_KEY, _GENERATOR_KEY = 10, 11
+_WRONG = "wrong_"  # of fields of another sample
+_CAMERAS = ("world_from_camera", "intrinsics")
+_START = (
+    "adversarial post-training starts from a student that makes clips in one step; train it with a variant "
+    "'consistency' of configs/distill_apt.py, and name it with --config.init_from="
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Student):
+    """A generator of one step and its critic.
+
+    Metrics: ``loss`` and ``grad_norm`` are the generator's; ``critic_loss``, ``critic_grad_norm``, the mean
+    logits ``real_logit`` and ``fake_logit`` and their difference ``gap``, and ``penalty`` (before lambda) the
+    critic's. On held-out clips, and in training with wrong cameras, ``camera_gap`` is the mean of D(x, s) -
+    D(x, s_wrong) over labelled clips: 0 for a critic that ignores the camera. A ``gap`` that is larger in
+    training than on held-out clips is a critic that knows its clips by heart.
+
+    Attributes:
+        settings: the losses.
+        critic: the discriminator.
+        critic_update: how its gradients become parameters; it has no average.
+        critic_first: updates of the critic before the generator's first.
+        critic_shift: timestep shift of the times that the critic is told; None follows the tokens.
+    """
+
+    settings: AdversarialConfig = field(default_factory=AdversarialConfig)
+    critic: Critic
+    critic_update: Update
+    critic_first: int = 0
+    critic_shift: float | None = None
+
+    # Its state.
+
+    @property
+    def begins_as(self) -> str:
+        """Nothing: the teacher makes no clip in one step.
+
+        Raises:
+            ConfigError: a run that starts names no student that does.
+        """
+        raise ConfigError(f"config.init_from='': {_START}")
+
+    def state(self, params: Params, key: Array) -> TrainState:
+        """At step 0: beside the generator a critic with fresh heads, and the generator's own transformer
+        where the teacher's takes its place (:meth:`starting_others`).
+        """
+        backbone = jax.tree.map(jnp.copy, read_by_critics(params))  # donated with the generator's
+        critic = self.critic.init_params(key, backbone)
+        others = {DISCRIMINATOR: (critic, self.critic_update.optimizer)}
+        return create_state(params, self.update.optimizer, others)
+
+    def starting_others(self, mesh: Mesh) -> dict[str, Params]:
+        """The teacher's transformer, for the critic."""
+        return {DISCRIMINATOR: {"backbone": read_by_critics(self.teacher.start(self.teacher_model, mesh))}}
+
+    def frozen(self) -> dict[str, Params]:
+        """The autoencoder: once the critic is made, nobody asks the teacher."""
+        _ = self.teacher.fingerprint
+        return Denoise.frozen(self)
+
+    def frozen_shapes(self) -> dict[str, Any]:
+        """Shapes and dtypes of the autoencoder's parameters."""
+        return Denoise.frozen_shapes(self)
+
+    # One step.
+
+    def examples(self, batch: Batch, key: Array, frozen: Frozen) -> Examples:
+        """As for denoising, and what the critic draws: times, and noise to move clips by; and cameras of
+        another sample, wrong ones, where both have some.
+        """
+        examples = super().examples(batch, key, frozen)
+        critic_key = jax.random.fold_in(key, _CRITIC_KEY)
+        inputs = self._with_times(dict(examples.inputs), critic_key)
+        move_key = jax.random.fold_in(critic_key, 1)
+        inputs["move"] = jax.random.normal(move_key, inputs["noise"].shape, jnp.float32)
+        if self.model.camera is not None:
+            inputs |= {_WRONG + name: jnp.roll(inputs[name], 1, axis=0) for name in _CAMERAS}
+            valid = inputs["camera_valid"]
+            inputs[_WRONG + "valid"] = valid & jnp.roll(valid, 1)
+        if self.critic.config.logits == "clip":
+            return Examples(inputs, jnp.ones_like(examples.weights))
+        return Examples(inputs, examples.weights)
+
+    def again(self, examples: Examples, key: Array) -> Examples:
+        """The same clips with other noise and times."""
+        noise_key, time_key = jax.random.split(key)
+        inputs = self._with_times(dict(examples.inputs), time_key)
+        inputs["noise"] = jax.random.normal(noise_key, inputs["noise"].shape, jnp.float32)
+        return Examples(inputs, examples.weights)
+
+    def step(self, state: TrainState, batch: Batch, rng: Array, frozen: Frozen) -> tuple[TrainState, Metrics]:
+        """An update of the critic, then one of the generator."""
+        key = jax.random.fold_in(rng, state.step)
+        examples = self.examples(batch, key, frozen)
+        critic = state.others[DISCRIMINATOR]
+        with jax.named_scope("critic"):
+            loss = partial(self.critic_loss, generator=state.params)
+            found = self.critic_update.gradients(loss, critic.params, examples)
+            critic = updated(critic, found.grads, self.critic_update.optimizer)
+        with jax.named_scope("generator"):
+            loss = partial(self.loss, frozen=frozen, critic=critic.params)
+            examples = self.again(examples, jax.random.fold_in(key, _GENERATOR_KEY))
+            new_state, aside, metrics = self.update.minimise(state, loss, examples)
+        if self.critic_first:
+            waiting = state.step < self.critic_first
+            kept = jax.tree.map(partial(jnp.where, waiting), state, new_state)
+            new_state = replace(kept, step=new_state.step)
+        metrics |= {"critic_loss": found.loss, "critic_grad_norm": global_norm(found.grads)}
+        metrics |= self.critic_metrics(found.aside) | self.metrics(aside, batch)
+        return replace(new_state, others={DISCRIMINATOR: critic}), metrics
+
+    def loss(
+        self,
+        params: Params,
+        inputs: Mapping[str, Array],
+        frozen: Frozen,
+        critic: Params | None = None,
+    ) -> tuple[Array, Aside]:
+        """The generator's loss, and that of every sample, f32 [B]."""
+        if critic is None:
+            raise InvalidValue("a generator has no loss without its critic: see Adversarial.step.")
+        condition = self.condition(inputs)
+        counts = self.counts(inputs)
+        fake = self.judged(critic, self.made(params, inputs, condition), inputs, condition)
+        real = fake  # not read by a loss that judges every clip by itself
+        if self.settings.loss == "rp":
+            real = jax.lax.stop_gradient(self.judged(critic, condition.clean, inputs, condition))
+        values = generator_loss(real, fake, self.settings.loss)
+        return mean_over(values, counts), Aside(samples=means_of_samples(values, counts))
+
+    def critic_loss(
+        self, params: Params, inputs: Mapping[str, Array], generator: Params, compare_cameras: bool = False
+    ) -> tuple[Array, Aside]:
+        """The critic's loss; beside it logits of every sample, f32 [B] each.
+
+        Args:
+            params: of the critic.
+            inputs: of :meth:`examples`.
+            generator: parameters of the generator, which gets no gradient.
+            compare_cameras: tell ``camera_gap`` where wrong cameras have no weight, too.
+        """
+        settings, condition = self.settings, self.condition(inputs)
+        counts, every = self.counts(inputs), self.settings.penalty_every
+        true = condition.clean.astype(jnp.float32)
+        made = jax.lax.stop_gradient(self.made(generator, inputs, condition))
+        shown = {"real": (true, condition.plucker), "fake": (made, condition.plucker)}
+        if self._has_wrong_cameras or (compare_cameras and self.model.camera is not None):
+            shown["wrong"] = true, self.wrong_condition(inputs).plucker
+        weights = {"penalty": settings.penalty, "fake_penalty": settings.fake_penalty}
+        weights = {name: weight for name, weight in weights.items() if weight}
+        moved = {name: true if name == "penalty" else made for name in weights}
+        moved = {name: clips + settings.sigma * inputs["move"] for name, clips in moved.items()}
+        if every == 1:
+            shown |= {name: (clips, condition.plucker) for name, clips in moved.items()}
+        logits = self.judged_in_turn(params, shown, inputs, condition)
+        if every > 1 and moved:
+            # Every n-th sample, not the first so many: each device then has its own to move.
+            some = jax.tree.map(lambda x: x[::every], dict(inputs))
+            told = self.condition(some)
+            moved = {name: (clips[::every], told.plucker) for name, clips in moved.items()}
+            logits |= self.judged_in_turn(params, moved, some, told)
+
+        real, fake = logits["real"], logits["fake"]
+        loss = mean_over(critic_loss(real, fake, settings.loss), counts)
+        samples = {"real_logit": real, "fake_logit": fake, "gap": real - fake}
+        means = {name: means_of_samples(values, counts) for name, values in samples.items()}
+        for name, weight in weights.items():
+            plain = real if name == "penalty" else fake
+            values = penalty(plain[::every], logits[name])
+            loss += weight * mean_over(values, counts[::every])
+            # One value for each sample of the batch: each stands for those that were left out after it.
+            means[name] = jnp.repeat(means_of_samples(values, counts[::every]), every)[: len(real)]
+        if settings.centering:
+            loss += settings.centering * mean_over(jnp.square(real + fake), counts)
+        if "wrong" in logits:
+            labelled = inputs[_WRONG + "valid"][:, None]
+            values = wrong_camera_loss(real, logits["wrong"], settings.loss)
+            loss += settings.wrong_camera * mean_over(jnp.where(labelled, values, 0.0), counts)
+            gap = jnp.where(labelled, real - logits["wrong"], jnp.nan)
+            means["camera_gap"] = means_of_samples(gap, counts)
+        return loss, Aside(samples=means)
+
+    # What both networks see.
+
+    def made(self, params: Params, inputs: Mapping[str, Array], condition: Condition) -> Array:
+        """Clips of the generator, given latents clean: f32 [B, R + L, h, w, C]."""
+        noise = inputs["noise"]
+        end = jnp.ones(noise.shape[:1], jnp.float32)
+        velocity = Denoiser(self.model, self.dtype, self.placement)(params, noise, end, condition)
+        return generated(noise, velocity, condition.given, condition.mask)
+
+    def judged(
+        self, critic: Params, clips: Array, inputs: Mapping[str, Array], condition: Condition
+    ) -> Array:
+        """Logits f32 [B, F] of clips f32 [B, R + L, h, w, C]. What is given is clean in both places, whatever
+        ``clips`` hold there: it is the same for true and generated ones.
+        """
+        given = condition.mask[:, :, None, None, None]
+        return self.critic(
+            critic,
+            condition.inputs(jnp.where(given, condition.given, clips)),
+            inputs["critic_time"],
+            condition.text,
+            condition.text_mask,
+            condition.plucker,
+            condition.retrieved,
+        )
+
+    def judged_in_turn(
+        self,
+        critic: Params,
+        shown: Mapping[str, tuple[Array, Array | None]],
+        inputs: Mapping[str, Array],
+        condition: Condition,
+    ) -> dict[str, Array]:
+        """Logits of several sets of clips of the same samples, each with Pluecker maps.
+
+        One after the other by one compiled network: in one longer batch, samples would leave their devices.
+        """
+
+        def judge(one: tuple[Array, Array | None]) -> Array:
+            clips, plucker = one
+            return self.judged(critic, clips, inputs, replace(condition, plucker=plucker))
+
+        stacked = jax.tree.map(lambda *each: jnp.stack(each), *shown.values())
+        return dict(zip(shown, jax.lax.map(judge, stacked)))
+
+    def wrong_condition(self, inputs: Mapping[str, Array]) -> Condition:
+        """What some examples would be told with the camera paths of others."""
+        wrong = {name: inputs[_WRONG + name] for name in _CAMERAS}
+        return self.condition({**inputs, **wrong, "camera_valid": inputs[_WRONG + "valid"]})
+
+    def counts(self, inputs: Mapping[str, Array]) -> Array:
+        """Which logits count, bool [B, F]: those of latent frames that are not given."""
+        mask = inputs["condition_mask"]
+        if self.critic.config.logits == "clip":
+            return jnp.ones((len(mask), 1), bool)
+        return jnp.logical_not(mask)
+
+    @property
+    def _has_wrong_cameras(self) -> bool:
+        return bool(self.settings.wrong_camera) and self.model.camera is not None
+
+    def _with_times(self, inputs: dict[str, Array], key: Array) -> dict[str, Array]:
+        shape = inputs["latents"].shape
+        tokens = int(np.prod(shape[1:4])) // int(np.prod(self.model.patch))
+        shift = self.flow.shift_of(tokens) if self.critic_shift is None else self.critic_shift
+        uniform = jax.random.uniform(key, shape[:1], jnp.float32)
+        return inputs | {"critic_time": critic_times(uniform, shift)}
+
+    # What is told.
+
+    def metrics(self, aside: Aside, batch: Batch) -> Metrics:
+        """The generator's, of clips with a camera and of those without."""
+        return Denoise.metrics(self, aside, batch)
+
+    def critic_metrics(self, aside: Aside) -> Metrics:
+        """Means over samples of what came beside the critic's loss; NaN where there are none."""
+        return {name: jnp.nanmean(values) for name, values in aside.samples.items()}
+
+    def measured(self, state: TrainState) -> Params:
+        """The average of the generator, and the critic."""
+        return {"generator": state.ema, DISCRIMINATOR: state.others[DISCRIMINATOR].params}
+
+    def measure(self, params: Params, batch: Batch, key: Array, frozen: Frozen) -> Metrics:
+        """Both losses and what came beside them, of what :meth:`measured` gave."""
+        examples = self.examples(batch, key, frozen)
+        generator, critic = params["generator"], params[DISCRIMINATOR]
+        critics, aside = self.critic_loss(critic, examples.inputs, generator, compare_cameras=True)
+        value, own = self.loss(generator, examples.inputs, frozen, critic=critic)
+        found = {"loss": value, "critic_loss": critics} | self.critic_metrics(aside)
+        return found | self.metrics(own, batch)
+
+    def check_distilled(self, weights: Weights) -> None:
+        """Raises: ConfigError if these weights to start from are no student that makes one step."""
+        theirs = weights.distilled
+        if theirs is None or 1 not in theirs.valid_steps:
+            what = "no student" if theirs is None else f"made for {theirs.valid_steps} steps"
+            raise ConfigError(f"config.init_from={weights.spec!r} is {what}: {_START}")
+
+    def describe(
+        self, state: TrainState, probe: Callable[[int], Iterable[Any]], before: Architecture | None
+    ) -> Architecture:
+        """As a student's; the guidance that it holds is that of the one it started from."""
+        built = super().describe(state, probe, before)
+        if before is None or before.distilled is None:
+            return built
+        folded = before.distilled.guidance_folded
+        return replace(built, distilled=replace(built.distilled, guidance_folded=folded))
+
+    def work(self, batch: Mapping[str, Any]) -> Work:
+        """Of both networks: the critic with its backward pass on each kind of clip; the generator once
+        without and once with one, and through the critic, whose parameters get no gradient then.
+        """
+        one, settings = super().work(batch), self.settings
+        moved = (bool(settings.penalty) + bool(settings.fake_penalty)) / settings.penalty_every
+        trained = 2 + moved + self._has_wrong_cameras + 1  # forward and backward: three forward passes
+        forward = 1 + (settings.loss == "rp")
+        through = 1  # forward, and backward to the clips alone: two
+        flops = one.flops * (trained + forward / 3 + through * 2 / 3)
+        passes = int(np.ceil(one.passes * (trained + through) + forward))
+        return replace(one, flops=flops, recomputed=one.recomputed * (trained + through), passes=passes)
+
+
+def updated(network: Trained, grads: Params, optimizer: optax.GradientTransformation) -> Trained:
+    """A network after one update of its own optimizer."""
+    updates, opt_state = optimizer.update(grads, network.opt_state, network.params)
+    return Trained(optax.apply_updates(network.params, updates), opt_state)
+
+
+def settings() -> dict[str, dict[str, Any]]:
+    """The groups of ``config`` that are this objective's, with their defaults."""
+    return {
+        **students.settings(),
+        "adversarial": dataclasses.asdict(AdversarialConfig())
+        | {
+            "logits": "frame",  # one for each latent frame; 'clip': one for all, as in APT
+            "time_shift": placeholder(float),  # of the times that the critic is told; None: from the tokens
+            "critic_rate": 1.0,  # learning rates of the critic, in those of config.optimizer
+            "critic_first": 0,  # updates of the critic before the generator's first
+        },
+    }
+
+
+def check(config: ConfigDict) -> None:
+    """Raises: ConfigError for settings of this objective that cannot work."""
+    students.check(config)
+    own = config.adversarial
+    loss = adversarial_config(config)
+    require(config, config.distil.steps == 1, "distil.steps", "a generator makes one step: expected 1")
+    require(config, own.logits in LOGITS, "adversarial.logits", f"expected one of {LOGITS}")
+    shift = own.time_shift
+    require(config, shift is None or shift > 0, "adversarial.time_shift", "expected a positive number")
+    require(config, own.critic_rate > 0, "adversarial.critic_rate", "expected a positive number")
+    require(
+        config,
+        0 <= own.critic_first < config.steps,
+        "adversarial.critic_first",
+        f"expected 0 or more, and fewer than steps={config.steps}",
+    )
+    require(
+        config,
+        config.accumulate == 1 or loss.penalty_every == 1,
+        "accumulate",
+        f"expected 1 with adversarial.penalty_every={loss.penalty_every}: of a batch in parts other samples "
+        "would be penalised",
+    )
+    require(
+        config,
+        not loss.wrong_camera or mmdit_config(config).camera is not None,
+        "adversarial.wrong_camera",
+        "this model has no camera (config.model.camera.injection): expected 0",
+    )
+    CriticConfig(mmdit_config(config), own.logits)
+
+
+def adversarial_config(config: ConfigDict) -> AdversarialConfig:
+    """The losses of a configuration."""
+    names = [entry.name for entry in dataclasses.fields(AdversarialConfig)]
+    return AdversarialConfig(**{name: config.adversarial[name] for name in names})
+
+
+def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Adversarial:
+    """The objective of a configuration; see ``build_objective``."""
+    fields = students.student_fields(config, mesh, placement)
+    own = config.adversarial
+    rates = OptimizerConfig(**config.optimizer)
+    names = ("learning_rate", "initial_learning_rate", "final_learning_rate")
+    rates = replace(rates, **{name: own.critic_rate * getattr(rates, name) for name in names})
+    objective = Adversarial(
+        **fields,
+        method="adversarial",
+        valid_steps=(1,),
+        settings=adversarial_config(config),
+        critic=Critic(CriticConfig(fields["model"], own.logits), fields["dtype"], fields["placement"]),
+        critic_update=Update(make_optimizer(rates, config.steps), accumulate=config.accumulate),
+        critic_first=own.critic_first,
+        critic_shift=own.time_shift,
+    )
+    objective.check_teacher()
+    return objective

@@ -1,0 +1,352 @@
+"""The adversarial step on tiny networks: each learns its own, and both see all there is."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from nano_batches import TEXT_TOKENS, batch_of
+from nano_weights import SAMPLING, TEXT, random_params, save_nano
+
+from camctrl_jax.checkpoints.runs import Checkpoints
+from camctrl_jax.checkpoints.weights import open_weights, save_weights_folder
+from camctrl_jax.data.text import WordEmbedder
+from camctrl_jax.diffusion.adversarial import AdversarialConfig
+from camctrl_jax.diffusion.condition import NullText
+from camctrl_jax.diffusion.flow import FlowConfig
+from camctrl_jax.diffusion.guidance import Guidance
+from camctrl_jax.diffusion.sampler import Sampling, sample
+from camctrl_jax.interop.described import Distilled
+from camctrl_jax.models import MMDiT, mmdit_preset, vae_preset
+from camctrl_jax.models.critic import Critic, CriticConfig
+from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
+from camctrl_jax.sampling.pipeline import Denoiser
+from camctrl_jax.training.objectives.adversarial import DISCRIMINATOR, Adversarial
+from camctrl_jax.training.program import Program
+from camctrl_jax.training.state import Trained
+from camctrl_jax.training.students import Teacher
+from camctrl_jax.training.update import Update
+from camctrl_jax.training.values import ConfigError
+
+MODEL = mmdit_preset("nano", num_dual=1, num_single=1)
+SETTINGS = AdversarialConfig(penalty=1.0, fake_penalty=0.5, centering=0.01, wrong_camera=0.5)
+SGD = Update(optax.sgd(0.05), ema_decay=0.9)
+STILL = Update(optax.set_to_zero())
+OBJECTIVE = Adversarial(
+    update=SGD,
+    model=MODEL,
+    vae=vae_preset("nano"),
+    flow=FlowConfig(shift=1.5),
+    embedder=WordEmbedder(dim=64, max_tokens=TEXT_TOKENS),
+    teacher=Teacher("random", None, Guidance(camera=2.0)),
+    method="adversarial",
+    valid_steps=(1,),
+    settings=SETTINGS,
+    critic=Critic(CriticConfig(MODEL)),
+    critic_update=SGD,
+)
+KEY = jax.random.key(3)
+
+
+def started(objective=OBJECTIVE):
+    """A state whose critic begins as the teacher, with random heads."""
+    params = random_params(MMDiT(replace(objective.model, scan_layers=False)).abstract_params(), 7)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    state = Program(objective, mesh).create(params, KEY, objective.starting_others(mesh))
+    critic = state.others[DISCRIMINATOR]
+    judgement = random_params(critic.params["judgement"], 8)
+    critic = replace(critic, params=critic.params | {"judgement": judgement})
+    return replace(state, others={DISCRIMINATOR: critic})
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def differs(one, other):
+    return any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return started()
+
+
+@pytest.fixture(scope="module")
+def step():
+    return jax.jit(OBJECTIVE.step)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return jax.device_put(OBJECTIVE.examples(batch_of(5), KEY, {}).inputs)
+
+
+def test_the_critic_begins_as_the_teacher_and_the_generator_as_it_was_given(state):
+    teacher = OBJECTIVE.teacher.start(MODEL, None)
+    backbone = state.others[DISCRIMINATOR].params["backbone"]
+    assert teacher.keys() - backbone.keys() == {"norm_out", "proj_out"}
+    same(backbone, {name: teacher[name] for name in backbone})
+    assert differs(backbone, {name: state.params[name] for name in backbone})
+    same(state.params, state.ema)
+
+
+def test_an_update_of_the_critic_leaves_the_generator_as_it_was(state):
+    waiting = replace(OBJECTIVE, critic_first=2)
+    after, metrics = jax.jit(waiting.step)(state, batch_of(5), KEY, {})
+    for name in ("params", "ema", "opt_state"):
+        same(getattr(after, name), getattr(state, name))
+    assert differs(after.others, state.others)
+    assert int(after.step) == 1
+    assert float(metrics["grad_norm"]) > 0
+
+
+def test_an_update_of_the_generator_leaves_the_critic_as_it_was(state):
+    objective = replace(OBJECTIVE, critic_update=STILL)
+    after, metrics = jax.jit(objective.step)(state, batch_of(5), KEY, {})
+    same(after.others[DISCRIMINATOR].params, state.others[DISCRIMINATOR].params)
+    assert differs(after.params, state.params)
+    assert float(metrics["critic_grad_norm"]) > 0
+
+
+def test_a_step_is_an_update_of_the_critic_and_then_one_of_the_generator(step, state):
+    """The generator answers to the critic of after its update: with the one of before, it goes elsewhere."""
+    both = step(state, batch_of(5), KEY, {})[0]
+    only = jax.jit(replace(OBJECTIVE, critic_first=2).step)(state, batch_of(5), KEY, {})[0]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), both.others, only.others)
+    stale = jax.jit(replace(OBJECTIVE, critic_update=STILL).step)(state, batch_of(5), KEY, {})[0]
+    assert differs(both.params, stale.params)
+    fresh = jax.jit(replace(OBJECTIVE, critic_update=STILL).step)(
+        replace(
+            state, others={DISCRIMINATOR: Trained(only.others[DISCRIMINATOR].params, optax.EmptyState())}
+        ),
+        batch_of(5),
+        KEY,
+        {},
+    )[0]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), both.params, fresh.params)
+
+
+def test_the_generator_makes_what_the_sampler_makes_in_one_step(state, inputs):
+    condition = OBJECTIVE.condition(inputs)
+    null = NullText(inputs["text"][:1], inputs["text_mask"][:1])
+    sampled = sample(
+        Denoiser(MODEL, jnp.float32),
+        state.params,
+        inputs["noise"],
+        condition,
+        null,
+        Sampling(Guidance(), 1, 1.5),
+    )
+    np.testing.assert_allclose(OBJECTIVE.made(state.params, inputs, condition), sampled, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_and_their_gradient_change_with_all_the_critic_is_told_and_not_with_given_noise(state, inputs):
+    critic = state.others[DISCRIMINATOR].params
+
+    @jax.jit
+    def judged(inputs, clips):
+        condition = OBJECTIVE.condition(inputs)
+        logits = OBJECTIVE.judged(critic, clips, inputs, condition)
+        return logits, jax.grad(lambda x: OBJECTIVE.judged(critic, x, inputs, condition).sum())(clips)
+
+    clips = inputs["latents"]
+    logits, gradient = judged(inputs, clips)
+    assert logits.shape == inputs["condition_mask"].shape
+    labelled = inputs["camera_valid"]
+    shifted = inputs["world_from_camera"].at[:, 1:, :3, 3].add(0.5)
+    text, mask = inputs["text"] + 0.5, inputs["condition_mask"].at[:, 0].set(~inputs["condition_mask"][:, 0])
+    for changed, affected in (
+        ({"world_from_camera": shifted}, labelled),
+        ({"text": text}, np.full(5, True)),
+        ({"condition_mask": mask}, np.full(5, True)),
+    ):
+        others = judged({**inputs, **changed}, clips)
+        for plain, other in zip((logits, gradient), others):
+            moved = np.abs(other - plain).reshape(5, -1).max(axis=1) > 1e-6
+            np.testing.assert_array_equal(moved, affected, err_msg=str(changed.keys()))
+    given = inputs["condition_mask"][:, :, None, None, None]
+    noisy = jnp.where(given, clips + jax.random.normal(KEY, clips.shape), clips)
+    assert float(jnp.abs(noisy - clips).max()) > 1
+    same(judged(inputs, noisy), (logits, gradient))
+    assert float(jnp.abs(jnp.where(given, gradient, 0.0)).max()) == 0.0
+
+
+def test_a_critic_that_ignores_the_camera_is_caught(state):
+    batch = jax.device_put(batch_of(8, labelled=True))
+    for weight in (0.0, 0.5):  # measured on held-out clips whether or not it is trained on
+        objective = replace(OBJECTIVE, settings=replace(SETTINGS, wrong_camera=weight))
+        measure = jax.jit(objective.measure)
+        reading = objective.measured(state)
+        gap = float(measure(reading, batch, KEY, {})["camera_gap"])
+        assert abs(gap) > 1e-4
+        critic = reading[DISCRIMINATOR]
+        blind = jax.tree.map(jnp.zeros_like, critic["backbone"]["camera_embedder"])
+        blind = critic | {"backbone": critic["backbone"] | {"camera_embedder": blind}}
+        assert float(measure(reading | {DISCRIMINATOR: blind}, batch, KEY, {})["camera_gap"]) == 0.0
+    unlabelled = jax.device_put(batch_of(8, labelled=False))
+    assert np.isnan(float(measure(reading, unlabelled, KEY, {})["camera_gap"]))
+
+
+def test_poses_of_unlabelled_clips_are_never_read(step, state):
+    plain = batch_of(5)
+    poses = plain["world_from_camera"].copy()
+    poses[~plain["camera_valid"]] = np.nan
+    after, metrics = step(state, plain | {"world_from_camera": poses}, KEY, {})
+    same(after, step(state, plain, KEY, {})[0])
+    assert np.isfinite(float(metrics["critic_loss"]))
+
+
+@pytest.mark.slow
+def test_the_critic_learns_to_tell_true_clips_from_made_ones_and_the_generator_to_be_taken_for_them():
+    adam = Update(optax.adam(2e-3, b1=0.0, b2=0.9), ema_decay=0.9)
+    learning = replace(OBJECTIVE, update=adam, critic_update=adam, critic_first=40)
+    state, step, seen = started(learning), jax.jit(learning.step), []
+    batch = batch_of(8)
+    for _ in range(40):
+        state, metrics = step(state, batch, KEY, {})
+        seen.append({name: float(value) for name, value in metrics.items()})
+    assert np.mean([m["gap"] for m in seen[-5:]]) > np.mean([m["gap"] for m in seen[:3]]) + 1.0
+    assert np.mean([m["critic_loss"] for m in seen[-5:]]) < np.mean([m["critic_loss"] for m in seen[:3]])
+    losses = []
+    judging = replace(learning, critic_first=0, critic_update=STILL)
+    step = jax.jit(judging.step)
+    for _ in range(20):
+        state, metrics = step(state, batch, KEY, {})
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:2])
+
+
+@pytest.mark.parametrize("logits", ["frame", pytest.param("clip", marks=pytest.mark.slow)])
+def test_a_batch_in_parts_gives_what_the_whole_gives(state, logits):
+    whole = replace(OBJECTIVE, critic=Critic(CriticConfig(MODEL, logits)))
+    parts = replace(whole, update=replace(SGD, accumulate=2), critic_update=replace(SGD, accumulate=2))
+    one, told = jax.jit(whole.step)(state, batch_of(8), KEY, {})
+    two, metrics = jax.jit(parts.step)(state, batch_of(8), KEY, {})
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), one, two)
+    for name, value in told.items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5, nan_ok=True), name
+
+
+def test_some_samples_stand_for_all_in_the_penalty(state, inputs):
+    """Of every five samples one: the penalty is that of the first."""
+    critic = state.others[DISCRIMINATOR].params
+    some = replace(OBJECTIVE, settings=replace(SETTINGS, penalty_every=5))
+    penalties = [
+        jax.jit(objective.critic_loss)(critic, inputs, state.params)[1].samples["penalty"]
+        for objective in (OBJECTIVE, some)
+    ]
+    np.testing.assert_allclose(penalties[1], np.full(5, penalties[0][0]), rtol=1e-4)
+
+
+def test_retrieved_frames_are_read_by_both_networks(state):
+    metrics = jax.jit(OBJECTIVE.step)(state, batch_of(5, retrieved=2), KEY, {})[1]
+    assert np.isfinite([float(metrics[name]) for name in ("loss", "critic_loss", "gap", "penalty")]).all()
+
+
+def test_nan_in_either_network_reaches_what_stops_a_run(state):
+    """Also while the generator waits, whose own loss is not minimised then."""
+    step = jax.jit(replace(OBJECTIVE, critic_first=2).step)
+    critic = state.others[DISCRIMINATOR]
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, critic.params["judgement"]["logit"])
+    judgement = critic.params["judgement"] | {"logit": broken}
+    bad_critic = replace(critic, params=critic.params | {"judgement": judgement})
+    metrics = step(replace(state, others={DISCRIMINATOR: bad_critic}), batch_of(5), KEY, {})[1]
+    assert np.isnan(float(metrics["critic_loss"]))
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, state.params["proj_out"])
+    metrics = step(replace(state, params=state.params | {"proj_out": broken}), batch_of(5), KEY, {})[1]
+    assert np.isnan(float(metrics["loss"]))
+
+
+@pytest.mark.parametrize("scanned", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_checkpoint_holds_both_networks_at_one_step_and_a_resumed_run_goes_on_with_both(tmp_path, scanned):
+    """Both updates are one program: whatever ends a run leaves a state of before both or after both."""
+    model = mmdit_preset("nano", num_dual=2 if scanned else 1, num_single=1, scan_layers=scanned)
+    adam = Update(optax.adam(1e-3, b1=0.0, b2=0.9), ema_decay=0.9)
+    objective = replace(
+        OBJECTIVE, model=model, critic=Critic(CriticConfig(model)), update=adam, critic_update=adam
+    )
+    program = Program(objective, make_mesh(MeshConfig(), jax.devices()[:1]))
+    step, states = program.jitted_step, []
+    state = program.from_stored(
+        jax.device_put(program.to_stored(started(objective)), program.stored_shardings)
+    )
+    checkpoints = Checkpoints(tmp_path)
+    for number in (1, 2):
+        state, _ = step(state, batch_of(5), KEY, {})
+        states.append(jax.device_get(program.to_stored(state)))
+        if number == 1:
+            checkpoints.save(1, program.to_stored(state), {}, {})
+            checkpoints.wait()
+    stored, _ = checkpoints.restore(program.stored_state, program.stored_shardings)
+    checkpoints.close()
+    assert int(stored.step) == 1
+    same(jax.device_get(stored), states[0])
+    again, _ = step(program.from_stored(stored), batch_of(5), KEY, {})
+    same(jax.device_get(program.to_stored(again)), states[1])
+    assert differs(states[0].others, states[1].others)
+    assert differs(states[0].params, states[1].params)
+
+
+def student_folder(directory, **distilled):
+    """A weights folder of a nano student."""
+    config = mmdit_preset("nano", num_single=1)
+    told = {"method": "consistency", "teacher_sha256": "", "guidance_folded": {}, "valid_steps": (1,)}
+    return save_weights_folder(
+        directory,
+        mmdit=(config, random_params(MMDiT(config).abstract_params(), 1)),
+        text=TEXT,
+        sampling=SAMPLING,
+        distilled=Distilled(**told | distilled) if distilled is not None else None,
+        card="# student\n",
+    )
+
+
+def test_it_starts_from_a_student_of_one_step_and_nothing_else(tmp_path):
+    student = student_folder(tmp_path / "one", guidance_folded={"camera": 2.0})
+    OBJECTIVE.check_distilled(open_weights(str(student)))
+    many = student_folder(tmp_path / "many", method="progressive", valid_steps=(16,))
+    with pytest.raises(ConfigError, match=r"made for \(16,\) steps: adversarial post-training starts from"):
+        OBJECTIVE.check_distilled(open_weights(str(many)))
+    with pytest.raises(
+        ConfigError, match=r"no student: adversarial .* variant 'consistency' of configs/dist"
+    ):
+        OBJECTIVE.check_distilled(open_weights(str(save_nano(tmp_path / "teacher"))))
+    with pytest.raises(ConfigError, match=r"config.init_from='': adversarial post-training starts from"):
+        _ = OBJECTIVE.begins_as
+
+
+def test_a_teacher_of_other_sizes_is_refused(tmp_path):
+    folder = open_weights(str(save_nano(tmp_path / "teacher")))
+    embedder = WordEmbedder(dim=64, max_tokens=32)
+    fitting = replace(OBJECTIVE, teacher=Teacher(folder.spec, folder, Guidance()), embedder=embedder)
+    fitting = replace(fitting, flow=FlowConfig(), vae_spec=folder.spec)
+    replace(fitting, model=mmdit_preset("nano", num_single=1)).check_teacher()
+    with pytest.raises(ConfigError, match=r"has num_single=1, the student .config.model. 3"):
+        replace(fitting, model=mmdit_preset("nano")).check_teacher()
+
+
+def test_its_work_counts_both_networks():
+    one = OBJECTIVE.work(batch_of(1)).flops
+    fewer = replace(OBJECTIVE, settings=replace(SETTINGS, fake_penalty=0.0, wrong_camera=0.0))
+    assert one / fewer.work(batch_of(1)).flops == pytest.approx((3 * 6 + 2 + 2) / (3 * 4 + 2 + 2))
+
+
+def test_its_step_is_known_before_there_are_arrays():
+    """What a pod report compiles: shapes of both networks, of what is frozen, and where they live."""
+    program = Program(OBJECTIVE, make_mesh(MeshConfig(), jax.devices()[:1]))
+    state = program.abstract_state
+    own, critic = (
+        sum(leaf.size for leaf in jax.tree.leaves(params))
+        for params in (state.params, state.others[DISCRIMINATOR].params["backbone"])
+    )
+    assert 0.9 * own < critic < own
+    assert OBJECTIVE.frozen_shapes().keys() == {"autoencoder"}
+    fields = {name: (array.shape, array.dtype) for name, array in batch_of(5).items()}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    fields = program.abstract_batch(fields)
+    lowered = program.jitted_step.lower(state, fields, key, OBJECTIVE.frozen_shapes())
+    assert lowered.out_info[1].keys() >= {"loss", "critic_loss", "gap", "penalty", "camera_gap"}
