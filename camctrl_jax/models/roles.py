@@ -19,6 +19,8 @@ from camctrl_jax.errors import InvalidValue
 ENCODER_PARTS = ("encoder", "quant_conv")
 # Top-level parts that a stage may add to the weights it starts from; they keep their own initialisation.
 ADDED_PARTS = ("camera_embedder", "target_time_embed")
+# Those of them that weights stay what they are without: a flow map without its layer is another network.
+OPTIONAL_PARTS = ("camera_embedder",)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from camctrl_jax.checkpoints.runs import (
     load_run_config,
 )
 from camctrl_jax.checkpoints.weights import WeightsError, open_vae, open_weights
-from camctrl_jax.models.roles import ADDED_PARTS
+from camctrl_jax.models.roles import ADDED_PARTS, OPTIONAL_PARTS
 from camctrl_jax.parallel.sharding import distribute, shardings_of
+from camctrl_jax.training.objective import Objective
 from camctrl_jax.training.program import Program
 from camctrl_jax.training.state import Params, TrainState
 from camctrl_jax.training.values import FROM_WEIGHTS, UNTRAINED, ConfigError, fill_in_sizes
@@ -73,6 +74,23 @@ def take_sizes(config: ConfigDict, workdir: str | Path | None) -> None:
 def _own_architecture(workdir: str | Path) -> Architecture | None:
     built = load_run_config(workdir).get("architecture")
     return None if built is None else Architecture.from_json(built)
+
+
+def check_start(config: ConfigDict, objective: Objective, workdir: Path) -> None:
+    """Compare what a run starts from with the run, by configurations: before parameters of anything are read.
+
+    Raises:
+        ConfigError: they do not belong together.
+        WeightsError: ``config.init_from`` names nothing.
+    """
+    step = latest_step(workdir)
+    if step is None:
+        spec = config.init_from or objective.begins_as
+        if spec:
+            objective.check_start(spec)
+    elif step > 0:  # step 0 is imported weights, which restoring refuses
+        saved = load_run_config(workdir)
+        objective.check_resumed(_own_architecture(workdir), saved, f"the checkpoint in {workdir}")
 
 
 def start_of(config: ConfigDict, program: Program, checkpoints: Checkpoints, workdir: Path) -> Start:
@@ -135,7 +153,7 @@ def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[
 
     The camera layer may be missing from the source (a base model was trained without); its own zero
     initialisation then begins as exactly the base. Camera weights that this model has no layer for are left
-    out.
+    out; nothing else is.
 
     Args:
         wanted: parameters of the model of this run, arrays or ``jax.ShapeDtypeStruct``.
@@ -150,6 +168,6 @@ def take_over(wanted: Params, loaded: Params, origin: str) -> tuple[Params, set[
     """
     new = {name for name in ADDED_PARTS if name in wanted and name not in loaded}
     wanted = {name: part for name, part in wanted.items() if name not in new}
-    loaded = {name: part for name, part in loaded.items() if name in wanted or name not in ADDED_PARTS}
+    loaded = {name: part for name, part in loaded.items() if name in wanted or name not in OPTIONAL_PARTS}
     check_same_shapes(flat_shapes(loaded), flat_shapes(wanted), origin)
     return jax.tree.map(lambda leaf, array: array.astype(leaf.dtype), wanted, loaded), new

@@ -37,6 +37,7 @@ from camctrl_jax.models.placement import Placement
 from camctrl_jax.training import objectives
 from camctrl_jax.training.state import Params, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
+from camctrl_jax.training.values import ConfigError
 
 Frozen = Mapping[str, Params]  # by role: parameters that a step reads and does not train
 Metrics = dict[str, Array]
@@ -180,6 +181,34 @@ class Objective(abc.ABC):
         """What makes latents of the videos that batches would hold; None: the step reads video."""
         del frozen
         return None
+
+    def check_start(self, spec: str) -> None:
+        """Compare weights that a run would start from with it, by their configurations alone.
+
+        Raises:
+            ConfigError: they do not belong with this objective.
+        """
+        del spec
+
+    def check_resumed(self, before: Architecture | None, saved: Mapping[str, Any], origin: str) -> None:
+        """Compare a checkpoint that a run would go on from with it, before parameters are read.
+
+        Args:
+            before: what it says that its parameters are.
+            saved: the configuration of the run that wrote it.
+            origin: what it is, for the message.
+
+        Raises:
+            ConfigError: going on would make of it what neither run was to make.
+        """
+        del saved
+        student = None if before is None else before.distilled
+        if student is not None:
+            raise ConfigError(
+                f"{origin} is a student ({student.said}), and this run would unlearn it: go on with the "
+                "old config.objective, or begin another run with another --workdir; --config.init_from names "
+                "what it starts from"
+            )
 
     def starting_params(self, spec: str, mesh: Mesh) -> Params:
         """Parameters that ``config.init_from`` names, if they belong with this objective."""

@@ -28,7 +28,7 @@ from camctrl_jax.parallel.sharding import distribute, distribute_batch
 from camctrl_jax.training import loop
 from camctrl_jax.training.compiling import Step, step_of
 from camctrl_jax.training.config import as_json, differences
-from camctrl_jax.training.initialisation import Start, start_of, take_sizes
+from camctrl_jax.training.initialisation import Start, check_start, start_of, take_sizes
 from camctrl_jax.training.input_settings import Inputs
 from camctrl_jax.training.inputs import (
     batch_shapes,
@@ -78,6 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> Path:
         # 2. What is optimised, and what it reads but does not train.
         program = build_program(config, mesh)
         objective = program.objective
+        check_start(config, objective, workdir)  # before gigabytes are read
         read = objective.frozen()
         frozen = distribute(read, program.frozen_homes(read))
         # What one process computes alone, it computes from arrays of its own.

@@ -37,6 +37,12 @@ from camctrl_jax.training.objectives.denoise import Denoise, Shown
 from camctrl_jax.training.state import Params, TrainState
 from camctrl_jax.training.values import UNTRAINED, ConfigError, require
 
+# Fields of Distilled that the configuration of a run gives, and where.
+_LASTING = {
+    "method": "config.objective",
+    "guidance_folded": "config.distil.text_guidance, camera_guidance and camera_without_text",
+    "valid_steps": "config.distil.steps and teacher_steps",
+}
 TEACHER = "teacher"  # the roles of the frozen teacher, and of the empty prompt's embedding
 NULL_TEXT = "null_text"
 _KEY = "config.distil.teacher"
@@ -119,6 +125,7 @@ class Student(Denoise):
     valid_steps: tuple[int, ...]
     mesh: Mesh | None = None
     shared_out = (TEACHER,)
+    lasting = tuple(_LASTING)  # what cannot change while it is trained
 
     @property
     def begins_as(self) -> str:
@@ -160,6 +167,39 @@ class Student(Denoise):
                 "mask": jax.ShapeDtypeStruct(size, np.bool_),
             },
         }
+
+    def check_start(self, spec: str) -> None:
+        """As for denoising; of an untrained teacher there is nothing to compare."""
+        if not spec == self.teacher.spec == UNTRAINED:
+            super().check_start(spec)
+
+    def check_resumed(self, before: Architecture | None, saved: Mapping[str, Any], origin: str) -> None:
+        """Raises: ConfigError if the checkpoint is no student, one of another kind, or of another teacher.
+
+        Of all parameters the teacher's are read, last: a path alone does not say who it is.
+        """
+        remedy = (
+            "use the old values, or begin another student with another --workdir; --config.init_from names "
+            "what it starts from"
+        )
+        theirs = None if before is None else before.distilled
+        if theirs is None:
+            raise ConfigError(f"{origin} is no student, this run makes one ({self.method}): {remedy}")
+        ours = Distilled(self.method, "", self.teacher.folded, self.valid_steps)
+        for name in self.lasting:
+            was, now = getattr(theirs, name), getattr(ours, name)
+            if was != now:
+                raise ConfigError(
+                    f"{origin} is a student with {name}={was}, this run has {name}={now} "
+                    f"({_LASTING[name]}): {remedy}"
+                )
+        known, teacher = theirs.teacher_sha256, self.teacher
+        if bool(known) != (teacher.weights is not None) or known != teacher.fingerprint:
+            was = saved.get("distil", {}).get("teacher")
+            raise ConfigError(
+                f"{origin} has learned from {_KEY}={was!r} as it was then (fingerprint {known or 'none'}), "
+                f"and {_KEY}={teacher.spec!r} is another teacher: {remedy}"
+            )
 
     def starting_params(self, spec: str, mesh: Mesh) -> Params:
         """The teacher's own, or those of another transformer that fits."""

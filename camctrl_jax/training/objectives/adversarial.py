@@ -92,6 +92,8 @@ class Adversarial(Student):
     critic_update: Update
     critic_first: int = 0
     critic_shift: float | None = None
+    # The guidance that it holds is that of the student it started from: see describe.
+    lasting = ("method", "valid_steps")
 
     # Its state.
 
@@ -314,10 +316,6 @@ class Adversarial(Student):
 
     # What is told.
 
-    def metrics(self, aside: Aside, batch: Batch) -> Metrics:
-        """The generator's, of clips with a camera and of those without."""
-        return Denoise.metrics(self, aside, batch)
-
     def critic_metrics(self, aside: Aside) -> Metrics:
         """Means over samples of what came beside the critic's loss; NaN where there are none."""
         return {name: jnp.nanmean(values) for name, values in aside.samples.items()}
@@ -338,6 +336,11 @@ class Adversarial(Student):
     def check_distilled(self, weights: Weights) -> None:
         """Raises: ConfigError if these weights to start from are no student that makes one step."""
         theirs = weights.distilled
+        if theirs is not None and theirs.method == "flow_map":
+            raise ConfigError(
+                f"config.init_from={weights.spec!r} is a flow map, which is told where steps lead, and the "
+                f"generator is not: {_START}"
+            )
         if theirs is None or 1 not in theirs.valid_steps:
             what = "no student" if theirs is None else f"made for {theirs.valid_steps} steps"
             raise ConfigError(f"config.init_from={weights.spec!r} is {what}: {_START}")

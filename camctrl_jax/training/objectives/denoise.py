@@ -280,12 +280,9 @@ class Denoise(Objective):
             return None
         return Autoencoder(self.vae, frozen[AUTOENCODER], compute_dtype(), batch_size=16)
 
-    def starting_params(self, spec: str, mesh: Mesh) -> Params:
-        """The transformer of a weights spec. All that configurations tell is compared before gigabytes are
-        read.
-
-        Raises:
-            ConfigError: it was made for other sizes, texts or latents, or is a student, for this objective.
+    def check_start(self, spec: str) -> None:
+        """Raises: ConfigError if the transformer of this weights spec was made for other sizes, texts or
+        latents, or is a student, for this objective.
         """
         weights = open_weights(spec)
         self.check_distilled(weights)
@@ -298,7 +295,11 @@ class Denoise(Objective):
                     "takes the sizes from the weights"
                 )
         self.check_inputs_of(weights, "config.init_from")
-        return weights.mmdit_params(mesh=mesh)
+
+    def starting_params(self, spec: str, mesh: Mesh) -> Params:
+        """The transformer of a weights spec that :meth:`check_start` lets through."""
+        self.check_start(spec)
+        return open_weights(spec).mmdit_params(mesh=mesh)
 
     def check_distilled(self, weights: Weights) -> None:
         """Raises: ConfigError if these weights to start from are a student, with which this would do away."""
