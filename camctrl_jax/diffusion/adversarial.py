@@ -19,6 +19,7 @@ from camctrl_jax.diffusion.flow import shift_time
 from camctrl_jax.errors import InvalidValue
 
 LOSSES = ("ns", "rp")
+_SAME_MAPS = 1e-3  # by no more than this do Pluecker maps of the same cameras differ
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,25 @@ def critic_loss(real: Array, fake: Array, kind: str) -> Array:
 def wrong_camera_loss(real: Array, wrong: Array, kind: str) -> Array:
     """What the critic minimises for true clips with wrong cameras, logits ``wrong``: f32 [B, F]."""
     return jax.nn.softplus(wrong - real) if kind == "rp" else jax.nn.softplus(wrong)
+
+
+def cameras_differ(maps: Array, others: Array) -> Array:
+    """Of which samples two sets of Pluecker maps [B, ...] are not the same, bool [B]: the cameras of another
+    clip that holds still, or moves alike, are no wrong ones.
+    """
+    apart = jnp.abs(maps.astype(jnp.float32) - others.astype(jnp.float32))
+    return apart.max(axis=tuple(range(1, apart.ndim))) > _SAME_MAPS
+
+
+def one_of_every(x: Array, every: int, first: Array | int) -> Array:
+    """Of every so many neighbouring samples the ``first``-th, i32 []: [B, ...] -> [B / every, ...].
+
+    Cut over devices that each hold a multiple of ``every``, no sample has to move.
+    """
+    if every == 1:
+        return x
+    groups = x.reshape(-1, every, *x.shape[1:])
+    return jax.lax.dynamic_index_in_dim(groups, first, axis=1, keepdims=False)
 
 
 def generator_loss(real: Array, fake: Array, kind: str) -> Array:

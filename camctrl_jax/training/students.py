@@ -29,13 +29,14 @@ from camctrl_jax.interop.described import Distilled
 from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers
 from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.models.placement import Placement
-from camctrl_jax.parallel.sharding import shardings_of
+from camctrl_jax.parallel.sharding import batch_shards, shardings_of
 from camctrl_jax.sampling.pipeline import Denoiser
 from camctrl_jax.training.objective import Frozen, Work
 from camctrl_jax.training.objectives import denoise
 from camctrl_jax.training.objectives.denoise import Denoise, Shown
 from camctrl_jax.training.state import Params, TrainState
 from camctrl_jax.training.values import UNTRAINED, ConfigError, require
+from camctrl_jax.training.world_sets import views_of
 
 # Fields of Distilled that the configuration of a run gives, and where.
 _LASTING = {
@@ -304,6 +305,23 @@ def check(config: ConfigDict) -> None:
     guidance_of(config)
 
 
+def check_shares(config: ConfigDict, mesh: Mesh, every: int, what: str) -> None:
+    """Raises: ConfigError for batches of which devices, or parts, cannot have one sample in ``every`` each.
+
+    ``what`` happens to it.
+    """
+    shards = batch_shards(mesh) * config.accumulate
+    for name, view in views_of(config).items():
+        for size in (view.batch_size, view.data.image_batch):
+            if size % (every * shards):
+                key = f"config.data.sets.{name}.batch_size" if name else "config.batch_size"
+                raise ConfigError(
+                    f"{key}: of a batch of {size} {what}, on each of {batch_shards(mesh)} parts of mesh.data "
+                    f"x mesh.fsdp and in each of {config.accumulate} turns (config.accumulate); choose a "
+                    f"multiple of {every * shards} (image_batch, too)"
+                )
+
+
 def guidance_of(config: ConfigDict) -> Guidance:
     """What the teacher is asked with."""
     distil = config.distil
@@ -314,8 +332,7 @@ def open_teacher(config: ConfigDict) -> Teacher:
     """The teacher of a run: configurations only.
 
     Raises:
-        ConfigError: it is not there; or a student that guidance is folded into already, or that takes other
-            steps.
+        ConfigError: it is not there, or a flow map.
     """
     distil, guidance = config.distil, guidance_of(config)
     if distil.teacher == UNTRAINED:
@@ -324,36 +341,54 @@ def open_teacher(config: ConfigDict) -> Teacher:
         weights = open_weights(distil.teacher)
     except WeightsError as error:
         raise ConfigError(f"{_KEY}={distil.teacher!r}: {error}") from error
-    student = weights.distilled
-    if student is None:
-        return Teacher(distil.teacher, weights, guidance)
-    what = f"{_KEY}={distil.teacher!r} is a student itself ({student.method})"
-    if student.method == "flow_map":
+    if weights.distilled is not None and weights.distilled.method == "flow_map":
         raise ConfigError(
-            f"{what}, and makes any number of steps already: there is nothing to merge. Name its teacher."
+            f"{_KEY}={distil.teacher!r} is a student itself (flow_map), and makes any number of steps "
+            "already: there is nothing to merge. Name its teacher."
         )
-    if guidance != Guidance():
-        given = {name: getattr(guidance, name) for name in _WEIGHTS}
+    return Teacher(distil.teacher, weights, guidance)
+
+
+def open_asked(config: ConfigDict) -> Teacher:
+    """As :func:`open_teacher`, of a run that asks it for velocities.
+
+    Raises:
+        ConfigError: it is a student that guidance is folded into already, or that takes other steps.
+    """
+    teacher, distil = open_teacher(config), config.distil
+    student = teacher.distilled
+    if student is None:
+        return teacher
+    what = f"{_KEY}={distil.teacher!r} is a student itself ({student.method})"
+    if teacher.guidance != Guidance():
+        given = {name: getattr(teacher.guidance, name) for name in _WEIGHTS}
         raise ConfigError(
             f"{what}, with guidance {dict(student.guidance_folded)} folded in, and would be asked with "
             f"{given} on top: set --config.distil.text_guidance=1 --config.distil.camera_guidance=1, without "
             "camera_without_text"
         )
     if distil.teacher_steps not in student.valid_steps:
-        steps = ", ".join(map(str, student.valid_steps))
+        steps = student.valid_steps[0]
+        if steps == 1:
+            raise ConfigError(f"{what}, made for one step: there is nothing to merge. Name its teacher.")
+        remedy = f"--config.distil.teacher_steps={steps}"
+        if distil.steps >= steps or steps % distil.steps:
+            remedy += f" --config.distil.steps={steps // 2 if steps % 2 == 0 else 1}"
         raise ConfigError(
-            f"{what}, made for {steps} steps, and config.distil.teacher_steps={distil.teacher_steps}: set it "
-            f"to {steps}, and distil.steps to half of it"
+            f"{what}, made for {steps} steps, and config.distil.teacher_steps={distil.teacher_steps}: set "
+            f"{remedy}"
         )
-    return Teacher(distil.teacher, weights, guidance)
+    return teacher
 
 
-def student_fields(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> dict[str, Any]:
+def student_fields(
+    config: ConfigDict, mesh: Mesh, placement: Placement | None = None, teacher: Teacher | None = None
+) -> dict[str, Any]:
     """The fields of a :class:`Student` that a configuration gives, all but ``method`` and ``valid_steps``.
 
-    It is shown with its own steps, without guidance.
+    It is shown with its own steps, without guidance. ``teacher`` is by default one that is asked.
     """
-    teacher = open_teacher(config)
+    teacher = open_asked(config) if teacher is None else teacher
     plain = denoise.build(config, mesh, placement)
     shown = plain.shown
     own = {"text_guidance": 1.0, "camera_guidance": 1.0, "steps": config.distil.steps}

@@ -16,6 +16,7 @@ from jax import Array
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.training.state import (
     Params,
+    Trained,
     TrainState,
     ema_decay_at,
     global_norm,
@@ -113,6 +114,18 @@ class Update:
         with jax.named_scope("moving_average"):
             ema = update_ema(state.ema, params, ema_decay_at(state.step, self.ema_decay))
         return replace(state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
+
+    def apply_to(self, network: Trained, grads: Params, share: Array | float = 1.0) -> Trained:
+        """One optimizer update of a network beside the one that a run is for, which has no average.
+
+        Args:
+            network: with a state of ``optimizer``.
+            grads: a tree like its parameters.
+            share: what of the update is made, decay included; 0 leaves the parameters as they are.
+        """
+        updates, opt_state = self.optimizer.update(grads, network.opt_state, network.params)
+        updates = jax.tree.map(lambda update: share * update, updates)
+        return Trained(optax.apply_updates(network.params, updates), opt_state)
 
     def minimise(
         self, state: TrainState, loss: Loss, examples: Examples

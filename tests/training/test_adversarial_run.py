@@ -71,6 +71,23 @@ def test_a_run_that_names_no_student_of_one_step_is_refused(tmp_path):
         train(recipe("nano", init_from=""), tmp_path)
 
 
+def test_devices_that_cannot_penalise_equal_shares_are_refused(tmp_path):
+    config = recipe("nano", **{"adversarial.penalty_every": 2})
+    with pytest.raises(
+        ConfigError, match=r"batch of 5 one sample in .*penalty_every=2 is penalised.*le of 2"
+    ):
+        build_program(config, make_mesh(MeshConfig(), jax.devices()[:1]))
+    config.adversarial.penalty_every = 5
+    build_program(config, make_mesh(MeshConfig(), jax.devices()[:1]))
+
+
+def test_the_rates_of_the_generator_end_with_the_run():
+    config = recipe("nano", **{"adversarial.critic_first": 3, "optimizer.final_learning_rate": 1e-5})
+    update = build_program(config, make_mesh(MeshConfig(), jax.devices()[:1])).objective.update
+    assert float(update.schedule(0)) == pytest.approx(1e-4)
+    assert float(update.schedule(1)) == pytest.approx(1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

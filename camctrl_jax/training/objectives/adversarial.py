@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -34,12 +33,14 @@ from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.data.stream import Batch
 from camctrl_jax.diffusion.adversarial import (
     AdversarialConfig,
+    cameras_differ,
     critic_loss,
     critic_times,
     generated,
     generator_loss,
     mean_over,
     means_of_samples,
+    one_of_every,
     penalty,
     wrong_camera_loss,
 )
@@ -52,15 +53,16 @@ from camctrl_jax.training import students
 from camctrl_jax.training.objective import Frozen, Metrics, Work
 from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
-from camctrl_jax.training.state import Params, Trained, TrainState, create_state, global_norm
+from camctrl_jax.training.state import Params, TrainState, create_state, global_norm
 from camctrl_jax.training.students import Student
-from camctrl_jax.training.update import Aside, Examples, Update
-from camctrl_jax.training.values import ConfigError, mmdit_config, require
+from camctrl_jax.training.update import Aside, Examples, Loss, Update
+from camctrl_jax.training.values import ConfigError, mmdit_config, require, update_of
 
 DISCRIMINATOR = "discriminator"  # the role of the critic in the state
 
-# Folded into a step's key, beside what denoising folds: for the critic's random numbers, and the generator's.
-_CRITIC_KEY, _GENERATOR_KEY = 10, 11
+# Folded into a step's key, beside what denoising folds: for the critic's random numbers, the generator's, and
+# for who is penalised.
+_CRITIC_KEY, _GENERATOR_KEY, _PENALTY_KEY = 10, 11, 12
 _WRONG = "wrong_"  # of fields of another sample
 _CAMERAS = ("world_from_camera", "intrinsics")
 _START = (
@@ -83,7 +85,8 @@ class Adversarial(Student):
         settings: the losses.
         critic: the discriminator.
         critic_update: how its gradients become parameters; it has no average.
-        critic_first: updates of the critic before the generator's first.
+        critic_first: updates of the critic before the generator's first; until then ``grad_norm`` and
+            ``learning_rate`` are 0.
         critic_shift: timestep shift of the times that the critic is told; None follows the tokens.
     """
 
@@ -160,20 +163,40 @@ class Adversarial(Student):
         examples = self.examples(batch, key, frozen)
         critic = state.others[DISCRIMINATOR]
         with jax.named_scope("critic"):
-            loss = partial(self.critic_loss, generator=state.params)
+            first = self._first_penalised(key)
+            loss = partial(self.critic_loss, generator=state.params, first=first)
             found = self.critic_update.gradients(loss, critic.params, examples)
-            critic = updated(critic, found.grads, self.critic_update.optimizer)
+            critic = self.critic_update.apply_to(critic, found.grads)
         with jax.named_scope("generator"):
             loss = partial(self.loss, frozen=frozen, critic=critic.params)
             examples = self.again(examples, jax.random.fold_in(key, _GENERATOR_KEY))
-            new_state, aside, metrics = self.update.minimise(state, loss, examples)
-        if self.critic_first:
-            waiting = state.step < self.critic_first
-            kept = jax.tree.map(partial(jnp.where, waiting), state, new_state)
-            new_state = replace(kept, step=new_state.step)
+            new_state, aside, metrics = self._generator_updated(state, loss, examples)
         metrics |= {"critic_loss": found.loss, "critic_grad_norm": global_norm(found.grads)}
         metrics |= self.critic_metrics(found.aside) | self.metrics(aside, batch)
         return replace(new_state, others={DISCRIMINATOR: critic}), metrics
+
+    def _generator_updated(
+        self, state: TrainState, loss: Loss, examples: Examples
+    ) -> tuple[TrainState, Aside, Metrics]:
+        """As ``Update.minimise``; while the critic goes first the state is the same but for its count.
+
+        Rates and average of the generator count its own updates.
+        """
+        if not self.critic_first:
+            return self.update.minimise(state, loss, examples)
+
+        def learn(state: TrainState) -> tuple[TrainState, Aside, Metrics]:
+            return self.update.minimise(replace(state, step=state.step - self.critic_first), loss, examples)
+
+        def wait(state: TrainState) -> tuple[TrainState, Aside, Metrics]:
+            # In parts, as where it learns; with respect to nothing, so that there is no backward pass.
+            found = self.update.gradients(lambda _, inputs: loss(state.params, inputs), {}, examples)
+            nothing = jnp.zeros((), jnp.float32)
+            return state, found.aside, {"loss": found.loss, "grad_norm": nothing, "learning_rate": nothing}
+
+        waiting = state.step < self.critic_first
+        new_state, aside, metrics = jax.lax.cond(waiting, wait, learn, state)
+        return replace(new_state, step=state.step + 1), aside, metrics
 
     def loss(
         self,
@@ -195,7 +218,12 @@ class Adversarial(Student):
         return mean_over(values, counts), Aside(samples=means_of_samples(values, counts))
 
     def critic_loss(
-        self, params: Params, inputs: Mapping[str, Array], generator: Params, compare_cameras: bool = False
+        self,
+        params: Params,
+        inputs: Mapping[str, Array],
+        generator: Params,
+        compare_cameras: bool = False,
+        first: Array | int = 0,
     ) -> tuple[Array, Aside]:
         """The critic's loss; beside it logits of every sample, f32 [B] each.
 
@@ -204,14 +232,18 @@ class Adversarial(Student):
             inputs: of :meth:`examples`.
             generator: parameters of the generator, which gets no gradient.
             compare_cameras: tell ``camera_gap`` where wrong cameras have no weight, too.
+            first: of every ``penalty_every`` samples the one that is penalised, i32 [].
         """
         settings, condition = self.settings, self.condition(inputs)
         counts, every = self.counts(inputs), self.settings.penalty_every
+        one_of = partial(one_of_every, every=every, first=first)
         true = condition.clean.astype(jnp.float32)
         made = jax.lax.stop_gradient(self.made(generator, inputs, condition))
         shown = {"real": (true, condition.plucker), "fake": (made, condition.plucker)}
         if self._has_wrong_cameras or (compare_cameras and self.model.camera is not None):
-            shown["wrong"] = true, self.wrong_condition(inputs).plucker
+            wrong = self.wrong_condition(inputs).plucker
+            shown["wrong"] = true, wrong
+            labelled = inputs[_WRONG + "valid"] & cameras_differ(wrong, condition.plucker)
         weights = {"penalty": settings.penalty, "fake_penalty": settings.fake_penalty}
         weights = {name: weight for name, weight in weights.items() if weight}
         moved = {name: true if name == "penalty" else made for name in weights}
@@ -220,10 +252,9 @@ class Adversarial(Student):
             shown |= {name: (clips, condition.plucker) for name, clips in moved.items()}
         logits = self.judged_in_turn(params, shown, inputs, condition)
         if every > 1 and moved:
-            # Every n-th sample, not the first so many: each device then has its own to move.
-            some = jax.tree.map(lambda x: x[::every], dict(inputs))
+            some = jax.tree.map(one_of, dict(inputs))
             told = self.condition(some)
-            moved = {name: (clips[::every], told.plucker) for name, clips in moved.items()}
+            moved = {name: (one_of(clips), told.plucker) for name, clips in moved.items()}
             logits |= self.judged_in_turn(params, moved, some, told)
 
         real, fake = logits["real"], logits["fake"]
@@ -232,14 +263,14 @@ class Adversarial(Student):
         means = {name: means_of_samples(values, counts) for name, values in samples.items()}
         for name, weight in weights.items():
             plain = real if name == "penalty" else fake
-            values = penalty(plain[::every], logits[name])
-            loss += weight * mean_over(values, counts[::every])
-            # One value for each sample of the batch: each stands for those that were left out after it.
-            means[name] = jnp.repeat(means_of_samples(values, counts[::every]), every)[: len(real)]
+            values = penalty(one_of(plain), logits[name])
+            loss += weight * mean_over(values, one_of(counts))
+            # One value for each sample of the batch: each stands for its neighbours that were left out.
+            means[name] = jnp.repeat(means_of_samples(values, one_of(counts)), every)
         if settings.centering:
             loss += settings.centering * mean_over(jnp.square(real + fake), counts)
         if "wrong" in logits:
-            labelled = inputs[_WRONG + "valid"][:, None]
+            labelled = labelled[:, None]
             values = wrong_camera_loss(real, logits["wrong"], settings.loss)
             loss += settings.wrong_camera * mean_over(jnp.where(labelled, values, 0.0), counts)
             gap = jnp.where(labelled, real - logits["wrong"], jnp.nan)
@@ -303,6 +334,13 @@ class Adversarial(Student):
             return jnp.ones((len(mask), 1), bool)
         return jnp.logical_not(mask)
 
+    def _first_penalised(self, key: Array) -> Array | int:
+        """Drawn for every step: batches, and sets in turns, have patterns of their own, and one place in
+        them would meet the same kind of clips for ever.
+        """
+        every = self.settings.penalty_every
+        return jax.random.randint(jax.random.fold_in(key, _PENALTY_KEY), (), 0, every) if every > 1 else 0
+
     @property
     def _has_wrong_cameras(self) -> bool:
         return bool(self.settings.wrong_camera) and self.model.camera is not None
@@ -325,10 +363,11 @@ class Adversarial(Student):
         return {"generator": state.ema, DISCRIMINATOR: state.others[DISCRIMINATOR].params}
 
     def measure(self, params: Params, batch: Batch, key: Array, frozen: Frozen) -> Metrics:
-        """Both losses and what came beside them, of what :meth:`measured` gave."""
+        """Both losses and what came beside them, of what :meth:`measured` gave; every sample is penalised."""
+        every = replace(self, settings=replace(self.settings, penalty_every=1))
         examples = self.examples(batch, key, frozen)
         generator, critic = params["generator"], params[DISCRIMINATOR]
-        critics, aside = self.critic_loss(critic, examples.inputs, generator, compare_cameras=True)
+        critics, aside = every.critic_loss(critic, examples.inputs, generator, compare_cameras=True)
         value, own = self.loss(generator, examples.inputs, frozen, critic=critic)
         found = {"loss": value, "critic_loss": critics} | self.critic_metrics(aside)
         return found | self.metrics(own, batch)
@@ -367,12 +406,6 @@ class Adversarial(Student):
         flops = one.flops * (trained + forward / 3 + through * 2 / 3)
         passes = int(np.ceil(one.passes * (trained + through) + forward))
         return replace(one, flops=flops, recomputed=one.recomputed * (trained + through), passes=passes)
-
-
-def updated(network: Trained, grads: Params, optimizer: optax.GradientTransformation) -> Trained:
-    """A network after one update of its own optimizer."""
-    updates, opt_state = optimizer.update(grads, network.opt_state, network.params)
-    return Trained(optax.apply_updates(network.params, updates), opt_state)
 
 
 def settings() -> dict[str, dict[str, Any]]:
@@ -429,8 +462,15 @@ def adversarial_config(config: ConfigDict) -> AdversarialConfig:
 
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Adversarial:
     """The objective of a configuration; see ``build_objective``."""
-    fields = students.student_fields(config, mesh, placement)
+    every = config.adversarial.penalty_every
+    if every > 1:
+        what = f"one sample in config.adversarial.penalty_every={every} is penalised"
+        students.check_shares(config, mesh, every, what)
+    fields = students.student_fields(config, mesh, placement, students.open_teacher(config))
     own = config.adversarial
+    learning = config.copy_and_resolve_references()
+    learning.steps -= own.critic_first  # its rates begin when the critic has had its updates alone
+    fields["update"] = update_of(learning)
     rates = OptimizerConfig(**config.optimizer)
     names = ("learning_rate", "initial_learning_rate", "final_learning_rate")
     rates = replace(rates, **{name: own.critic_rate * getattr(rates, name) for name in names})

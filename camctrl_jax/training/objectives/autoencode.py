@@ -45,7 +45,7 @@ from camctrl_jax.training.objective import (
     PreviewClips,
     equal_weights,
 )
-from camctrl_jax.training.state import Params, Trained, TrainState, create_state
+from camctrl_jax.training.state import Params, TrainState, create_state
 from camctrl_jax.training.update import Aside, Examples, Update
 from camctrl_jax.training.values import ConfigError, require, update_of
 
@@ -267,9 +267,8 @@ class Autoencode(Objective):
             metrics["discriminator"], grads = jax.value_and_grad(self._discriminator_loss)(
                 adversary.params, examples.inputs["video"], decoded, active
             )
-            updates, opt_state = self.adversary_optimizer.update(grads, adversary.opt_state, adversary.params)
-            updates = jax.tree.map(lambda update: active * update, updates)  # nor does decay act before
-            adversary = Trained(optax.apply_updates(adversary.params, updates), opt_state)
+            # nor does decay act before
+            adversary = Update(self.adversary_optimizer).apply_to(adversary, grads, active)
         return replace(new_state, others={ADVERSARY: adversary}), metrics | self.metrics(aside, batch)
 
     def _discriminator_loss(self, adversary: Params, video: Array, decoded: Array, active: Array) -> Array:

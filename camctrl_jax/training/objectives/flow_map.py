@@ -28,14 +28,12 @@ from camctrl_jax.diffusion.condition import Condition
 from camctrl_jax.diffusion.distillation import guided, interval_times, merged_velocity
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.models.placement import Placement
-from camctrl_jax.parallel.sharding import batch_shards
 from camctrl_jax.sampling.pipeline import Denoiser
 from camctrl_jax.training import students
 from camctrl_jax.training.objective import Frozen, Metrics, Work
 from camctrl_jax.training.state import Params, TrainState
 from camctrl_jax.training.students import Student, student_fields
-from camctrl_jax.training.values import ConfigError, require
-from camctrl_jax.training.world_sets import views_of
+from camctrl_jax.training.values import require
 
 AVERAGE = "average"  # the role of the student's moving average in what a loss reads
 EVERY = 4  # of so many samples one learns from the teacher
@@ -145,23 +143,9 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
-    """Raises: ConfigError for batches of which devices, or parts, cannot have a quarter each."""
-    shards = batch_shards(mesh) * config.accumulate
-    for name, view in views_of(config).items():
-        for size in (view.batch_size, view.data.image_batch):
-            if size % (EVERY * shards):
-                key = f"config.data.sets.{name}.batch_size" if name else "config.batch_size"
-                raise ConfigError(
-                    f"{key}: of a batch of {size} a quarter learns from the teacher, on each of "
-                    f"{batch_shards(mesh)} parts of mesh.data x mesh.fsdp and in each of {config.accumulate} "
-                    f"turns (config.accumulate); choose a multiple of {EVERY * shards} (image_batch, too)"
-                )
-
-
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> FlowMap:
     """The objective of a configuration; see ``build_objective``."""
-    _check_batches(config, mesh)
+    students.check_shares(config, mesh, EVERY, "a quarter learns from the teacher")
     given = student_fields(config, mesh, placement)
     steps, finest = config.distil.steps, config.distil.teacher_steps
     others = (2**level for level in range(finest.bit_length()))

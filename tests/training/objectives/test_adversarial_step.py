@@ -101,7 +101,44 @@ def test_an_update_of_the_critic_leaves_the_generator_as_it_was(state):
         same(getattr(after, name), getattr(state, name))
     assert differs(after.others, state.others)
     assert int(after.step) == 1
-    assert float(metrics["grad_norm"]) > 0
+    assert float(metrics["grad_norm"]) == float(metrics["learning_rate"]) == 0.0
+    assert float(metrics["loss"]) > 0
+
+
+@pytest.mark.parametrize("accumulate", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_generator_that_waits_begins_where_one_begins_that_does_not(accumulate):
+    """Its rates and the warm-up of its average count its own updates, not those of the critic before."""
+    rate = optax.linear_schedule(0.1, 0.05, 2)
+    update = Update(optax.sgd(rate), schedule=rate, ema_decay=0.9, accumulate=accumulate)
+    still = replace(STILL, accumulate=accumulate)
+    waiting = replace(OBJECTIVE, update=update, critic_update=still, critic_first=2)
+    step, at = jax.jit(waiting.step), [started(waiting)]
+    rates = []
+    for _ in range(4):
+        after, metrics = step(at[-1], batch_of(5), KEY, {})
+        at.append(after)
+        rates.append(float(metrics["learning_rate"]))
+    np.testing.assert_allclose(rates, [0.0, 0.0, 0.1, 0.075], rtol=1e-5)
+    same(at[2].params, at[0].params)
+    # The average is nearly the parameters after its first update, decay 1 / 10, and less so after the second.
+    for after, before, decay in ((at[3], at[2], 1 / 10), (at[4], at[3], 2 / 11)):
+        expected = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, before.ema, after.params)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), after.ema, expected)
+
+
+def test_a_generator_that_waits_has_no_backward_pass(state):
+    """Matrix products in either branch of its part of the step."""
+    objective = replace(OBJECTIVE, critic_first=2)
+    traced = jax.make_jaxpr(objective.step)(state, batch_of(5), KEY, {})
+    (choice,) = (each for each in traced.eqns if each.primitive.name == "cond")
+    learns, waits = (str(branch).count("dot_general") for branch in choice.params["branches"])
+    forward = jax.make_jaxpr(partial(objective.loss, frozen={}))(
+        state.params,
+        jax.device_put(objective.examples(batch_of(5), KEY, {}).inputs),
+        critic=state.others[DISCRIMINATOR].params,
+    )
+    assert waits == str(forward).count("dot_general")
+    assert learns > 1.5 * waits > 0
 
 
 def test_an_update_of_the_generator_leaves_the_critic_as_it_was(state):
@@ -191,6 +228,35 @@ def test_a_critic_that_ignores_the_camera_is_caught(state):
     assert np.isnan(float(measure(reading, unlabelled, KEY, {})["camera_gap"]))
 
 
+@pytest.mark.parametrize("kind", ["images", "still", "alike"])
+def test_cameras_that_are_right_are_no_wrong_ones(state, kind):
+    """Of images, of clips that hold still, and of clips that move alike: nothing is punished or measured."""
+    plain = batch_of(4, labelled=True, frames=1 if kind == "images" else 9)
+    poses = plain["world_from_camera"].copy()
+    poses[:] = np.eye(4) if kind == "still" else poses[:1]
+    critic, generator = state.others[DISCRIMINATOR].params, state.params
+
+    @jax.jit
+    def judged(batch):
+        found = []
+        for weight in (0.0, 0.5):
+            settings = replace(SETTINGS, wrong_camera=weight)
+            own, inputs = replace(OBJECTIVE, settings=settings), OBJECTIVE.examples(batch, KEY, {}).inputs
+            found.append(own.critic_loss(critic, inputs, generator, compare_cameras=True))
+        (without, _), (punished, aside) = found
+        return punished - without, aside.samples["camera_gap"]
+
+    more, gap = judged(plain | {"world_from_camera": poses})
+    assert float(more) == 0.0
+    assert np.isnan(gap).all()
+    # One of four moves otherwise: it and the one that is told its cameras.
+    if kind != "images":
+        poses[1, 1:, :3, 3] += np.linspace(0.1, 1.0, 8)[:, None]
+        more, gap = judged(plain | {"world_from_camera": poses})
+        assert float(more) > 0.0
+        np.testing.assert_array_equal(np.isnan(gap), [True, False, False, True])
+
+
 def test_poses_of_unlabelled_clips_are_never_read(step, state):
     plain = batch_of(5)
     poses = plain["world_from_camera"].copy()
@@ -232,14 +298,28 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(state, logits):
 
 
 def test_some_samples_stand_for_all_in_the_penalty(state, inputs):
-    """Of every five samples one: the penalty is that of the first."""
+    """Of every five samples one, whichever is named: the penalty is its own."""
     critic = state.others[DISCRIMINATOR].params
     some = replace(OBJECTIVE, settings=replace(SETTINGS, penalty_every=5))
-    penalties = [
-        jax.jit(objective.critic_loss)(critic, inputs, state.params)[1].samples["penalty"]
-        for objective in (OBJECTIVE, some)
-    ]
-    np.testing.assert_allclose(penalties[1], np.full(5, penalties[0][0]), rtol=1e-4)
+    every = jax.jit(OBJECTIVE.critic_loss)(critic, inputs, state.params)[1].samples["penalty"]
+    one = jax.jit(lambda first: some.critic_loss(critic, inputs, state.params, first=first)[1])
+    for first in (0, 2, 4):
+        np.testing.assert_allclose(one(first).samples["penalty"], np.full(5, every[first]), rtol=2e-3)
+
+
+def test_every_clip_is_penalised_in_its_turn(state):
+    """Five steps of one batch, of which one clip in five has no camera, do not always move the same clip."""
+    some = replace(
+        OBJECTIVE, settings=replace(SETTINGS, penalty_every=5, wrong_camera=0.0), critic_update=STILL
+    )
+    some = replace(some, update=STILL)
+    firsts = {int(some._first_penalised(jax.random.fold_in(KEY, step))) for step in range(40)}
+    assert firsts == set(range(5))
+    step, seen = jax.jit(some.step), set()
+    for _ in range(4):
+        state, metrics = step(state, batch_of(5), KEY, {})
+        seen.add(round(float(metrics["penalty"]), 6))
+    assert len(seen) > 1
 
 
 def test_retrieved_frames_are_read_by_both_networks(state):
