@@ -46,7 +46,7 @@ def get_config(variant: str = "full") -> ConfigDict:
 def full(config: ConfigDict) -> None:
     """128 devices, 8B parameters, 384x640, clips of ten seconds at 12 frames per second; dual guidance.
 
-    Two devices share a clip, and four clips a device: a quarter of each device's learns from the teacher.
+    Four clips a device, of which one learns from the teacher.
     """
     variants.student_pod(config)
     config.batch_size = 512

@@ -244,11 +244,13 @@ def _open_folder(spec: str, path: Path) -> Weights:
         distilled = content.get("distilled")
         sampling = None if sampling is None else config_from_json(SamplingDefaults, sampling)
         distilled = None if distilled is None else config_from_json(Distilled, distilled)
+        mmdit = None if mmdit is None else config_from_json(MMDiTConfig, mmdit)
+        _check_target_time(str(file), mmdit, distilled)
         return Weights(
             spec=spec,
             path=path,
             vae_config=None if vae is None else config_from_json(VAEConfig, vae),
-            mmdit_config=None if mmdit is None else config_from_json(MMDiTConfig, mmdit),
+            mmdit_config=mmdit,
             text=content.get("text"),
             sampling=_as_distilled(sampling, distilled),
             vae_spec=spec if vae is not None else None,
@@ -286,6 +288,9 @@ def _open_run(spec: str, path: Path) -> Weights:
             f"The configuration stored with the checkpoints of {path} does not describe a model: "
             f"{str(error).rstrip('.')}. Copy the run again, or use an earlier checkpoint."
         ) from error
+    _check_target_time(
+        f"The configuration stored with the checkpoints of {path}", built.mmdit, built.distilled
+    )
     return Weights(
         spec,
         path,
@@ -298,6 +303,17 @@ def _open_run(spec: str, path: Path) -> Weights:
         distilled=built.distilled,
         kind="run",
     )
+
+
+def _check_target_time(where: str, mmdit: MMDiTConfig | None, distilled: Distilled | None) -> None:
+    """Raises: WeightsError if a transformer that is told where steps lead is no flow map, or the reverse."""
+    told = mmdit is not None and mmdit.target_time
+    method = None if distilled is None else distilled.method
+    if mmdit is not None and told != (method == "flow_map"):
+        raise WeightsError(
+            f"{where}: mmdit.target_time is {str(told).lower()}, and distilled.method {method!r}; in a flow "
+            "map, and nowhere else, it is true and 'flow_map'. Copy the weights again, or use others."
+        )
 
 
 def save_weights_folder(

@@ -155,10 +155,10 @@ def test_the_first_loss_on_a_data_set_of_one_clip_is_zero():
 
 
 def counting(calls):
-    """A velocity that counts how often it is evaluated when it runs."""
+    """A velocity that counts on how many batches of B samples it is evaluated when it runs."""
 
     def velocity(noisy, time, condition):
-        jax.debug.callback(lambda _: calls.append(1), time)
+        jax.debug.callback(lambda times: calls.append(len(times) // B), time)
         return noisy
 
     return velocity
@@ -175,8 +175,18 @@ def test_a_teacher_of_32_steps_is_asked_as_often_as_the_sampler_asks(guidance, e
     times = jnp.tile(time_grid(32, SHIFT), (B, 1))
     jax.block_until_ready(jax.jit(lambda z: merged_velocity(flow, z, times))(noise))
     jax.effects_barrier()
-    assert len(calls) == 32 * guidance.evaluations() == expected
-    assert 16 * Guidance().evaluations() == 16  # the student of 16 steps
+    assert sum(calls) == 32 * guidance.evaluations() == expected
+    # The sampler itself, and its student of 16 steps.
+    for asked, steps, evaluations in ((guidance, 32, expected), (Guidance(), 16, 16)):
+        calls.clear()
+        velocity = counting(calls)
+        sampled = sample(
+            lambda params, *inputs, own=velocity: own(*inputs), None, noise, condition, null,
+            Sampling(asked, steps, SHIFT),
+        )  # fmt: skip
+        jax.block_until_ready(sampled)
+        jax.effects_barrier()
+        assert sum(calls) == evaluations
 
 
 def test_after_folding_nobody_needs_the_empty_prompt():

@@ -16,7 +16,6 @@ from camctrl_jax.checkpoints.weights import (
 )
 from camctrl_jax.interop.described import Distilled
 from camctrl_jax.models import mmdit_preset, vae_preset
-from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.training.config import check_config, load_recipe
 from camctrl_jax.training.program import build_program
@@ -53,8 +52,8 @@ def teacher(tmp_path_factory):
     return save_nano(tmp_path_factory.mktemp("teacher") / "weights")
 
 
-def recipe(name, teacher, **changes):
-    config = load_recipe(f"{ROOT}/configs/distill_{name}.py:nano")
+def recipe(name, teacher, variant="nano", **changes):
+    config = load_recipe(f"{ROOT}/configs/distill_{name}.py:{variant}")
     config.distil.teacher = str(teacher)
     config.vae.weights = str(teacher)
     config.update_from_flattened_dict(changes)
@@ -74,9 +73,39 @@ def test_a_student_knows_its_teacher_and_what_is_folded_in(teacher, name):
     expected = objective.teacher.weights.mmdit_params()
     jax.tree.map(np.testing.assert_array_equal, frozen[TEACHER], expected)
     assert objective.begins_as == str(teacher)
-    assert objective.distilled.teacher_sha256 == fingerprint_of_parameters(expected) != ""
     assert objective.distilled.guidance_folded == FOLDED
     jax.tree.map(np.testing.assert_array_equal, objective.starting_params(str(teacher), None), expected)
+
+
+def test_a_teacher_is_known_by_its_weights_wherever_they_lie(tmp_path, teacher):
+    def known(path):
+        return program("progressive", path).objective.distilled.teacher_sha256
+
+    copy = shutil.copytree(teacher, tmp_path / "copy")
+    assert known(copy) == known(teacher) != ""
+    file = next(copy.glob("mmdit*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1  # one bit of one parameter
+    file.write_bytes(bytes(content))
+    assert known(copy) != known(teacher)
+
+
+def test_remedies_are_settings_that_work(tmp_path):
+    """Of a student of 16 steps as the teacher, for each kind of student; what is not asked has no rules."""
+    student = save(tmp_path / "student", distilled=Distilled("progressive", "0" * 16, FOLDED, (16,)))
+    unguided = {"distil.text_guidance": 1.0, "distil.camera_guidance": 1.0}
+    for name, variant, remedy in (
+        ("progressive", "nano", {"distil.teacher_steps": 16, "distil.steps": 8}),
+        ("apt", "consistency_nano", {"distil.teacher_steps": 16}),
+    ):
+        said = " ".join(f"--config.{key}={value}" for key, value in remedy.items())
+        with pytest.raises(ConfigError, match=rf"made for 16 steps, and .*: set {said}$"):
+            program(name, student, variant=variant, **unguided)
+        assert program(name, student, variant=variant, **unguided, **remedy).objective.branches == 1
+    program("apt", student)
+    once = save(tmp_path / "once", distilled=Distilled("consistency", "0" * 16, FOLDED, (1,)))
+    with pytest.raises(ConfigError, match="made for one step: there is nothing to merge"):
+        program("progressive", once, **unguided)
 
 
 @pytest.mark.parametrize("name", ["progressive", "flow_map"])
