@@ -46,7 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--folder", type=Path, default=Path("outputs/explore"), metavar="DIR", help="where everything is kept"
     )
-    add("--checkpoint", default="default", metavar="SPEC", help="'default', a run, or a weights folder")
+    add(
+        "--checkpoint",
+        default="default",
+        metavar="SPEC",
+        help="'default', 'student', a run, or a weights folder",
+    )
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
     add_mesh_option(add)
