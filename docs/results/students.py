@@ -3,8 +3,8 @@
 Folders of ``evaluate worlds`` with the same scenes.
 
     table TEACHER STUDENT ...             rows of the page's table, then differences, scene by scene
-    ten TEACHER STUDENT OUT.png           two ``evaluate explorations``, clip by clip: a table, and its drawing
-    strip OUT.jpg FRAMES NAME=FOLDER ...  kept frames (such as 0,2,4) of the scenes that all folders have
+    ten TEACHER STUDENT OUT.png           two ``evaluate explorations``, clip by clip: a table, a drawing
+    strip OUT.jpg SCENES FRAMES NAME=FOLDER ...   frames (such as 0,2,4) of the first scenes that all have
 
 95 % intervals: Student's t of means and of ratios of means.
 """
@@ -84,7 +84,7 @@ def ten(teacher: str, student: str, out: str) -> None:
     figure.savefig(out, dpi=90)
 
 
-def strip(out: str, frames: str, *named: str) -> None:
+def strip(out: str, shown: str, frames: str, *named: str) -> None:
     numbers = [int(number) for number in frames.split(",")]
     folders = {name: Path(folder) / "clips" for name, folder in (each.split("=", 1) for each in named)}
     scenes = sorted(set.intersection(*({p.name for p in path.glob("*.npz")} for path in folders.values())))
@@ -94,9 +94,8 @@ def strip(out: str, frames: str, *named: str) -> None:
         if not rows:
             rows.append(("truth", [each["strip/true render"] for each in kept]))
         rows.append((name, [each["strip/i2v"] for each in kept]))
-    for name, clips in rows[1:]:  # beside the teacher's, which comes first
-        pairs = [[psnr(a, b) for a, b in zip(x[1:], y[1:])] for x, y in zip(clips, rows[1][1])]
-        print(f"{name}: {np.mean(pairs):.2f} dB to {rows[1][0]}, by scene {np.mean(pairs, axis=1).round(1)}")
+    rows = [(name, clips[: int(shown)]) for name, clips in rows]
+    scenes = scenes[: int(shown)]
     height, width = rows[0][1][0].shape[1:3]
     left, gap, line = 110, 6, height + 2
     across = len(numbers) * width + gap
@@ -109,11 +108,6 @@ def strip(out: str, frames: str, *named: str) -> None:
     canvas.save(out, quality=85)
 
 
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    error = np.mean((one.astype(float) - other.astype(float)) ** 2)
-    return float(10.0 * np.log10(255.0**2 / max(error, 1e-6)))
-
-
 def column(run: dict, row: str, measure: str) -> np.ndarray:
     """f64 by scene; NaN where a scene has none."""
     values = [scene["values"].get(f"{row}/i2v/{measure}") for scene in run["per_scene"]]
@@ -123,7 +117,9 @@ def column(run: dict, row: str, measure: str) -> np.ndarray:
 def said(values: np.ndarray, digits: int) -> str:
     values = values[np.isfinite(values)]
     found = paired(np.zeros_like(values), values)
-    return "-" if found is None else f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+    if found is None:
+        return "-"
+    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
 def signed(found: Interval | None) -> str:
