@@ -119,6 +119,12 @@ function draw() {
   $("tree-box").hidden = !open;
   $("undo").disabled = !current?.parent;
   $("branch").disabled = !clip || clip.id === open.current;
+  const refinable = clip?.model === "student" && Boolean(form.model) && !form.model.student;
+  const left = !refinable && document.activeElement === $("refine");
+  $("refine").hidden = !refinable;
+  if (left) $("player-title").focus({ preventScroll: true }); // else it is nowhere
+  const beside = clip?.parent ? "a clip beside it" : "an exploration like this one";
+  say("refine-note", refinable ? `A quick look by the student. Refining makes ${beside} with all steps, on the same path, with the same prompt and seed.` : "");
   const mine = !open || open.mine;
   say("clip-why", clip ? whyKept(clip) : "");
   $("delete-clip").disabled = !clip || whyKept(clip) !== "";

@@ -7,11 +7,13 @@ export function drawTree({ clips, current }, selected, onSelect) {
   const active = document.activeElement?.dataset?.clip;
   const item = (clip) => {
     const where = clip.id === current ? [el("span", { className: "where" }, "Next clip goes on from here")] : [];
+    const quick = clip.model === "student" ? [" ", el("span", { className: "quick" }, "quick look")] : [];
     const button = el(
       "button",
       { type: "button", "aria-pressed": String(clip.id === selected) },
       el("img", { src: clip.thumbnail, alt: "", width: 160, height: 96, loading: "lazy" }),
-      el("span", {}, `${Number(clip.name)}. ${clip.said || "own path"}`, el("small", {}, `${clip.frames} frames, seed ${clip.seed}`), ...where),
+      el("span", {}, `${Number(clip.name)}. ${clip.said || "own path"}`, ...quick,
+        el("small", {}, `${clip.frames} frames, seed ${clip.seed}`), ...where),
     );
     button.dataset.clip = clip.id;
     button.addEventListener("click", () => onSelect(clip.id));

@@ -1,0 +1,118 @@
+"""Quick looks and their refining at the page, in a real Chromium."""
+
+from __future__ import annotations
+
+import pytest
+from page_browser import PHONE, axe, extended, shot, started, tab_to, until
+
+pytestmark = pytest.mark.slow
+QUICK = {"name": "student", "steps": 4, "said": "progressive distillation", "valid_steps": [4]}
+
+
+@pytest.fixture
+def looking(visit, stub):
+    """The page on a server with a student, with a first clip by the checkpoint."""
+    stub.model = {"quick": QUICK}
+    return started(visit())
+
+
+def glanced(page, sentence):
+    """Takes a quick look along a path."""
+    before = page.locator("#tree button").count()
+    page.fill("#sentence", sentence)
+    page.get_by_role("button", name="Quick look", exact=True).click()
+    until(page, f"document.querySelectorAll('#tree button').length > {before}")
+
+
+def clips_of(stub):
+    return [clip for exploration in stub.explorations.values() for clip in exploration["clips"]]
+
+
+def test_server_without_a_student_offers_no_quick_look(visit):
+    page = started(visit())
+    assert page.get_by_role("button", name="Quick look").count() == 0
+    assert page.get_by_role("button", name="Refine").count() == 0
+    assert page.locator("#quick-note").inner_text() == ""
+    assert page.locator("#tree .quick").count() == 0
+
+
+def test_quick_look_is_marked_and_refined_to_a_sibling_that_is_gone_on_from(looking, stub):
+    page = looking
+    assert "4 steps instead of 6" in page.locator("#quick-note").inner_text()
+    page.get_by_text("Seed, steps and guidance").click()
+    page.fill("#steps", "5")
+    page.fill("#seed", "23")
+    glanced(page, "pan right 40 deg")
+    body = next(body for body in reversed(stub.bodies) if "model" in body)
+    assert (body["model"], body["seed"]) == ("student", 23)
+    assert "steps" not in body  # those are the checkpoint's
+    assert page.locator("#tree .quick").all_inner_texts() == ["quick look"]
+    assert page.locator("#tree button[aria-pressed=true] .quick").count() == 1
+    assert "quick look" in page.locator("#clip-said").inner_text()
+    shot(page, "quick-look")
+    assert axe(page) == []
+
+    stub.hold.set()
+    page.get_by_role("button", name="Refine this clip").click()
+    page.locator("#jobs p").filter(has_text="Refined clip (pan right 40 deg)").wait_for()
+    page.get_by_role("button", name="Refine this clip").click()
+    page.locator("#problem").filter(has_text="being refined already").wait_for()
+    shot(page, "quick-look-refining")
+    stub.hold.clear()
+    until(page, "document.querySelector('#form-title').textContent === 'Next clip, after clip 3'")
+    first, quick, fine = clips_of(stub)
+    assert (quick["parent"], fine["parent"]) == (first["id"], first["id"])
+    assert [clip["model"] for clip in (first, quick, fine)] == ["checkpoint", "student", "checkpoint"]
+    assert [request for request in stub.requests if request[1].endswith("/refine")] == [
+        ("POST", f"/v1/clips/{quick['id']}/refine")
+    ]
+    assert page.locator("#refine").is_hidden()  # of what the checkpoint made
+    assert page.locator("#tree .quick").count() == 1
+    shot(page, "quick-look-refined")
+    assert axe(page) == []
+    extended(page, "hold")
+    assert "model" not in stub.bodies[-1]
+
+
+def test_quick_first_clip_is_refined_in_an_exploration_of_its_own(visit, stub):
+    stub.model = {"quick": QUICK}
+    page = visit()
+    glanced(page, "dolly in 1 m")
+    begun = page.evaluate("location.hash")
+    page.click("#refine")
+    until(page, f"location.hash !== '{begun}' && document.querySelectorAll('#tree button').length === 1")
+    assert page.locator("#tree .quick").count() == 0
+    assert [clip["model"] for clip in clips_of(stub)] == ["student", "checkpoint"]
+    page.go_back()
+    page.goto(f"{stub.url}{begun}")
+    page.wait_for_selector("#tree .quick")
+
+
+def test_quick_look_and_refining_are_reached_with_the_keyboard_and_read_out(looking, stub):
+    page = looking
+    page.locator("#sentence").focus()
+    tab_to(page, "#quick")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('#tree button').length > 1")
+    told = page.locator("#refine").get_attribute("aria-describedby")
+    assert "beside it" in page.locator(f"#{told}").inner_text()
+    page.locator("#play").focus()
+    tab_to(page, "#refine")
+    page.keyboard.press("Space")
+    until(page, "document.querySelectorAll('#tree button').length > 2")
+    until(page, "document.activeElement.id === 'player-title'")  # the button is gone
+    assert [clip["model"] for clip in clips_of(stub)][1:] == ["student", "checkpoint"]
+    page.locator("#sentence").focus()
+    page.keyboard.press("Enter")  # generates, as ever
+    until(page, "document.querySelectorAll('#tree button').length > 3")
+    assert clips_of(stub)[-1]["model"] == "checkpoint"
+
+
+def test_quick_looks_on_a_phone(visit, stub):
+    stub.model = {"quick": QUICK}
+    page = visit(PHONE, has_touch=True, is_mobile=True)
+    glanced(page, "truck left 1 m")
+    assert axe(page) == []
+    wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert page.evaluate(wide)
+    shot(page, "quick-look-phone")
