@@ -17,7 +17,9 @@ pytest.importorskip("av", reason="videos are written by PyAV")
 from exploring import ANNA, BERT, done, ended, error_of, served
 from nano_weights import STUDENT, save_nano
 
+from camctrl_jax.checkpoints.weights import Weights
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.explore.__main__ import main
 from camctrl_jax.explore.model import Model
 from camctrl_jax.explore.quick import check_student
 from camctrl_jax.video.decoding import read_frames
@@ -274,8 +276,18 @@ def test_checkpoint_that_is_a_student_itself_refines_nothing(folders, tmp_path):
     client.app.state.service.store.close()
 
 
-def test_student_is_checked_before_weights_are_read(folders, models):
+def test_student_is_checked_before_weights_are_read(folders, models, tmp_path, monkeypatch, capsys):
     teacher, student = folders
+
+    def read(*_, **__):
+        raise AssertionError("parameters are read")
+
+    for name in ("mmdit_params", "vae_params"):
+        monkeypatch.setattr(Weights, name, read)
+    options = ["--folder", str(tmp_path / "served"), "--port", "0", "--student", str(teacher)]
+    assert main(["--checkpoint", str(teacher), *options]) == 1
+    assert f"--student {teacher}: these weights are no student" in capsys.readouterr().err
+    assert not (tmp_path / "served").exists()
     with pytest.raises(InvalidValue, match=rf"{teacher}: these weights are no student.*{teacher}"):
         Model(str(teacher), teacher=models[0])
     with pytest.raises(

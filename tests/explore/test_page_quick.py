@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+
 import pytest
-from page_browser import PHONE, axe, extended, shot, started, tab_to, until
+from nano_weights import STUDENT, save_nano
+from page_browser import DESKTOP, PHONE, axe, extended, shot, started, tab_to, until, watched
 
 pytestmark = pytest.mark.slow
 QUICK = {"name": "student", "steps": 4, "said": "progressive distillation", "valid_steps": [4]}
@@ -16,12 +21,12 @@ def looking(visit, stub):
     return started(visit())
 
 
-def glanced(page, sentence):
+def glanced(page, sentence, seconds=20):
     """Takes a quick look along a path."""
     before = page.locator("#tree button").count()
     page.fill("#sentence", sentence)
     page.get_by_role("button", name="Quick look", exact=True).click()
-    until(page, f"document.querySelectorAll('#tree button').length > {before}")
+    until(page, f"document.querySelectorAll('#tree button').length > {before}", seconds)
 
 
 def clips_of(stub):
@@ -106,6 +111,53 @@ def test_quick_look_and_refining_are_reached_with_the_keyboard_and_read_out(look
     page.keyboard.press("Enter")  # generates, as ever
     until(page, "document.querySelectorAll('#tree button').length > 3")
     assert clips_of(stub)[-1]["model"] == "checkpoint"
+
+
+@pytest.fixture
+def real(tmp_path):
+    """Where a real server with a student samples; both have random parameters."""
+    pytest.importorskip("starlette", reason="needs the extra explore")
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra explore")
+    from camctrl_jax.explore.app import make_app
+    from camctrl_jax.explore.model import Model
+    from camctrl_jax.explore.serving import make_service
+
+    teacher = Model(str(save_nano(tmp_path / "teacher")))
+    student = Model(str(save_nano(tmp_path / "student", distilled=STUDENT, seed=5)), teacher=teacher)
+    app = make_app(make_service(tmp_path / "served", teacher, student=student))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    stop = time.monotonic() + 60
+    while not server.started:
+        assert time.monotonic() < stop
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(20)
+
+
+def test_quick_looks_are_refined_on_the_real_server(real, browser):
+    page, elsewhere, errors = browser.new_page(viewport=DESKTOP), [], []
+    watched(page, real, elsewhere, errors)
+    assert "4 steps instead of 32" in page.locator("#quick-note").inner_text()
+    glanced(page, "dolly in 0.2 m", 60)
+    glanced(page, "pan right 10 deg", 60)
+    page.click("#refine")
+    until(page, "document.querySelectorAll('#tree button').length === 3", 60)
+    until(page, "document.querySelector('#form-title').textContent === 'Next clip, after clip 3'")
+    assert page.locator("#tree .quick").count() == 2
+    name = page.evaluate("location.hash").lstrip("#")
+    first, quick, fine = json.loads(page.request.get(f"{real}v1/explorations/{name}").body())["clips"]
+    assert (fine["parent"], fine["seed"], fine["cameras"]) == (first["id"], quick["seed"], quick["cameras"])
+    assert [clip["steps"] for clip in (first, quick, fine)] == [4, 4, 32]
+    page.locator("#tree button").first.click()
+    page.click("#refine")
+    until(page, f"location.hash !== '#{name}' && document.querySelectorAll('#tree button').length === 1", 60)
+    assert page.locator("#tree .quick").count() == 0
+    shot(page, "quick-look-real")
+    page.close()
+    assert (errors, elsewhere) == ([], [])
 
 
 def test_quick_looks_on_a_phone(visit, stub):

@@ -16,6 +16,7 @@ export class Explorations {
     this.selected = null; // the clip that is looked at, by its id
     this.jobs = null; // of the exploration that is open; set once there are any
     this.opening = 0;
+    this.asking = null; // the clip that is about to be refined
     on("branch", "click", () => this.branch());
     on("undo", "click", () => this.undo());
     on("delete-clip", "click", () => this.deleteClip());
@@ -196,10 +197,11 @@ export class Explorations {
   /** The same clip by the weights themselves: a branch beside it, or an exploration of its own if it is the first. */
   async refine() {
     const [{ id }, clip, opening] = [this.open, this.selected, this.opening];
-    if ([...this.jobs.jobs.values()].some((job) => active(job) && job.refines === clip)) {
+    if (this.asking === clip || [...this.jobs.jobs.values()].some((job) => active(job) && job.refines === clip)) {
       throw new Error("This clip is being refined already.");
     }
-    const job = await api.refine(clip);
+    this.asking = clip; // a button that is disabled would lose the focus
+    const job = await api.refine(clip).finally(() => (this.asking = null));
     if (job.exploration === id) {
       news("The clip is made anew: in the queue.");
       return this.listJob(id, job);
