@@ -41,6 +41,17 @@ def test_server_without_a_student_offers_no_quick_look(visit):
     assert page.locator("#tree .quick").count() == 0
 
 
+def test_clips_of_a_checkpoint_that_is_a_student_itself_are_no_quick_looks(looking, stub):
+    page = looking
+    glanced(page, "hold")
+    assert page.locator("#tree .quick").count() == 1
+    stub.model = {"student": {"said": QUICK["said"], "valid_steps": [4]}}
+    page.reload()
+    page.wait_for_selector("#tree button")
+    assert page.locator("#tree .quick").count() == 0
+    assert not any(page.locator(id).is_visible() for id in ("#refine", "#quick"))
+
+
 def test_quick_look_is_marked_and_refined_to_a_sibling_that_is_gone_on_from(looking, stub):
     page = looking
     assert "4 steps instead of 6" in page.locator("#quick-note").inner_text()
@@ -53,7 +64,7 @@ def test_quick_look_is_marked_and_refined_to_a_sibling_that_is_gone_on_from(look
     assert "steps" not in body  # those are the checkpoint's
     assert page.locator("#tree .quick").all_inner_texts() == ["quick look"]
     assert page.locator("#tree button[aria-pressed=true] .quick").count() == 1
-    assert "quick look" in page.locator("#clip-said").inner_text()
+    assert page.locator("#refine-note").inner_text().startswith("A quick look by the student.")
     shot(page, "quick-look")
     assert axe(page) == []
 
@@ -76,7 +87,9 @@ def test_quick_look_is_marked_and_refined_to_a_sibling_that_is_gone_on_from(look
     shot(page, "quick-look-refined")
     assert axe(page) == []
     extended(page, "hold")
-    assert "model" not in stub.bodies[-1]
+    body = next(body for body in reversed(stub.bodies) if "parent" in body and body.get("path") == "hold")
+    assert "model" not in body
+    assert (clips_of(stub)[-1]["parent"], clips_of(stub)[-1]["model"]) == (fine["id"], "checkpoint")
 
 
 def test_quick_first_clip_is_refined_in_an_exploration_of_its_own(visit, stub):

@@ -44,8 +44,7 @@ export class Player {
     const changed = this.clip?.id !== id;
     Object.assign(this, { clip, exploration, fps: exploration.fps, line: lineOf(exploration.clips, id) });
     $("player-title").textContent = `Clip ${Number(clip.name)}`;
-    $("clip-said").textContent = [clip.said, clip.prompt && `prompt: ${clip.prompt}`, `seed ${clip.seed}`, `${clip.steps} steps`,
-      clip.model === "student" && "quick look"]
+    $("clip-said").textContent = [clip.said, clip.prompt && `prompt: ${clip.prompt}`, `seed ${clip.seed}`, `${clip.steps} steps`]
       .filter(Boolean).join("; ");
     $("compare-box").hidden = !clip.truth;
     this.links();

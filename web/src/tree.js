@@ -1,13 +1,13 @@
 // The tree of clips: nested lists of buttons, in order of making.
 import { $, el } from "./dom.js";
 
-/** Draws the clips of an exploration; `onSelect` is given the id of the one that is chosen. */
-export function drawTree({ clips, current }, selected, onSelect) {
+/** Draws the clips of an exploration; `onSelect` is given the id of the one that is chosen, `isQuick` says of which to mark. */
+export function drawTree({ clips, current }, selected, onSelect, isQuick) {
   const children = Map.groupBy ? Map.groupBy(clips, (c) => c.parent) : grouped(clips);
   const active = document.activeElement?.dataset?.clip;
   const item = (clip) => {
     const where = clip.id === current ? [el("span", { className: "where" }, "Next clip goes on from here")] : [];
-    const quick = clip.model === "student" ? [" ", el("span", { className: "quick" }, "quick look")] : [];
+    const quick = isQuick(clip) ? [" ", el("span", { className: "quick" }, "quick look")] : [];
     const button = el(
       "button",
       { type: "button", "aria-pressed": String(clip.id === selected) },
