@@ -19,6 +19,8 @@ steps, decoding and both; 'apart' how far a few of the latents are from those of
 in bfloat16 that of other roundings after all steps, in float32 about 1e-6. On a CPU,
 XLA_FLAGS=--xla_force_host_platform_device_count=4 makes four devices.
 
+--students 16 1 also times ours as students are sampled: so many steps of one evaluation, without guidance.
+
 'compile s' is what the first call of everything took beyond its work.
 
 Model TFLOP/s counts a forward pass by formula (camctrl_jax.models.flops).
@@ -108,7 +110,7 @@ def run_ours(options: argparse.Namespace, valid: int | None, mesh: str | None = 
     plucker = jnp.asarray(rng.standard_normal((1, *options.latents, 6), np.float32))
     given = jnp.zeros((1, shape[0]), bool)
 
-    def denoise(seed: int) -> Any:
+    def denoise(seed: int, sampling: Sampling = sampling) -> Any:
         noise = initial_noise([seed], shape)
         condition = Condition(*texts[:2], plucker, jnp.zeros_like(noise), given)
         told = noise, condition, NullText(*texts[2:])
@@ -126,11 +128,19 @@ def run_ours(options: argparse.Namespace, valid: int | None, mesh: str | None = 
     autoencoder.decode(latents)
     decoded = time.perf_counter() - started
     assert bool(jnp.all(jnp.isfinite(latents)))
+    students = {}
+    for count in options.students:
+        as_student = Sampling(Guidance(), count, shift=5.0)
+        denoise(0, as_student)
+        started = time.perf_counter()
+        denoise(1, as_student)
+        students[count] = time.perf_counter() - started
     flat = np.asarray(latents, np.float64).ravel()
     return {
         "latents": flat[:: flat.size // SHOWN][:SHOWN].tolist(),
         "steps_s": steps,
         "decode_s": decoded,
+        "students_s": students,
         "compile_s": first - steps - decoded,
         "peak": jax_peak_bytes(),
         **jax_machine(),
@@ -208,6 +218,16 @@ def beside_one_device(results: dict[str, dict[str, Any]], tasks: list[str]) -> s
     return table(("times ours", "steps", "decoding", "whole", "apart"), rows)
 
 
+def students_table(results: dict[str, dict[str, Any]]) -> str:
+    """The table of what students would take."""
+    rows = [
+        (f"{task}, {steps} evaluations", seconds, r["decode_s"], seconds + r["decode_s"])
+        for task, r in results.items()
+        for steps, seconds in r.get("students_s", {}).items()
+    ]
+    return table(("as a student", "steps s", "decode s", "whole s"), rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -219,6 +239,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs=3, metavar=("DUAL", "SINGLE", "DECODER"))
     parser.add_argument("--heads", type=int, help="12 is the full width")
     parser.add_argument("--base-dim", type=int, default=96, help="of the autoencoder; 96 is the full width")
+    parser.add_argument("--students", type=int, nargs="+", default=[], metavar="STEPS", help="see above")
     # Read by itself first: what it names are tasks.
     meant = argparse.ArgumentParser(add_help=False)
     for each in (parser, meant):
@@ -262,6 +283,8 @@ def main() -> None:
     )
     columns = ("", "steps s", "ms per evaluation", "model TFLOP/s", "decode s", "whole s", "times the peer")
     print(table((*columns, "peak GiB", "compile s"), rows))
+    if options.students:
+        print("\n" + students_table(results))
     if OURS in results and any(task in results for task in meshes):
         print("\n" + beside_one_device(results, [task for task in meshes if task in results]))
 

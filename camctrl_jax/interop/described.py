@@ -20,7 +20,8 @@ _RUN_TIME_FIELDS = ("attention", "fuse_projections", "remat", "scan_layers")
 
 
 DISTILLATIONS = ("progressive", "consistency", "adversarial", "flow_map")
-FOLDED = ("text", "camera", "camera_without_text")  # guidance weights that a student can hold
+FOLDED = ("text", "camera", "camera_without_text")  # guidance weights that a student can hold ...
+_NO_GUIDANCE = dict(zip(FOLDED, (1.0, 1.0, 0.0)))  # ... and what of them is none
 
 # Fields that once had another name, as stored configurations may still call them.
 _OLD_NAMES = {CameraConfig: {"plucker_res": "resolution"}}
@@ -107,7 +108,7 @@ class Distilled:
         folded = [
             f"{name.replace('_', ' ')} guidance {value:g}"
             for name, value in self.guidance_folded.items()
-            if value is not None
+            if value not in (None, _NO_GUIDANCE[name])
         ]
         return (
             f"{self.method.replace('_', ' ')} distillation; folded in: {', '.join(folded) or 'no guidance'}; "
