@@ -61,8 +61,12 @@ def motif_2b(config: ConfigDict) -> None:
 def worlds(config: ConfigDict) -> None:
     """One, two or four GPUs: the sets of stage 2, with fewer clips; batches divide by five (4:1), and by
     four on each of four devices.
+
+    Longer steps learn from the average: a slow one would hand on what the network no longer says.
     """
     variants.student_of_worlds(config)
+    config.ema_decay = 0.995
+    config.optimizer.learning_rate = 5e-4
     variants.student_sets(config, 160, long=80, memory=80, large=80, large_memory=80, large_turns=1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "explore"))
 from exploring import ANNA, done, served
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.checkpoints.pipelines import load_pipeline, open_model
 from camctrl_jax.explore.model import Model
@@ -54,6 +54,24 @@ def explored(folder: Path, name: str, mesh: str | None) -> tuple[list[np.ndarray
     return walked(folder, folder / name / "explorations" / job["exploration"] / "exploration")
 
 
+def quick(folder: Path, name: str, mesh: str | None) -> tuple[list[np.ndarray], str]:
+    """Frames of a clip of a student and of that clip refined, made by a server; and what it was made on."""
+    teacher = Model(str(folder / "nano"), mesh=mesh)
+    student = Model(str(folder / "student"), mesh=mesh, teacher=teacher)
+    with served(folder / name, teacher, student=student) as client:
+        body = {"prompt": "a red ball", "path": "dolly in 1 m", "seed": 3, "model": "student"}
+        job = done(client, client.post("/v1/explorations", json=body, headers=ANNA).json()["job"])
+        clips = f"/v1/explorations/{job['exploration']}/clips"
+        job = client.post(clips, json={"path": "pan right 30 deg", "model": "student"}, headers=ANNA).json()
+        clip = done(client, job)["clip"]
+        done(client, client.post(f"/v1/clips/{clip}/refine", json={"steps": 2}, headers=ANNA).json())
+    assert student.pipeline().autoencoder is teacher.pipeline().autoencoder
+    exploration = folder / name / "explorations" / job["exploration"] / "exploration"
+    with Exploration.load(teacher.pipeline(), exploration) as walk:
+        assert [clip.student for clip in walk.clips] == [True, True, False]
+        return [walk.frames(clip).astype(int) for clip in walk.clips[1:]], walk.clips[1].made_on
+
+
 def walked(folder: Path, exploration: Path) -> tuple[list[np.ndarray], str]:
     with Exploration.load(load_pipeline(*open_model(folder / "nano")), exploration) as walk:
         assert len(walk.clips) == 2
@@ -67,6 +85,7 @@ def apart(some: list[np.ndarray], others: list[np.ndarray]) -> list[float]:
 
 def compare(folder: Path) -> None:
     save_nano(folder / "nano")
+    save_nano(folder / "student", distilled=STUDENT)
     clip = ("--prompt", "a red ball", "--camera", "dolly in 1 m", "--steps", "2", "--camera-guidance", "3")
     alone, shared = generate(folder, "alone", *clip), generate(folder, "mesh", *clip, "--mesh", MESH)
     script = folder / "tour.yaml"
@@ -76,6 +95,7 @@ def compare(folder: Path) -> None:
         for name, mesh in (("tour", ()), ("tour on a mesh", ("--mesh", MESH)))
     ]
     servers = [explored(folder, *named) for named in (("server", None), ("server on a mesh", MESH))]
+    students = [quick(folder, *named) for named in (("quick", None), ("quick on a mesh", MESH))]
     found = {
         "generate": float(np.abs(strip(alone) - strip(shared)).mean()),
         "records": [
@@ -83,7 +103,8 @@ def compare(folder: Path) -> None:
         ],
         "tour": apart(*(frames for frames, _ in tours)),
         "explore": apart(*(frames for frames, _ in servers)),
-        "made_on": [made_on for _, made_on in (*tours, *servers)],
+        "quick": apart(*(frames for frames, _ in students)),
+        "made_on": [made_on for _, made_on in (*tours, *servers, *students)],
     }
     print("RESULT", json.dumps(found))
 

@@ -46,16 +46,24 @@ def random_params(shapes, seed: int):
 
 
 def save_nano(
-    directory: Path, *, camera: bool = True, mmdit: bool = True, distilled: Distilled | None = None
+    directory: Path,
+    *,
+    camera: bool = True,
+    mmdit: bool = True,
+    distilled: Distilled | None = None,
+    seed: int = 1,
 ) -> Path:
-    """Write the folder; without camera it is a base model, without mmdit an autoencoder alone."""
+    """Write the folder; without camera it is a base model, without mmdit an autoencoder alone.
+
+    ``seed`` is of the transformer's parameters; the autoencoder is always the same.
+    """
     vae_config, config = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
     if not camera:
         config = replace(config, camera=None)
     return save_weights_folder(
         directory,
         vae=(vae_config, random_params(expected_vae(vae_config), 0)),
-        mmdit=(config, random_params(expected_mmdit(config), 1)) if mmdit else None,
+        mmdit=(config, random_params(expected_mmdit(config), seed)) if mmdit else None,
         text=TEXT,
         sampling=SAMPLING,
         distilled=distilled,

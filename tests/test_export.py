@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from camctrl_jax.checkpoints.weights import (
 from camctrl_jax.export.__main__ import main
 from camctrl_jax.export.cards import model_card
 from camctrl_jax.export.weights import export_weights
-from camctrl_jax.files.safetensors import flatten
+from camctrl_jax.files.safetensors import flatten, unflatten
 from camctrl_jax.models import mmdit_preset, vae_preset
+from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.training.config import load_recipe
 
 VAE_CONFIG, CONFIG = vae_preset("nano", num_res_blocks=0), mmdit_preset("nano", num_single=1)
@@ -184,7 +186,7 @@ def test_student_stays_one_in_the_folder_and_on_its_card(tmp_path, capsys):
     assert main(asked) == 1
     told = capsys.readouterr().err
     assert "--text-guidance 3: these weights are a student" in told
-    assert "folded in: text guidance 1, camera guidance 2" in told
+    assert "folded in: camera guidance 2" in told
     assert not other.exists()
 
 
@@ -202,3 +204,107 @@ def test_run_of_a_student_is_one_wherever_it_is_exported(runs, tmp_path):
         1,
     )
     assert "A student of the teacher abc: adversarial distillation" in (out / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def teacher_and_student(runs, tmp_path_factory):
+    """A weights folder, and a run of a flow map of it that decodes with the same autoencoder."""
+    _, denoiser, _, params = runs
+    root = tmp_path_factory.mktemp("taught")
+    teacher = export_weights(root / "teacher", checkpoint=str(denoiser))
+    config = dataclasses.replace(CONFIG, target_time=True)
+    drawn, near = flatten(random_params(expected_mmdit(config), 5)), flatten(params)
+    near = {name: array if name not in near else near[name] + array / 9 for name, array in drawn.items()}
+    return teacher, save_student(root / "run", str(teacher), config, unflatten(near), taught_by(teacher))
+
+
+def taught_by(teacher):
+    fingerprint = fingerprint_of_parameters(open_weights(teacher).mmdit_params())
+    return dataclasses.replace(STUDENT, method="flow_map", teacher_sha256=fingerprint, valid_steps=(4, 1))
+
+
+def save_student(directory, vae, config, params, distilled):
+    content = Architecture(None, config, TEXT, CLIP, vae, distilled=distilled).to_json()
+    return save_run(directory, params, content)
+
+
+def test_a_student_is_exported_as_a_difference_from_its_teacher(teacher_and_student, tmp_path, capsys):
+    teacher, student = teacher_and_student
+    words = ["weights", "--checkpoint", str(student), "--delta-of", str(teacher)]
+    assert main([*words, "--out", str(tmp_path / "small")]) == 0
+    assert "mmdit.safetensors" in capsys.readouterr().out
+    whole = export_weights(tmp_path / "whole", checkpoint=str(student))
+    sizes = [(folder / "mmdit.safetensors").stat().st_size for folder in (tmp_path / "small", whole)]
+    assert sizes[0] < 0.6 * sizes[1]
+    small, large = open_weights(tmp_path / "small"), open_weights(whole)
+    assert small.distilled == large.distilled == taught_by(teacher)
+    assert (small.sampling, small.text) == (large.sampling, large.text)
+    assert "autoencoder" not in small.facts
+    assert load_vae(tmp_path / "small")[0] == load_vae(teacher)[0]
+    for name, array in flatten(small.mmdit_params()).items():
+        wanted = flatten(large.mmdit_params())[name]
+        assert np.abs(array - wanted).mean() <= 0.02 * np.abs(wanted).mean(), name
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert f"the transformer as its difference from {teacher}" in card
+    assert "autoencoder (4x" not in card
+    assert main([*words, "--out", str(tmp_path / "small")]) == 1  # never overwritten
+    # What was read from differences can be stored whole, and is then the same.
+    again = open_weights(export_weights(tmp_path / "again", checkpoint=str(tmp_path / "small")))
+    assert_equal(again.mmdit_params(), small.mmdit_params())
+    assert again.vae_config == open_weights(teacher).vae_config
+
+
+def test_what_is_no_student_of_these_weights_is_not_stored_as_a_difference(
+    runs, teacher_and_student, tmp_path, capsys
+):
+    vae, denoiser, _, params = runs
+    teacher, student = teacher_and_student
+    told = dataclasses.replace(taught_by(teacher), method="progressive")
+    other_vae = save_run(
+        tmp_path / "vae", random_params(expected_vae(VAE_CONFIG), 3), Architecture(vae=VAE_CONFIG).to_json()
+    )
+    wide = dataclasses.replace(CONFIG, num_single=2)
+    for number, (checkpoint, base, message) in enumerate(
+        (
+            (denoiser, teacher, f"{denoiser} is not a student"),
+            (vae, teacher, f"{vae} is not a student"),
+            (
+                save_student(
+                    tmp_path / "wide", str(teacher), wide, random_params(expected_mmdit(wide), 1), told
+                ),
+                teacher,
+                "has other sizes than .*: num_single 2 instead of 1",
+            ),
+            (
+                save_student(
+                    tmp_path / "of_another",
+                    str(teacher),
+                    CONFIG,
+                    params,
+                    dataclasses.replace(told, teacher_sha256="0123"),
+                ),
+                teacher,
+                f"a student of the transformer 0123, and that of .* is {told.teacher_sha256}",
+            ),
+            (
+                save_student(tmp_path / "decoded", str(other_vae), CONFIG, params, told),
+                teacher,
+                "The autoencoder of .* is not that of",
+            ),
+            (student, denoiser, r"stage1: differences are taken from a weights folder .* Make one:"),
+            (student, tmp_path / "nowhere", "No weights at"),
+        )
+    ):
+        out = tmp_path / f"out_{number}"
+        words = ["weights", "--checkpoint", str(checkpoint), "--delta-of", str(base), "--out", str(out)]
+        assert main(words) == 1, message
+        assert re.search(message, capsys.readouterr().err), message
+        assert not out.exists()
+
+
+def test_sets_that_take_no_turn_are_not_in_the_card():
+    each = {"frames": 49, "height": 96, "width": 160, "batch_size": 8, "worlds": {"seeds": [0, 10]}}
+    sets = {"used": each | {"turns": 1}, "left_out": each | {"turns": 0}, "older": each}
+    config = {"seed": 0, "batch_size": 8, "data": {"kind": "worlds", "sets": sets}}
+    card = model_card("t", {}, None, {"transformer": {"steps": 1, "config": config}}, None)
+    assert [name for name in sets if f"* {name}: clips" in card] == ["used", "older"]

@@ -32,10 +32,10 @@ def test_commands_on_a_mesh_make_the_clips_of_one_device(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
     # Bytes: a few of them round to the other side.
-    assert max(found["generate"], *found["tour"], *found["explore"]) < 1e-3
+    assert max(found["generate"], *found["tour"], *found["explore"], *found["quick"]) < 1e-3
     sizes = {"data": 2, "fsdp": 1, "context": 2, "tensor": 1, "context_attention": "allgather"}
     assert found["records"] == [None, sizes]
-    assert found["made_on"] == ["cpu, float32", "4 x cpu (data=2, context=2), float32"] * 2
+    assert found["made_on"] == ["cpu, float32", "4 x cpu (data=2, context=2), float32"] * 3
 
 
 @pytest.fixture

@@ -96,7 +96,12 @@ def check_clip_size(model: Weights, autoencoder: Weights, shape: ClipShape) -> C
 
 
 def load_pipeline(
-    model: Weights, autoencoder: Weights, *, float32: bool = False, mesh: MeshConfig | None = None
+    model: Weights,
+    autoencoder: Weights,
+    *,
+    float32: bool = False,
+    mesh: MeshConfig | None = None,
+    loaded: Autoencoder | None = None,
 ) -> Pipeline:
     """Read the parameters of what :func:`open_model` found.
 
@@ -105,6 +110,7 @@ def load_pipeline(
         float32: compute in float32 on an accelerator too.
         mesh: of devices that share the work (``camctrl_jax.sampling.on_mesh``), of which each reads its own
             part; None is the default device alone.
+        loaded: the autoencoder, where another pipeline has it on the same devices: shared, not read again.
 
     Raises:
         WeightsError: parameters or text settings that do not belong to the configuration.
@@ -118,14 +124,15 @@ def load_pipeline(
             f"{config.text_dim}: the text settings are not those it was trained with."
         )
     made = None if mesh is None else make_sampling_mesh(mesh, config)
-    whole, given = load_autoencoder(autoencoder, dtype), model.distilled
+    whole = load_autoencoder(autoencoder, dtype) if loaded is None else loaded
+    given = model.distilled
     if made is None or made.size == 1:
         config, params = sampling_form(config, model.mmdit_params(), dtype)
         denoiser = Denoiser(config, dtype)
         return Pipeline(whole, denoiser, params, embedder, model.sampling, distilled=given)
     params = model.mmdit_params(mesh=made, dtype=partial(dtype_in_sampling, dtype=dtype))
     denoiser, params = mesh_denoiser(config, params, dtype, made, mesh.context_attention)
-    whole = autoencoder_on_mesh(whole, made)
+    whole = autoencoder_on_mesh(whole, made) if loaded is None else loaded
     return Pipeline(whole, denoiser, params, embedder, model.sampling, made, distilled=given)
 
 

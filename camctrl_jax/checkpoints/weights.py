@@ -3,6 +3,7 @@
 A weights spec is a string that names trained weights wherever the package takes some:
 
 * ``default``: the small worlds model that is embedded in the package;
+* ``student``: its student for laptops, embedded too: one to 32 steps, usually four, without guidance;
 * a run directory, as ``--workdir`` of ``camctrl_jax.train`` made it (the moving average of its newest
   checkpoint);
 * a weights folder: ``model.json``, ``vae*.safetensors``, ``mmdit*.safetensors`` and a model card,
@@ -11,6 +12,8 @@ A weights spec is a string that names trained weights wherever the package takes
 
 A weights folder holds an autoencoder, a transformer, or both; parameters are one flat list of tensors per
 network, named by their path in the parameter tree. Matrices are bfloat16, vectors (biases, gains) float32.
+A transformer may be stored as its difference from that of another folder, whose autoencoder it takes
+(``camctrl_jax.checkpoints.deltas``).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from jax.sharding import Mesh
 
 import camctrl_jax
 from camctrl_jax.checkpoints.architecture import Architecture
+from camctrl_jax.checkpoints.deltas import DeltaOf, RestoredTensors, delta_tensors
 from camctrl_jax.checkpoints.mesh_reading import Keep, onto_mesh
 from camctrl_jax.checkpoints.runs import CheckpointError, latest_step, load_params, load_run_config
 from camctrl_jax.errors import InvalidValue
@@ -46,6 +50,7 @@ from camctrl_jax.interop.described import (
     Distilled,
     SamplingDefaults,
     WeightsError,
+    check_target_time,
     config_from_json,
     config_to_json,
 )
@@ -54,16 +59,17 @@ from camctrl_jax.interop.fields import Kind, check_fields, or_null, whole
 from camctrl_jax.interop.finite import FILE_CAUSE, IMPORT_CAUSE, RUN_CAUSE, own_share, refuse_non_finite
 from camctrl_jax.models import VAE, MMDiT, MMDiTConfig, VAEConfig
 
-DEFAULT_SPEC = "default"
+DEFAULT_SPEC, STUDENT_SPEC = EMBEDDED = ("default", "student")
 MODEL_FILE = "model.json"
 CARD_FILE = "README.md"
 FORMAT = "camctrl_jax weights"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WHOLE_VERSION = 1  # of folders that hold no differences: earlier packages read them
 MAX_SHARD_BYTES = 16_000_000 - 1
 _OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 _MODEL_KINDS = {
     "format_version": whole(1, 1000),
-    **dict.fromkeys(("vae", "mmdit", "sampling", "text", "distilled"), or_null(_OBJECT)),
+    **dict.fromkeys(("vae", "mmdit", "sampling", "text", "distilled", "delta"), or_null(_OBJECT)),
     "facts": _OBJECT,
 }
 
@@ -90,6 +96,7 @@ class Weights:
         vae_spec: weights spec of the autoencoder that belongs to the transformer.
         facts: whatever else is known about the training; for people and reports.
         distilled: of a student, what it was made for; None for a model that is none.
+        delta: what the transformer is stored as a difference from; None where it is stored whole.
         kind: how the parameters are stored: 'folder' (a weights folder), 'run' (checkpoints), 'diffusers'.
     """
 
@@ -102,6 +109,7 @@ class Weights:
     vae_spec: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     distilled: Distilled | None = None
+    delta: DeltaOf | None = None
     kind: Literal["folder", "run", "diffusers"] = "folder"
 
     def vae_params(self, *, mesh: Mesh | None = None, dtype: Any = np.float32, ema: bool = True) -> Params:
@@ -143,12 +151,30 @@ class Weights:
             found = find_diffusers_folder(self.path)
             return found.vae_params(keep) if stem == "vae" else found.transformer_params(keep)
         flat = SequentialTensors(open_sharded(self.path, stem))
-        check_tensors(flat, flatten(expected), source)
+        if stem == "mmdit" and self.delta is not None:
+            base = self._base(self.delta)
+            others = base.stored_mmdit()
+            self.delta.check(others, self.path, base.path)
+            flat = RestoredTensors(flat, others)
+        check_tensors(flat.shapes(), flatten(expected), source)
         kept = {}
         for name, array in flat.items():
             refuse_non_finite(own_share(array), f"{flat.path(name)}: {name}", FILE_CAUSE)
             kept[name] = keep(tuple(name.split(".")), array)
         return unflatten(kept)
+
+    def _base(self, delta: DeltaOf) -> Weights:
+        """The weights, stored whole, that this folder holds differences from."""
+        try:
+            return as_base(open_weights(delta.spec(self.path)))
+        except WeightsError as error:
+            raise WeightsError(f"{self.path} holds differences from {delta.of!r}: {error}") from error
+
+    def stored_mmdit(self) -> SequentialTensors:
+        """The tensors of a whole transformer in a folder, by dotted name, checked by name and shape."""
+        flat = SequentialTensors(open_sharded(self.path, "mmdit"))
+        check_tensors(flat.shapes(), flatten(expected_mmdit(self.mmdit_config)), f"{self.path} (mmdit)")
+        return flat
 
 
 def _host_copy(dtype: Any) -> Keep:
@@ -161,6 +187,11 @@ def default_folder() -> Path:
     return Path(str(importlib.resources.files(camctrl_jax))) / "weights" / "worlds"
 
 
+def student_folder() -> Path:
+    """The folder of the embedded student, whether or not it is there."""
+    return default_folder().with_name("worlds_student")
+
+
 def open_weights(spec: str | os.PathLike) -> Weights:
     """Find what a weights spec names and read its configurations.
 
@@ -169,11 +200,11 @@ def open_weights(spec: str | os.PathLike) -> Weights:
             damaged.
     """
     spec = os.fspath(spec)
-    if spec == DEFAULT_SPEC:
-        path = default_folder()
+    if spec in EMBEDDED:
+        path = default_folder() if spec == DEFAULT_SPEC else student_folder()
         if not (path / MODEL_FILE).exists():
             raise WeightsError(
-                f"The embedded default weights are absent ({path} has no {MODEL_FILE}). A source checkout "
+                f"The embedded {spec} weights are absent ({path} has no {MODEL_FILE}). A source checkout "
                 "may come without them: install the released package, or name other weights, for example the "
                 "directory of a run of your own (--checkpoint runs/stage1)."
             )
@@ -181,8 +212,8 @@ def open_weights(spec: str | os.PathLike) -> Weights:
     path = Path(spec)
     if not path.exists():
         raise WeightsError(
-            f"No weights at {spec!r}: expected '{DEFAULT_SPEC}', a run directory, a weights folder or a "
-            f"diffusers folder. Is the path right? It was looked up from {Path.cwd()}."
+            f"No weights at {spec!r}: expected '{DEFAULT_SPEC}', '{STUDENT_SPEC}', a run directory, a "
+            f"weights folder or a diffusers folder. Is the path right? It was looked up from {Path.cwd()}."
         )
     if (path / MODEL_FILE).exists():
         return _open_folder(spec, path)
@@ -245,7 +276,10 @@ def _open_folder(spec: str, path: Path) -> Weights:
         sampling = None if sampling is None else config_from_json(SamplingDefaults, sampling)
         distilled = None if distilled is None else config_from_json(Distilled, distilled)
         mmdit = None if mmdit is None else config_from_json(MMDiTConfig, mmdit)
-        _check_target_time(str(file), mmdit, distilled)
+        check_target_time(str(file), mmdit, distilled)
+        delta = content.get("delta")
+        delta = None if delta is None else config_from_json(DeltaOf, delta)
+        own_vae = spec if vae is not None else None
         return Weights(
             spec=spec,
             path=path,
@@ -253,15 +287,31 @@ def _open_folder(spec: str, path: Path) -> Weights:
             mmdit_config=mmdit,
             text=content.get("text"),
             sampling=_as_distilled(sampling, distilled),
-            vae_spec=spec if vae is not None else None,
+            vae_spec=own_vae if delta is None else delta.spec(path),
             facts=content.get("facts", {}),
             distilled=distilled,
+            delta=delta,
         )
     except KeyError as error:
         raise WeightsError(f"{file}: the entry {error} is missing: not a complete weights folder.") from error
     except (ValueError, TypeError) as error:
         text = f"{str(error).rstrip('.')}."
         raise WeightsError(text if str(file) in text else f"{file}: {text}") from error
+
+
+def as_base(base: Weights) -> Weights:
+    """Weights, if differences can be taken from them: a folder that holds a whole transformer.
+
+    Raises:
+        WeightsError: they are a run, a diffusers folder, an autoencoder alone or themselves a difference.
+    """
+    if base.kind != "folder" or base.delta is not None or base.mmdit_config is None:
+        raise WeightsError(
+            f"{base.spec}: differences are taken from a weights folder whose transformer is stored whole, "
+            "which this is not. Make one: python -m camctrl_jax.export weights --checkpoint "
+            f"{base.spec} --out FOLDER."
+        )
+    return base
 
 
 def _open_run(spec: str, path: Path) -> Weights:
@@ -288,9 +338,7 @@ def _open_run(spec: str, path: Path) -> Weights:
             f"The configuration stored with the checkpoints of {path} does not describe a model: "
             f"{str(error).rstrip('.')}. Copy the run again, or use an earlier checkpoint."
         ) from error
-    _check_target_time(
-        f"The configuration stored with the checkpoints of {path}", built.mmdit, built.distilled
-    )
+    check_target_time(f"The checkpoints of {path}", built.mmdit, built.distilled)
     return Weights(
         spec,
         path,
@@ -305,17 +353,6 @@ def _open_run(spec: str, path: Path) -> Weights:
     )
 
 
-def _check_target_time(where: str, mmdit: MMDiTConfig | None, distilled: Distilled | None) -> None:
-    """Raises: WeightsError if a transformer that is told where steps lead is no flow map, or the reverse."""
-    told = mmdit is not None and mmdit.target_time
-    method = None if distilled is None else distilled.method
-    if mmdit is not None and told != (method == "flow_map"):
-        raise WeightsError(
-            f"{where}: mmdit.target_time is {str(told).lower()}, and distilled.method {method!r}; in a flow "
-            "map, and nowhere else, it is true and 'flow_map'. Copy the weights again, or use others."
-        )
-
-
 def save_weights_folder(
     directory: str | os.PathLike,
     *,
@@ -325,6 +362,7 @@ def save_weights_folder(
     sampling: SamplingDefaults | None = None,
     facts: Mapping[str, Any] | None = None,
     distilled: Distilled | None = None,
+    delta_of: Weights | None = None,
     card: str,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     causes: Mapping[str, str] | None = None,
@@ -340,6 +378,8 @@ def save_weights_folder(
             student the guidance and steps that it was made for are stored.
         facts: JSON-able facts about the training (data, seeds, compute, figures).
         distilled: of a student, what it was made for.
+        delta_of: what to store the transformer as a difference from (:func:`as_base`); its autoencoder is
+            the one of these weights, and ``vae`` is None.
         card: the model card, Markdown.
         max_shard_bytes: largest file.
         causes: by network ('vae', 'mmdit'), what may have led to NaN or infinity in it and what to do; by
@@ -361,7 +401,7 @@ def save_weights_folder(
         raise WeightsError("A transformer is saved with its text settings and its sampling defaults.")
     content: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": _WHOLE_VERSION if delta_of is None else FORMAT_VERSION,
         "package_version": camctrl_jax.__version__,
     }
     networks: dict[str, dict[str, Any]] = {}
@@ -374,6 +414,10 @@ def save_weights_folder(
         config, params = mmdit
         cause = causes.get("mmdit", RUN_CAUSE)
         networks["mmdit"] = _stored(params, expected_mmdit(config), "transformer", cause)
+        if delta_of is not None:
+            others = as_base(delta_of).stored_mmdit()
+            networks["mmdit"] = delta_tensors(networks["mmdit"], others)
+            content["delta"] = config_to_json(DeltaOf.to(delta_of.spec, others, directory))
         sampling = _as_distilled(sampling, distilled)
         content |= {"mmdit": config_to_json(config), "text": dict(text), "sampling": config_to_json(sampling)}
     if distilled is not None:

@@ -12,7 +12,7 @@ def add_model(add: Any) -> None:
         "--checkpoint",
         default="default",
         metavar="SPEC",
-        help="'default' (in the package), a run directory, or a weights folder",
+        help="'default' or 'student' (in the package), a run directory, or a weights folder",
     )
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
 

@@ -93,7 +93,7 @@ def compare_results(settings: CompareSettings) -> tuple[dict[str, Any], str]:
         # Only now: most comparisons look at no frames.
         from camctrl_jax.evaluate.same_noise import same_noise, same_noise_markdown
 
-        found["same_noise"] = same_noise((first, second), (results[0], results[1]))
+        found["same_noise"] = same_noise((first, second), (results[0], results[1]), settings.rows)
         page += f"\n\n{same_noise_markdown(found['same_noise'], names)}"
     if settings.strips is not None:
         # Only now: most comparisons draw nothing.

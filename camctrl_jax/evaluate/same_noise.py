@@ -17,7 +17,7 @@ import numpy as np
 from camctrl_jax.clip_shape import ClipShape
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.evaluate.strips import frames_kept
-from camctrl_jax.evaluate.worlds.comparing import scene_key
+from camctrl_jax.evaluate.worlds.comparing import row_names, scene_key
 from camctrl_jax.evaluate.worlds.running import STRIP_COLUMNS
 from camctrl_jax.evaluate.worlds.sampling import given_frames
 from camctrl_jax.evaluate.worlds.settings import TASKS
@@ -27,21 +27,31 @@ from camctrl_jax.video.pictures import shown_frames
 
 
 def same_noise(
-    folders: tuple[Path, Path], results: tuple[Mapping[str, Any], Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    folders: tuple[Path, Path],
+    results: tuple[Mapping[str, Any], Mapping[str, Any]],
+    rows: tuple[str, str] | None = None,
+) -> dict[str, Any]:
     """PSNR between the first samples of two results, over the kept frames that neither was given.
 
     Args:
         folders: of two ``evaluate worlds`` of the same clips, with their ``clips/``.
         results: what their ``results.json`` hold.
+        rows: the row of each that is meant; None takes the last of each, whose frames are kept.
 
     Returns:
-        By task, of those that both have: ``between``, and of ``first`` and ``second`` against the true
-        render, each the mean in dB with its 95 % interval over scenes. At the last row of either's tables.
+        ``rows``; and ``tasks``, of those that both have: ``between``, and of ``first`` and ``second`` against
+        the true render, each the mean in dB with its 95 % interval over scenes.
 
     Raises:
-        UserError: no scene or task in common, or frames that are gone.
+        UserError: no scene or task in common, frames that are gone, or a row whose frames are not kept.
     """
+    kept_rows = tuple(row_names(result)[-1] for result in results)
+    for folder, kept, asked in zip(folders, kept_rows, rows or kept_rows):
+        if kept != asked:
+            raise InvalidValue(
+                f"{folder} keeps frames of its last row, {kept!r}, and not of {asked!r}: evaluate with that "
+                "row last or alone, in another --out."
+            )
     scenes = [{scene_key(one) for one in result["per_scene"]} for result in results]
     common = sorted(key[0] for key in scenes[0] & scenes[1])
     if not common:
@@ -65,21 +75,23 @@ def same_noise(
                 values[name].append(float(psnr(*pair)))
     if not found:
         raise InvalidValue(f"{folders[0]} and {folders[1]} have samples of no task in common.")
-    return {
+    tasks = {
         task: {name: asdict(interval(np.array(each))) for name, each in values.items()}
         for task, values in found.items()
     }
+    return {"rows": kept_rows, "tasks": tasks}
 
 
-def same_noise_markdown(found: Mapping[str, Mapping[str, Any]], names: tuple[str, str]) -> str:
+def same_noise_markdown(found: Mapping[str, Any], names: tuple[str, str]) -> str:
     """The result as a table."""
     lines = [
-        "First samples from the same noise, PSNR in dB of the frames that were kept for strips:",
+        f"First samples from the same noise, {' and '.join(found['rows'])}; PSNR in dB of the frames that "
+        "were kept for strips:",
         "",
         f"| task | between the two | {names[0]} to the true render | {names[1]} to the true render |",
         "|---|---|---|---|",
     ]
-    for task, values in found.items():
+    for task, values in found["tasks"].items():
         cells = [_spoken(values[name]) for name in ("between", "first", "second")]
         lines.append(f"| {' | '.join([task, *cells])} |")
     return "\n".join(lines)

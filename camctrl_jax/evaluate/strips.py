@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from camctrl_jax.errors import InvalidValue, UserError, file_failures
-from camctrl_jax.evaluate.worlds.comparing import scene_key
+from camctrl_jax.evaluate.worlds.comparing import row_names, scene_key
 from camctrl_jax.evaluate.worlds.store import FOLDER
 from camctrl_jax.video.pictures import frame_strip, write_png
 
@@ -97,16 +97,11 @@ def _names(
         raise InvalidValue(f"{folders[0]} and {folders[1]} have no task in common to be shown.")
     if rows is not None:
         return rows
-    known = [_rows(result) for result in results]
+    known = [row_names(result) for result in results]
     common = [row for row in known[0] if row in known[1]]
     if not common:
         raise InvalidValue(f"no row in common: {known[0]} and {known[1]}. Choose one of each with --rows.")
     return common[0], common[0]
-
-
-def _rows(result: Mapping[str, Any]) -> list[str]:
-    names = dict.fromkeys(name.split("/")[0] for scene in result["per_scene"] for name in scene["values"])
-    return [name for name in names if name != "baseline"]
 
 
 def _about(scene: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
   python -m camctrl_jax.explore                       the weights in the package, on http://127.0.0.1:8008
   python -m camctrl_jax.explore --checkpoint FOLDER   other weights
+  python -m camctrl_jax.explore --student FOLDER      quick looks by their student, refined by the weights
 
 Open the address that is printed. Start from a picture, a procedural world or a prompt; say or draw the next
 path; look at the clip; go on, or go back and branch. Programs use the same address: /v1/openapi.json.
@@ -46,7 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--folder", type=Path, default=Path("outputs/explore"), metavar="DIR", help="where everything is kept"
     )
-    add("--checkpoint", default="default", metavar="SPEC", help="'default', a run, or a weights folder")
+    add(
+        "--checkpoint",
+        default="default",
+        metavar="SPEC",
+        help="'default', 'student', a run, or a weights folder",
+    )
+    add("--student", metavar="SPEC", help="a student of the checkpoint, for quick looks that it then refines")
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")
     add_mesh_option(add)

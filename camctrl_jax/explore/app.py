@@ -27,7 +27,7 @@ from camctrl_jax.explore import downloads
 from camctrl_jax.explore.events import events
 from camctrl_jax.explore.jobs import ENDED
 from camctrl_jax.explore.problems import Refusal, described, refusal_of
-from camctrl_jax.explore.schema import NewClip, NewCurrent, NewExploration, PathRequest, read
+from camctrl_jax.explore.schema import NewClip, NewCurrent, NewExploration, PathRequest, Refinement, read
 from camctrl_jax.explore.security import HEADERS, MOST_UPLOAD, Guard
 from camctrl_jax.explore.service import Service
 from camctrl_jax.explore.videos import asked_video, video_view
@@ -98,6 +98,7 @@ def _routes() -> list[Any]:
         Route(f"{clip}/cameras", _cameras, methods=get),
         Route(f"{clip}/scene", _scene, methods=get),
         Route(f"{clip}/scene", _make_scene, methods=post),
+        Route(f"{clip}/refine", _refine, methods=post),
         Route("/jobs", _jobs, methods=get),
         Route(job, _job, methods=get),
         Route(f"{job}/events", _events, methods=get),
@@ -216,6 +217,12 @@ async def _make_scene(request: Request) -> Response:
     return await _answer(
         _service(request).make_scene, request.path_params["clip"], _visitor(request), status=202
     )
+
+
+async def _refine(request: Request) -> Response:
+    asked = read(Refinement, await _json(request) or b"{}")
+    name = request.path_params["clip"]
+    return await _answer(_service(request).refine, name, asked, _visitor(request), status=202)
 
 
 async def _jobs(request: Request) -> Response:

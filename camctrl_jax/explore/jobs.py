@@ -37,8 +37,9 @@ class Job:
 
     Attributes:
         id, kind, visitor, exploration: kind is "start", "extend" or "scene".
-        request: what the worker needs: the checked path as numbers, prompt, seed, sampling.
+        request: what the worker needs: the checked path as numbers, prompt, seed, sampling, which weights.
         parent, clip: names of clips: what it goes on from; what it makes, once that is known.
+        refines: id of the clip of a student that it makes anew.
         said, prompt: for people.
         state: one of the words above.
         cancel: whether it was asked to end.
@@ -57,6 +58,7 @@ class Job:
     request: dict[str, Any]
     parent: str | None = None
     clip: str | None = None
+    refines: str | None = None
     said: str = ""
     prompt: str = ""
     state: Literal["queued", "running", "done", "failed", "cancelled"] = QUEUED

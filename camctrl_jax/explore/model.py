@@ -16,10 +16,11 @@ from camctrl_jax.data.text import TextEmbedder, embedder_from_settings
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import ClipError, InvalidValue, UserError
 from camctrl_jax.explore.problems import Refusal
-from camctrl_jax.explore.schema import SamplingFields
+from camctrl_jax.explore.quick import check_student
+from camctrl_jax.explore.schema import Refinement, SamplingFields
 from camctrl_jax.interop.described import config_to_json
 from camctrl_jax.sampling.exploration_model import usual_extension
-from camctrl_jax.sampling.on_mesh import SamplingWork, mesh_of_words
+from camctrl_jax.sampling.on_mesh import SamplingWork, mesh_of_words, said
 from camctrl_jax.sampling.pipeline import Extension, Pipeline
 from camctrl_jax.sampling.students import fitting_sampling, unfit, usual_sampling
 from camctrl_jax.video.containers import open_source
@@ -38,7 +39,13 @@ class Model:
     """Weights by their spec. Only :meth:`pipeline` reads parameters, and only the worker calls it."""
 
     def __init__(
-        self, checkpoint: str, vae: str | None = None, *, float32: bool = False, mesh: str | None = None
+        self,
+        checkpoint: str,
+        vae: str | None = None,
+        *,
+        float32: bool = False,
+        mesh: str | None = None,
+        teacher: Model | None = None,
     ) -> None:
         """Look the weights up.
 
@@ -46,28 +53,35 @@ class Model:
             checkpoint, vae: weights specs.
             float32: compute in float32 on an accelerator too.
             mesh: the words of ``--mesh``; None is one device.
+            teacher: what these weights, a student's, make quick looks for. Its autoencoder is shared, and its
+                devices are.
 
         Raises:
-            UserError: there are none, or they have no camera; a mesh that cannot work.
+            UserError: there are none, or they have no camera; a mesh that cannot work; no student of that
+                teacher.
         """
         self.checkpoint = checkpoint
-        self._model, self._autoencoder = open_model(checkpoint, vae)
-        self._float32, self._pipeline = float32, None
-        if self._model.mmdit_config.camera is None:
+        self.weights, self.autoencoder = open_model(checkpoint, vae)
+        self._float32, self._pipeline, self._teacher = float32, None, teacher
+        if self.weights.mmdit_config.camera is None:
             raise InvalidValue(f"{checkpoint} is a base model without a camera input: nobody could steer it.")
-        defaults = self._model.sampling
+        if teacher is not None:
+            check_student(self.weights, self.autoencoder, teacher.weights, teacher.autoencoder)
+        defaults = self.weights.sampling
         self.shape: ClipShape = check_clip_size(
-            *(self._model, self._autoencoder), ClipShape(defaults.frames, defaults.height, defaults.width)
+            *(self.weights, self.autoencoder), ClipShape(defaults.frames, defaults.height, defaults.width)
         )
         self.fps: float = defaults.fps
         self.extension: Extension = usual_extension(defaults, self.shape)
-        self.sampling: Sampling = usual_sampling(defaults, self._model.distilled)
+        self.sampling: Sampling = usual_sampling(defaults, self.weights.distilled)
         self._mesh, self.notes = None, ()
+        if teacher is not None and teacher._mesh is not None:
+            mesh = said(teacher._mesh)  # the autoencoder that they share lies there
         if mesh is not None:
-            work = (self._model.mmdit_config, self.shape, self.sampling.guidance, self.extension)
+            work = (self.weights.mmdit_config, self.shape, self.sampling.guidance, self.extension)
             self._mesh, self.notes = mesh_of_words(mesh, SamplingWork.of_clips(*work))
         self.world_of = functools.lru_cache(_WORLDS_KEPT)(_world_of)
-        self.trained_on = self._spans()
+        self.trained_on = self._spans() if teacher is None else teacher.trained_on
 
     @property
     def ready(self) -> bool:
@@ -77,7 +91,7 @@ class Model:
     @property
     def student(self) -> dict[str, Any] | None:
         """What a student is, for the page and programs; None of a model that is none."""
-        distilled = self._model.distilled
+        distilled = self.weights.distilled
         return None if distilled is None else config_to_json(distilled) | {"said": distilled.said}
 
     @property
@@ -93,15 +107,16 @@ class Model:
     def pipeline(self) -> Pipeline:
         """The parameters, read at the first call."""
         if self._pipeline is None:
+            loaded = None if self._teacher is None else self._teacher.pipeline().autoencoder
             self._pipeline = load_pipeline(
-                self._model, self._autoencoder, float32=self._float32, mesh=self._mesh
+                self.weights, self.autoencoder, float32=self._float32, mesh=self._mesh, loaded=loaded
             )
         return self._pipeline
 
     @functools.cached_property
     def embedder(self) -> TextEmbedder:
         """Of prompts. It needs no parameters."""
-        return embedder_from_settings(self._model.text)
+        return embedder_from_settings(self.weights.text)
 
     def check_prompt(self, prompt: str) -> None:
         """That all of a prompt reaches the weights.
@@ -146,14 +161,14 @@ class Model:
             raise Refusal("bad_request", f"image: {error or 'it holds no frame'}", "image") from error
         return frame.rgb(Framing.cover(frame.size, (self.shape.height, self.shape.width)))
 
-    def asked(self, fields: SamplingFields, usual: Sampling) -> Sampling:
+    def asked(self, fields: SamplingFields | Refinement, usual: Sampling) -> Sampling:
         """How a request wants a clip sampled, where it differs from what is usual.
 
         Raises:
             Refusal: weights that are none, or what a student was not made for; names the field.
         """
-        distilled = self._model.distilled
-        usual = fitting_sampling(usual, self._model.sampling, distilled)
+        distilled = self.weights.distilled
+        usual = fitting_sampling(usual, self.weights.sampling, distilled)
         guidance, weights = usual.guidance, fields.guidance
         try:
             if weights is not None:
@@ -199,7 +214,7 @@ class Model:
     def _spans(self) -> dict[str, Any]:
         """What the paths of training span in a clip; known of weights that were trained on worlds."""
         names = ("length_m", "rotation_deg", "speed_m_s", "turning_deg_s")
-        if self._model.text.get("kind") != "words":
+        if self.weights.text.get("kind") != "words":
             return dict.fromkeys(names) | {"said": "not known of these weights"}
         paths = [_world_of(seed, *self._world_options()).cameras for seed in range(_LOOKED_AT)]
         values = [(path.path_length, path.total_rotation, *_paces(path, self.fps)) for path in paths]

@@ -9,6 +9,8 @@ import msgspec
 
 from camctrl_jax.explore.problems import Refusal
 
+CHECKPOINT, STUDENT = "checkpoint", "student"
+"""What makes a clip: the weights that are explored with, or their student for quick looks."""
 MOST_POSES = 1024
 MOST_PROMPT = 20_000
 MOST_STEPS = 200
@@ -88,11 +90,12 @@ class PathRequest(PathFields):
 
 
 class SamplingFields(PathFields):
-    """How a clip is sampled."""
+    """How a clip is sampled, and by which weights."""
 
     seed: Seed | None = None
     steps: Steps | None = None
     guidance: GuidanceRequest | None = None
+    model: Literal["checkpoint", "student"] = CHECKPOINT
 
 
 class NewExploration(SamplingFields):
@@ -108,6 +111,13 @@ class NewClip(SamplingFields):
 
     parent: str | None = None
     prompt: Prompt | None = None
+
+
+class Refinement(_Closed):
+    """``POST /v1/clips/{id}/refine``."""
+
+    steps: Steps | None = None
+    guidance: GuidanceRequest | None = None
 
 
 class NewCurrent(_Closed):

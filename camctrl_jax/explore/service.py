@@ -15,13 +15,22 @@ import numpy as np
 import camctrl_jax
 from camctrl_jax.camera import Cameras
 from camctrl_jax.camera.presets import PRESETS
+from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.explore.jobs import ENDED, RUNNING, Job, Queue
 from camctrl_jax.explore.known_world import KnownWorld, Told, warnings_of_points
 from camctrl_jax.explore.model import MOST_PIXELS, Model
 from camctrl_jax.explore.paths import Asked, Place, asked_path
 from camctrl_jax.explore.problems import Refusal
 from camctrl_jax.explore.scenes import points_of
-from camctrl_jax.explore.schema import MOST_POSES, MOST_PROMPT, NewClip, NewExploration, PathRequest
+from camctrl_jax.explore.schema import (
+    CHECKPOINT,
+    MOST_POSES,
+    MOST_PROMPT,
+    NewClip,
+    NewExploration,
+    PathRequest,
+    Refinement,
+)
 from camctrl_jax.explore.security import MOST_BODY, MOST_UPLOAD
 from camctrl_jax.explore.store import About, Store, Tree
 from camctrl_jax.explore.views import (
@@ -34,7 +43,7 @@ from camctrl_jax.explore.views import (
     job_view,
     summary_view,
 )
-from camctrl_jax.explore.worker import Worker, request_of
+from camctrl_jax.explore.worker import NO_STUDENT, Worker, request_of
 from camctrl_jax.sampling.exploration_folder import Clip, line_of
 from camctrl_jax.video.encoding import write_mp4
 
@@ -54,6 +63,7 @@ class Service:
 
     Attributes:
         store, queue, model, worker: its parts.
+        student: what makes quick looks, if there is one.
         rendering: held while a true render is made, one at a time.
         changing: held while a job is accepted that needs a clip, or clips are deleted or made current.
     """
@@ -62,12 +72,13 @@ class Service:
     queue: Queue
     model: Model
     worker: Worker
+    student: Model | None = None
     rendering: threading.Lock = field(default_factory=threading.Lock)
     changing: threading.Lock = field(default_factory=threading.Lock)
 
     def facts(self) -> Answer:
         """``GET /v1/model``."""
-        model, usual = self.model, self.model.sampling
+        model, quick, usual = self.model, self.student, self.model.sampling
         return {
             "name": model.checkpoint,
             "ready": model.ready,
@@ -86,6 +97,9 @@ class Service:
                 "history": usual.guidance.history,
             },
             "student": model.student,
+            "quick": None
+            if quick is None
+            else {"name": quick.checkpoint, "steps": quick.sampling.steps} | quick.student,
             "trained_on": model.trained_on,
             "device": jax.devices()[0].device_kind,
             "limits": {
@@ -185,15 +199,14 @@ class Service:
         self.model.check_prompt(prompt)
         if asked.prompt is None and asked.worlds_seed is not None:
             prompt = self.model.world(asked.worlds_seed).captions[0]
-        sampling = self.model.asked(asked, self.model.sampling)
-        if sampling.guidance.history != 1.0 and image is None and asked.worlds_seed is None:
-            # There is nothing before a first clip from a prompt; what goes on from it holds on to it.
-            sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
+        maker = self._maker(asked.model)
+        given = image is not None or asked.worlds_seed is not None
+        sampling = _of_first(maker.asked(asked, maker.sampling), given)
         picture = None if image is None else self.model.picture(image)
         title = asked.title or prompt[:60] or path.said
         name = self.store.create(About(title, visitor, time.time(), asked.worlds_seed), picture)
         try:
-            request = request_of(path.cameras, prompt, asked.seed or 0, sampling)
+            request = request_of(path.cameras, prompt, asked.seed or 0, sampling, asked.model)
             told = self._remarks(path, place, self._ground_of(asked.worlds_seed))
             job = self.queue.add(
                 *("start", visitor, name, request), said=path.said, prompt=prompt, remarks=told
@@ -213,8 +226,11 @@ class Service:
         prompt = parent.prompt if asked.prompt is None else asked.prompt
         if asked.prompt is not None:
             self.model.check_prompt(prompt)
-        usual = replace(tree.settings.sampling, shift=None)
-        request = request_of(path.cameras, prompt, asked.seed, self.model.asked(asked, usual))
+        maker, usual = self._maker(asked.model), tree.settings.sampling
+        if next(iter(tree.clips.values())).student != (maker.student is not None):
+            usual = maker.sampling  # the exploration's is how weights of the other kind began it
+        sampling = maker.asked(asked, replace(usual, shift=None))
+        request = request_of(path.cameras, prompt, asked.seed, sampling, asked.model)
         told = self._remarks(path, place, self._ground(exploration, tree, parent))
         with self.changing:
             self._parent(exploration, self._tree(exploration), f"{exploration}.{parent.name}")
@@ -226,6 +242,61 @@ class Service:
                 remarks=told,
             )
         return job_view(self.queue, job, visitor)
+
+    def refine(self, name: str, asked: Refinement, visitor: str) -> Answer:
+        """A clip of a student again, by the checkpoint, with its path, prompt and seed; a job.
+
+        It becomes a sibling of the clip. A first clip has none: it becomes that of another exploration.
+        """
+        self.store.check_room()
+        exploration, tree, clip = self.store.clip(name)
+        if not clip.student:
+            raise Refusal(
+                "conflict", f"Clip {clip.name} is no quick look by a student: it needs no refining."
+            )
+        if self.model.student is not None:
+            raise Refusal(
+                "conflict",
+                "The checkpoint of this server is a student itself and refines nothing: start it with the "
+                "teacher.",
+            )
+        sampling = self.model.asked(asked, self.model.sampling)
+        about = {"said": clip.said, "prompt": clip.prompt, "refines": name}
+        if clip.parent is None:
+            job = self._refine_first(exploration, tree, clip, sampling, visitor, about)
+            return job_view(self.queue, job, visitor)
+        request = request_of(None, clip.prompt, clip.seed, sampling)
+        with self.changing:
+            self.store.clip(name)  # it may be deleted by now
+            job = self.queue.add(*("extend", visitor, exploration, request), parent=clip.parent, **about)
+        return job_view(self.queue, job, visitor)
+
+    def _refine_first(
+        self, old: str, tree: Tree, clip: Clip, sampling: Sampling, visitor: str, about: Answer
+    ) -> Job:
+        """The job that begins an exploration as another one began."""
+        settings, shape = tree.settings, self.model.shape
+        sizes = settings.frames, settings.height, settings.width, settings.fps
+        ours = shape.frames, shape.height, shape.width, self.model.fps
+        if sizes != ours:
+            raise Refusal(
+                "conflict",
+                f"Clip {clip.name} has {sizes[0]} frames of {sizes[1]}x{sizes[2]} at {sizes[3]:g} a second; "
+                f"these weights begin with {ours[0]} of {ours[1]}x{ours[2]} at {ours[3]:g}.",
+            )
+        self.queue.check_room(visitor)
+        known, picture = self.store.about(old), self.store.start_picture(old)
+        given = picture is not None or known.worlds_seed is not None
+        request = request_of(
+            self.store.cameras(old, clip), clip.prompt, clip.seed, _of_first(sampling, given)
+        )
+        title = f"{known.title[:190]}, refined"
+        name = self.store.create(About(title, visitor, time.time(), known.worlds_seed), picture)
+        try:
+            return self.queue.add("start", visitor, name, request, **about)
+        except Exception:
+            self.store.remove(name)
+            raise
 
     def make_scene(self, name: str, visitor: str) -> Answer:
         """Points of a clip's line, which are a job."""
@@ -256,8 +327,11 @@ class Service:
         exploration, _, clip = self.store.clip(name)
         self._check_owner(exploration, visitor)
         with self.changing:
-            if any(job.parent == clip.name for job in self._waiting(exploration)):
+            waiting = self._waiting(exploration)
+            if any(job.parent == clip.name for job in waiting):
                 raise Refusal("conflict", f"A job goes on from clip {clip.name}: wait for it, or cancel it.")
+            if any(job.refines == name for job in waiting):
+                raise Refusal("conflict", f"A job refines clip {clip.name}: wait for it, or cancel it.")
             self.store.delete_clip(exploration, clip.name)
         return self.exploration(exploration, visitor)
 
@@ -346,6 +420,14 @@ class Service:
             raise Refusal("bad_request", f"{clip[:80]!r} is no clip of {exploration}.", param)
         return tree.clips[name]
 
+    def _maker(self, name: str) -> Model:
+        """What is to make a clip."""
+        if name == CHECKPOINT:
+            return self.model
+        if self.student is None:
+            raise Refusal("bad_request", NO_STUDENT, "model")
+        return self.student
+
     def _beginning(self, worlds_seed: int | None) -> tuple[Place, Cameras | None]:
         model, own, lens = self.model, None, self.model.lens
         if worlds_seed is not None:
@@ -366,3 +448,10 @@ class Service:
             return asked_path(fields, place, self.store.scratch, own)
         with self.store.own_scratch() as scratch:
             return asked_path(fields, place, scratch, own)
+
+
+def _of_first(sampling: Sampling, given: bool) -> Sampling:
+    """How a first clip is sampled. There is nothing before one from a prompt alone to hold on to."""
+    if given or sampling.guidance.history == 1.0:
+        return sampling
+    return replace(sampling, guidance=replace(sampling.guidance, history=1.0))

@@ -25,6 +25,7 @@ def make_service(
     folder: Path,
     model: Model,
     *,
+    student: Model | None = None,
     queue: int = 32,
     queue_per_visitor: int = 6,
     storage: float = 20.0,
@@ -34,6 +35,7 @@ def make_service(
     Args:
         folder: of everything; made if need be.
         model: what makes clips.
+        student: what makes quick looks, if there is one.
         queue, queue_per_visitor: jobs that may wait.
         storage: gigabytes.
 
@@ -42,13 +44,14 @@ def make_service(
     """
     store = Store(folder, int(storage * 1e9))
     jobs = Queue(store.jobs, queue, queue_per_visitor)
-    return Service(store, jobs, model, Worker(store, jobs, model))
+    return Service(store, jobs, model, Worker(store, jobs, model, student), student)
 
 
 def serve(
     *,
     folder: Path,
     checkpoint: str,
+    student: str | None,
     vae: str | None,
     float32: bool,
     mesh: str | None,
@@ -68,9 +71,12 @@ def serve(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     listening = _listening(host, port)  # before weights are looked up
     model = Model(checkpoint, vae, float32=float32, mesh=mesh)
-    for line in model.notes:
+    quick = None if student is None else Model(student, vae, float32=float32, mesh=mesh, teacher=model)
+    for line in (*model.notes, *(() if quick is None else quick.notes)):
         print(f"note: {line}", flush=True)
-    service = make_service(folder, model, queue=queue, queue_per_visitor=queue_per_visitor, storage=storage)
+    service = make_service(
+        *(folder, model), student=quick, queue=queue, queue_per_visitor=queue_per_visitor, storage=storage
+    )
     for line in service.queue.unreadable:
         print(f"note: this job cannot be read and is left alone: {line}", flush=True)
     waiting = len(service.queue.waiting())

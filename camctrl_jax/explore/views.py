@@ -6,6 +6,7 @@ from typing import Any
 
 from camctrl_jax.camera import Cameras
 from camctrl_jax.explore.jobs import ENDED, FAILED, Job, Queue
+from camctrl_jax.explore.schema import CHECKPOINT, STUDENT
 from camctrl_jax.explore.store import START, About, Store, Tree
 from camctrl_jax.sampling.exploration_folder import Clip, name_of
 
@@ -44,6 +45,7 @@ def clip_view(store: Store, exploration: str, tree: Tree, clip: Clip, in_world: 
         "seed": clip.seed,
         "said": clip.said,
         "steps": clip.sampling.steps,
+        "model": STUDENT if clip.student else CHECKPOINT,
         "cameras": cameras_view(store.cameras(exploration, clip)),
         "retrieved": list(clip.retrieved),
         "video": f"{where}/content",
@@ -136,6 +138,8 @@ def job_view(queue: Queue, job: Job, visitor: str) -> Answer:
             "exploration": job.exploration,
             "parent": whole(job.parent),
             "clip": whole(job.clip) if job.state == "done" else None,
+            "model": None if job.kind == "scene" else job.request.get("model", CHECKPOINT),
+            "refines": job.refines,
             "said": job.said,
             "prompt": job.prompt,
             "position": queue.position(job),

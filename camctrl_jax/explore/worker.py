@@ -17,13 +17,19 @@ from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import UserError
 from camctrl_jax.explore.jobs import CANCELLED, DONE, FAILED, Job, Queue
 from camctrl_jax.explore.model import Model
-from camctrl_jax.explore.problems import described
+from camctrl_jax.explore.problems import Refusal, described
 from camctrl_jax.explore.scenes import make_scene
+from camctrl_jax.explore.schema import CHECKPOINT, STUDENT
 from camctrl_jax.explore.store import Store
 from camctrl_jax.sampling.exploration import Exploration, ExplorationInUse
-from camctrl_jax.sampling.exploration_folder import name_of
+from camctrl_jax.sampling.exploration_folder import ExplorationFolder, name_of
+from camctrl_jax.sampling.pipeline import Pipeline
 
 _LOG = logging.getLogger(__name__)
+NO_STUDENT = (
+    "This server has no student for quick looks: start it with --student, or leave the model out to take "
+    "the checkpoint."
+)
 _IDLE = 0.5  # seconds between looks whether the server ends
 _PATIENCE, _LOOK = 10.0, 0.02  # seconds for a folder that is in use, and between looks
 
@@ -32,25 +38,37 @@ class Cancelled(Exception):
     """Raised inside the sampler's progress callback: the visitor, or the end of the server, stops it."""
 
 
-def request_of(cameras: Cameras, prompt: str, seed: int | None, sampling: Sampling) -> dict[str, Any]:
-    """What a job keeps on disk. Python writes floats so that they are read the same: so are the pixels."""
+def request_of(
+    cameras: Cameras | None, prompt: str, seed: int | None, sampling: Sampling, model: str = CHECKPOINT
+) -> dict[str, Any]:
+    """What a job keeps on disk. Python writes floats so that they are read the same: so are the pixels.
+
+    Args:
+        cameras: None of a clip that is made anew along those of another one.
+        prompt, seed, sampling: of the clip.
+        model: what makes it.
+    """
     return {
-        "cameras": {
+        "cameras": None
+        if cameras is None
+        else {
             "world_from_camera": cameras.world_from_camera.tolist(),
             "intrinsics": cameras.intrinsics.tolist(),
         },
         "prompt": prompt,
         "seed": seed,
         "sampling": asdict(sampling),
+        "model": model,
     }
 
 
 class Worker:
     """Runs jobs until it is stopped."""
 
-    def __init__(self, store: Store, queue: Queue, model: Model) -> None:
+    def __init__(self, store: Store, queue: Queue, model: Model, student: Model | None = None) -> None:
         """Nothing runs before :meth:`start`."""
         self._store, self._queue, self._model = store, queue, model
+        self._models = {CHECKPOINT: model} | ({} if student is None else {STUDENT: student})
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="explore-worker", daemon=True)
 
@@ -66,7 +84,8 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self._model.pipeline()  # so that the first visitor need not wait for it
+            for model in self._models.values():
+                model.pipeline()  # so that the first visitor need not wait for it
         except Exception as error:  # every job will tell its visitor
             _LOG.error("the weights cannot be loaded: %s", error)
         while not self._ending.is_set():
@@ -134,20 +153,38 @@ class Worker:
     def _extend(self, job: Job) -> str:
         folder = self._store.folder(job.exploration)
         pipeline, request = self._pipeline(job), job.request
-        with self._when_free(job, lambda: Exploration.load(pipeline, folder.path)) as exploration:
+
+        def opened() -> Exploration:
+            return Exploration.load(pipeline, folder.path, other_weights=self._known(folder, pipeline))
+
+        with self._when_free(job, opened) as exploration:
             made = {clip.name: clip for clip in exploration.clips}.get(job.clip)
             if made is not None and (made.parent, made.prompt, made.said) == (
                 *(job.parent, request["prompt"], job.said),
             ):
                 return made.name  # finished before the server was killed
             self._queue.will_make(job, name_of(folder.newest(folder.read()[1]) + 1))
+            how: dict[str, Any] = {
+                "sampling": _sampling(request),
+                "progress": lambda done, steps: self._step(job, done, steps),
+            }
+            if job.refines is not None:
+                return exploration.again(job.refines.partition(".")[2], **how).name
             return exploration.extend(
                 *(_cameras(request), request["prompt"], request["seed"]),
                 of=job.parent,
-                sampling=_sampling(request),
                 said=job.said,
-                progress=lambda done, steps: self._step(job, done, steps),
+                **how,
             ).name
+
+    def _known(self, folder: ExplorationFolder, pipeline: Pipeline) -> bool:
+        """Whether clips of an exploration are of these weights, or of others that this server has."""
+        settings, clips, _ = folder.read()
+        prints = {settings.fingerprint, *(clip.fingerprint for clip in clips.values())}
+        # The parameters of others are not looked at where these made it.
+        return pipeline.fingerprint in prints or any(
+            model.pipeline().fingerprint in prints for model in self._models.values()
+        )
 
     def _when_free(self, job: Job, opened: Callable[[], Exploration]) -> Exploration:
         """Open an exploration, in which a visitor may be deleting or branching at this moment."""
@@ -181,10 +218,13 @@ class Worker:
         )
         return job.parent
 
-    def _pipeline(self, job: Job) -> Any:
-        if not self._model.ready:
+    def _pipeline(self, job: Job) -> Pipeline:
+        model = self._models.get(job.request.get("model", CHECKPOINT))
+        if model is None:  # a student that an earlier server had
+            raise Refusal("conflict", NO_STUDENT)
+        if not model.ready:
             self._tell(job, "loading the weights")
-        pipeline = self._model.pipeline()
+        pipeline = model.pipeline()
         embedder = pipeline.embedder
         if embedder.truncated([job.prompt]):
             self._queue.remark(

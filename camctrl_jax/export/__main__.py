@@ -181,6 +181,12 @@ def _weights_arguments(commands: Any) -> None:
 The folder holds the moving averages of the newest checkpoints in bfloat16 (vectors in float32), in files
 below 16 MB, with every configuration that is needed to load them and a model card.
 
+A student can be stored as its difference from its teacher, about half a byte for each weight:
+
+  python -m camctrl_jax.export weights --checkpoint runs/flow_map --delta-of default --out my_student
+
+Its autoencoder is then the teacher's, whose folder has to stay where it is beside it.
+
 The autoencoder is the one that the run was trained with, unless --vae names another. --evaluation takes the
 results.json of `python -m camctrl_jax.evaluate` and puts its figures into the facts and the card.""",
     )
@@ -194,6 +200,11 @@ results.json of `python -m camctrl_jax.evaluate` and puts its figures into the f
         "--vae",
         metavar="SPEC",
         help="run of the autoencoder (default: the one the checkpoint was trained with)",
+    )
+    add(
+        "--delta-of",
+        metavar="SPEC",
+        help="a student's teacher, a weights folder: store the student as its difference from that",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     for kind in ("text", "camera"):

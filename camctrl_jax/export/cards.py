@@ -19,6 +19,7 @@ def model_card(
     facts: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
     distilled: Distilled | None = None,
+    delta_of: str | None = None,
 ) -> str:
     """A model card from what is known: what it is, how to use it, data, training, figures, limits."""
     names = {
@@ -30,10 +31,13 @@ def model_card(
         for stem, network in networks.items()
         if network is not None
     ]
+    stored = "matrices in bfloat16, vectors in float32"
+    if delta_of is not None:
+        stored = f"the transformer as its difference from {delta_of}, whose autoencoder belongs to it"
     lines = [
         f"# {title}",
         "",
-        "Weights of camctrl_jax, matrices in bfloat16, vectors in float32:",
+        f"Weights of camctrl_jax, {stored}:",
         "",
         *parts,
         "",
@@ -87,7 +91,9 @@ def _training_line(facts: Mapping[str, Any]) -> str:
         return f"{line}, {_worlds_line(data['worlds'])}"
     size = "clips of {frames} frames of {height}x{width} in batches of {batch_size}"
     each_set = (
-        f"  * {name}: {size.format(**each)}, {_worlds_line(each['worlds'])}" for name, each in sets.items()
+        f"  * {name}: {size.format(**each)}, {_worlds_line(each['worlds'])}"
+        for name, each in sets.items()
+        if each.get("turns", 1)
     )
     return "\n".join([f"{line}, procedural worlds in sets:", *each_set])
 

@@ -15,7 +15,7 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -115,6 +115,13 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
+class Shaped(NamedTuple):
+    """What a tensor is, without its values."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
 class SequentialTensors(Mapping[str, np.ndarray]):
     """Tensors of one or several files that are read one after the other, as an import does.
 
@@ -142,6 +149,10 @@ class SequentialTensors(Mapping[str, np.ndarray]):
     def dtype(self, name: str) -> np.dtype:
         """The dtype of a tensor, without touching its data."""
         return self._file_of[name].dtype(name)
+
+    def shapes(self) -> dict[str, Shaped]:
+        """Shapes and dtypes of all tensors, without touching their data."""
+        return {name: Shaped(file.shape(name), file.dtype(name)) for name, file in self._file_of.items()}
 
     def path(self, name: str) -> Path:
         """The file that holds a tensor."""

@@ -132,7 +132,7 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         default="default",
         metavar="SPEC",
-        help="'default' (in the package), a run directory, or a weights folder",
+        help="'default' or 'student' (in the package), a run directory, or a weights folder",
     )
     add("--vae", metavar="SPEC", help="another autoencoder than the one the checkpoint was trained with")
     add("--float32", action="store_true", help="compute in float32 on an accelerator too")

@@ -94,10 +94,12 @@ def valid_tokens(texts):
     return torch.cat(rows), None if mask.all() else mask
 
 
-def check_student(distilled, steps, *, text_guidance=None, camera_guidance=None, camera_without_text=None):
+def check_student(
+    distilled, steps, *, other_shift=False, text_guidance=None, camera_guidance=None, camera_without_text=None
+):
     """Refuse what a student was not made for; ``distilled`` is that entry of sampling.json, None of others.
 
-    Guidance is None where the model's own is meant.
+    Guidance is None where the model's own is meant; other_shift: the shift is not that of training.
     """
     if distilled is None:
         return
@@ -110,6 +112,11 @@ def check_student(distilled, steps, *, text_guidance=None, camera_guidance=None,
         raise ValueError(
             f"steps is {steps}: these weights are a student made for {valid} steps ({made}). Take {valid}, "
             "or leave steps out."
+        )
+    if other_shift and steps > 1:  # a single step has the same times under any
+        raise ValueError(
+            f"These weights are a student, which knows the times of its own steps alone ({made}): leave "
+            "shift out."
         )
     weights = {"text_guidance": (text_guidance, (None, 1)), "camera_guidance": (camera_guidance, (None, 1))}
     weights["camera_without_text"] = camera_without_text, (None, 0)
@@ -300,10 +307,16 @@ class CameraPipeline:
             progress: called with (steps done, steps).
         """
         shape = self._latent_shape(frames, height, width)
-        steps = self.sampling.get("steps", 32) if steps is None else steps
+        steps = (self.sampling.get("steps") or 32) if steps is None else steps
+        usual = self.sampling.get("shift")
+        if usual is None:  # as in training: it grows with the square root of the number of video tokens
+            config = self.transformer.config
+            tokens = math.prod(shape[:3]) // (config.patch_size_t * config.patch_size**2)
+            usual = 12.0 * math.sqrt(tokens / 46800)
         check_student(
-            self.sampling.get("distilled"), steps=steps, text_guidance=text_guidance,
-            camera_guidance=camera_guidance, camera_without_text=camera_without_text,
+            self.sampling.get("distilled"), steps=steps, other_shift=shift not in (None, usual),
+            text_guidance=text_guidance, camera_guidance=camera_guidance,
+            camera_without_text=camera_without_text,
         )  # fmt: skip
         self._check_camera_options(
             world_from_camera=world_from_camera, intrinsics=intrinsics, reference=reference,
@@ -358,11 +371,7 @@ class CameraPipeline:
         for group in [[branch] for branch in branches] if sequential else [branches]:
             tokens = None if self.camera is None else torch.cat([cameras[sees] for _, sees, _ in group])
             calls.append((len(group), *valid_tokens([texts[sees] for sees, _, _ in group]), tokens))
-        shift = self.sampling.get("shift") if shift is None else shift
-        if shift is None:  # as in training: it grows with the square root of the number of video tokens
-            config = self.transformer.config
-            tokens = math.prod(shape[:3]) // (config.patch_size_t * config.patch_size**2)
-            shift = 12.0 * math.sqrt(tokens / 46800)
+        shift = usual if shift is None else shift
 
         grid, state = time_grid(steps, shift), noise
         for index in range(steps):

@@ -13,14 +13,15 @@ from typing import Any
 
 from camctrl_jax.errors import InvalidValue, UserError
 from camctrl_jax.interop.fields import shown
-from camctrl_jax.models import CameraConfig
+from camctrl_jax.models import CameraConfig, MMDiTConfig
 
 # How a network is run, not what it is: a weights folder does not fix these.
 _RUN_TIME_FIELDS = ("attention", "fuse_projections", "remat", "scan_layers")
 
 
 DISTILLATIONS = ("progressive", "consistency", "adversarial", "flow_map")
-FOLDED = ("text", "camera", "camera_without_text")  # guidance weights that a student can hold
+FOLDED = ("text", "camera", "camera_without_text")  # guidance weights that a student can hold ...
+_NO_GUIDANCE = dict(zip(FOLDED, (1.0, 1.0, 0.0)))  # ... and what of them is none
 
 # Fields that once had another name, as stored configurations may still call them.
 _OLD_NAMES = {CameraConfig: {"plucker_res": "resolution"}}
@@ -107,7 +108,7 @@ class Distilled:
         folded = [
             f"{name.replace('_', ' ')} guidance {value:g}"
             for name, value in self.guidance_folded.items()
-            if value is not None
+            if value not in (None, _NO_GUIDANCE[name])
         ]
         return (
             f"{self.method.replace('_', ' ')} distillation; folded in: {', '.join(folded) or 'no guidance'}; "
@@ -118,6 +119,17 @@ class Distilled:
         """The defaults of a student: no guidance is added, and its steps are some that it was made for."""
         steps = sampling.steps if sampling.steps in self.valid_steps else self.valid_steps[0]
         return dataclasses.replace(sampling, text_guidance=1.0, camera_guidance=1.0, steps=steps)
+
+
+def check_target_time(where: str, mmdit: MMDiTConfig | None, distilled: Distilled | None) -> None:
+    """Raises: WeightsError if a transformer that is told where steps lead is no flow map, or the reverse."""
+    told = mmdit is not None and mmdit.target_time
+    method = None if distilled is None else distilled.method
+    if mmdit is not None and told != (method == "flow_map"):
+        raise WeightsError(
+            f"{where}: mmdit.target_time is {str(told).lower()}, and distilled.method {method!r}; in a flow "
+            "map, and nowhere else, it is true and 'flow_map'. Copy the weights again, or use others."
+        )
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

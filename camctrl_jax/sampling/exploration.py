@@ -272,10 +272,51 @@ class Exploration:
             UserError: a path that cannot be followed, a file that cannot be read or written.
         """
         self._check_open()
-        parent, extension = self.clip(of), self.settings.extension
+        parent = self.clip(of)
         self._take_in_what_was_finished()
+        prompt = parent.prompt if prompt is None else prompt
         coming = self.coming(path, parent)
-        line = self.line(parent)
+        return self._go_on(parent, coming, prompt, seed, sampling, _said(path, said), progress)
+
+    def again(
+        self, clip: Clip | str, *, sampling: Sampling | None = None, progress: Progress | None = None
+    ) -> Clip:
+        """A clip once more, by the weights that are loaded: with its parent, cameras, prompt and seed.
+
+        What a student drew quickly is so refined by its teacher. The result is a sibling of the clip, and
+        becomes the current one; nothing is lost.
+
+        Args:
+            clip: any but the first, which no other one can stand beside: begin another exploration with its
+                path, prompt, picture and seed.
+            sampling, progress: as of :meth:`extend`.
+
+        Raises:
+            InvalidValue: there is no such clip, or it is the first.
+        """
+        self._check_open()
+        model = self.clip(clip)
+        if model.parent is None:
+            raise InvalidValue(
+                f"clip {model.name} is the first, and an exploration has one first clip: start another "
+                f"exploration with its path, prompt, picture and seed {model.seed}."
+            )
+        self._take_in_what_was_finished()
+        parent, coming = self.clip(model.parent), self._folder.read_cameras(model)
+        return self._go_on(parent, coming, model.prompt, model.seed, sampling, model.said, progress)
+
+    def _go_on(
+        self,
+        parent: Clip,
+        coming: Cameras,
+        prompt: str,
+        seed: int | None,
+        sampling: Sampling | None,
+        said: str,
+        progress: Progress | None,
+    ) -> Clip:
+        """Sample a clip that goes on from ``parent`` along ``coming``, in the frame of the exploration."""
+        extension, line = self.settings.extension, self.line(parent)
         past = joined(*map(self._folder.read_cameras, line))
         given, end = frames_of(extension.condition_latents), parent.end
         shown: list[int] = []
@@ -285,13 +326,12 @@ class Exploration:
         if seed is None:
             seed = clip_seed(self.settings.seed, [*(clip.turn for clip in line[1:]), turn])
         name = name_of(self._newest + 1)
-        prompt = parent.prompt if prompt is None else prompt
         if sampling is None:
             pipeline = self.pipeline
             sampling = fitting_sampling(self.settings.sampling, pipeline.defaults, pipeline.distilled)
         record = Clip(
             *(name, parent.name, turn, end, self._added, prompt, seed, sampling, tuple(shown)),
-            said=_said(path, said),
+            said=said,
         )
         clip = completed(record, self.pipeline, self.settings)
 

@@ -89,6 +89,7 @@ class Clip:
         said: its path as it was asked for, where it was a text.
         fingerprint: of the weights that made it.
         made_on: the device and type of numbers that made it.
+        student: whether those weights were a student's, made for few steps.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Clip:
     said: str = ""
     fingerprint: str = ""
     made_on: str = ""
+    student: bool = False
 
     @property
     def number(self) -> int:

@@ -123,6 +123,7 @@ def completed(clip: Clip, pipeline: Pipeline, settings: ExplorationSettings) -> 
         clip,
         sampling=sampling,
         fingerprint=pipeline.fingerprint,
+        student=pipeline.distilled is not None,
         made_on=f"{_devices_of(pipeline)}, {jnp.dtype(pipeline.denoiser.dtype).name}",
     )
 

@@ -190,8 +190,12 @@ def _read(text: str) -> MeshConfig | int:
     if text.strip().isdecimal() and int(text) > 0:
         return int(text)
     sizes: dict[str, Any] = dict.fromkeys(AXES, 1)
+    seen: set[str] = set()
     for part in text.split(","):
         name, _, value = (word.strip() for word in part.partition("="))
+        if name in seen:
+            raise InvalidValue(f"--mesh {text}: {name} stands there twice; name each once.")
+        seen.add(name)
         if name == "attention" and value in CONTEXT_ATTENTIONS:
             sizes["context_attention"] = value
         elif name in AXES and value.isdecimal() and int(value) > 0:

@@ -31,7 +31,7 @@ from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.models.placement import ONE_DEVICE, Placement
 from camctrl_jax.parallel.sharding import distribute_samples
 from camctrl_jax.sampling.continuation import check_beginning, frames_to_show
-from camctrl_jax.sampling.students import check_sampling
+from camctrl_jax.sampling.students import check_sampling, check_shift
 
 Params = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -248,9 +248,10 @@ class Pipeline:
             InvalidValue: a student that was not made for this sampling.
         """
         check_sampling(sampling, self.distilled)
-        condition, null = self.condition(clips)
         if sampling.shift is None:
             sampling = replace(sampling, shift=self.shift(clips.shape))
+        check_shift(sampling, self.shift(clips.shape), self.distilled)
+        condition, null = self.condition(clips)
         if clips.condition is None and clips.retrieved is None:  # nothing that history guidance could weigh
             sampling = replace(sampling, guidance=replace(sampling.guidance, history=1.0))
         if sampling.guidance.history != 1.0 and clips.references is not None:

@@ -7,6 +7,8 @@ for, and would look like faults of the weights.
 
 from __future__ import annotations
 
+import math
+
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
 from camctrl_jax.errors import InvalidValue
@@ -44,8 +46,31 @@ def usual_sampling(
         camera_without_text,
         1.0 if history is None else history,
     )
-    sampling = Sampling(guidance, defaults.steps if steps is None else steps, shift)
-    return check_sampling(sampling, distilled)
+    sampling = check_sampling(
+        Sampling(guidance, defaults.steps if steps is None else steps, shift), distilled
+    )
+    return sampling if shift is None else check_shift(sampling, defaults.shift, distilled)
+
+
+def check_shift(sampling: Sampling, usual: float | None, distilled: Distilled | None) -> Sampling:
+    """The sampling, if its times are those that a student was taught at; one step has the same under any
+    shift.
+
+    Args:
+        sampling: with a shift.
+        usual: the shift of training, of clips of this size; None where it is not known.
+        distilled: what the weights are, if they are a student's.
+
+    Raises:
+        InvalidValue: another shift.
+    """
+    alike = usual is not None and math.isclose(sampling.shift, usual, rel_tol=1e-6)
+    if distilled is None or sampling.steps == 1 or alike:
+        return sampling
+    raise InvalidValue(
+        f"shift is {sampling.shift:g}: these weights are a student, which knows the times of its own steps "
+        f"alone ({distilled.said}). Leave it out; the teacher's weights take any."
+    )
 
 
 def check_sampling(sampling: Sampling, distilled: Distilled | None) -> Sampling:

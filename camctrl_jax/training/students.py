@@ -25,7 +25,7 @@ from camctrl_jax.diffusion.condition import Condition, NullText
 from camctrl_jax.diffusion.distillation import Flow, guided
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling
-from camctrl_jax.interop.described import Distilled
+from camctrl_jax.interop.described import FOLDED, Distilled
 from camctrl_jax.models import MMDiT, MMDiTConfig, mmdit_in_dtype, stack_layers
 from camctrl_jax.models.fingerprint import fingerprint_of_parameters
 from camctrl_jax.models.placement import Placement
@@ -47,7 +47,6 @@ _LASTING = {
 TEACHER = "teacher"  # the roles of the frozen teacher, and of the empty prompt's embedding
 NULL_TEXT = "null_text"
 _KEY = "config.distil.teacher"
-_WEIGHTS = ("text", "camera", "camera_without_text")  # of guidance
 # Fields of a transformer that change neither its parameters nor what it computes, or are the student's own.
 _MAY_DIFFER = ("attention", "fuse_projections", "remat", "scan_layers", "target_time")
 
@@ -76,7 +75,7 @@ class Teacher:
         """The guidance that its student holds: what it is asked with, or what it holds itself."""
         if self.distilled is not None:
             return dict(self.distilled.guidance_folded)
-        return {name: getattr(self.guidance, name) for name in _WEIGHTS}
+        return {name: getattr(self.guidance, name) for name in FOLDED}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -361,7 +360,7 @@ def open_asked(config: ConfigDict) -> Teacher:
         return teacher
     what = f"{_KEY}={distil.teacher!r} is a student itself ({student.method})"
     if teacher.guidance != Guidance():
-        given = {name: getattr(teacher.guidance, name) for name in _WEIGHTS}
+        given = {name: getattr(teacher.guidance, name) for name in FOLDED}
         raise ConfigError(
             f"{what}, with guidance {dict(student.guidance_folded)} folded in, and would be asked with "
             f"{given} on top: set --config.distil.text_guidance=1 --config.distil.camera_guidance=1, without "

@@ -123,14 +123,18 @@ def test_samples_of_the_same_noise_are_compared_with_each_other_and_with_the_tru
         results["clip"] |= {"height": 32, "width": 48}
         (folder / "results.json").write_text(json.dumps(results))
     found, page = compare_results(CompareSettings(first, second, same_noise=True))
-    (task,) = found["same_noise"]
-    values = found["same_noise"][task]
+    assert found["same_noise"]["rows"] == ("a row", "a row")
+    ((task, values),) = found["same_noise"]["tasks"].items()
     assert task == "i2v"
     assert values["between"]["clips"] == 2
     for name, apart in (("between", 30), ("first", 60), ("second", 90)):
         assert values[name]["mean"] == pytest.approx(20 * np.log10(255 / apart))
     assert "| i2v | 18.59 (18.59 to 18.59)" in page
-    main(["compare", str(first), str(second), "--same-noise"])
+    results["per_scene"][0]["values"]["a last row/i2v/psnr"] = 20.0
+    (second / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match="keeps frames of its last row, 'a last row', and not of 'a row'"):
+        compare_results(CompareSettings(first, second, ("a row", "a row"), same_noise=True))
+    main(["compare", str(first), str(first), "--same-noise"])
     assert "from the same noise" in capsys.readouterr().out
 
 

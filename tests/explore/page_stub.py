@@ -141,7 +141,9 @@ class Stub:
     def queue(self, kind: str, exploration: dict, parent: str | None, request: dict, answer: dict) -> dict:
         job = {
             "id": f"j{len(self.jobs):04d}", "kind": kind, "state": "queued", "version": 0, "mine": True,
-            "exploration": exploration["id"], "parent": parent, "clip": None, "said": answer["said"],
+            "exploration": exploration["id"], "parent": parent, "clip": None,
+            "model": None if kind == "scene" else request.get("model", "checkpoint"),
+            "refines": request.get("refines"), "said": answer["said"],
             "prompt": request.get("prompt", ""), "position": 0, "stage": "waiting", "done": 0, "steps": STEPS,
             "seconds_left": None, "elapsed": 0.0, "created": time.time(), "error": None,
             "remarks": ["the prompt is the stub's"],
@@ -149,6 +151,26 @@ class Stub:
         self.jobs[job["id"]] = job
         threading.Thread(target=self._run, args=(job, exploration, request, answer), daemon=True).start()
         return dict(job)
+
+    def refine(self, clip: dict) -> dict:
+        """The job that makes a clip anew, as a sibling or in another exploration."""
+        asked = {key: clip[key] for key in ("prompt", "seed")} | {"refines": clip["id"]}
+        old = self.explorations[clip["id"].split(".")[0]]
+        answer, exploration = {"said": clip["said"], "cameras": clip["cameras"]}, old
+        if clip["parent"] is None:
+            name = f"e{len(self.explorations):07d}"
+            title = f"{old['title']}, refined"
+            exploration = {
+                **old,
+                "id": name,
+                "title": title,
+                "state": "starting",
+                "current": None,
+                "clips": [],
+            }
+            self.explorations[name] = exploration
+        kind = "extend" if clip["parent"] else "start"
+        return self.queue(kind, exploration, clip["parent"], asked, answer)
 
     def _run(self, job: dict, exploration: dict, request: dict, answer: dict):
         for step in range(STEPS + 1):
@@ -176,8 +198,9 @@ class Stub:
         clip_id = f"{exploration['id']}.{name}"
         cameras = answer["cameras"]
         first = 0
-        if job["parent"]:  # the first pose is the last one before
-            cameras = {k: v[1:] if isinstance(v, list) else v for k, v in cameras.items()}
+        if job["parent"]:
+            if job["refines"] is None:  # the first pose is the last one before
+                cameras = {k: v[1:] if isinstance(v, list) else v for k, v in cameras.items()}
             before = self.clip(job["parent"])
             first = before["first"] + before["frames"]
         url = f"/v1/clips/{clip_id}"
@@ -185,6 +208,7 @@ class Stub:
             "id": clip_id, "name": name, "parent": job["parent"], "first": first,
             "frames": len(cameras["world_from_camera"]), "prompt": request.get("prompt", ""),
             "seed": request.get("seed", 7), "said": answer["said"], "steps": STEPS, "cameras": cameras,
+            "model": request.get("model", "checkpoint"),
             "retrieved": [], "video": f"{url}/content", "thumbnail": f"{url}/thumbnail",
             "truth": f"{url}/truth" if exploration["worlds_seed"] is not None else None, "scene": None,
         })  # fmt: skip
@@ -318,6 +342,8 @@ class _Handler(BaseHTTPRequestHandler):
             clip = stub.clip(found[0])
             exploration = stub.explorations[clip["id"].split(".")[0]]
             self._json(stub.queue("scene", exploration, clip["id"], {}, {"said": clip["said"]}), 202)
+        elif found := match(r"POST /v1/clips/([\w.]+)/refine"):
+            self._json(stub.refine(stub.clip(found[0])), 202)
         elif found := match(r"GET /v1/clips/([\w.]+)/scene"):
             self._answer(200, "application/octet-stream", _ply())
         elif what == "GET /v1/jobs":
@@ -373,7 +399,7 @@ class _Handler(BaseHTTPRequestHandler):
 _MODEL = {
     "name": "stub", "ready": True, "camera": True, "image": True, "frames": FRAMES, "added": FRAMES - 1,
     "height": HEIGHT, "width": WIDTH, "fps": FPS, "steps": STEPS, "retrieved": 0, "device": "cpu",
-    "guidance": {"text": 1.0, "camera": 2.0, "history": 1.0}, "student": None,
+    "guidance": {"text": 1.0, "camera": 2.0, "history": 1.0}, "student": None, "quick": None,
     "trained_on": {"length_m": [0, 4], "rotation_deg": [0, 90], "said": "up to 4 m and 90 degrees"},
     "limits": {"image_bytes": 8_000_000},
 }  # fmt: skip

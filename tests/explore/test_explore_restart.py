@@ -17,7 +17,7 @@ pytest.importorskip("starlette", reason="part of the explore extra")
 pytest.importorskip("uvicorn", reason="part of the explore extra")
 pytest.importorskip("av", reason="videos are written by PyAV")
 
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.video.decoding import read_frames
 
@@ -111,6 +111,38 @@ def test_a_killed_server_is_taken_up_to_the_same_pixels(tmp_path):
             np.testing.assert_array_equal(
                 frames_of(folder, name, clip), frames_of(tmp_path / "whole", whole, clip)
             )
+
+
+def test_refining_is_taken_up_by_the_next_server_to_the_same_pixels(tmp_path):
+    weights = save_nano(tmp_path / "nano")
+    options = "--student", str(save_nano(tmp_path / "student", distilled=STUDENT, seed=5))
+
+    def refined(folder, how):
+        """Frames of a refined clip, of a server that is killed meanwhile if ``how`` says so."""
+        server = Server(folder, weights, *options)
+        try:
+            asked = {"path": "dolly in 0.2 m", "model": "student", "seed": 5}
+            job = server.ask("POST", "/v1/explorations", asked)["job"]
+            name = server.until(job, lambda job: job["state"] == "done")["exploration"]
+            asked = {"path": "pan left 10 deg", "model": "student"}
+            job = server.ask("POST", f"/v1/explorations/{name}/clips", asked)
+            clip = server.until(job, lambda job: job["state"] == "done")["clip"]
+            job = server.ask("POST", f"/v1/clips/{clip}/refine", {"steps": 200})
+            if how is not None:
+                server.until(job, lambda job: job["done"] >= 5)
+                server.kill(how)
+                server = Server(folder, weights, *options)
+            found = server.until(job, lambda job: job["state"] == "done")
+            assert (found["clip"], found["refines"]) == (f"{name}.0003", clip)
+            clips = server.ask("GET", f"/v1/explorations/{name}")["clips"]
+            assert [one["model"] for one in clips] == ["student", "student", "checkpoint"]
+            assert clips[1]["seed"] == clips[2]["seed"]
+        finally:
+            server.kill(signal.SIGTERM)
+        return frames_of(folder, name, "0003")
+
+    whole = refined(tmp_path / "whole", None)
+    np.testing.assert_array_equal(refined(tmp_path / "killed", signal.SIGKILL), whole)
 
 
 def test_a_server_that_is_killed_while_it_writes_a_clip_leaves_no_half_of_it(tmp_path):

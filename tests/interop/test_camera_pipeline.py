@@ -74,7 +74,8 @@ def pipeline(module, folder):
 
 def save_stock(directory: Path, distilled: Distilled | None = None) -> Path:
     """The nano models with random weights everywhere: text, camera and condition all reach the sample."""
-    vae, mmdit = vae_preset("nano"), mmdit_preset("nano", num_single=1)
+    told = distilled is not None and distilled.method == "flow_map"
+    vae, mmdit = vae_preset("nano"), mmdit_preset("nano", num_single=1, target_time=told)
     return save_weights_folder(
         directory,
         vae=(vae, random_params(expected_vae(vae), 0)),

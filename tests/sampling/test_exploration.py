@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from nano_weights import save_nano
+from nano_weights import STUDENT, save_nano
 
 from camctrl_jax.camera import Cameras, compose, resolve_path, save_cameras
 from camctrl_jax.camera.framing import null_intrinsics
@@ -294,6 +294,31 @@ def test_what_progress_raises_ends_the_sampling_and_leaves_everything(pipeline, 
         begun(pipeline, tmp_path / "new", progress=cancel)
     with begun(pipeline, tmp_path / "new") as exploration:  # what is left there is no exploration
         assert len(exploration.clips) == 1
+
+
+def test_clip_made_again_is_a_sibling_of_the_same_pixels_or_of_other_weights_own(pipeline, copy):
+    with Exploration.load(pipeline, copy) as exploration:
+        old = exploration.current
+        new = exploration.again(old)
+        assert exploration.current == new
+        assert (new.name, new.turn) == ("0004", old.turn + 1)
+        assert replace(new, name=old.name, turn=old.turn) == old
+        np.testing.assert_array_equal(exploration.frames(new), exploration.frames(old))
+        np.testing.assert_array_equal(
+            exploration.cameras(new).world_from_camera, exploration.cameras(old).world_from_camera
+        )
+        # By its seed: the clip that its place would give is another one.
+        other = exploration.extend("hold", of=old.parent)
+        assert other.seed != old.seed
+        with pytest.raises(InvalidValue, match=r"clip 0001 is the first.*seed"):
+            exploration.again("0001")
+        with pytest.raises(InvalidValue, match="has no clip '0099'"):
+            exploration.again("0099")
+    student = replace(pipeline, distilled=STUDENT, defaults=STUDENT.defaults(pipeline.defaults))
+    with Exploration.load(student, copy) as exploration:
+        quick = exploration.again(old)
+        assert (quick.student, old.student, quick.seed) == (True, False, old.seed)
+        assert (quick.sampling.steps, quick.sampling.guidance.camera) == (4, 1.0)
 
 
 def test_one_writer_at_a_time(pipeline, copy):

@@ -255,7 +255,7 @@ def test_sets_weigh_alike_in_what_is_measured(monkeypatch):
     monkeypatch.setattr(run, "held_out_batches", lambda *_: sets)
     program = SimpleNamespace(
         mesh=None,
-        objective=SimpleNamespace(reads_cameras=True),
+        objective=SimpleNamespace(reads_cameras=True, measured=lambda state: state.ema),
         everywhere=None,
         jitted_measure=lambda average, batch, key, frozen: batch,
     )

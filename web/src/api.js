@@ -51,6 +51,7 @@ export const deleteExploration = (id) => call("DELETE", `/v1/explorations/${id}`
 export const jobs = async () => (await json("GET", "/v1/jobs")).jobs;
 export const cancel = (job) => json("POST", `/v1/jobs/${job}/cancel`);
 export const makeScene = (clip) => json("POST", `/v1/clips/${clip}/scene`);
+export const refine = (clip) => json("POST", `/v1/clips/${clip}/refine`);
 export const points = async (clip) => (await call("GET", `/v1/clips/${clip}/scene?format=ply`)).arrayBuffer();
 
 export function start(request, image) {

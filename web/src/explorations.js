@@ -16,10 +16,12 @@ export class Explorations {
     this.selected = null; // the clip that is looked at, by its id
     this.jobs = null; // of the exploration that is open; set once there are any
     this.opening = 0;
+    this.asking = null; // the clip that is about to be refined
     on("branch", "click", () => this.branch());
     on("undo", "click", () => this.undo());
     on("delete-clip", "click", () => this.deleteClip());
     on("make-scene", "click", () => this.makeScene());
+    on("refine", "click", () => this.refine());
     on("delete-exploration", "click", () => this.deleteExploration());
     on("explorations", "change", async () => {
       await this.show($("explorations").value);
@@ -123,7 +125,7 @@ export class Explorations {
         const known = new Set(fresh.jobs.map((j) => j.id));
         const kept = [...this.jobs.jobs.values()].filter((j) => !active(j) || !before.has(j.id));
         fresh.jobs.push(...kept.filter((j) => !known.has(j.id)));
-        const goesOn = job.mine && job.state === "done" && job.kind === "extend" && job.parent === this.open.current;
+        const goesOn = job.mine && job.state === "done" && job.kind === "extend" && this.follows(job);
         this.take(fresh, goesOn ? { here: job.clip } : {});
       }
     }
@@ -139,14 +141,19 @@ export class Explorations {
       if (!fresh) return true;
       // One that was made while nobody was listening.
       const known = new Set(this.clips.map((c) => c.id));
-      const made = fresh.clips.find((c) => !known.has(c.id) && waited.some((job) => job.parent === c.parent));
-      this.take(fresh, made?.parent === this.open.current ? { here: made?.id } : {});
+      const made = fresh.clips.find((c) => !known.has(c.id) && waited.some((job) => job.parent === c.parent && this.follows(job)));
+      this.take(fresh, { here: made?.id });
       problem(null);
       return true;
     } catch (error) {
       problem(error);
       return error.status === 404;
     }
+  }
+
+  /** Whether the clip of a job is the next one, or the one that is gone on from, made anew. */
+  follows(job) {
+    return this.open.current !== null && [job.parent, job.refines].includes(this.open.current);
   }
 
   /** Lists a job that was asked for in an exploration: with its own if it is open, else with those elsewhere. */
@@ -185,6 +192,23 @@ export class Explorations {
   async makeScene() {
     const { id } = this.open;
     await this.listJob(id, await api.makeScene(this.selected));
+  }
+
+  /** The same clip by the weights themselves: a branch beside it, or an exploration of its own if it is the first. */
+  async refine() {
+    const [{ id }, clip, opening] = [this.open, this.selected, this.opening];
+    if (this.asking === clip || [...this.jobs.jobs.values()].some((job) => active(job) && job.refines === clip)) {
+      throw new Error("This clip is being refined already.");
+    }
+    this.asking = clip; // a button that is disabled would lose the focus
+    const job = await api.refine(clip).finally(() => (this.asking = null));
+    if (job.exploration === id) {
+      news("The clip is made anew: in the queue.");
+      return this.listJob(id, job);
+    }
+    if (opening === this.opening) await this.show(job.exploration);
+    news("The first clip is made anew in an exploration of its own: in the queue.");
+    return this.list();
   }
 
   async deleteExploration() {

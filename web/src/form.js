@@ -49,9 +49,11 @@ function offerStudent({ said, valid_steps }, usual) {
   say("student", `These weights are a student: ${said}.`);
 }
 
-function options() {
-  const request = {};
-  for (const id of ["seed", "steps"]) if (number(id) !== null) request[id] = number(id);
+function options(quick) {
+  const request = quick ? { model: "student" } : {};
+  if (number("seed") !== null) request.seed = number("seed");
+  if (quick) return request; // steps and guidance are asked of the weights that it is a student of
+  if (number("steps") !== null) request.steps = number("steps");
   const guidance = {};
   for (const kind of GUIDANCE) if (number(`guidance-${kind}`) !== null) guidance[kind] = number(`guidance-${kind}`);
   if (Object.keys(guidance).length) request.guidance = guidance;
@@ -100,8 +102,9 @@ export class Form {
     });
     on("form", "submit", (event) => {
       event.preventDefault();
-      return this.submit();
+      return this.submit(false);
     });
+    on("quick", "click", () => this.submit(true));
   }
 
   lastCamera() {
@@ -125,6 +128,8 @@ export class Form {
     $("steps").placeholder = String(model.steps);
     for (const kind of GUIDANCE) $(`guidance-${kind}`).placeholder = String(model.guidance[kind] ?? "usual");
     if (model.student) offerStudent(model.student, model.steps);
+    $("quick").hidden = !model.quick;
+    if (model.quick) say("quick-note", `A quick look takes ${model.quick.steps} ${model.quick.steps === 1 ? "step" : "steps"} instead of ${model.steps}, by a student; it can be refined afterwards.`);
     document.querySelector("input[name=begin][value=picture]").disabled = !model.image;
   }
 
@@ -134,7 +139,7 @@ export class Form {
     $("begin").hidden = !fresh;
     $("form-title").textContent = fresh ? "New exploration" : current ? `Next clip, after clip ${Number(current.name)}` : "Next clip";
     $("prompt-note").textContent = fresh ? NOTES[begin()] : "Left empty: as the clip before.";
-    $("generate").disabled = !fresh && !current;
+    this.allow(fresh || Boolean(current));
     this.path.offerOwn(fresh && begin() === "world");
     if (this.model) say("preview-trained", trained(this.model, Boolean(current)));
   }
@@ -168,7 +173,12 @@ export class Form {
     $("picture-shown").hidden = false;
   }
 
-  async submit() {
+  allow(allowed) {
+    for (const id of ["generate", "quick"]) $(id).disabled = !allowed;
+  }
+
+  /** Asks for the clip; `quick`: as a quick look. */
+  async submit(quick) {
     const { explorations, path } = this;
     const { open, opening } = explorations;
     const before = path.answer;
@@ -179,21 +189,21 @@ export class Form {
     const warnings = JSON.stringify(answer.warnings);
     if (!before && answer.warnings.length && warnings !== this.warned) {
       this.warned = warnings;
-      news("Please read the warnings; Generate again goes on with them.");
+      news(`Please read the warnings; ${quick ? "Quick look" : "Generate"} again goes on with them.`);
       return;
     }
     const prompt = $("prompt").value.trim();
-    const request = { ...answer.request, ...options() };
+    const request = { ...answer.request, ...options(quick) };
     const wanted = JSON.stringify([explorations.open?.current ?? begin(), prompt, request]);
     if (open && wanted === this.wanted && [...explorations.jobs.jobs.values()].some((job) => active(job) && job.mine)) {
       throw new Error("This very clip is being made already. Change its path, prompt or seed for another one, or cancel it.");
     }
-    $("generate").disabled = true;
+    this.allow(false);
     try {
       if (open) await this.extend(request, prompt, wanted);
       else await this.start(request, prompt, opening);
     } finally {
-      $("generate").disabled = Boolean(explorations.open && !explorations.current);
+      this.allow(!explorations.open || Boolean(explorations.current));
     }
   }
 

@@ -4,6 +4,7 @@ import { $, el, say, time } from "./dom.js";
 import { remark } from "./telling.js";
 
 const KINDS = { start: "First clip", extend: "Next clip", scene: "3-D points" };
+const kind = (job) => (job.refines ? "Refined clip" : job.model === "student" ? "Quick look" : KINDS[job.kind]);
 const NEWS = { running: "being made", failed: "failed; why is said with the jobs" };
 const TITLE = document.title;
 export const active = (job) => job.state === "queued" || job.state === "running";
@@ -27,7 +28,7 @@ export function drawOthers(jobs, exploration, onOpen) {
     ...others.map((job) => {
       const button = el("button", { type: "button", className: "quiet" }, "Open");
       button.addEventListener("click", () => onOpen(job.exploration));
-      return el("li", {}, el("p", {}, `${KINDS[job.kind]} (${job.said}): ${words(job)}`), button);
+      return el("li", {}, el("p", {}, `${kind(job)} (${job.said}): ${words(job)}`), button);
     }),
   );
   return others.length;
@@ -61,7 +62,7 @@ export class Jobs {
     const before = this.jobs.get(job.id);
     if (!before || before.version > job.version) return;
     this.jobs.set(job.id, { ...job, stopping: before.stopping });
-    if (before.state !== job.state) this.onNews(`${KINDS[job.kind]}: ${NEWS[job.state] ?? job.state}`, job);
+    if (before.state !== job.state) this.onNews(`${kind(job)}: ${NEWS[job.state] ?? job.state}`, job);
     if (active(before) && !active(job)) {
       if (job.state === "done") this.jobs.delete(job.id);
       this.onEnd(job);
@@ -109,7 +110,7 @@ export class Jobs {
       const row = this.rows.get(job.id);
       const [text, bar, button, remarks] = row.children;
       const whose = job.mine ? "" : " of another visitor";
-      say(text, `${KINDS[job.kind]}${whose}${job.said && job.kind !== "scene" ? ` (${job.said})` : ""}: ${words(job)}`);
+      say(text, `${kind(job)}${whose}${job.said && job.kind !== "scene" ? ` (${job.said})` : ""}: ${words(job)}`);
       remark(remarks, job.remarks ?? []); // some come while it is made
       bar.hidden = !active(job);
       if (job.state === "running" && job.steps) {
@@ -140,6 +141,6 @@ export class Jobs {
         this.onProblem(problem);
       }
     });
-    return el("li", {}, el("p"), el("progress", { "aria-label": `${KINDS[job.kind]}, ${job.said}` }), button, el("ul", { className: "note" }));
+    return el("li", {}, el("p"), el("progress", { "aria-label": `${kind(job)}, ${job.said}` }), button, el("ul", { className: "note" }));
   }
 }

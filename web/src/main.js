@@ -119,12 +119,20 @@ function draw() {
   $("tree-box").hidden = !open;
   $("undo").disabled = !current?.parent;
   $("branch").disabled = !clip || clip.id === open.current;
+  // Where the weights are a student's themselves, there is nothing to refine its clips with.
+  const isQuick = (each) => each.model === "student" && !form.model?.student;
+  const refinable = clip !== null && isQuick(clip);
+  const left = !refinable && document.activeElement === $("refine");
+  $("refine").hidden = !refinable;
+  if (left) $("player-title").focus({ preventScroll: true }); // else it is nowhere
+  const beside = clip?.parent ? "a clip beside it" : "an exploration like this one";
+  say("refine-note", refinable ? `A quick look by the student. Refining makes ${beside} with all steps, on the same path, with the same prompt and seed.` : "");
   const mine = !open || open.mine;
   say("clip-why", clip ? whyKept(clip) : "");
   $("delete-clip").disabled = !clip || whyKept(clip) !== "";
   $("delete-exploration").disabled = !mine;
   say("exploration-why", mine ? "" : "Another visitor made this exploration and alone may delete it; you may go on from any of its clips.");
-  if (open) drawTree(open, selected, select);
+  if (open) drawTree(open, selected, select, isQuick);
   say("no-clips", !open || clips.length ? "" : open.state === "failed"
     ? "The first clip was not made, so nothing can go on from it: begin a new exploration."
     : "The first clip is being made; the next one goes on from it.");

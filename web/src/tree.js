@@ -1,17 +1,19 @@
 // The tree of clips: nested lists of buttons, in order of making.
 import { $, el } from "./dom.js";
 
-/** Draws the clips of an exploration; `onSelect` is given the id of the one that is chosen. */
-export function drawTree({ clips, current }, selected, onSelect) {
+/** Draws the clips of an exploration; `onSelect` is given the id of the one that is chosen, `isQuick` says of which to mark. */
+export function drawTree({ clips, current }, selected, onSelect, isQuick) {
   const children = Map.groupBy ? Map.groupBy(clips, (c) => c.parent) : grouped(clips);
   const active = document.activeElement?.dataset?.clip;
   const item = (clip) => {
     const where = clip.id === current ? [el("span", { className: "where" }, "Next clip goes on from here")] : [];
+    const quick = isQuick(clip) ? [" ", el("span", { className: "quick" }, "quick look")] : [];
     const button = el(
       "button",
       { type: "button", "aria-pressed": String(clip.id === selected) },
       el("img", { src: clip.thumbnail, alt: "", width: 160, height: 96, loading: "lazy" }),
-      el("span", {}, `${Number(clip.name)}. ${clip.said || "own path"}`, el("small", {}, `${clip.frames} frames, seed ${clip.seed}`), ...where),
+      el("span", {}, `${Number(clip.name)}. ${clip.said || "own path"}`, ...quick,
+        el("small", {}, `${clip.frames} frames, seed ${clip.seed}`), ...where),
     );
     button.dataset.clip = clip.id;
     button.addEventListener("click", () => onSelect(clip.id));

@@ -170,14 +170,15 @@ def _number(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _row_names(result: Mapping[str, Any]) -> list[str]:
+def row_names(result: Mapping[str, Any]) -> list[str]:
+    """The rows of a result's tables, in their order."""
     names = dict.fromkeys(name.split("/")[0] for scene in result["per_scene"] for name in scene["values"])
     return [name for name in names if name != "baseline"]
 
 
 def _columns(results: list[Mapping[str, Any]], rows: tuple[str, str] | None) -> dict[str, tuple[str, str]]:
     """What to call each difference, and the column of each result that it is of."""
-    known = [_row_names(result) for result in results]
+    known = [row_names(result) for result in results]
     if rows is not None:
         for row, names in zip(rows, known, strict=True):
             if row not in names:

@@ -16,7 +16,7 @@ from camctrl_jax.evaluate.__main__ import main
 from camctrl_jax.evaluate.students import student_entry, student_lines
 from camctrl_jax.video.encoding import write_mp4
 
-FOLDED = "folded in: text guidance 1, camera guidance 2"
+FOLDED = "folded in: camera guidance 2"
 
 
 @pytest.fixture(scope="module")

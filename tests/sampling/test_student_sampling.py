@@ -71,7 +71,7 @@ def test_what_a_student_was_not_made_for_is_refused_with_what_is_folded_in(asked
     with pytest.raises(InvalidValue) as caught:
         usual_sampling(DEFAULTS, STUDENT, **asked)
     told = str(caught.value)
-    assert "folded in: text guidance 1, camera guidance 2" in told
+    assert "folded in: camera guidance 2" in told
     assert "steps: 4" in told
     assert f"is {next(iter(asked.values())):g}" in told
     sampling = Sampling(
@@ -108,10 +108,21 @@ def test_folder_of_a_student_says_how_it_is_sampled(folder):
 
 def test_pipeline_refuses_on_whatever_way_it_is_asked(pipeline):
     clips = ClipBatch(["a ball"], [0], ClipShape(9, 32, 48), [resolve_path("dolly in 1 m", 9)])
-    with pytest.raises(InvalidValue, match=r"guidance to the camera is 2: .*folded in: text guidance 1"):
+    with pytest.raises(InvalidValue, match=r"guidance to the camera is 2: .*folded in: camera guidance 2"):
         pipeline.sample(clips, Sampling(Guidance(camera=2.0), 4))
     with pytest.raises(InvalidValue, match=r"steps is 2: .*made for 4 steps"):
         pipeline.sample(clips, Sampling(steps=2))
+
+
+def test_times_that_a_student_was_not_taught_at_are_refused(pipeline):
+    clips = ClipBatch(["a ball"], [0], ClipShape(9, 32, 48), [resolve_path("dolly in 1 m", 9)])
+    with pytest.raises(InvalidValue, match=r"shift is 9: .*knows the times of its own steps alone"):
+        pipeline.sample(clips, replace(OWN, shift=9.0))
+    with pytest.raises(InvalidValue, match=r"shift is 9: .*Leave it out"):
+        usual_sampling(DEFAULTS, STUDENT, shift=9.0)  # before any weights are read
+    assert usual_sampling(DEFAULTS, None, shift=9.0).shift == 9.0
+    single = replace(STUDENT, valid_steps=(1,))  # from noise to data under any shift
+    assert usual_sampling(single.defaults(DEFAULTS), single, shift=9.0).shift == 9.0
 
 
 def test_exploration_of_a_student_begins_and_goes_on_as_the_weights_say(pipeline, tmp_path):
