@@ -903,6 +903,7 @@ def test_what_a_student_was_not_made_for_is_refused_in_torch_too(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_folder_from_before_there_were_students_takes_32_steps_and_any(
     module, nano_folder, tmp_path, monkeypatch
 ):

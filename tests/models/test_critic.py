@@ -103,6 +103,7 @@ def test_retrieved_frames_are_read_and_not_judged():
     assert np.abs(critic(params, **told | {"latents": other}) - plain).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_a_stacked_backbone_judges_alike_and_has_the_same_gradient():
     config = BLOCKS
     plain, told = Critic(CriticConfig(config)), inputs()

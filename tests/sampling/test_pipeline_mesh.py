@@ -131,6 +131,7 @@ def test_weights_are_read_onto_a_mesh_in_the_dtype_they_are_used_in(tmp_path, ki
         np.testing.assert_array_equal(np.asarray(placed[name]), leaf, err_msg=name)
 
 
+@pytest.mark.slow
 def test_tokens_and_rows_over_four_devices_give_the_clips_of_one(tmp_path):
     line = lines_of(tmp_path, "context")["context"]
     check_equal(line)

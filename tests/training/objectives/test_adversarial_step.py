@@ -94,6 +94,7 @@ def test_the_critic_begins_as_the_teacher_and_the_generator_as_it_was_given(stat
     same(state.params, state.ema)
 
 
+@pytest.mark.slow
 def test_an_update_of_the_critic_leaves_the_generator_as_it_was(state):
     waiting = replace(OBJECTIVE, critic_first=2)
     after, metrics = jax.jit(waiting.step)(state, batch_of(5), KEY, {})
@@ -141,6 +142,7 @@ def test_a_generator_that_waits_has_no_backward_pass(state):
     assert learns > 1.5 * waits > 0
 
 
+@pytest.mark.slow
 def test_an_update_of_the_generator_leaves_the_critic_as_it_was(state):
     objective = replace(OBJECTIVE, critic_update=STILL)
     after, metrics = jax.jit(objective.step)(state, batch_of(5), KEY, {})
@@ -307,6 +309,7 @@ def test_some_samples_stand_for_all_in_the_penalty(state, inputs):
         np.testing.assert_allclose(one(first).samples["penalty"], np.full(5, every[first]), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_every_clip_is_penalised_in_its_turn(state):
     """Five steps of one batch, of which one clip in five has no camera, do not always move the same clip."""
     some = replace(
@@ -322,6 +325,7 @@ def test_every_clip_is_penalised_in_its_turn(state):
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_retrieved_frames_are_read_by_both_networks(state):
     metrics = jax.jit(OBJECTIVE.step)(state, batch_of(5, retrieved=2), KEY, {})[1]
     assert np.isfinite([float(metrics[name]) for name in ("loss", "critic_loss", "gap", "penalty")]).all()

@@ -52,6 +52,7 @@ def test_times_are_nodes_of_the_teachers_grid_with_the_next_one():
     assert set(at) == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_the_students_own_answer_gets_no_gradient(params, frozen):
     """The gradient is that of a regression to targets that were worked out beforehand."""
     examples = OBJECTIVE.examples(batch_of(4), KEY, frozen)
