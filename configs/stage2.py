@@ -31,9 +31,6 @@ from camctrl_jax.training import variants
 from camctrl_jax.training.config import choose_variant, default_config
 from camctrl_jax.training.world_sets import world_set
 
-# Samples of sets whose only task is extension, without and with memory: one row of the paper's mix, apart.
-EXTENSION_ONLY = {"t2v": 0.0, "i2v": 0.0, "extension": 1.0}
-
 
 def get_config(variant: str = "full") -> ConfigDict:
     """The recipe in one of its variants: full, motif_2b, worlds, worlds_cpu, nano."""
@@ -45,22 +42,14 @@ def get_config(variant: str = "full") -> ConfigDict:
 
 def full(config: ConfigDict) -> None:
     """128 devices, 8B parameters, 384x640, clips of ten seconds at 12 frames per second."""
-    variants.pod(config, "paper_8b")
-    config.model.remat = "full"
-    config.model.scan_layers = True
-    config.mesh.data, config.mesh.fsdp = 1, -1
-    config.data.height, config.data.width, config.data.frames = 384, 640, 121
-    config.vae.encode_chunk = 1
-    config.batch_size = 128
+    variants.long_clips(config)
     config.steps = 50_000
-    config.checkpoint_every = 1000
 
 
 def motif_2b(config: ConfigDict) -> None:
     """128 devices, the open base of 2B parameters."""
     full(config)
-    config.model.preset = "motif_2b"
-    config.data.text.dim, config.data.text.max_tokens = 2560, 512
+    variants.open_base(config)
 
 
 def worlds(config: ConfigDict) -> None:
@@ -83,11 +72,12 @@ def worlds(config: ConfigDict) -> None:
     config.held_out.every = 500
     config.data.worlds.seeds = (0, 8000)
     large, takes = {"height": 192, "width": 320}, {"take_frames": 500, "windows_per_take": 4}
-    memory = {"retrieved": 4, **EXTENSION_ONLY, **takes}
+    extended = {**variants.EXTENSION_ONLY, **takes}
+    memory = {"retrieved": 4, **extended}
     sets = config.data.sets
     sets.worlds = world_set(config)
     sets.places = world_set(config, seeds=(0, 2000), **takes)
-    sets.long = world_set(config, seeds=(2000, 2600), batch_size=60, frames=97, **EXTENSION_ONLY, **takes)
+    sets.long = world_set(config, seeds=(2000, 2600), batch_size=60, frames=97, **extended)
     sets.memory = world_set(config, seeds=(3000, 4000), batch_size=80, **memory)
     sets.large_worlds = world_set(config, turns=2, seeds=(8000, 11_000), batch_size=40, **large)
     sets.large_places = world_set(config, turns=2, seeds=(5000, 5750), batch_size=40, **large, **takes)
@@ -104,9 +94,4 @@ def nano(config: ConfigDict) -> None:
     """Seconds: a tiny model on latents of an untrained autoencoder; worlds, larger places, and memory."""
     worlds_cpu(config)
     variants.nano(config, frames=9)
-    config.tasks.extension_latents = (2, 2)
-    takes = {"take_frames": 49, "windows_per_take": 5}
-    sets = config.data.sets
-    sets.worlds = world_set(config)
-    sets.places = world_set(config, seeds=(0, 2), height=32, width=48, **takes)
-    sets.memory = world_set(config, seeds=(2, 4), retrieved=2, **EXTENSION_ONLY, **takes)
+    variants.nano_sets(config)

@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 from camctrl_jax.training.values import NO_CAMERA
 from camctrl_jax.training.world_sets import world_set
 
+# Samples of sets whose only task is extension, without and with memory: one row of the paper's mix, apart.
+EXTENSION_ONLY = {"t2v": 0.0, "i2v": 0.0, "extension": 1.0}
 # Batches of a few short clips: small steps, so that what the weights know of longer ones stays.
 _SMALL_STEPS = {"learning_rate": 2e-5, "initial_learning_rate": 1e-6, "final_learning_rate": 2e-6}
 
@@ -25,6 +27,24 @@ def pod(config: ConfigDict, preset: str) -> None:
     config.data.workers = 8
     config.data.text.dim, config.data.text.max_tokens = 4096, 256
     config.checkpoint_every = 2000
+
+
+def long_clips(config: ConfigDict) -> None:
+    """128 devices, the paper's model at 8B parameters, 384x640, clips of ten seconds."""
+    pod(config, "paper_8b")
+    config.model.remat = "full"
+    config.model.scan_layers = True
+    config.mesh.data, config.mesh.fsdp = 1, -1
+    config.data.height, config.data.width, config.data.frames = 384, 640, 121
+    config.vae.encode_chunk = 1
+    config.batch_size = 128
+    config.checkpoint_every = 1000
+
+
+def open_base(config: ConfigDict) -> None:
+    """The open base of 2B parameters in place of the paper's model."""
+    config.model.preset = "motif_2b"
+    config.data.text.dim, config.data.text.max_tokens = 2560, 512
 
 
 def muon_on_worlds(config: ConfigDict) -> None:
@@ -86,31 +106,26 @@ def nano_worlds(config: ConfigDict, frames: int, worlds: int) -> None:
     config.checkpoint_every = 10
 
 
-# Of recipes that distil.
+def nano_sets(config: ConfigDict) -> None:
+    """Worlds, larger places, and memory, a few of each."""
+    config.tasks.extension_latents = (2, 2)
+    takes = {"take_frames": 49, "windows_per_take": 5}
+    sets = config.data.sets
+    sets.worlds = world_set(config)
+    sets.places = world_set(config, seeds=(0, 2), height=32, width=48, **takes)
+    sets.memory = world_set(config, seeds=(2, 4), retrieved=2, **EXTENSION_ONLY, **takes)
 
-_EXTENSION_ONLY = {"t2v": 0.0, "i2v": 0.0, "extension": 1.0}
+
+# Of recipes that distil.
 
 
 def student_pod(config: ConfigDict) -> None:
     """The paper's model and clips of stage 2 on 128 devices; the teacher is asked with dual guidance."""
-    pod(config, "paper_8b")
+    long_clips(config)
     config.distil.text_guidance, config.distil.camera_guidance = 7.5, 6.0
-    config.model.remat = "full"
-    config.model.scan_layers = True
-    config.mesh.data, config.mesh.fsdp = 1, -1
-    config.data.height, config.data.width, config.data.frames = 384, 640, 121
-    config.vae.encode_chunk = 1
-    config.batch_size = 128
     config.steps = 10_000
     config.ema_decay = 0.999
-    config.checkpoint_every = 1000
     _linear(config, 1e-5, warmup=100)
-
-
-def open_base(config: ConfigDict) -> None:
-    """The open base of 2B parameters in place of the paper's model."""
-    config.model.preset = "motif_2b"
-    config.data.text.dim, config.data.text.max_tokens = 2560, 512
 
 
 def student_of_worlds(config: ConfigDict) -> None:
@@ -145,12 +160,12 @@ def student_sets(
     config.batch_size = batch_size
     config.data.worlds.seeds = (0, 3000)
     takes = {"take_frames": 500, "windows_per_take": 4}
-    remembering = {"retrieved": 4, **_EXTENSION_ONLY, **takes}
+    remembering = {"retrieved": 4, **EXTENSION_ONLY, **takes}
     larger = {"height": 192, "width": 320, "turns": large_turns}
     sets = config.data.sets
     sets.worlds = world_set(config)
     sets.places = world_set(config, seeds=(0, 600), **takes)
-    sets.long = world_set(config, seeds=(2000, 2240), batch_size=long, frames=97, **_EXTENSION_ONLY, **takes)
+    sets.long = world_set(config, seeds=(2000, 2240), batch_size=long, frames=97, **EXTENSION_ONLY, **takes)
     sets.memory = world_set(config, seeds=(3000, 3300), batch_size=memory, **remembering)
     sets.large_worlds = world_set(config, seeds=(8000, 9200), batch_size=large, **larger)
     sets.large_places = world_set(config, seeds=(5000, 5300), batch_size=large, **larger, **takes)
@@ -173,12 +188,7 @@ def nano_student(config: ConfigDict, batch_size: int = 5) -> None:
     laptop_student(config, batch_size)
     nano(config, frames=9)
     config.distil.teacher = "random"
-    config.tasks.extension_latents = (2, 2)
-    takes = {"take_frames": 49, "windows_per_take": 5}
-    sets = config.data.sets
-    sets.worlds = world_set(config)
-    sets.places = world_set(config, seeds=(0, 2), height=32, width=48, **takes)
-    sets.memory = world_set(config, seeds=(2, 4), retrieved=2, **_EXTENSION_ONLY, **takes)
+    nano_sets(config)
 
 
 def _linear(config: ConfigDict, rate: float, warmup: int) -> None:
