@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from nano_weights import SAMPLING, TEXT, random_params, save_nano, save_run
@@ -10,10 +11,12 @@ from camctrl_jax.checkpoints.architecture import Architecture
 from camctrl_jax.checkpoints.runs import CheckpointError
 from camctrl_jax.checkpoints.weights import Weights, expected_mmdit, open_weights, save_weights_folder
 from camctrl_jax.interop.described import Distilled
-from camctrl_jax.models import mmdit_preset
+from camctrl_jax.models import leading_to, mmdit_preset
 from camctrl_jax.models.fingerprint import fingerprint_of_parameters
+from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.training.config import as_json, load_recipe
 from camctrl_jax.training.initialisation import take_over
+from camctrl_jax.training.objective import build_objective
 from camctrl_jax.training.run import train
 from camctrl_jax.training.values import ConfigError
 
@@ -163,12 +166,27 @@ def test_a_model_that_is_no_student_is_not_continued_as_one(unread, run_of, teac
 # Beginning.
 
 
-@pytest.mark.parametrize("name", ["distill_progressive", "distill_apt:consistency_nano", "distill_apt"])
-def test_a_flow_map_begins_no_other_student(unread, tmp_path, teacher, name):
+@pytest.mark.parametrize("name", ["distill_progressive", "distill_apt:consistency_nano"])
+def test_a_flow_map_begins_no_other_student_of_its_teacher(unread, tmp_path, teacher, name):
     """Without its layer for where steps lead it is another network."""
     start = flow_map(tmp_path / "map")
-    with pytest.raises(ConfigError, match=r"map' is a (student \(flow_map|flow map, which is told)"):
+    with pytest.raises(ConfigError, match=r"map' is a student \(flow_map"):
         train(recipe(name, teacher, init_from=str(start)), tmp_path / "run")
+
+
+def test_a_generator_begins_from_a_flow_map_as_it_answers_for_the_whole_step(tmp_path, teacher):
+    start = flow_map(tmp_path / "map")
+    config = recipe("distill_apt", teacher, init_from=str(start))
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    objective = build_objective(config, mesh)
+    objective.check_start(str(start))
+    given = objective.starting_params(str(start), mesh)
+    taken, new = take_over(expected_mmdit(NANO), given, "a flow map")
+    assert not new
+    expected = leading_to(open_weights(str(start)).mmdit_params(), 0.0)
+    jax.tree.map(np.testing.assert_array_equal, taken, expected)
+    before = open_weights(str(start)).mmdit_params()["time_text_embed"]["timestep_embedder"]["linear_2"]
+    assert np.any(taken["time_text_embed"]["timestep_embedder"]["linear_2"]["bias"] != before["bias"])
 
 
 def test_a_layer_for_where_steps_lead_is_never_left_out():

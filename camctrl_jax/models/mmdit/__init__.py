@@ -12,6 +12,7 @@ from camctrl_jax.models.mmdit.stacking import (
     unstack_layers,
     unstack_state,
 )
+from camctrl_jax.models.mmdit.target_time import leading_to
 
 __all__ = [
     "PLUCKER_CHANNELS",
@@ -20,6 +21,7 @@ __all__ = [
     "MMDiT",
     "MMDiTConfig",
     "layer_names",
+    "leading_to",
     "mmdit_in_dtype",
     "stack_layers",
     "stack_name",

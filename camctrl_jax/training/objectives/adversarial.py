@@ -46,6 +46,7 @@ from camctrl_jax.diffusion.adversarial import (
 )
 from camctrl_jax.diffusion.condition import Condition
 from camctrl_jax.errors import InvalidValue
+from camctrl_jax.models import leading_to
 from camctrl_jax.models.critic import LOGITS, Critic, CriticConfig, read_by_critics
 from camctrl_jax.models.placement import Placement
 from camctrl_jax.sampling.pipeline import Denoiser
@@ -67,7 +68,8 @@ _WRONG = "wrong_"  # of fields of another sample
 _CAMERAS = ("world_from_camera", "intrinsics")
 _START = (
     "adversarial post-training starts from a student that makes clips in one step; train it with a variant "
-    "'consistency' of configs/distill_apt.py, and name it with --config.init_from="
+    "'consistency' of configs/distill_apt.py, or configs/distill_flow_map.py, and name it with "
+    "--config.init_from="
 )
 
 
@@ -121,6 +123,11 @@ class Adversarial(Student):
     def starting_others(self, mesh: Mesh) -> dict[str, Params]:
         """The teacher's transformer, for the critic."""
         return {DISCRIMINATOR: {"backbone": read_by_critics(self.teacher.start(self.teacher_model, mesh))}}
+
+    def starting_params(self, spec: str, mesh: Mesh) -> Params:
+        """Those of a student that makes clips in one step; of a flow map, as it answers for that step."""
+        params = super().starting_params(spec, mesh)
+        return leading_to(params, 0.0) if "target_time_embed" in params else params
 
     def frozen(self) -> dict[str, Params]:
         """The autoencoder: once the critic is made, nobody asks the teacher."""
@@ -375,11 +382,6 @@ class Adversarial(Student):
     def check_distilled(self, weights: Weights) -> None:
         """Raises: ConfigError if these weights to start from are no student that makes one step."""
         theirs = weights.distilled
-        if theirs is not None and theirs.method == "flow_map":
-            raise ConfigError(
-                f"config.init_from={weights.spec!r} is a flow map, which is told where steps lead, and the "
-                f"generator is not: {_START}"
-            )
         if theirs is None or 1 not in theirs.valid_steps:
             what = "no student" if theirs is None else f"made for {theirs.valid_steps} steps"
             raise ConfigError(f"config.init_from={weights.spec!r} is {what}: {_START}")
