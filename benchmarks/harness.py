@@ -20,6 +20,15 @@ from typing import Any
 NO_CACHE = {"JAX_COMPILATION_CACHE_DIR": "", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
 
 
+def cache_in(folder: str) -> dict[str, str]:
+    """For tasks that find in a folder what those before them compiled."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 def add_common_arguments(parser: argparse.ArgumentParser, tasks: Sequence[str]) -> None:
     """``--repeats``, ``--only``, and the task of a child process."""
     parser.add_argument("--repeats", type=int, default=8, help="calls in a row that are timed")

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import (
     NO_CACHE,
     add_common_arguments,
+    cache_in,
     gib,
     jax_compiled,
     jax_machine,
@@ -75,19 +76,27 @@ def flops_of(options: argparse.Namespace) -> float:
 
 
 def random_params(model: Any) -> Any:
-    """Random float32 parameters, none of them zero: matrices of 1/50, gains about 1."""
+    """Random float32 parameters of a model, as :func:`random_of` draws them."""
+    return random_of(model.abstract_params())
+
+
+def random_of(shapes: Any) -> Any:
+    """Random parameters of these shapes and dtypes, none of them zero: matrices of 1/50, gains about 1."""
     import jax
     import jax.numpy as jnp
 
+    def drawn(key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return (0.02 * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
+
     # One small program per shape: one of all leaves takes a GPU's compiler longer than the model.
-    normal = jax.jit(lambda key, shape: 0.02 * jax.random.normal(key, shape, jnp.float32), static_argnums=1)
+    normal = jax.jit(drawn, static_argnums=(1, 2))
     keys = iter(jax.random.split(jax.random.key(0, impl="unsafe_rbg"), 10_000))
 
     def draw(path: tuple, leaf: Any) -> Any:
-        noise = normal(next(keys), leaf.shape)
+        noise = normal(next(keys), leaf.shape, leaf.dtype)
         return 1.0 + noise if path[-1].key in ("scale", "gamma") else noise
 
-    return jax.tree_util.tree_map_with_path(draw, model.abstract_params())
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def random_batch(options: argparse.Namespace, config: Any) -> dict[str, Any]:
@@ -102,6 +111,25 @@ def random_batch(options: argparse.Namespace, config: Any) -> dict[str, Any]:
         "text": jax.random.normal(keys[2], (batch, options.text, config.text_dim)).astype(jnp.bfloat16),
         "plucker": jax.random.normal(keys[3], (batch, *grid, 6)),
         "target": jax.random.normal(keys[4], (batch, *grid, config.out_channels)),
+    }
+
+
+def random_clips(options: argparse.Namespace, count: int, text_dim: int) -> dict[str, Any]:
+    """A training batch of ``count`` labelled clips on the host, each with its first frame given."""
+    import numpy as np
+
+    from camctrl_jax.clip_shape import frames_of
+
+    frames, height, width = options.latents
+    poses, rng = frames_of(frames), np.random.default_rng(0)
+    return {
+        "latents": rng.standard_normal((count, frames, height, width, 16)).astype(np.float32),
+        "text": rng.standard_normal((count, options.text, text_dim)).astype(np.float32),
+        "text_mask": np.ones((count, options.text), bool),
+        "condition_mask": np.tile(np.arange(frames) < 1, (count, 1)),
+        "world_from_camera": np.tile(np.eye(4, dtype=np.float32), (count, poses, 1, 1)),
+        "intrinsics": np.tile(np.float32([1.0, 1.0, 0.5, 0.5]), (count, poses, 1)),
+        "camera_valid": np.ones(count, bool),
     }
 
 
@@ -139,9 +167,7 @@ def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = N
 
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
-    from camctrl_jax.clip_shape import frames_of
     from camctrl_jax.models import MMDiT
     from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
     from camctrl_jax.parallel.sharding import distribute_batch
@@ -166,18 +192,7 @@ def run_step(options: argparse.Namespace, settings: Any = None, devices: Any = N
     params = random_params(MMDiT(dataclasses.replace(sizes, scan_layers=False)))
     state = jax.jit(program.create, out_shardings=program.shardings)(params, jax.random.key(0))
     del params
-    frames, height, width = options.latents
-    rng = np.random.default_rng(0)
-    poses = frames_of(frames)
-    batch = {
-        "latents": rng.standard_normal((options.batch, frames, height, width, 16)).astype(np.float32),
-        "text": rng.standard_normal((options.batch, options.text, sizes.text_dim)).astype(np.float32),
-        "text_mask": np.ones((options.batch, options.text), bool),
-        "condition_mask": np.tile(np.arange(frames) < 1, (options.batch, 1)),
-        "world_from_camera": np.tile(np.eye(4, dtype=np.float32), (options.batch, poses, 1, 1)),
-        "intrinsics": np.tile(np.float32([1.0, 1.0, 0.5, 0.5]), (options.batch, poses, 1)),
-        "camera_valid": np.ones(options.batch, bool),
-    }
+    batch = random_clips(options, options.batch, sizes.text_dim)
     batch = distribute_batch(batch, mesh)
     key = jax.random.key(1, impl="unsafe_rbg")
     started = time.perf_counter()
@@ -280,13 +295,8 @@ def main() -> None:
         }[options.task]
         return report(run())
     with tempfile.TemporaryDirectory() as cache:
-        cached = {
-            "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
         environment = dict.fromkeys((PEER, OURS, *PROMPT.values()), NO_CACHE)
-        environment |= {STEP: cached, STEP_AGAIN: cached}
+        environment |= dict.fromkeys((STEP, STEP_AGAIN), cache_in(cache))
         results = run_tasks(__file__, TASKS, options, environment)
     flops = flops_of(options)
     beside = {task: results.get(PEER_OF.get(task), {}).get("ms") for task in results}
