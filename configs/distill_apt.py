@@ -90,10 +90,12 @@ def worlds(config: ConfigDict) -> None:
     half a weight on clips with the cameras of others.
 
     The critic sees four clips for each: true, made, moved, and with a wrong camera. In two parts a step takes
-    the memory of one of stage 2; more devices can do without.
+    the memory of one of stage 2; batches divide by four, so that two devices can do so as well.
+
+    The rate is too high: clips became worse than those it began with (docs/results/distillation.md).
     """
     variants.student_of_worlds(config)
-    variants.student_sets(config, 60, long=30, memory=40, large=20, large_memory=10, large_turns=2)
+    variants.student_sets(config, 60, long=32, memory=40, large=20, large_memory=12, large_turns=2)
     config.accumulate = 2
     config.steps = 3000
     config.checkpoint_every = 500
