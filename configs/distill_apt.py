@@ -95,7 +95,7 @@ def worlds(config: ConfigDict) -> None:
     The rate is too high: clips became worse than those it began with (docs/results/distillation.md).
     """
     variants.student_of_worlds(config)
-    variants.student_sets(config, 60, long=32, memory=40, large=20, large_memory=12, large_turns=2)
+    variants.student_sets(config, 60, long=40, memory=40, large=20, large_memory=20, large_turns=2)
     config.accumulate = 2
     config.steps = 3000
     config.checkpoint_every = 500

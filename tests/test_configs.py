@@ -165,7 +165,7 @@ def test_students_see_all_that_their_teacher_was_trained_on():
         ("distill_progressive", "worlds", 4),
         ("distill_flow_map", "worlds", 4),
         ("distill_apt", "consistency_worlds", 4),
-        ("distill_apt", "worlds", 2),
+        ("distill_apt", "worlds", 4),
     ):
         config = load(name, variant)
         assert views_of(config).keys() == views_of(stage2).keys()
