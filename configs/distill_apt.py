@@ -92,7 +92,8 @@ def worlds(config: ConfigDict) -> None:
     The critic sees four clips for each: true, made, moved, and with a wrong camera. In two parts a step takes
     the memory of one of stage 2; batches divide by four, so that two devices can do so as well.
 
-    The rate is too high: clips became worse than those it began with (docs/results/distillation.md).
+    With these settings clips became worse than those they began with, why is open
+    (docs/results/distillation.md): a rate of 1e-5 is the first thing to try.
     """
     variants.student_of_worlds(config)
     variants.student_sets(config, 60, long=40, memory=40, large=20, large_memory=20, large_turns=2)
