@@ -89,8 +89,8 @@ def worlds(config: ConfigDict) -> None:
     """One GPU or a few: the sets of stage 2, half of the clips a step. Relativistic, a logit a latent frame;
     half a weight on clips with the cameras of others.
 
-    The critic sees four clips for each: true, made, moved, and with a wrong camera. In two parts a step takes
-    the memory of one of stage 2; batches divide by four, so that two devices can do so as well.
+    The critic sees four clips for each: true, made, moved, and with a wrong camera. Two cards of 80 GB
+    take a step in two parts, as it is here; one takes it in five (--config.accumulate=5).
 
     With these settings clips became worse than those they began with, why is open
     (docs/results/distillation.md): a rate of 1e-5 is the first thing to try.
