@@ -250,10 +250,15 @@ def _sizes(devices: int, axes: int) -> Iterator[tuple[int, ...]]:
 
 
 def _arranged(devices: int, work: SamplingWork) -> MeshConfig:
-    """The mesh with least work on each device; of equals that of fewest devices, then of least exchange."""
+    """The mesh with least work on each device; of equals that of fewest devices, then of least exchange.
+
+    Tokens are exchanged for heads where heads can be shared out, which was the faster on four GPUs.
+    """
     meshes = (MeshConfig(data=data, context=context) for data, context in _sizes(devices, 2))
     fitting = [mesh for mesh in meshes if not _problem(mesh, work, devices)]
-    return min(fitting, key=lambda mesh: (_cost(mesh, work), _devices(mesh), mesh.context))
+    best = min(fitting, key=lambda mesh: (_cost(mesh, work), _devices(mesh), mesh.context))
+    exchanging = replace(best, context_attention="ulysses")
+    return best if best.context == 1 or _problem(exchanging, work, devices) else exchanging
 
 
 def _nearest(mesh: MeshConfig, work: SamplingWork, available: int) -> MeshConfig:

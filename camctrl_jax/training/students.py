@@ -219,29 +219,29 @@ class Student(Denoise):
                 f"{self.teacher.folded}): leave it empty, and the student starts as its teacher"
             )
 
-    def check_teacher(self) -> None:
-        """Compare the teacher with the run, all that configurations tell.
+    def check_teacher(self, teacher: Teacher | None = None, key: str = _KEY) -> None:
+        """Compare the teacher, or another one that ``key`` names, with the run: all that configurations tell.
 
         Raises:
             ConfigError: it was made for other sizes, texts, latents or times.
         """
-        weights = self.teacher.weights
+        weights = (self.teacher if teacher is None else teacher).weights
         if weights is None:
             return
         theirs = weights.mmdit_config
         if theirs is None:
-            raise ConfigError(f"{_KEY}={weights.spec!r} holds no transformer")
+            raise ConfigError(f"{key}={weights.spec!r} holds no transformer")
         for field in fields(MMDiTConfig):
             found, ours = getattr(theirs, field.name), getattr(self.model, field.name)
             if field.name not in _MAY_DIFFER and found != ours:
                 raise ConfigError(
-                    f"{_KEY}={weights.spec!r} has {field.name}={found}, the student (config.model) {ours}: a "
+                    f"{key}={weights.spec!r} has {field.name}={found}, the student (config.model) {ours}: a "
                     "student has the sizes of its teacher"
                 )
-        self.check_inputs_of(weights, _KEY)
+        self.check_inputs_of(weights, key)
         if weights.sampling is not None and weights.sampling.shift != self.flow.shift:
             raise ConfigError(
-                f"{_KEY}={weights.spec!r} was trained with config.flow.shift={weights.sampling.shift}, this "
+                f"{key}={weights.spec!r} was trained with config.flow.shift={weights.sampling.shift}, this "
                 f"run has {self.flow.shift}: its steps would be others"
             )
 

@@ -154,12 +154,12 @@ def devices(monkeypatch):
     ("asked", "laid_out"),
     [
         ("1", "1"),
-        ("2", "context=2"),  # with data=2 a device would compute two of three branches
+        ("2", "context=2,attention=ulysses"),  # with data=2 a device would compute two of three branches
         ("3", "data=3"),  # no exchange between devices
-        ("4", "context=4"),
-        ("6", "data=3,context=2"),
-        ("7", "data=3,context=2"),  # 12,480 tokens have no seventh part
-        ("8", "context=8"),
+        ("4", "context=4,attention=ulysses"),
+        ("6", "data=3,context=2,attention=ulysses"),
+        ("7", "data=3,context=2,attention=ulysses"),  # 12,480 tokens have no seventh part
+        ("8", "context=8"),  # which does not divide 12 heads
         ("data=2,context=2", "data=2,context=2"),
         (" context = 4 , attention = ulysses", "context=4,attention=ulysses"),
         ("fsdp=2,context=2,tensor=2", "fsdp=2,context=2,tensor=2"),
@@ -176,8 +176,8 @@ def test_a_mesh_that_wastes_devices_is_told_of_a_better_one(devices):
     devices(8)
     _, notes = mesh_of_words("data=2,context=2", FULL)
     assert notes == (
-        "--mesh data=2,context=2: a device computes 1 of the 3 evaluations of a step; with --mesh context=4 "
-        "it would be 0.75.",
+        "--mesh data=2,context=2: a device computes 1 of the 3 evaluations of a step; with --mesh "
+        "context=4,attention=ulysses it would be 0.75.",
     )
     assert mesh_of_words("context=4", FULL)[1] == ()
     assert mesh_of_words("data=3,context=2", FULL)[1] == ()

@@ -224,3 +224,26 @@ def test_what_fits_is_read(unread, tmp_path, teacher):
     start = folder(tmp_path / "start", student_of("consistency"))
     with pytest.raises(Read):
         train(recipe("distill_apt", teacher, init_from=str(start)), tmp_path / "run")
+
+
+# Whose clips count as real.
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, r"config\.adversarial\.real='.*weights' is no student: expected one,.* such as 'student'"),
+        ({"adversarial.real": "nowhere"}, r"config\.adversarial\.real='nowhere': "),
+        (
+            {"adversarial.real_steps": 3},
+            r"adversarial\.real_steps=3: .*flow' was made for 4, 1, 2, 8, 16, 32 st",
+        ),
+        ({"data.text.dim": 32}, r"config\.adversarial\.real='.*flow' has text_dim=64, .*32"),
+    ],
+)
+def test_clips_that_count_as_real_are_of_a_student_that_fits(unread, tmp_path, teacher, changes, said):
+    of_flow_map = {"adversarial.real": str(flow_map(tmp_path / "flow"))} if changes else {}
+    plain = {"adversarial.real": str(teacher), "init_from": "random", "distil.teacher": "random"}
+    config = recipe("distill_apt", teacher, **(plain | of_flow_map | changes))
+    with pytest.raises(ConfigError, match=said):
+        build_objective(config, make_mesh(MeshConfig(), jax.devices()[:1]))

@@ -56,6 +56,7 @@ from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.state import Params, TrainState, create_state, global_norm
 from camctrl_jax.training.students import Student
+from camctrl_jax.training.synthetic import KEY, SYNTHETIC, SyntheticClips, open_synthetic
 from camctrl_jax.training.update import Aside, Examples, Loss, Update
 from camctrl_jax.training.values import ConfigError, mmdit_config, require, update_of
 
@@ -65,6 +66,7 @@ DISCRIMINATOR = "discriminator"  # the role of the critic in the state
 # for who is penalised.
 _CRITIC_KEY, _GENERATOR_KEY, _PENALTY_KEY = 10, 11, 12
 _WRONG = "wrong_"  # of fields of another sample
+_REAL = "real"  # clips that count as real
 _CAMERAS = ("world_from_camera", "intrinsics")
 _START = (
     "adversarial post-training starts from a student that makes clips in one step; train it with a variant "
@@ -90,6 +92,7 @@ class Adversarial(Student):
         critic_first: updates of the critic before the generator's first; until then ``grad_norm`` and
             ``learning_rate`` are 0.
         critic_shift: timestep shift of the times that the critic is told; None follows the tokens.
+        synthetic: who makes the clips that count as real; None: they are the data's.
     """
 
     settings: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -97,10 +100,10 @@ class Adversarial(Student):
     critic_update: Update
     critic_first: int = 0
     critic_shift: float | None = None
+    synthetic: SyntheticClips | None = None
+    shared_out = (SYNTHETIC,)
     # The guidance that it holds is that of the student it started from: see describe.
     lasting = ("method", "valid_steps")
-
-    # Its state.
 
     @property
     def begins_as(self) -> str:
@@ -130,19 +133,21 @@ class Adversarial(Student):
         return leading_to(params, 0.0) if "target_time_embed" in params else params
 
     def frozen(self) -> dict[str, Params]:
-        """The autoencoder: once the critic is made, nobody asks the teacher."""
+        """The autoencoder, and who makes clips: once the critic is made, nobody asks the teacher."""
         _ = self.teacher.fingerprint
-        return Denoise.frozen(self)
+        made = self.synthetic
+        return Denoise.frozen(self) | ({} if made is None else {SYNTHETIC: made.params(self.mesh)})
 
     def frozen_shapes(self) -> dict[str, Any]:
-        """Shapes and dtypes of the autoencoder's parameters."""
-        return Denoise.frozen_shapes(self)
+        """Their shapes and dtypes."""
+        made = self.synthetic
+        return Denoise.frozen_shapes(self) | ({} if made is None else {SYNTHETIC: made.shapes()})
 
     # One step.
 
     def examples(self, batch: Batch, key: Array, frozen: Frozen) -> Examples:
-        """As for denoising, and what the critic draws: times, and noise to move clips by; and cameras of
-        another sample, wrong ones, where both have some.
+        """As for denoising, and what the critic draws: times, and noise to move clips by; cameras of another
+        sample, wrong ones, where both have some; and the clips that count as real.
         """
         examples = super().examples(batch, key, frozen)
         critic_key = jax.random.fold_in(key, _CRITIC_KEY)
@@ -153,6 +158,10 @@ class Adversarial(Student):
             inputs |= {_WRONG + name: jnp.roll(inputs[name], 1, axis=0) for name in _CAMERAS}
             valid = inputs["camera_valid"]
             inputs[_WRONG + "valid"] = valid & jnp.roll(valid, 1)
+        condition = self.condition(inputs)
+        inputs[_REAL] = condition.clean.astype(jnp.float32)
+        if self.synthetic is not None:
+            inputs[_REAL] = self.synthetic.made(frozen[SYNTHETIC], inputs["noise"], condition)
         if self.critic.config.logits == "clip":
             return Examples(inputs, jnp.ones_like(examples.weights))
         return Examples(inputs, examples.weights)
@@ -220,7 +229,7 @@ class Adversarial(Student):
         fake = self.judged(critic, self.made(params, inputs, condition), inputs, condition)
         real = fake  # not read by a loss that judges every clip by itself
         if self.settings.loss == "rp":
-            real = jax.lax.stop_gradient(self.judged(critic, condition.clean, inputs, condition))
+            real = jax.lax.stop_gradient(self.judged(critic, inputs[_REAL], inputs, condition))
         values = generator_loss(real, fake, self.settings.loss)
         return mean_over(values, counts), Aside(samples=means_of_samples(values, counts))
 
@@ -244,7 +253,7 @@ class Adversarial(Student):
         settings, condition = self.settings, self.condition(inputs)
         counts, every = self.counts(inputs), self.settings.penalty_every
         one_of = partial(one_of_every, every=every, first=first)
-        true = condition.clean.astype(jnp.float32)
+        true = inputs[_REAL]
         made = jax.lax.stop_gradient(self.made(generator, inputs, condition))
         shown = {"real": (true, condition.plucker), "fake": (made, condition.plucker)}
         if self._has_wrong_cameras or (compare_cameras and self.model.camera is not None):
@@ -403,7 +412,7 @@ class Adversarial(Student):
         one, settings = super().work(batch), self.settings
         moved = (bool(settings.penalty) + bool(settings.fake_penalty)) / settings.penalty_every
         trained = 2 + moved + self._has_wrong_cameras + 1  # forward and backward: three forward passes
-        forward = 1 + (settings.loss == "rp")
+        forward = 1 + (settings.loss == "rp") + (0 if self.synthetic is None else self.synthetic.steps)
         through = 1  # forward, and backward to the clips alone: two
         flops = one.flops * (trained + forward / 3 + through * 2 / 3)
         passes = int(np.ceil(one.passes * (trained + through) + forward))
@@ -420,6 +429,8 @@ def settings() -> dict[str, dict[str, Any]]:
             "time_shift": placeholder(float),  # of the times that the critic is told; None: from the tokens
             "critic_rate": 1.0,  # learning rates of the critic, in those of config.optimizer
             "critic_first": 0,  # updates of the critic before the generator's first
+            "real": "",  # a weights spec: clips of this student count as real; '': those of the data
+            "real_steps": 4,  # of its sampler
         },
     }
 
@@ -431,15 +442,11 @@ def check(config: ConfigDict) -> None:
     loss = adversarial_config(config)
     require(config, config.distil.steps == 1, "distil.steps", "a generator makes one step: expected 1")
     require(config, own.logits in LOGITS, "adversarial.logits", f"expected one of {LOGITS}")
-    shift = own.time_shift
-    require(config, shift is None or shift > 0, "adversarial.time_shift", "expected a positive number")
-    require(config, own.critic_rate > 0, "adversarial.critic_rate", "expected a positive number")
-    require(
-        config,
-        0 <= own.critic_first < config.steps,
-        "adversarial.critic_first",
-        f"expected 0 or more, and fewer than steps={config.steps}",
-    )
+    for name in ("time_shift", "critic_rate"):
+        given = own[name]
+        require(config, given is None or given > 0, f"adversarial.{name}", "expected a positive number")
+    few = f"expected 0 or more, and fewer than steps={config.steps}"
+    require(config, 0 <= own.critic_first < config.steps, "adversarial.critic_first", few)
     require(
         config,
         config.accumulate == 1 or loss.penalty_every == 1,
@@ -485,6 +492,9 @@ def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) ->
         critic_update=Update(make_optimizer(rates, config.steps), accumulate=config.accumulate),
         critic_first=own.critic_first,
         critic_shift=own.time_shift,
+        synthetic=open_synthetic(config, fields),
     )
     objective.check_teacher()
+    if objective.synthetic is not None:
+        objective.check_teacher(objective.synthetic.student, KEY)
     return objective

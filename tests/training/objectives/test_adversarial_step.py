@@ -28,6 +28,7 @@ from camctrl_jax.training.objectives.adversarial import DISCRIMINATOR, Adversari
 from camctrl_jax.training.program import Program
 from camctrl_jax.training.state import Trained
 from camctrl_jax.training.students import Teacher
+from camctrl_jax.training.synthetic import SYNTHETIC, SyntheticClips
 from camctrl_jax.training.update import Update
 from camctrl_jax.training.values import ConfigError
 
@@ -434,3 +435,48 @@ def test_its_step_is_known_before_there_are_arrays():
     fields = program.abstract_batch(fields)
     lowered = program.jitted_step.lower(state, fields, key, OBJECTIVE.frozen_shapes())
     assert lowered.out_info[1].keys() >= {"loss", "critic_loss", "gap", "penalty", "camera_gap"}
+
+
+def with_synthetic_clips(steps):
+    student = replace(MODEL, target_time=True)
+    made = SyntheticClips(
+        Teacher("random", None, Guidance()), steps, student, OBJECTIVE.flow, jnp.float32, OBJECTIVE.placement
+    )
+    params = random_params(MMDiT(student).abstract_params(), 9)
+    return replace(OBJECTIVE, synthetic=made), {SYNTHETIC: params}
+
+
+@pytest.mark.parametrize("retrieved", [0, 2])
+def test_synthetic_clips_are_those_that_the_sampler_makes_of_the_same_noise(retrieved):
+    objective, frozen = with_synthetic_clips(4)
+    inputs = jax.device_put(objective.examples(batch_of(5, retrieved=retrieved), KEY, frozen).inputs)
+    condition, student = objective.condition(inputs), objective.synthetic.model
+    null = NullText(inputs["text"][:1], inputs["text_mask"][:1])
+    sampling = Sampling(Guidance(), 4, objective.flow.shift)
+    velocity = Denoiser(student, jnp.float32)
+    expected = sample(velocity, frozen[SYNTHETIC], inputs["noise"], condition, null, sampling)
+    found = np.asarray(inputs["real"])
+    assert np.linalg.norm(found[:, retrieved:] - expected) <= 1e-5 * np.linalg.norm(expected)
+    given = np.asarray(condition.mask)
+    np.testing.assert_array_equal(found[given], np.asarray(condition.clean)[given])
+    assert given.any()
+
+
+@pytest.mark.parametrize("kind", ["rp", "ns"])
+def test_synthetic_clips_take_the_place_of_true_ones_for_critic_and_generator(state, kind):
+    objective, frozen = with_synthetic_clips(2)
+    settings = AdversarialConfig(loss=kind, penalty=1.0, wrong_camera=0.5)
+    objective = replace(objective, settings=settings)
+    inputs = jax.device_put(objective.examples(batch_of(5), KEY, frozen).inputs)
+    critic = state.others[DISCRIMINATOR].params
+    judged = objective.judged(critic, inputs["real"], inputs, objective.condition(inputs))
+    _, aside = objective.critic_loss(critic, inputs, state.params)
+    counts = objective.counts(inputs)
+    expected = jnp.mean(judged, axis=1, where=counts)
+    np.testing.assert_allclose(aside.samples["real_logit"], expected, rtol=1e-4, atol=1e-5)
+    of_data = OBJECTIVE.examples(batch_of(5), KEY, {}).inputs
+    np.testing.assert_array_equal(of_data["real"], objective.condition(inputs).clean)
+    assert differs(of_data["real"], inputs["real"])
+    plain, _ = objective.loss(state.params, inputs, {}, critic=critic)
+    other, _ = objective.loss(state.params, inputs | {"real": of_data["real"]}, {}, critic=critic)
+    assert (float(plain) != float(other)) == (kind == "rp")
