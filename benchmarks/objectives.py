@@ -92,13 +92,13 @@ def frozen_shapes(program: Any) -> dict[str, Any]:
 
 
 def drawn_frozen(program: Any) -> dict[str, Any]:
-    """The same as arrays on the device: a random teacher, and the empty prompt."""
+    """The same as arrays on the device: random networks, and the empty prompt."""
     from camctrl_jax.parallel.sharding import distribute
     from camctrl_jax.training.students import NULL_TEXT, TEACHER
+    from camctrl_jax.training.synthetic import SYNTHETIC
 
-    shapes, drawn = frozen_shapes(program), {}
-    if TEACHER in shapes:
-        drawn[TEACHER] = random_of(shapes[TEACHER])
+    shapes = frozen_shapes(program)
+    drawn = {role: random_of(shapes[role]) for role in (TEACHER, SYNTHETIC) if role in shapes}
     if NULL_TEXT in shapes:
         drawn[NULL_TEXT] = dict(zip(("text", "mask"), program.objective.embedder.embed([""])))
     return distribute(drawn, program.frozen_homes(drawn))

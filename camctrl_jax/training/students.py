@@ -236,7 +236,7 @@ class Student(Denoise):
             if field.name not in _MAY_DIFFER and found != ours:
                 raise ConfigError(
                     f"{key}={weights.spec!r} has {field.name}={found}, the student (config.model) {ours}: a "
-                    "student has the sizes of its teacher"
+                    "student has the sizes of its teacher; name weights that have these"
                 )
         self.check_inputs_of(weights, key)
         if weights.sampling is not None and weights.sampling.shift != self.flow.shift:

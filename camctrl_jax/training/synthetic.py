@@ -1,8 +1,7 @@
 """Clips that count as real for a critic: those that a student makes in several steps, in place of the data's.
 
-A small generator cannot make what the data hold, and a critic that has seen them asks for details that come
-out in the wrong place. What a student of a few steps makes is within reach (LADD, arXiv 2403.12015, trains on
-its teacher's clips alone).
+What the data hold may be out of a small generator's reach; what a student of a few steps makes is nearer
+(LADD, arXiv 2403.12015, trains on its teacher's clips alone).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from camctrl_jax.checkpoints.weights import WeightsError, open_weights
+from camctrl_jax.checkpoints.weights import Weights, WeightsError, open_weights
 from camctrl_jax.diffusion.adversarial import generated
 from camctrl_jax.diffusion.condition import Condition
 from camctrl_jax.diffusion.distillation import guided, merged_velocity
@@ -34,7 +33,7 @@ from camctrl_jax.training.students import Teacher
 from camctrl_jax.training.values import ConfigError
 
 SYNTHETIC = "synthetic"  # the role of the frozen student that makes them
-KEY = "config.adversarial.real"
+REAL_KEY = "config.adversarial.real"
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,20 @@ class SyntheticClips:
         cast = partial(mmdit_in_dtype, dtype=self.dtype)
         return jax.eval_shape(cast, MMDiT(self.model).abstract_params())
 
+    def check_start(self, weights: Weights) -> None:
+        """Raises: ConfigError if the generator that starts from ``weights`` holds another guidance: it would
+        learn this one's, and be stored with its own.
+        """
+        theirs, ours = dict(weights.distilled.guidance_folded), self.student.folded
+        if theirs != ours:
+            raise ConfigError(
+                f"{REAL_KEY}={self.student.spec!r} holds the guidance {ours}, and config.init_from="
+                f"{weights.spec!r}, which would learn it, {theirs}: name students of the same guidance"
+            )
+
     def made(self, params: Params, noise: Array, condition: Condition) -> Array:
         """Clips f32 [B, R + L, h, w, C] from noise of that shape, as the sampler makes them; what is given
-        as it is, and no gradient.
+        as it is.
 
         Args:
             params: of :meth:`params`.
@@ -82,7 +92,7 @@ class SyntheticClips:
         grid = jnp.asarray(time_grid(self.steps, self.flow.shift_of(tokens)))
         times = jnp.broadcast_to(grid, (len(noise), len(grid)))
         merged = merged_velocity(flow, noise, times)
-        return jax.lax.stop_gradient(generated(noise, merged, condition.given, condition.mask))
+        return generated(noise, merged, condition.given, condition.mask)
 
 
 def open_synthetic(config: ConfigDict, fields: Mapping[str, Any]) -> SyntheticClips | None:
@@ -99,16 +109,17 @@ def open_synthetic(config: ConfigDict, fields: Mapping[str, Any]) -> SyntheticCl
     try:
         weights = open_weights(spec)
     except WeightsError as error:
-        raise ConfigError(f"{KEY}={spec!r}: {error}") from error
+        raise ConfigError(f"{REAL_KEY}={spec!r}: {error}") from error
     if weights.distilled is None or weights.mmdit_config is None:
         raise ConfigError(
-            f"{KEY}={spec!r} is no student: expected one, which holds its guidance, such as 'student', or "
-            "'' for the clips of the data"
+            f"{REAL_KEY}={spec!r} is no student: expected one, which holds its guidance, such as 'student', "
+            "or '' for the clips of the data"
         )
     if steps not in weights.distilled.valid_steps:
         raise ConfigError(
-            f"config.adversarial.real_steps={steps}: {KEY}={spec!r} was made for "
-            f"{', '.join(map(str, weights.distilled.valid_steps))} steps"
+            f"config.adversarial.real_steps={steps}: {REAL_KEY}={spec!r} was made for "
+            f"{', '.join(map(str, weights.distilled.valid_steps))} steps; set "
+            f"--config.adversarial.real_steps={weights.distilled.valid_steps[0]}"
         )
     model = replace(fields["model"], target_time=weights.mmdit_config.target_time, remat="none")
     shared = {name: fields[name] for name in ("flow", "dtype", "placement")}

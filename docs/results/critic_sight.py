@@ -40,7 +40,9 @@ def psnr(video: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(10 * np.log10(255**2 / error)))
 
 
-def noise_on_latents(pipeline: Pipeline, videos: np.ndarray, latents: np.ndarray, rng) -> None:
+def noise_on_latents(
+    pipeline: Pipeline, videos: np.ndarray, latents: np.ndarray, rng: np.random.Generator
+) -> None:
     """Decode latents with more and more noise."""
     kept, noise = pipeline.autoencoder.decode(latents), rng.normal(size=latents.shape).astype(np.float32)
     print("noise | dB to the reconstruction | gradient energy / truth | change in time / truth")

@@ -236,7 +236,7 @@ def test_what_fits_is_read(unread, tmp_path, teacher):
         ({"adversarial.real": "nowhere"}, r"config\.adversarial\.real='nowhere': "),
         (
             {"adversarial.real_steps": 3},
-            r"adversarial\.real_steps=3: .*flow' was made for 4, 1, 2, 8, 16, 32 st",
+            r"adversarial\.real_steps=3: .*flow' was made for 4, 1, 2, 8, 16, 32 .*real_steps=4$",
         ),
         ({"data.text.dim": 32}, r"config\.adversarial\.real='.*flow' has text_dim=64, .*32"),
     ],
@@ -247,3 +247,13 @@ def test_clips_that_count_as_real_are_of_a_student_that_fits(unread, tmp_path, t
     config = recipe("distill_apt", teacher, **(plain | of_flow_map | changes))
     with pytest.raises(ConfigError, match=said):
         build_objective(config, make_mesh(MeshConfig(), jax.devices()[:1]))
+
+
+def test_clips_that_count_as_real_hold_the_guidance_of_the_generator(unread, tmp_path, teacher):
+    other = folder(tmp_path / "start", student_of("consistency", folded=FOLDED | {"camera": 5.0}))
+    config = recipe("distill_apt", teacher, **{"adversarial.real": str(flow_map(tmp_path / "flow"))})
+    objective = build_objective(config, make_mesh(MeshConfig(), jax.devices()[:1]))
+    with pytest.raises(
+        ConfigError, match=r"adversarial\.real='.*flow' holds the guidance .*2\.0.*'camera': 5\.0"
+    ):
+        objective.check_distilled(open_weights(str(other)))

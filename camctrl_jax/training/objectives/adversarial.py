@@ -56,7 +56,7 @@ from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.state import Params, TrainState, create_state, global_norm
 from camctrl_jax.training.students import Student
-from camctrl_jax.training.synthetic import KEY, SYNTHETIC, SyntheticClips, open_synthetic
+from camctrl_jax.training.synthetic import REAL_KEY, SYNTHETIC, SyntheticClips, open_synthetic
 from camctrl_jax.training.update import Aside, Examples, Loss, Update
 from camctrl_jax.training.values import ConfigError, mmdit_config, require, update_of
 
@@ -162,12 +162,11 @@ class Adversarial(Student):
         inputs[_REAL] = condition.clean.astype(jnp.float32)
         if self.synthetic is not None:
             inputs[_REAL] = self.synthetic.made(frozen[SYNTHETIC], inputs["noise"], condition)
-        if self.critic.config.logits == "clip":
-            return Examples(inputs, jnp.ones_like(examples.weights))
-        return Examples(inputs, examples.weights)
+        of_clips = self.critic.config.logits == "clip"
+        return Examples(inputs, jnp.ones_like(examples.weights) if of_clips else examples.weights)
 
     def again(self, examples: Examples, key: Array) -> Examples:
-        """The same clips with other noise and times."""
+        """The same clips with other noise and times; what counts as real stays as it is."""
         noise_key, time_key = jax.random.split(key)
         inputs = self._with_times(dict(examples.inputs), time_key)
         inputs["noise"] = jax.random.normal(noise_key, inputs["noise"].shape, jnp.float32)
@@ -394,6 +393,8 @@ class Adversarial(Student):
         if theirs is None or 1 not in theirs.valid_steps:
             what = "no student" if theirs is None else f"made for {theirs.valid_steps} steps"
             raise ConfigError(f"config.init_from={weights.spec!r} is {what}: {_START}")
+        if self.synthetic is not None:
+            self.synthetic.check_start(weights)
 
     def describe(
         self, state: TrainState, probe: Callable[[int], Iterable[Any]], before: Architecture | None
@@ -438,15 +439,14 @@ def settings() -> dict[str, dict[str, Any]]:
 def check(config: ConfigDict) -> None:
     """Raises: ConfigError for settings of this objective that cannot work."""
     students.check(config)
-    own = config.adversarial
-    loss = adversarial_config(config)
+    own, loss = config.adversarial, adversarial_config(config)
     require(config, config.distil.steps == 1, "distil.steps", "a generator makes one step: expected 1")
     require(config, own.logits in LOGITS, "adversarial.logits", f"expected one of {LOGITS}")
-    for name in ("time_shift", "critic_rate"):
-        given = own[name]
-        require(config, given is None or given > 0, f"adversarial.{name}", "expected a positive number")
-    few = f"expected 0 or more, and fewer than steps={config.steps}"
-    require(config, 0 <= own.critic_first < config.steps, "adversarial.critic_first", few)
+    rate, positive = own.critic_rate, "expected a positive number"
+    require(config, own.time_shift is None or own.time_shift > 0, "adversarial.time_shift", positive)
+    require(config, rate is not None and rate > 0, "adversarial.critic_rate", positive)
+    expected = f"expected 0 or more, and fewer than steps={config.steps}"
+    require(config, 0 <= own.critic_first < config.steps, "adversarial.critic_first", expected)
     require(
         config,
         config.accumulate == 1 or loss.penalty_every == 1,
@@ -465,8 +465,8 @@ def check(config: ConfigDict) -> None:
 
 def adversarial_config(config: ConfigDict) -> AdversarialConfig:
     """The losses of a configuration."""
-    names = [entry.name for entry in dataclasses.fields(AdversarialConfig)]
-    return AdversarialConfig(**{name: config.adversarial[name] for name in names})
+    own = config.adversarial
+    return AdversarialConfig(**{f.name: own[f.name] for f in dataclasses.fields(AdversarialConfig)})
 
 
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Adversarial:
@@ -496,5 +496,5 @@ def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) ->
     )
     objective.check_teacher()
     if objective.synthetic is not None:
-        objective.check_teacher(objective.synthetic.student, KEY)
+        objective.check_teacher(objective.synthetic.student, REAL_KEY)
     return objective

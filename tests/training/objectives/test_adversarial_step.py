@@ -480,3 +480,11 @@ def test_synthetic_clips_take_the_place_of_true_ones_for_critic_and_generator(st
     plain, _ = objective.loss(state.params, inputs, {}, critic=critic)
     other, _ = objective.loss(state.params, inputs | {"real": of_data["real"]}, {}, critic=critic)
     assert (float(plain) != float(other)) == (kind == "rp")
+
+
+def test_clips_that_count_as_real_stay_where_the_noise_is_another():
+    objective, frozen = with_synthetic_clips(2)
+    examples = objective.examples(batch_of(5), KEY, frozen)
+    again = objective.again(examples, jax.random.key(8)).inputs
+    np.testing.assert_array_equal(again["real"], examples.inputs["real"])
+    assert differs(again["noise"], examples.inputs["noise"])
