@@ -37,6 +37,9 @@ class AdversarialConfig:
         centering: weight of (D(x) + D(G))^2, which keeps relativistic logits near 0.
         wrong_camera: weight of a third kind of clip, a true one with the cameras of another: without a camera
             in sight of the critic, nothing asks the generator to follow it. 0 is off.
+        anchor: of the generator, weight of the mean squared distance, in latents, from the clip that a
+            student of more steps makes of the same noise: what may be sharp without it, and what keeps it
+            from leaving noise without clips of its own. 0 is off.
     """
 
     loss: str = "rp"
@@ -46,11 +49,12 @@ class AdversarialConfig:
     penalty_every: int = 1
     centering: float = 0.0
     wrong_camera: float = 0.0
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise InvalidValue(f"adversarial.loss={self.loss!r}: expected 'ns' or 'rp' (relativistic).")
-        for name in ("penalty", "fake_penalty", "centering", "wrong_camera"):
+        for name in ("penalty", "fake_penalty", "centering", "wrong_camera", "anchor"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidValue(f"adversarial.{name}={getattr(self, name)}: expected 0 (off) or more.")
         if not 0 < self.sigma < float("inf"):

@@ -99,6 +99,11 @@ def test_the_rates_of_the_generator_end_with_the_run():
             {"adversarial.penalty_every": 5, "accumulate": 5},
             r"accumulate=5: expected 1 with .*penalty_every=5",
         ),
+        (
+            {"adversarial.anchor": 1.0},
+            r"anchor=1\.0: there is nothing to hold on to.*adversarial\.real, su",
+        ),
+        ({"adversarial.anchor": -1.0}, r"adversarial\.anchor=-1\.0: expected 0 \(off\) or more"),
         ({"model.camera.injection": "none"}, r"wrong_camera=0\.25: this model has no camera"),
     ],
 )

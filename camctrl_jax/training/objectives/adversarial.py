@@ -14,7 +14,6 @@ channels, F logits of a sample.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +25,6 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from camctrl_jax.checkpoints.architecture import Architecture
 from camctrl_jax.checkpoints.weights import Weights
@@ -47,10 +45,11 @@ from camctrl_jax.diffusion.adversarial import (
 from camctrl_jax.diffusion.condition import Condition
 from camctrl_jax.errors import InvalidValue
 from camctrl_jax.models import leading_to
-from camctrl_jax.models.critic import LOGITS, Critic, CriticConfig, read_by_critics
+from camctrl_jax.models.critic import Critic, CriticConfig, read_by_critics
 from camctrl_jax.models.placement import Placement
 from camctrl_jax.sampling.pipeline import Denoiser
 from camctrl_jax.training import students
+from camctrl_jax.training.adversarial_settings import adversarial_config, check, settings
 from camctrl_jax.training.objective import Frozen, Metrics, Work
 from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -58,7 +57,9 @@ from camctrl_jax.training.state import Params, TrainState, create_state, global_
 from camctrl_jax.training.students import Student
 from camctrl_jax.training.synthetic import REAL_KEY, SYNTHETIC, SyntheticClips, open_synthetic
 from camctrl_jax.training.update import Aside, Examples, Loss, Update
-from camctrl_jax.training.values import ConfigError, mmdit_config, require, update_of
+from camctrl_jax.training.values import ConfigError, update_of
+
+__all__ = ["DISCRIMINATOR", "Adversarial", "build", "check", "settings"]
 
 DISCRIMINATOR = "discriminator"  # the role of the critic in the state
 
@@ -83,7 +84,8 @@ class Adversarial(Student):
     logits ``real_logit`` and ``fake_logit`` and their difference ``gap``, and ``penalty`` (before lambda) the
     critic's. On held-out clips, and in training with wrong cameras, ``camera_gap`` is the mean of D(x, s) -
     D(x, s_wrong) over labelled clips: 0 for a critic that ignores the camera. A ``gap`` that is larger in
-    training than on held-out clips is a critic that knows its clips by heart.
+    training than on held-out clips is a critic that knows its clips by heart. Where a student's clips count
+    as real, ``real_distance`` is the mean squared distance of made latents from its own of the same noise.
 
     Attributes:
         settings: the losses.
@@ -166,10 +168,11 @@ class Adversarial(Student):
         return Examples(inputs, jnp.ones_like(examples.weights) if of_clips else examples.weights)
 
     def again(self, examples: Examples, key: Array) -> Examples:
-        """The same clips with other noise and times; what counts as real stays as it is."""
+        """The same clips with other times, and other noise, unless what counts as real was made of it."""
         noise_key, time_key = jax.random.split(key)
         inputs = self._with_times(dict(examples.inputs), time_key)
-        inputs["noise"] = jax.random.normal(noise_key, inputs["noise"].shape, jnp.float32)
+        if self.synthetic is None:
+            inputs["noise"] = jax.random.normal(noise_key, inputs["noise"].shape, jnp.float32)
         return Examples(inputs, examples.weights)
 
     def step(self, state: TrainState, batch: Batch, rng: Array, frozen: Frozen) -> tuple[TrainState, Metrics]:
@@ -225,12 +228,17 @@ class Adversarial(Student):
             raise InvalidValue("a generator has no loss without its critic: see Adversarial.step.")
         condition = self.condition(inputs)
         counts = self.counts(inputs)
-        fake = self.judged(critic, self.made(params, inputs, condition), inputs, condition)
+        made = self.made(params, inputs, condition)
+        fake = self.judged(critic, made, inputs, condition)
         real = fake  # not read by a loss that judges every clip by itself
         if self.settings.loss == "rp":
             real = jax.lax.stop_gradient(self.judged(critic, inputs[_REAL], inputs, condition))
-        values = generator_loss(real, fake, self.settings.loss)
-        return mean_over(values, counts), Aside(samples=means_of_samples(values, counts))
+        values, means = generator_loss(real, fake, self.settings.loss), {}
+        if self.synthetic is not None:
+            apart = self.apart(made, inputs, condition)
+            means["real_distance"] = mean_over(apart, counts)
+            values += self.settings.anchor * apart
+        return mean_over(values, counts), Aside(means_of_samples(values, counts), means)
 
     def critic_loss(
         self,
@@ -337,6 +345,16 @@ class Adversarial(Student):
         stacked = jax.tree.map(lambda *each: jnp.stack(each), *shown.values())
         return dict(zip(shown, jax.lax.map(judge, stacked)))
 
+    def apart(self, made: Array, inputs: Mapping[str, Array], condition: Condition) -> Array:
+        """Mean squared distance of made latents from those that count as real, a value for each logit: f32
+        [B, F].
+        """
+        squares = jnp.square(made - inputs[_REAL])[:, condition.retrieved :].mean(axis=(2, 3, 4))
+        if self.critic.config.logits == "clip":
+            free = jnp.logical_not(inputs["condition_mask"])
+            return jax.vmap(mean_over)(squares, free)[:, None]
+        return squares
+
     def wrong_condition(self, inputs: Mapping[str, Array]) -> Condition:
         """What some examples would be told with the camera paths of others."""
         wrong = {name: inputs[_WRONG + name] for name in _CAMERAS}
@@ -368,6 +386,10 @@ class Adversarial(Student):
         return inputs | {"critic_time": critic_times(uniform, shift)}
 
     # What is told.
+
+    def metrics(self, aside: Aside, batch: Batch) -> Metrics:
+        """Those of denoising, and the generator's distance from a student's clips."""
+        return super().metrics(aside, batch) | aside.means
 
     def critic_metrics(self, aside: Aside) -> Metrics:
         """Means over samples of what came beside the critic's loss; NaN where there are none."""
@@ -418,55 +440,6 @@ class Adversarial(Student):
         flops = one.flops * (trained + forward / 3 + through * 2 / 3)
         passes = int(np.ceil(one.passes * (trained + through) + forward))
         return replace(one, flops=flops, recomputed=one.recomputed * (trained + through), passes=passes)
-
-
-def settings() -> dict[str, dict[str, Any]]:
-    """The groups of ``config`` that are this objective's, with their defaults."""
-    return {
-        **students.settings(),
-        "adversarial": dataclasses.asdict(AdversarialConfig())
-        | {
-            "logits": "frame",  # one for each latent frame; 'clip': one for all, as in APT
-            "time_shift": placeholder(float),  # of the times that the critic is told; None: from the tokens
-            "critic_rate": 1.0,  # learning rates of the critic, in those of config.optimizer
-            "critic_first": 0,  # updates of the critic before the generator's first
-            "real": "",  # a weights spec: clips of this student count as real; '': those of the data
-            "real_steps": 4,  # of its sampler
-        },
-    }
-
-
-def check(config: ConfigDict) -> None:
-    """Raises: ConfigError for settings of this objective that cannot work."""
-    students.check(config)
-    own, loss = config.adversarial, adversarial_config(config)
-    require(config, config.distil.steps == 1, "distil.steps", "a generator makes one step: expected 1")
-    require(config, own.logits in LOGITS, "adversarial.logits", f"expected one of {LOGITS}")
-    rate, positive = own.critic_rate, "expected a positive number"
-    require(config, own.time_shift is None or own.time_shift > 0, "adversarial.time_shift", positive)
-    require(config, rate is not None and rate > 0, "adversarial.critic_rate", positive)
-    expected = f"expected 0 or more, and fewer than steps={config.steps}"
-    require(config, 0 <= own.critic_first < config.steps, "adversarial.critic_first", expected)
-    require(
-        config,
-        config.accumulate == 1 or loss.penalty_every == 1,
-        "accumulate",
-        f"expected 1 with adversarial.penalty_every={loss.penalty_every}: of a batch in parts other samples "
-        "would be penalised",
-    )
-    require(
-        config,
-        not loss.wrong_camera or mmdit_config(config).camera is not None,
-        "adversarial.wrong_camera",
-        "this model has no camera (config.model.camera.injection): expected 0",
-    )
-    CriticConfig(mmdit_config(config), own.logits)
-
-
-def adversarial_config(config: ConfigDict) -> AdversarialConfig:
-    """The losses of a configuration."""
-    own = config.adversarial
-    return AdversarialConfig(**{f.name: own[f.name] for f in dataclasses.fields(AdversarialConfig)})
 
 
 def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) -> Adversarial:

@@ -20,7 +20,7 @@ from camctrl_jax.diffusion.flow import FlowConfig
 from camctrl_jax.diffusion.guidance import Guidance
 from camctrl_jax.diffusion.sampler import Sampling, sample
 from camctrl_jax.interop.described import Distilled
-from camctrl_jax.models import MMDiT, mmdit_preset, vae_preset
+from camctrl_jax.models import MMDiT, leading_to, mmdit_preset, vae_preset
 from camctrl_jax.models.critic import Critic, CriticConfig
 from camctrl_jax.parallel.mesh import MeshConfig, make_mesh
 from camctrl_jax.sampling.pipeline import Denoiser
@@ -289,12 +289,23 @@ def test_the_critic_learns_to_tell_true_clips_from_made_ones_and_the_generator_t
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:2])
 
 
-@pytest.mark.parametrize("logits", ["frame", pytest.param("clip", marks=pytest.mark.slow)])
-def test_a_batch_in_parts_gives_what_the_whole_gives(state, logits):
-    whole = replace(OBJECTIVE, critic=Critic(CriticConfig(MODEL, logits)))
+@pytest.mark.parametrize(
+    ("logits", "anchor"),
+    [
+        ("frame", 0.0),
+        pytest.param("clip", 0.0, marks=pytest.mark.slow),
+        pytest.param("frame", 3.0, marks=pytest.mark.slow),
+        pytest.param("clip", 3.0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_batch_in_parts_gives_what_the_whole_gives(state, logits, anchor):
+    whole, frozen = with_synthetic_clips(1) if anchor else (OBJECTIVE, {})
+    settings = replace(SETTINGS, anchor=anchor)
+    whole = replace(whole, critic=Critic(CriticConfig(MODEL, logits)), settings=settings)
     parts = replace(whole, update=replace(SGD, accumulate=2), critic_update=replace(SGD, accumulate=2))
-    one, told = jax.jit(whole.step)(state, batch_of(8), KEY, {})
-    two, metrics = jax.jit(parts.step)(state, batch_of(8), KEY, {})
+    one, told = jax.jit(whole.step)(state, batch_of(8), KEY, frozen)
+    two, metrics = jax.jit(parts.step)(state, batch_of(8), KEY, frozen)
+    assert ("real_distance" in told) == bool(anchor)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), one, two)
     for name, value in told.items():
         assert float(metrics[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5, nan_ok=True), name
@@ -482,9 +493,43 @@ def test_synthetic_clips_take_the_place_of_true_ones_for_critic_and_generator(st
     assert (float(plain) != float(other)) == (kind == "rp")
 
 
-def test_clips_that_count_as_real_stay_where_the_noise_is_another():
+def test_data_meet_other_noise_and_synthetic_clips_stay_with_theirs():
     objective, frozen = with_synthetic_clips(2)
-    examples = objective.examples(batch_of(5), KEY, frozen)
-    again = objective.again(examples, jax.random.key(8)).inputs
-    np.testing.assert_array_equal(again["real"], examples.inputs["real"])
-    assert differs(again["noise"], examples.inputs["noise"])
+    for judged, noise_stays in ((objective, True), (OBJECTIVE, False)):
+        examples = judged.examples(batch_of(5), KEY, frozen)
+        again = judged.again(examples, jax.random.key(8)).inputs
+        np.testing.assert_array_equal(again["real"], examples.inputs["real"])
+        assert differs(again["critic_time"], examples.inputs["critic_time"])
+        assert differs(again["noise"], examples.inputs["noise"]) != noise_stays
+
+
+@pytest.mark.parametrize("logits", ["frame", "clip"])
+@pytest.mark.parametrize("retrieved", [0, 2])
+def test_the_anchor_is_the_distance_from_the_clip_of_the_same_noise(logits, retrieved):
+    objective, frozen = with_synthetic_clips(2)
+    critic = Critic(CriticConfig(MODEL, logits))
+    objective = replace(objective, critic=critic)
+    state = started(objective)
+    inputs = jax.device_put(objective.examples(batch_of(5, retrieved=retrieved), KEY, frozen).inputs)
+    critic = state.others[DISCRIMINATOR].params
+    held = replace(objective, settings=replace(SETTINGS, anchor=3.0))
+    plain, aside = objective.loss(state.params, inputs, {}, critic=critic)
+    value, _ = held.loss(state.params, inputs, {}, critic=critic)
+    condition = objective.condition(inputs)
+    squares = np.square(objective.made(state.params, inputs, condition) - inputs["real"])
+    free = ~np.asarray(inputs["condition_mask"])
+    by_frame = squares[:, retrieved:].mean(axis=(2, 3, 4))
+    by_clip = [row[there].mean() for row, there in zip(by_frame, free)]
+    expected = np.mean(by_clip) if logits == "clip" else by_frame[free].mean()
+    assert expected > 0
+    np.testing.assert_allclose(aside.means["real_distance"], expected, rtol=1e-5)
+    np.testing.assert_allclose(value, plain + 3.0 * expected, rtol=1e-5)
+
+
+def test_a_generator_that_makes_the_clips_of_the_student_is_at_no_distance_from_it():
+    objective, frozen = with_synthetic_clips(1)
+    inputs = jax.device_put(objective.examples(batch_of(5), KEY, frozen).inputs)
+    critic = started().others[DISCRIMINATOR].params
+    same_clips = leading_to(frozen[SYNTHETIC], 0.0)
+    _, aside = objective.loss(same_clips, inputs, {}, critic=critic)
+    assert float(aside.means["real_distance"]) < 1e-10
