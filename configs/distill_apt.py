@@ -93,9 +93,11 @@ def worlds(config: ConfigDict) -> None:
     take a step in two parts, as it is here; one takes it in five (--config.accumulate=5).
 
     Clips of the flow map in the package, four steps, count as real, and the generator is held to those of its
-    own noise. In short runs on one set (worlds, 30 clips on one card) this did least harm: a little diversity
-    for a little detail. With the data's clips, or without an anchor, the rest got worse, too
-    (docs/results/distillation.md). The other sets and a whole run were not tried so.
+    own noise; with another teacher, or other guidance, name a student of that one, or none
+    (--config.adversarial.real= --config.adversarial.anchor=0). Of short runs from the flow map on one set
+    (worlds, 30 clips on one card) with a critic that counts this did least harm
+    (docs/results/distillation.md). A start from consistency, the other sets, a whole run, and what memory it
+    takes in parts, were not tried so.
     """
     variants.student_of_worlds(config)
     variants.student_sets(config, 60, long=40, memory=40, large=20, large_memory=20, large_turns=2)

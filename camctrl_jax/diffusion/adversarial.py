@@ -38,8 +38,8 @@ class AdversarialConfig:
         wrong_camera: weight of a third kind of clip, a true one with the cameras of another: without a camera
             in sight of the critic, nothing asks the generator to follow it. 0 is off.
         anchor: of the generator, weight of the mean squared distance, in latents, from the clip that a
-            student of more steps makes of the same noise: what may be sharp without it, and what keeps it
-            from leaving noise without clips of its own. 0 is off.
+            student of more steps makes of the same noise. Without it clips may get sharper, and those of
+            different noise more alike. 0 is off.
     """
 
     loss: str = "rp"

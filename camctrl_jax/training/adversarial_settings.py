@@ -50,7 +50,7 @@ def check(config: ConfigDict) -> None:
         "would be penalised",
     )
     expected = f"there is nothing to hold on to: expected 0, or a student in {REAL_KEY}, such as 'student'"
-    require(config, not loss.anchor or own.real, "adversarial.anchor", expected)
+    require(config, not loss.anchor or bool(own.real), "adversarial.anchor", expected)
     require(
         config,
         not loss.wrong_camera or mmdit_config(config).camera is not None,

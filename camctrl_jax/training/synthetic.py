@@ -34,6 +34,7 @@ from camctrl_jax.training.values import ConfigError
 
 SYNTHETIC = "synthetic"  # the role of the frozen student that makes them
 REAL_KEY = "config.adversarial.real"
+WITHOUT = "--config.adversarial.real= --config.adversarial.anchor=0 lets the data's clips count as real"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,20 @@ class SyntheticClips:
         if theirs != ours:
             raise ConfigError(
                 f"{REAL_KEY}={self.student.spec!r} holds the guidance {ours}, and config.init_from="
-                f"{weights.spec!r}, which would learn it, {theirs}: name students of the same guidance"
+                f"{weights.spec!r}, which would learn it, {theirs}: name students of the same guidance; "
+                f"{WITHOUT}"
+            )
+
+    def check_taught_by(self, teacher: Teacher) -> None:
+        """Raises: ConfigError if it learned from another than the run's teacher. Reads the teacher's weights;
+        where either is not known there is nothing to compare.
+        """
+        known = self.student.weights and self.student.weights.distilled.teacher_sha256
+        if known and teacher.fingerprint and known != teacher.fingerprint:
+            raise ConfigError(
+                f"{REAL_KEY}={self.student.spec!r} is a student of a transformer {known}, and "
+                f"config.distil.teacher={teacher.spec!r} is {teacher.fingerprint}: name a student of this "
+                f"teacher; {WITHOUT}"
             )
 
     def made(self, params: Params, noise: Array, condition: Condition) -> Array:
@@ -112,8 +126,8 @@ def open_synthetic(config: ConfigDict, fields: Mapping[str, Any]) -> SyntheticCl
         raise ConfigError(f"{REAL_KEY}={spec!r}: {error}") from error
     if weights.distilled is None or weights.mmdit_config is None:
         raise ConfigError(
-            f"{REAL_KEY}={spec!r} is no student: expected one, which holds its guidance, such as 'student', "
-            "or '' for the clips of the data"
+            f"{REAL_KEY}={spec!r} is no student: expected one, which holds its guidance, such as 'student'; "
+            f"{WITHOUT}"
         )
     if steps not in weights.distilled.valid_steps:
         raise ConfigError(

@@ -42,6 +42,7 @@ from camctrl_jax.training.objectives.flow_map import FlowMap
 from camctrl_jax.training.program import Program
 from camctrl_jax.training.state import TrainState
 from camctrl_jax.training.students import NULL_TEXT, TEACHER, Teacher
+from camctrl_jax.training.synthetic import SYNTHETIC, SyntheticClips
 from camctrl_jax.training.update import Update
 
 # Every kind of block: dual, single with cross-attention to the text, decoder.
@@ -110,6 +111,12 @@ CASES: dict[str, tuple[MMDiTConfig, MeshConfig, int]] = {
         mesh(fsdp=2, context=2, tensor=2),
         2,
     ),
+    "anchored": (HEADS, one, 1),
+    "anchored, all axes, scanned, accumulated": (
+        dataclasses.replace(HEADS, scan_layers=True),
+        mesh(fsdp=2, context=2, tensor=2),
+        2,
+    ),
     "flow map": (dataclasses.replace(HEADS, target_time=True), one, 1),
     "flow map, all axes, scanned, accumulated": (
         dataclasses.replace(HEADS, target_time=True, scan_layers=True),
@@ -152,14 +159,21 @@ def objective_of(kind: str, optimizer: optax.GradientTransformation, accumulate:
         return Distil(**common, **taught, method="progressive", steps=4)
     if kind == "consistency":
         return Consistency(**common, **taught | {"valid_steps": (1,)}, method="consistency")
-    if kind == "adversarial":
+    if kind in ("adversarial", "anchored"):
         del taught["teacher_steps"]
         critic = Critic(CriticConfig(fields["model"]), placement=fields["placement"])
         # A large step sideways: the difference of nearly equal logits would be mostly rounding.
         losses = AdversarialConfig(penalty=1.0, sigma=1.0, fake_penalty=0.5, wrong_camera=0.5)
-        return Adversarial(
-            **common, **taught, method="adversarial", settings=losses, critic=critic, critic_update=update
+        own = {"method": "adversarial", "settings": losses, "critic": critic, "critic_update": update}
+        plain = Adversarial(**common, **taught, **own)
+        if kind == "adversarial":
+            return plain
+        student = dataclasses.replace(plain.model, target_time=True, remat="none")
+        made = SyntheticClips(
+            Teacher("random", None, Guidance()), 2, student, plain.flow, plain.dtype, plain.placement
         )
+        losses = dataclasses.replace(losses, anchor=10.0)
+        return dataclasses.replace(plain, settings=losses, synthetic=made)
     if kind == "flow map":
         return FlowMap(**common, **taught, method="flow_map", block=2)
     return Denoise(**common, bank=BANK if kind == "bank" else None)
@@ -179,9 +193,13 @@ def updated(
     placement = placement_of(mesh, mesh_config.context_attention)
     objective = objective_of(kind, optimizer, accumulate, model=config, placement=placement)
     frozen = {}
-    if kind in ("distil", "flow map", "consistency"):
+    if kind in ("distil", "flow map", "consistency", "anchored"):
         read = objective.frozen()
-        frozen = {role: read[role] for role in (TEACHER, NULL_TEXT)}
+        frozen = {role: read[role] for role in (TEACHER, NULL_TEXT) if role in read}
+        if kind == "anchored":
+            student = objective.synthetic.model
+            drawn = random_params(student)
+            frozen[SYNTHETIC] = stack_layers(drawn, student) if student.scan_layers else drawn
         frozen = distribute(frozen, Program(objective, mesh).frozen_homes(frozen))
     params = random_params(config)
     state = objective.state(stack_layers(params, config) if config.scan_layers else params, jax.random.key(0))

@@ -37,6 +37,7 @@ CASES = [
     "consistency, all axes, scanned, accumulated",
     "adversarial, data",
     "adversarial, all axes, scanned, accumulated",
+    "anchored, all axes, scanned, accumulated",
     "flow map, all axes, scanned, accumulated",
 ]
 

@@ -73,8 +73,8 @@ def folder(directory, distilled, **changes):
     )
 
 
-def flow_map(directory):
-    return folder(directory, student_of("flow_map", (4, 1, 2, 8, 16, 32)), target_time=True)
+def flow_map(directory, known=""):
+    return folder(directory, student_of("flow_map", (4, 1, 2, 8, 16, 32), known=known), target_time=True)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,10 @@ def test_what_fits_is_read(unread, tmp_path, teacher):
             {"adversarial.real_steps": 3},
             r"adversarial\.real_steps=3: .*flow' was made for 4, 1, 2, 8, 16, 32 .*real_steps=4$",
         ),
-        ({"data.text.dim": 32}, r"config\.adversarial\.real='.*flow' has text_dim=64, .*32"),
+        (
+            {"data.text.dim": 32},
+            r"config\.adversarial\.real='.*flow' has text_dim=64, .*32.*anchor=0 lets the data's",
+        ),
     ],
 )
 def test_clips_that_count_as_real_are_of_a_student_that_fits(unread, tmp_path, teacher, changes, said):
@@ -257,3 +260,28 @@ def test_clips_that_count_as_real_hold_the_guidance_of_the_generator(unread, tmp
         ConfigError, match=r"adversarial\.real='.*flow' holds the guidance .*2\.0.*'camera': 5\.0"
     ):
         objective.check_distilled(open_weights(str(other)))
+
+
+def test_clips_that_count_as_real_are_of_a_student_of_the_teacher(tmp_path, teacher, known):
+    for stored in (known, "", "f" * 16):
+        student = flow_map(tmp_path / f"flow_{stored}", stored)
+        config = recipe("distill_apt", teacher, **{"adversarial.real": str(student)})
+        objective = build_objective(config, make_mesh(MeshConfig(), jax.devices()[:1]))
+        if stored.startswith("ff"):
+            with pytest.raises(
+                ConfigError,
+                match=r"is a student of a transformer ffff.*teacher=.*anchor=0 lets the data's clips",
+            ):
+                objective.frozen()
+        else:
+            assert objective.frozen().keys() == {"autoencoder", "synthetic"}
+
+
+def test_the_recipe_of_worlds_is_held_to_the_student_of_its_teacher():
+    """And goes on from what the recipe of consistency makes, which holds the same guidance."""
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    objective = build_objective(load_recipe(f"{ROOT}/configs/distill_apt.py:worlds"), mesh)
+    before = build_objective(load_recipe(f"{ROOT}/configs/distill_apt.py:consistency_worlds"), mesh)
+    objective.synthetic.check_taught_by(objective.teacher)
+    assert dict(objective.synthetic.student.folded) == dict(before.teacher.folded)
+    assert objective.settings.anchor > 0

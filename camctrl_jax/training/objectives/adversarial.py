@@ -1,5 +1,5 @@
-"""Adversarial post-training: a model of one step, judged against true clips by a critic that is trained with
-it.
+"""Adversarial post-training: a model of one step, judged by a critic that is trained with it against clips
+that count as real: the data's, or a student's.
 
 The second half of APT (arXiv 2501.08316); ``consistency`` is the first. The generator is G(z, c) = z - v(z,
 c, 1), and starts as a model that makes clips in one step (``config.init_from``). The critic
@@ -55,7 +55,7 @@ from camctrl_jax.training.objectives.denoise import Denoise
 from camctrl_jax.training.optimizer import OptimizerConfig, make_optimizer
 from camctrl_jax.training.state import Params, TrainState, create_state, global_norm
 from camctrl_jax.training.students import Student
-from camctrl_jax.training.synthetic import REAL_KEY, SYNTHETIC, SyntheticClips, open_synthetic
+from camctrl_jax.training.synthetic import REAL_KEY, SYNTHETIC, WITHOUT, SyntheticClips, open_synthetic
 from camctrl_jax.training.update import Aside, Examples, Loss, Update
 from camctrl_jax.training.values import ConfigError, update_of
 
@@ -138,6 +138,8 @@ class Adversarial(Student):
         """The autoencoder, and who makes clips: once the critic is made, nobody asks the teacher."""
         _ = self.teacher.fingerprint
         made = self.synthetic
+        if made is not None:
+            made.check_taught_by(self.teacher)
         return Denoise.frozen(self) | ({} if made is None else {SYNTHETIC: made.params(self.mesh)})
 
     def frozen_shapes(self) -> dict[str, Any]:
@@ -469,5 +471,8 @@ def build(config: ConfigDict, mesh: Mesh, placement: Placement | None = None) ->
     )
     objective.check_teacher()
     if objective.synthetic is not None:
-        objective.check_teacher(objective.synthetic.student, REAL_KEY)
+        try:
+            objective.check_teacher(objective.synthetic.student, REAL_KEY)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; {WITHOUT}") from error
     return objective

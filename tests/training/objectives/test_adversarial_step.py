@@ -507,8 +507,7 @@ def test_data_meet_other_noise_and_synthetic_clips_stay_with_theirs():
 @pytest.mark.parametrize("retrieved", [0, 2])
 def test_the_anchor_is_the_distance_from_the_clip_of_the_same_noise(logits, retrieved):
     objective, frozen = with_synthetic_clips(2)
-    critic = Critic(CriticConfig(MODEL, logits))
-    objective = replace(objective, critic=critic)
+    objective = replace(objective, critic=Critic(CriticConfig(MODEL, logits)))
     state = started(objective)
     inputs = jax.device_put(objective.examples(batch_of(5, retrieved=retrieved), KEY, frozen).inputs)
     critic = state.others[DISCRIMINATOR].params
@@ -524,6 +523,22 @@ def test_the_anchor_is_the_distance_from_the_clip_of_the_same_noise(logits, retr
     assert expected > 0
     np.testing.assert_allclose(aside.means["real_distance"], expected, rtol=1e-5)
     np.testing.assert_allclose(value, plain + 3.0 * expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_anchored_generator_comes_nearer_to_the_student(first):
+    """Also where the critic goes first: until then nothing moves."""
+    objective, frozen = with_synthetic_clips(1)
+    settings = AdversarialConfig(penalty=1.0, anchor=100.0)
+    update = replace(SGD, optimizer=optax.adam(1e-3))
+    objective = replace(objective, settings=settings, update=update, critic_update=STILL, critic_first=first)
+    step, state, distances = jax.jit(objective.step), started(objective), []
+    for _ in range(6 + first):
+        state, metrics = step(state, batch_of(5), KEY, frozen)
+        distances.append(float(metrics["real_distance"]))
+    assert distances[-1] < 0.7 * distances[0]
+    measured = objective.measure(objective.measured(state), batch_of(5), KEY, frozen)
+    assert 0 < float(measured["real_distance"]) < np.inf
 
 
 def test_a_generator_that_makes_the_clips_of_the_student_is_at_no_distance_from_it():
