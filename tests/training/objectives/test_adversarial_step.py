@@ -503,8 +503,7 @@ def test_data_meet_other_noise_and_synthetic_clips_stay_with_theirs():
         assert differs(again["noise"], examples.inputs["noise"]) != noise_stays
 
 
-@pytest.mark.parametrize("logits", ["frame", "clip"])
-@pytest.mark.parametrize("retrieved", [0, 2])
+@pytest.mark.parametrize(("logits", "retrieved"), [("frame", 2), ("clip", 0)])
 def test_the_anchor_is_the_distance_from_the_clip_of_the_same_noise(logits, retrieved):
     objective, frozen = with_synthetic_clips(2)
     objective = replace(objective, critic=Critic(CriticConfig(MODEL, logits)))
